@@ -1,0 +1,25 @@
+"""The errors a person at the keyboard can do something about: one plain sentence each, that says what to type next."""
+
+
+class UserError(Exception):
+    """A wish that cannot be granted as typed. The command line prints the sentence and exits with `exit_status`."""
+
+    exit_status = 1
+
+
+class ArgumentError(UserError):
+    """The arguments cannot be right: an unknown name, an impossible value, an unreadable file. Nothing was run."""
+
+    exit_status = 2
+
+
+class RunError(UserError):
+    """The run began and could not end; what it had written is kept."""
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """Returns ' Did you mean X?' for the known word nearest to `word`, or an empty string when none is near."""
+    import difflib
+
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" Did you mean {near[0]}?" if near else ""

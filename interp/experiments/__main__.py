@@ -1,0 +1,145 @@
+"""The command line: `python -m interp.experiments EXPERIMENT --model NAME …`. Its help imports no torch."""
+
+import dataclasses
+import logging
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from interp.errors import ArgumentError, UserError, did_you_mean
+from interp.experiments import verbs
+from interp.experiments.catalogue import experiments, find_experiment
+from interp.experiments.experiment import Experiment
+from interp.experiments.options import RunOptions
+from interp.experiments.run import configured
+
+PROGRAM = "python -m interp.experiments"
+STOPPED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+VERBS: dict[str, Callable[..., None]] = {
+    "list": verbs.list_experiments,
+    "models": verbs.list_models,
+    "show": verbs.show,
+    "compare": verbs.compare,
+    "figures": verbs.figures,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status: 0 done, 1 the run failed, 2 wrong arguments, 130 stopped."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        _command(words)
+    except KeyboardInterrupt:
+        verbs.say("Stopped; every finished unit is kept. The same command goes on from there.", error=True)
+        return STOPPED
+    except UserError as error:
+        if "--debug" in words:
+            raise
+        verbs.say(str(error), error=True)
+        return error.exit_status
+    except Exception as error:
+        if "--debug" in words:
+            raise
+        verbs.say(f"{type(error).__name__}: {error}. This should not happen: --debug shows where.", error=True)
+        return 1
+    return 0
+
+
+def _command(words: list[str]) -> None:
+    if not words or words[0] in ("-h", "--help", "help"):
+        verbs.say(_overview())
+        return
+    name, rest = words[0], words[1:]
+    if name in VERBS:
+        tyro.cli(VERBS[name], prog=f"{PROGRAM} {name}", args=rest)
+        return
+    known = [*VERBS, *experiments()]
+    if name.replace("-", "_") not in known:
+        raise ArgumentError(f"There is no command or experiment called {name}.{did_you_mean(name, known)} Try {PROGRAM} --help")
+    _run(find_experiment(name), rest)
+
+
+def _overview() -> str:
+    return "\n".join(
+        [
+            f"usage: {PROGRAM} EXPERIMENT [--model NAME] [--preset NAME] [--config FILE.toml] [settings]",
+            f"       {PROGRAM} list | models | show RUN | compare RUN RUN … | figures RUN --format pdf svg png",
+            "",
+            "experiments, each with its own --help:",
+            *(f"  {name:<20} {kind.summary}" for name, kind in experiments().items()),
+            "",
+            "other commands:",
+            *(f"  {name:<20} {str(verb.__doc__).splitlines()[0]}" for name, verb in VERBS.items()),
+        ]
+    )
+
+
+# ---------------------------------------------------------------------- running an experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """Where settings come from that the command line does not give."""
+
+    preset: str | None = None
+    """Named settings that come with the experiment."""
+    config: Path | None = None
+    """TOML file with settings; it goes before the preset."""
+
+
+def _run(kind: type[Experiment], words: list[str]) -> None:
+    source = tyro.cli(_Source, args=words, return_unknown_args=True, add_help=False)[0]
+    command = dataclasses.make_dataclass(
+        "Command",
+        [
+            ("settings", Annotated[kind, tyro.conf.OmitArgPrefixes]),
+            ("options", Annotated[RunOptions, tyro.conf.OmitArgPrefixes]),
+            ("source", Annotated[_Source, tyro.conf.OmitArgPrefixes]),
+        ],
+    )
+    presets = f" Presets: {', '.join(kind.presets)}." if kind.presets else ""
+    parsed: Any = tyro.cli(
+        command,
+        prog=f"{PROGRAM} {kind.name}",
+        description=f"{kind.summary}{presets}",
+        default=command(_given(kind, source), RunOptions(), source),
+        args=words,
+    )
+    run = parsed.settings.run(**{field.name: getattr(parsed.options, field.name) for field in dataclasses.fields(RunOptions)})
+    verbs.say_findings(run)
+
+
+def _given(kind: type[Experiment], source: _Source) -> Experiment:
+    """The experiment as the preset and the configuration file have it."""
+    values: dict[str, Any] = {}
+    if source.preset is not None:
+        if source.preset not in kind.presets:
+            raise ArgumentError(
+                f"{kind.name} has no preset {source.preset}.{did_you_mean(source.preset, list(kind.presets))} It has: "
+                f"{', '.join(kind.presets) or 'none'}."
+            )
+        values.update(kind.presets[source.preset])
+    if source.config is not None:
+        values.update(_read_toml(source.config, kind))
+    return configured(kind, values)
+
+
+def _read_toml(path: Path, kind: type[Experiment]) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ArgumentError(f"{path} cannot be read as TOML ({error}).") from error
+    if values.pop("experiment", kind.name) != kind.name:
+        raise ArgumentError(f"{path} is a configuration of another experiment than {kind.name}.")
+    return values
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""The experiments that are installed: found by entry point, so a wing plugs in without being named here."""
+
+from functools import cache
+from importlib.metadata import entry_points
+
+from interp.errors import ArgumentError, did_you_mean
+from interp.experiments.experiment import Experiment
+
+ENTRY_POINTS = "interp.experiments"
+
+
+@cache
+def experiments() -> dict[str, type[Experiment]]:
+    """Returns the installed experiments by name."""
+    found = {point.name: point.load() for point in entry_points(group=ENTRY_POINTS)}
+    return dict(sorted(found.items()))
+
+
+def find_experiment(name: str) -> type[Experiment]:
+    """Returns the experiment of that name ("retrieval-heads" and "retrieval_heads" are the same).
+
+    Raises ArgumentError, with the nearest name, when there is none.
+    """
+    known = experiments()
+    if name.replace("-", "_") in known:
+        return known[name.replace("-", "_")]
+    raise ArgumentError(
+        f"There is no experiment called {name}.{did_you_mean(name, list(known))} `python -m interp.experiments list` lists them."
+    )
+
+
+def usable_without_attention() -> list[str]:
+    """Returns the names of the experiments that need no attention heads."""
+    return [name for name, experiment in experiments().items() if not experiment.needs_attention]

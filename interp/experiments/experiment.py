@@ -1,0 +1,163 @@
+"""What an experiment is: a frozen configuration that plans work, measures it, and turns tables into figures.
+
+Imports nothing heavy: the command line builds its help from these classes.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from interp.models.identity import ModelFacts
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from interp.experiments.run import Run
+    from interp.models.language import LanguageModel
+    from interp.tables import Schemas, Tables
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class WorkUnit:
+    """Items that share computation, measured and stored together. The id names the files: a-z, 0-9, '-' and '_'."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One headline of the report: a sentence with its number, and whether it is a result or a warning."""
+
+    text: str
+    kind: Literal["result", "warning"] = "result"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Base of all experiments. A subclass adds its own fields and the methods that raise NotImplementedError here."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    """One line for the list of experiments."""
+    paper: ClassVar[str]
+    """How to cite the method."""
+    schema_version: ClassVar[int]
+    """Raised when the tables or the meaning of their numbers change: it is part of a run's name."""
+    needs_attention: ClassVar[bool] = True
+    """Whether the model must have attention heads to look at."""
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Named sets of field values, offered as --preset."""
+
+    model: str = "smollm2-135m"
+    """Name of the model, a Hugging Face id, or a folder."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    dtype: Dtype = "auto"
+    """Precision of the weights; auto is float32 on the CPU and bfloat16 on a GPU."""
+    seed: int = 0
+    """Seed of every random choice; each work unit draws from (seed, its id)."""
+
+    # ------------------------------------------------------------------ what a subclass provides
+
+    def schemas(self) -> "Schemas":
+        """Returns the schema of every table, measured or summarised, by name."""
+        raise NotImplementedError
+
+    def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
+        """Returns all units that are known to be needed, given what has been measured so far.
+
+        Asked again after every wave of units until it names nothing new, so later units may depend on earlier tables. It
+        must be a pure function of its arguments: a resumed run plans what an uninterrupted one did.
+        """
+        raise NotImplementedError
+
+    def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":
+        """Returns the unit's rows of each measured table. Writes nothing, plots nothing."""
+        raise NotImplementedError
+
+    def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
+        """Returns the summary tables, from the measured tables alone."""
+        raise NotImplementedError
+
+    def figures(self, tables: "Tables") -> "Mapping[str, go.Figure]":
+        """Returns the figures, from the tables alone."""
+        raise NotImplementedError
+
+    def findings(self, tables: "Tables") -> Sequence[Finding]:
+        """Returns the report's headlines and warnings, from the tables alone."""
+        raise NotImplementedError
+
+    def documents(self, tables: "Tables") -> Mapping[str, str]:
+        """Returns further files of the run by name, such as tables in the formats of other tools."""
+        return {}
+
+    def input_files(self) -> Sequence[Path]:
+        """Returns the user's own files and folders the configuration names: their contents are part of a run's name."""
+        return ()
+
+    def compare(self, runs: "Mapping[str, Tables]") -> "tuple[Mapping[str, pd.DataFrame], Mapping[str, go.Figure]]":
+        """Returns tables and figures that set several runs side by side; runs are given by label."""
+        raise NotImplementedError
+
+    def read_foreign(self, path: Path) -> "Tables | None":
+        """Returns the tables in a file of another tool's format, or None when it is not one this experiment reads."""
+        return None
+
+    # ------------------------------------------------------------------ what every experiment has
+
+    def check_model(self, facts: ModelFacts) -> None:
+        """Raises UserError when the model cannot be used in this experiment."""
+
+    def run(self, **options: Any) -> "Run":
+        """Runs the experiment, or what is missing of it, and returns the finished run (`.tables`, `.figures`, `.folder`).
+
+        Options are those of the command line (interp.experiments.options.RunOptions): out, device, fresh, export, ….
+        """
+        from interp.experiments.options import RunOptions
+        from interp.experiments.runner import run_experiment
+
+        return run_experiment(self, RunOptions(**options))
+
+    def configuration(self) -> dict[str, Any]:
+        """Returns all fields as JSON values."""
+        return json.loads(json.dumps(dataclasses.asdict(self), default=str))
+
+
+def run_hash(experiment: Experiment, facts: ModelFacts) -> str:
+    """Returns the 12 digits that name a run: a sha256 over everything that changes what is measured.
+
+    The experiment, its whole configuration, the contents of the files it names, the model's weights and precision, and
+    the version of the tables. Where the model came from by which name does not count.
+    """
+    configuration = experiment.configuration()
+    for field in ("model", "revision", "dtype"):
+        del configuration[field]
+    identity = dataclasses.asdict(facts.identity)
+    del identity["name"]
+    named = {
+        "experiment": experiment.name,
+        "schema_version": experiment.schema_version,
+        "configuration": configuration,
+        "model": identity,
+        "files": [content_sha256(path) for path in experiment.input_files()],
+    }
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def content_sha256(path: Path) -> str:
+    """Returns a sha256 of a file's bytes, or of a folder's file names and bytes."""
+    from interp.assets import file_sha256
+
+    if path.is_file():
+        return file_sha256(path)
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        digest.update(f"{file.relative_to(path)} {file_sha256(file)}\n".encode())
+    return digest.hexdigest()

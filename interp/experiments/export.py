@@ -1,0 +1,68 @@
+"""Writing a run's figures: interactive pages always, PDF, SVG and PNG when asked for."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from interp.errors import RunError
+from interp.experiments.options import FigureFormat
+from interp.tables import write_aside
+
+if TYPE_CHECKING:
+    from interp.experiments.run import Run
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
+_PIXELS_PER_PNG_PIXEL = 3
+
+
+def write_figures(run: "Run") -> list[Path]:
+    """Writes every figure of a run as an interactive page that works offline; returns the paths."""
+    paths = []
+    for name, figure in run.figures.items():
+        path = run.folder / "figures" / f"{name}.html"
+        page = figure.to_html(include_plotlyjs="plotly.min.js", full_html=True)
+        write_aside(path, lambda aside, page=page: aside.write_text(page, encoding="utf-8"))
+        paths.append(path)
+    from plotly.offline import get_plotlyjs
+
+    script = run.folder / "figures" / "plotly.min.js"
+    write_aside(script, lambda aside: aside.write_text(get_plotlyjs(), encoding="utf-8"))
+    return paths
+
+
+def export_figures(run: "Run", formats: Sequence[FigureFormat]) -> list[Path]:
+    """Writes every figure of a run in each format; returns the paths.
+
+    Raises RunError when no Chromium is there to draw them.
+    """
+    import plotly.io
+
+    require_browser()
+    folder = run.folder / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [(figure, folder / f"{name}.{format}") for name, figure in run.figures.items() for format in formats]
+    plotly.io.write_images(
+        fig=[figure for figure, _ in jobs],
+        file=[str(path) for _, path in jobs],
+        scale=[_PIXELS_PER_PNG_PIXEL if path.suffix == ".png" else 1 for _, path in jobs],
+    )
+    return [path for _, path in jobs]
+
+
+def require_browser() -> str:
+    """Returns the path of the browser that figure export will use.
+
+    Raises RunError when there is none.
+    """
+    named = os.environ.get("BROWSER_PATH")
+    if named and Path(named).is_file():
+        return named
+    for browser in _BROWSERS:
+        if path := shutil.which(browser):
+            return path
+    raise RunError(
+        "Writing PDF, SVG or PNG needs a Chromium or Chrome: install one (Debian: apt-get install chromium; elsewhere: "
+        "plotly_get_chrome) or set BROWSER_PATH to it; the HTML figures need none."
+    )

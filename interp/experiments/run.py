@@ -1,0 +1,100 @@
+"""A finished run: its folder, its tables, its figures."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interp.errors import ArgumentError
+from interp.experiments.catalogue import find_experiment
+from interp.experiments.experiment import Experiment
+from interp.experiments.store import StoredTables, read_description
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, read from its folder; nothing is measured here."""
+
+    folder: Path
+    experiment: Experiment
+    description: Mapping[str, Any]
+    """What run.json says."""
+
+    @cached_property
+    def tables(self) -> StoredTables:
+        """The tables, each read when asked for: `run.tables["head_scores"]`."""
+        return StoredTables(self.folder, self.experiment.schemas())
+
+    @cached_property
+    def figures(self) -> "Mapping[str, go.Figure]":
+        """The figures, drawn from the tables: `run.figures["head_map"].show()`."""
+        return self.experiment.figures(self.tables)
+
+    @property
+    def label(self) -> str:
+        """A short name for comparisons: the model, and the first digits of the run's hash."""
+        return f"{self.folder.parent.name} {self.folder.name[:6]}"
+
+
+def open_run(place: str | Path, out: Path = Path("runs")) -> Run:
+    """Returns the finished run in a folder, or the one under `out` whose hash begins with the given digits.
+
+    Raises ArgumentError when there is none, more than one, or it is not finished.
+    """
+    folder = _find_folder(str(place), out)
+    description = read_description(folder)
+    if not description:
+        raise ArgumentError(f"{folder} holds no run.json: name a run's folder, or the first digits of its hash.")
+    if description.get("status") != "done":
+        raise ArgumentError(f"{folder} is not finished ({description.get('status')}): {description.get('command', '')}")
+    return Run(folder, experiment_of(description), description)
+
+
+def experiment_of(description: Mapping[str, Any]) -> Experiment:
+    """Returns the experiment a run.json describes, configured as it was."""
+    kind = find_experiment(str(description["experiment"]))
+    if kind.schema_version != description["schema_version"]:
+        raise ArgumentError(
+            f"This run's tables are of version {description['schema_version']} and this toolkit's of {kind.schema_version}: run "
+            "it again."
+        )
+    return configured(kind, description["configuration"])
+
+
+def configured(kind: type[Experiment], values: Mapping[str, Any]) -> Experiment:
+    """Returns an experiment with the given field values, lists turned into tuples and paths into Path.
+
+    Raises ArgumentError for a field that the experiment does not have.
+    """
+    import dataclasses
+
+    from interp.errors import did_you_mean
+
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    for name in values:
+        if name not in fields:
+            raise ArgumentError(f"{kind.name} has no setting {name}.{did_you_mean(name, list(fields))}")
+    return kind(**{name: _as_field(fields[name].type, value) for name, value in values.items()})
+
+
+def _as_field(kind: Any, value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    if value is not None and "Path" in str(kind):
+        return Path(value)
+    return value
+
+
+def _find_folder(place: str, out: Path) -> Path:
+    if Path(place).is_dir():
+        return Path(place)
+    found = sorted(path.parent for path in out.glob(f"*/*/{place}*/run.json")) if place.isalnum() else []
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ArgumentError(f"{place} may be any of {', '.join(map(str, found))}: give more digits or the folder.")
+    raise ArgumentError(f"There is no run {place} here: name its folder, or the first digits of its hash under {out}.")

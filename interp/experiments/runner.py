@@ -1,0 +1,177 @@
+"""The one way every experiment runs: plan, skip what is done, measure, store, summarise, draw, report."""
+
+import dataclasses
+import errno
+import logging
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from interp.errors import RunError, UserError
+from interp.experiments.catalogue import usable_without_attention
+from interp.experiments.experiment import Experiment, run_hash
+from interp.experiments.options import RunOptions
+from interp.experiments.provenance import command_line, versions
+from interp.experiments.run import Run
+from interp.experiments.store import MeasuredTables, RunStore
+from interp.models.identity import ModelFacts
+from interp.models.loading import load, look_up
+
+LOG = logging.getLogger(__name__)
+
+
+def run_experiment(experiment: Experiment, options: RunOptions) -> Run:
+    """Runs what is missing of an experiment and returns the finished run; a finished run is returned as it is.
+
+    Raises UserError, with what stands on disk kept, when the run cannot begin or end.
+    """
+    facts = look_up(experiment.model, device=options.device, dtype=experiment.dtype, revision=experiment.revision)
+    check_usable(experiment, facts)
+    folder = options.out / experiment.name / facts.name / run_hash(experiment, facts)
+    store = RunStore(folder, experiment.schemas())
+    with _explaining_disk(folder), store.locked():
+        if options.fresh:
+            store.clear()
+        description = store.read_description()
+        if description.get("status") != "done":
+            description = _describe(experiment, options, facts)
+            with _recording_outcome(store, description):
+                _measure_all(experiment, options, facts, store)
+                _finish(experiment, facts, store, description)
+        run = Run(folder, experiment, store.read_description())
+        if options.export:
+            from interp.experiments.export import export_figures
+
+            export_figures(run, options.export)
+    return run
+
+
+def check_usable(experiment: Experiment, facts: ModelFacts) -> None:
+    """Raises UserError when the experiment cannot be run on the model."""
+    if experiment.needs_attention and facts.geometry is None:
+        usable = ", ".join(usable_without_attention()) or "none of the installed experiments"
+        raise UserError(
+            f"{facts.name} ({facts.model_type}) has no attention heads, which {experiment.name} looks at: it can be used in "
+            f"{usable}."
+        )
+    experiment.check_model(facts)
+
+
+def _measure_all(experiment: Experiment, options: RunOptions, facts: ModelFacts, store: RunStore) -> None:
+    """Measures the units that are not done, wave by wave, until the plan names nothing new."""
+    from tqdm.auto import tqdm
+
+    done = store.done_units()
+    model = None
+    with tqdm(unit="unit", disable=None, desc=experiment.name) as progress:
+        while True:
+            planned = experiment.plan(facts, MeasuredTables(store, _in_plan_order(experiment, facts, store, done)))
+            missing = [unit for unit in planned if unit.id not in done]
+            progress.total = len(planned)
+            progress.n = len(planned) - len(missing)
+            progress.refresh()
+            if not missing:
+                return
+            if model is None:
+                model = load(
+                    experiment.model,
+                    device=options.device,
+                    dtype=experiment.dtype,
+                    revision=experiment.revision,
+                    device_map=options.device_map,
+                )
+            for unit in missing:
+                started = time.perf_counter()
+                tables = experiment.measure(model, unit)
+                seconds = time.perf_counter() - started
+                store.write_part(unit.id, tables, seconds)
+                done[unit.id] = seconds
+                progress.update()
+
+
+def _finish(experiment: Experiment, facts: ModelFacts, store: RunStore, description: dict[str, Any]) -> None:
+    """Writes whole tables, figures, foreign formats and the report, all from the parts."""
+    from interp.experiments.export import write_figures
+    from interp.experiments.report import write_report
+
+    done = store.done_units()
+    order = _in_plan_order(experiment, facts, store, done)
+    measured = MeasuredTables(store, order)
+    store.write_tables({name: measured[name] for name in measured})
+    store.write_tables(experiment.summarise(facts, measured))
+    description["unit_seconds"] = {id: done[id] for id in order}
+    description["finished"] = _now()
+    run = Run(store.folder, experiment, description)
+    write_figures(run)
+    for name, text in experiment.documents(run.tables).items():
+        store.write_text(name, text)
+    description["status"] = "done"
+    write_report(run)
+
+
+def _in_plan_order(experiment: Experiment, facts: ModelFacts, store: RunStore, done: dict[str, float]) -> list[str]:
+    """The done units in the order an uninterrupted run would have measured them."""
+    order: list[str] = []
+    while True:
+        planned = [unit.id for unit in experiment.plan(facts, MeasuredTables(store, order)) if unit.id in done]
+        if len(planned) == len(order):
+            return order
+        order = planned
+
+
+def _describe(experiment: Experiment, options: RunOptions, facts: ModelFacts) -> dict[str, Any]:
+    return {
+        "status": "running",
+        "experiment": experiment.name,
+        "schema_version": experiment.schema_version,
+        "command": command_line(experiment, options),
+        "configuration": experiment.configuration(),
+        "model": dataclasses.asdict(facts),
+        "device": options.device,
+        "started": _now(),
+        "versions": versions(),
+        "error": None,
+    }
+
+
+@contextmanager
+def _recording_outcome(store: RunStore, description: dict[str, Any]) -> Iterator[None]:
+    """Writes run.json at the start and at every end: done, stopped by the user, or failed and why."""
+    store.write_description(description)
+    try:
+        yield
+    except KeyboardInterrupt:
+        description.update(status="stopped", error="stopped by the user")
+        store.write_description(description)
+        raise
+    except Exception as error:
+        description.update(status="failed", error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
+        try:
+            store.write_description(description)
+        except OSError as also:
+            LOG.warning("run.json could not be written either: %s", also)
+        raise
+    store.write_description(description)
+
+
+@contextmanager
+def _explaining_disk(folder: Path) -> Iterator[None]:
+    """Turns a full or read-only disk into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(
+                f"The disk that holds {folder} is full; every finished unit is kept: make room and type the same command again."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise RunError(f"{error.filename or folder} cannot be written: choose another folder with --out.") from error
+        raise
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

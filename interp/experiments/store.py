@@ -1,0 +1,212 @@
+"""A run's folder: parts as they are measured, tables and figures when it is done, and run.json that says what it is.
+
+    runs/<experiment>/<model>/<hash12>/
+        run.json                              configuration, model, versions, status, timings
+        parts/<table>/<unit>.parquet          written aside and renamed
+        parts/done/<unit>.json                written last: a unit is done or it is not
+        tables/<table>.parquet  figures/<name>.html  report.html
+
+Whatever moment a process is killed, the folder holds every finished unit and nothing half-written counts.
+"""
+
+import json
+import logging
+import re
+import shutil
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from interp.assets import file_sha256
+from interp.errors import RunError
+from interp.tables import Schemas, empty, read_table, write_aside, write_table
+
+LOG = logging.getLogger(__name__)
+
+
+class RunStore:
+    """Reads and writes one run's folder."""
+
+    def __init__(self, folder: Path, schemas: Schemas) -> None:
+        self.folder = folder
+        self.schemas = schemas
+
+    # ------------------------------------------------------------------ the run
+
+    def read_description(self) -> dict[str, Any]:
+        """Returns run.json, or an empty dict when there is none."""
+        return read_description(self.folder)
+
+    def write_description(self, description: Mapping[str, Any]) -> None:
+        """Replaces run.json."""
+        text = json.dumps(description, indent=2, default=str)
+        write_aside(self.folder / "run.json", lambda aside: aside.write_text(text, encoding="utf-8"))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder for this process; the lock dies with the process.
+
+        Raises RunError when another process holds it.
+        """
+        import filelock
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise RunError(f"Another process is working on {self.folder}: wait for it, or choose another --out.") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def clear(self) -> None:
+        """Removes everything measured and made, for --fresh."""
+        for name in ("parts", "tables", "figures"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        for name in ("run.json", "report.html"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    # ------------------------------------------------------------------ parts
+
+    def write_part(self, unit_id: str, tables: Mapping[str, pd.DataFrame], seconds: float) -> None:
+        """Stores what one unit measured; interrupts wait until it is on disk."""
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", unit_id):
+            raise ValueError(f"a unit's id is made of a-z, 0-9, '-' and '_', not {unit_id!r}")
+        with uninterrupted():
+            files = {}
+            for name, frame in tables.items():
+                path = self._part(name, unit_id)
+                write_table(path, frame, self.schemas[name])
+                files[name] = file_sha256(path)
+            done = json.dumps({"unit": unit_id, "seconds": round(seconds, 3), "sha256": files})
+            write_aside(self._done(unit_id), lambda aside: aside.write_text(done, encoding="utf-8"))
+
+    def done_units(self) -> dict[str, float]:
+        """Returns the seconds each finished unit took, by id.
+
+        A unit with a missing or changed part file is named in the log and forgotten: it will be measured again.
+        """
+        done = {}
+        for path in sorted((self.folder / "parts" / "done").glob("*.json")):
+            try:
+                record = json.loads(path.read_text(encoding="utf-8"))
+                damaged = [
+                    str(part)
+                    for name, sha256 in record["sha256"].items()
+                    if not (part := self._part(name, path.stem)).is_file() or file_sha256(part) != sha256
+                ]
+            except (ValueError, KeyError):
+                damaged = [str(path)]
+                record = {}
+            if damaged:
+                LOG.warning("%s is damaged: %s is measured again", ", ".join(damaged), path.stem)
+                path.unlink()
+            else:
+                done[path.stem] = float(record["seconds"])
+        return done
+
+    def read_parts(self, table: str, unit_ids: Sequence[str]) -> pd.DataFrame:
+        """Returns a measured table: the rows of the given finished units, in that order."""
+        parts = [read_table(path, self.schemas[table]) for id in unit_ids if (path := self._part(table, id)).is_file()]
+        return pd.concat(parts, ignore_index=True) if parts else empty(self.schemas[table])
+
+    def _part(self, table: str, unit_id: str) -> Path:
+        return self.folder / "parts" / table / f"{unit_id}.parquet"
+
+    def _done(self, unit_id: str) -> Path:
+        return self.folder / "parts" / "done" / f"{unit_id}.json"
+
+    # ------------------------------------------------------------------ results
+
+    def write_tables(self, tables: Mapping[str, pd.DataFrame]) -> None:
+        """Stores whole tables."""
+        for name, frame in tables.items():
+            write_table(self.folder / "tables" / f"{name}.parquet", frame, self.schemas[name])
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Stores a text file of the run; returns its path."""
+        path = self.folder / name
+        write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+        return path
+
+
+class StoredTables(Mapping[str, pd.DataFrame]):
+    """The tables of a finished run, each read when it is asked for."""
+
+    def __init__(self, folder: Path, schemas: Schemas) -> None:
+        self._paths = {path.stem: path for path in sorted((folder / "tables").glob("*.parquet")) if path.stem in schemas}
+        self._schemas = schemas
+        self._read: dict[str, pd.DataFrame] = {}
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        """Returns one table."""
+        if name not in self._read:
+            self._read[name] = read_table(self._paths[name], self._schemas[name])
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of the tables."""
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        """Number of tables."""
+        return len(self._paths)
+
+
+class MeasuredTables(Mapping[str, pd.DataFrame]):
+    """What a run has measured so far, each table read when it is asked for; tables without rows are empty, not missing."""
+
+    def __init__(self, store: RunStore, unit_ids: Sequence[str]) -> None:
+        self._store = store
+        self._unit_ids = list(unit_ids)
+        self._read: dict[str, pd.DataFrame] = {}
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        """Returns one table."""
+        if name not in self._read:
+            self._read[name] = self._store.read_parts(name, self._unit_ids)
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of the tables that have parts."""
+        return (name for name in self._store.schemas if (self._store.folder / "parts" / name).is_dir())
+
+    def __len__(self) -> int:
+        """Number of tables that have parts."""
+        return sum(1 for _ in self)
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Returns a folder's run.json, or an empty dict when there is none.
+
+    Raises RunError when it is not JSON.
+    """
+    try:
+        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise RunError(f"{folder / 'run.json'} is damaged: delete it and run the same command again.") from error
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Lets a Ctrl-C wait until the end of the block (in the main thread, where Python delivers it)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting = []
+    before = signal.signal(signal.SIGINT, lambda *_: waiting.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting:
+        raise KeyboardInterrupt

@@ -1,0 +1,101 @@
+"""The commands beside running an experiment: list, models, show, compare, figures. Their docstrings are their help."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tyro.conf import Positional
+
+from interp.errors import ArgumentError
+from interp.experiments.catalogue import experiments, find_experiment
+from interp.experiments.options import FigureFormat
+from interp.experiments.run import Run, open_run
+
+if TYPE_CHECKING:
+    from interp.tables import Tables
+
+
+def say(text: str, *, error: bool = False) -> None:
+    """Prints for the person at the terminal."""
+    (sys.stderr if error else sys.stdout).write(text + "\n")
+
+
+def say_findings(run: Run) -> None:
+    """Prints a run's headlines, warnings and where its report is."""
+    for finding in run.experiment.findings(run.tables):
+        say(("warning: " if finding.kind == "warning" else "") + finding.text)
+    say(f"report: {run.folder / 'report.html'}")
+
+
+def list_experiments() -> None:
+    """Lists the experiments."""
+    for name, kind in experiments().items():
+        say(f"{name:<20} {kind.summary}\n{'':<20} {kind.paper}")
+
+
+def list_models() -> None:
+    """Lists the names of models; a Hugging Face id or a folder works too."""
+    from interp.models.registry import aliases
+
+    for entry in aliases().values():
+        say(f"{entry.name:<22} {entry.source:<42} {entry.notes}")
+
+
+def show(run: Positional[str], *, out: Path = Path("runs")) -> None:
+    """Prints what a run found and where it is.
+
+    Args:
+        run: Folder of a run, or the first digits of its hash.
+        out: Folder that holds the runs.
+    """
+    found = open_run(run, out)
+    identity = found.description["model"]["identity"]
+    say(f"{found.experiment.name} on {identity['name']} ({identity['source']}, {identity['dtype']})")
+    say(f"{found.description['command']}")
+    say_findings(found)
+    for name, table in found.tables.items():
+        say(f"  {name:<24} {len(table):>9,} rows  {found.folder / 'tables' / f'{name}.parquet'}")
+
+
+def figures(
+    run: Positional[str], *, format: tuple[FigureFormat, ...] = ("pdf", "svg", "png"), out: Path = Path("runs")
+) -> None:
+    """Draws a finished run's figures again from its tables.
+
+    Args:
+        run: Folder of a run, or the first digits of its hash.
+        format: What to write beside the interactive pages.
+        out: Folder that holds the runs.
+    """
+    from interp.experiments.export import export_figures, write_figures
+
+    found = open_run(run, out)
+    for path in [*write_figures(found), *export_figures(found, format)]:
+        say(str(path))
+
+
+def compare(
+    runs: Positional[tuple[str, ...]], *, experiment: str = "retrieval_heads", out: Path = Path("runs")
+) -> None:
+    """Sets two or more runs, or files of other tools, side by side.
+
+    Args:
+        runs: Folders of runs, first digits of their hashes, or files in a format the experiment reads.
+        experiment: Which experiment reads the files.
+        out: Folder that holds the runs; the comparison goes there too.
+    """
+    from interp.experiments.comparison import write_comparison
+
+    if len(runs) < 2:
+        raise ArgumentError("There is nothing to compare: name two or more runs.")
+    kind = find_experiment(experiment)
+    sides: dict[str, Tables] = {}
+    for place in runs:
+        label, tables, of = _side(place, kind(), out)
+        if type(of) is not kind and sides:
+            raise ArgumentError(f"{place} is a run of {of.name}: only runs of one experiment can be compared.")
+        kind = type(of)
+        sides[label if label not in sides else f"{label} ({place})"] = tables
+    folder, text = write_comparison(kind(), sides, out)
+    say(text)
+    say(f"report: {folder / 'report.html'}")

@@ -1,0 +1,80 @@
+"""Where each family of transformers keeps its heads: attention modules, output projections, head counts."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from interp.errors import UserError
+from interp.models.identity import HeadGeometry
+
+_OUTPUT_PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense")
+
+
+def head_geometry(config: PreTrainedConfig) -> HeadGeometry | None:
+    """Returns the head counts a configuration names, or None for a model without attention heads."""
+    text: Any = config.get_text_config(decoder=True)
+    n_heads = getattr(text, "num_attention_heads", None)
+    if not n_heads or text.model_type in _WITHOUT_ATTENTION:
+        return None
+    n_kv_heads = getattr(text, "num_key_value_heads", None) or n_heads
+    if text.model_type == "falcon":
+        n_kv_heads = _falcon_kv_heads(text)
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // n_heads
+    return HeadGeometry(text.num_hidden_layers, n_heads, n_kv_heads, head_dim)
+
+
+_WITHOUT_ATTENTION = ("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm")
+
+
+def _falcon_kv_heads(config: Any) -> int:
+    if config.new_decoder_architecture:
+        return config.num_kv_heads
+    return 1 if config.multi_query else config.num_attention_heads
+
+
+def context_window(config: PreTrainedConfig) -> int | None:
+    """Returns how many tokens the model reads at once, or None where nothing bounds it."""
+    return getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+
+
+def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
+    """Returns the attention modules in layer order.
+
+    Raises UserError when they are not one per layer, each with an output projection under a known name.
+    """
+    found = [
+        module
+        for module in model.modules()
+        if "Attention" in type(module).__name__ and hasattr(module, "layer_idx") and _projection_name(module)
+    ]
+    found.sort(key=lambda module: int(module.layer_idx))  # type: ignore[arg-type]
+    n_layers = model.config.get_text_config(decoder=True).num_hidden_layers
+    if [int(module.layer_idx) for module in found] != list(range(n_layers)):  # type: ignore[arg-type]
+        raise UserError(
+            f"{type(model).__name__} keeps its {n_layers} attention layers where this toolkit does not look: "
+            "see docs/models.md on how to add a model."
+        )
+    return found
+
+
+def _projection_name(module: nn.Module) -> str | None:
+    return next((name for name in _OUTPUT_PROJECTIONS if hasattr(module, name)), None)
+
+
+def output_projection(module: nn.Module) -> nn.Module:
+    """Returns the layer that mixes the heads' outputs into the residual stream; its input is [row, query, head · dim]."""
+    name = _projection_name(module)
+    assert name is not None
+    return getattr(module, name)
+
+
+def output_projection_weight(module: nn.Module) -> Float[Tensor, "head_times_dim residual"]:
+    """Returns the matrix that takes the concatenated heads' outputs (as a row vector) to the residual stream."""
+    projection = output_projection(module)
+    weight = projection.weight
+    assert isinstance(weight, torch.Tensor)
+    return weight if isinstance(projection, Conv1D) else weight.T

@@ -1,0 +1,280 @@
+"""The attention call that every model runs through: the fast kernel, with room to look inside and to change heads.
+
+transformers lets a model take its attention function by name. `attend` is registered under ATTENTION: it runs torch's
+fused kernel as always, and around it calls the head edits and recordings that are open on the model. Nothing of size
+queries × keys is kept, and where nothing is open nothing extra is computed.
+"""
+
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from interp.errors import UserError
+
+ATTENTION = "interp"
+"""The name under which transformers finds `attend` and `attention_mask`."""
+
+SCORES_AT_ONCE = 2**25
+"""Attention scores held at one time when rows are computed outside the fused kernel (128 MB in float32)."""
+
+Phase = Literal["prefill", "decode"]
+
+
+class Segment(NamedTuple):
+    """Keys and values of consecutive tokens; a first axis of 1 is shared by all rows of the batch."""
+
+    key: Float[Tensor, "row_or_1 kv_head key dim"]
+    value: Float[Tensor, "row_or_1 kv_head key dim"]
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """One layer's attention, as it reaches the kernel: after rotary embedding, grouped keys not expanded.
+
+    `mask` is None for plain causal attention, a boolean (True = may be seen) or a float that is added to the scores.
+    """
+
+    layer: int
+    query: Float[Tensor, "row head query dim"]
+    starts: Int[Tensor, " row"]
+    """Position of each row's first query token; the others follow it one by one."""
+    segments: tuple[Segment, ...]
+    mask: Tensor | None
+    scaling: float
+    softcap: float | None = None
+
+    @property
+    def n_keys(self) -> int:
+        """Number of keys over all segments."""
+        return sum(segment.key.shape[2] for segment in self.segments)
+
+    def logits(
+        self, columns: Int[Tensor, "row_or_1 chosen"], dtype: torch.dtype
+    ) -> Float[Tensor, "row head chosen key"]:
+        """Returns the masked attention scores before the softmax for the chosen query columns (-inf where unseen)."""
+        query = _take_queries(self.query, columns).to(dtype)
+        scores = [_scores(query, segment.key.to(dtype)) for segment in self.segments]
+        logits = (scores[0] if len(scores) == 1 else torch.cat(scores, dim=-1)) * self.scaling
+        if self.softcap is not None:
+            logits = torch.tanh(logits / self.softcap) * self.softcap
+        if self.mask is not None and self.mask.dtype != torch.bool:
+            logits = logits + _take_queries(self.mask, columns).to(dtype)
+        return logits.masked_fill(~self.visible(columns), -torch.inf)
+
+    def visible(self, columns: Int[Tensor, "row_or_1 chosen"]) -> Bool[Tensor, "row_or_1 head_or_1 chosen key"]:
+        """Returns which keys each chosen query may see."""
+        if self.mask is not None:
+            mask = _take_queries(self.mask, columns)
+            return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+        n_keys, n_queries = self.n_keys, self.query.shape[2]
+        keys = torch.arange(n_keys, device=columns.device)
+        return keys <= columns[:, None, :, None] + (n_keys - n_queries)
+
+    def columns(self) -> Int[Tensor, "1 query"]:
+        """Returns the indices of all queries of this call."""
+        return torch.arange(self.query.shape[2], device=self.query.device)[None]
+
+    def values(self) -> Float[Tensor, "row kv_head key dim"]:
+        """Returns the values of all keys, one row per batch row (shared values are expanded, not copied)."""
+        rows = self.query.shape[0]
+        parts = [segment.value.expand(rows, -1, -1, -1) for segment in self.segments]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+    def chunks(self, n_queries: int) -> Iterator[slice]:
+        """Yields slices of that many queries whose scores fit in SCORES_AT_ONCE."""
+        rows, heads = self.query.shape[:2]
+        step = max(1, SCORES_AT_ONCE // (rows * heads * self.n_keys))
+        yield from (slice(start, start + step) for start in range(0, n_queries, step))
+
+
+def _take_queries(
+    tensor: Shaped[Tensor, "row_or_1 head_or_1 query last"], columns: Int[Tensor, "any_rows chosen"]
+) -> Shaped[Tensor, "rows head_or_1 chosen last"]:
+    """The tensor at the chosen columns of its query axis; columns may differ between rows."""
+    return torch.take_along_dim(tensor, columns[:, None, :, None], dim=2)
+
+
+class Edit(Protocol):
+    """A change to the heads of a model: see interp.models.edits."""
+
+    def applies(self, layer: int, phase: Phase) -> bool: ...
+    def before(self, call: AttentionCall) -> AttentionCall: ...
+    def after(
+        self, call: AttentionCall, output: Float[Tensor, "row query head dim"]
+    ) -> Float[Tensor, "row query head dim"]: ...
+
+
+class Observer(Protocol):
+    """Something that looks at attention calls: see interp.models.recording."""
+
+    def look(self, call: AttentionCall, output: Float[Tensor, "row query head dim"]) -> None: ...
+
+
+@dataclass
+class AttentionHooks:
+    """What is open on one model: its edits and recordings, and where the forward pass under way stands."""
+
+    edits: list[Edit] = field(default_factory=list)
+    observers: list[Observer] = field(default_factory=list)
+    phase: Phase = "prefill"
+    starts: Int[Tensor, " row"] | None = None
+    """Position of each row's first query token in the pass under way."""
+    trunk: list[Segment] | None = None
+    """Keys and values, per layer, that all rows of the pass share (interp.models.prefix)."""
+
+
+HOOKS_ATTRIBUTE = "interp_hooks"
+
+
+def attend(
+    module: nn.Module,
+    query: Float[Tensor, "row head query dim"],
+    key: Float[Tensor, "row kv_head key dim"],
+    value: Float[Tensor, "row kv_head key dim"],
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    dropout: float = 0.0,
+    is_causal: bool | None = None,
+    **options: Any,
+) -> tuple[Float[Tensor, "row query head dim"], None]:
+    """Returns the heads' outputs and None, as transformers' attention interface asks.
+
+    Same numbers as transformers' eager attention; soft-capping is exact. Sliding windows arrive in the mask.
+    Raises UserError for models with learned sink logits, whose softmax this function does not compute.
+    """
+    if options.get("s_aux") is not None:
+        raise UserError("Models with learned attention sinks (gpt-oss) cannot be used: name another model.")
+    hooks: AttentionHooks = getattr(module, HOOKS_ATTRIBUTE, None) or AttentionHooks()
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    segments = (hooks.trunk[layer],) if hooks.trunk else ()
+    segments += (Segment(key, value),)
+    call = AttentionCall(
+        layer=layer,
+        query=query,
+        starts=hooks.starts if hooks.starts is not None else _starts_of_plain_pass(query, key),
+        segments=segments,
+        mask=attention_mask,
+        scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        softcap=softcap,
+    )
+    edits = [edit for edit in hooks.edits if edit.applies(layer, hooks.phase)]
+    for edit in edits:
+        call = edit.before(call)
+    output = attention_output(call)
+    for edit in edits:
+        output = edit.after(call, output)
+    for observer in hooks.observers:
+        observer.look(call, output)
+    return output, None
+
+
+def attention_output(call: AttentionCall) -> Float[Tensor, "row query head dim"]:
+    """Returns softmax(scores) · values for every head, by the fused kernel wherever it can compute this call."""
+    shared_by_rows = len(call.segments) > 1 and call.query.shape[0] > 1
+    if call.softcap is not None or shared_by_rows:
+        return _output_in_chunks(call)
+    key, value = call.segments[0]
+    if len(call.segments) > 1:
+        key = torch.cat([segment.key for segment in call.segments], dim=2)
+        value = torch.cat([segment.value for segment in call.segments], dim=2)
+    # What transformers' kernel wrapper reads off an attention module; Falcon's module does not have it.
+    geometry: Any = SimpleNamespace(num_key_value_groups=call.query.shape[1] // key.shape[1], is_causal=True)
+    output, _ = sdpa_attention_forward(geometry, call.query, key, value, call.mask, scaling=call.scaling)
+    return output
+
+
+def _output_in_chunks(call: AttentionCall) -> Float[Tensor, "row query head dim"]:
+    """The same sum without a fused kernel: for soft-capped scores, and for rows that share a trunk (no key is copied)."""
+    dtype = call.query.dtype
+    parts = []
+    columns = call.columns()
+    sizes = [segment.key.shape[2] for segment in call.segments]
+    for part in call.chunks(columns.shape[1]):
+        weights = torch.softmax(call.logits(columns[:, part], dtype), dim=-1, dtype=torch.float32).to(dtype)
+        pairs = zip(weights.split(sizes, dim=-1), call.segments, strict=True)
+        parts.append(sum(_mix(share, segment.value) for share, segment in pairs))
+    return torch.cat(parts, dim=2).transpose(1, 2).contiguous()
+
+
+def _scores(
+    query: Float[Tensor, "row head query dim"], key: Float[Tensor, "row_or_1 kv_head key dim"]
+) -> Float[Tensor, "row head query key"]:
+    """query · key for every pair, without expanding grouped or shared keys."""
+    (rows, heads, queries, _), kv_heads = query.shape, key.shape[1]
+    grouped = query.reshape(rows, kv_heads, -1, query.shape[-1])
+    if key.shape[0] == rows:
+        return (grouped @ key.mT).reshape(rows, heads, queries, -1)
+    merged = grouped.transpose(0, 1).reshape(kv_heads, -1, query.shape[-1])
+    scores = (merged @ key[0].mT).reshape(kv_heads, rows, -1, key.shape[2])
+    return scores.transpose(0, 1).reshape(rows, heads, queries, -1)
+
+
+def _mix(
+    weights: Float[Tensor, "row head query key"], value: Float[Tensor, "row_or_1 kv_head key dim"]
+) -> Float[Tensor, "row head query dim"]:
+    """weights · values for every query, without expanding grouped or shared values."""
+    (rows, heads, queries, keys), kv_heads = weights.shape, value.shape[1]
+    grouped = weights.reshape(rows, kv_heads, -1, keys)
+    if value.shape[0] == rows:
+        return (grouped @ value).reshape(rows, heads, queries, -1)
+    merged = grouped.transpose(0, 1).reshape(kv_heads, -1, keys)
+    mixed = (merged @ value[0]).reshape(kv_heads, rows, -1, value.shape[-1])
+    return mixed.transpose(0, 1).reshape(rows, heads, queries, -1)
+
+
+def _starts_of_plain_pass(
+    query: Float[Tensor, "row head query dim"], key: Float[Tensor, "row kv_head key dim"]
+) -> Int[Tensor, " row"]:
+    """Where rows begin when the model is called directly: every row has the same number of earlier tokens."""
+    return torch.full((query.shape[0],), key.shape[2] - query.shape[2], device=query.device)
+
+
+QUERY_POSITIONS: ContextVar[Int[Tensor, "row query"] | None] = ContextVar("query_positions", default=None)
+"""Positions of the queries of the pass under way, when its rows stand at different places."""
+
+
+def attention_mask(
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    mask_function: Any,
+    attention_mask: Tensor | None = None,
+    device: torch.device | str = "cpu",
+    **options: Any,
+) -> Bool[Tensor, "row 1 query key"] | None:
+    """Returns which keys each query may see; None for plain causal attention, where the kernel needs no mask.
+
+    The model's own rule (causal, sliding window, chunks) is asked at the true positions of each row, so rows of
+    different length need no padding mask and a sliding window is never measured across padding.
+    """
+    positions = QUERY_POSITIONS.get()
+    if positions is None:
+        return sdpa_mask(
+            batch_size=batch_size,
+            q_length=q_length,
+            kv_length=kv_length,
+            mask_function=mask_function,
+            attention_mask=attention_mask,
+            device=device,
+            **options,
+        )
+    rows = torch.arange(batch_size, device=device)[:, None, None, None]
+    heads = torch.zeros((1, 1, 1, 1), dtype=torch.long, device=device)
+    keys = torch.arange(kv_length, device=device)[None, None, None, :]
+    seen = mask_function(rows, heads, positions.to(device)[:, None, :, None], keys)
+    return seen.expand(batch_size, -1, q_length, kv_length)
+
+
+AttentionInterface.register(ATTENTION, attend)
+# Without a mask function of the same name transformers silently drops padding and cached-prefix masks.
+AttentionMaskInterface.register(ATTENTION, attention_mask)

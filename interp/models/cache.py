@@ -1,0 +1,129 @@
+"""Keys and values of what a model has read: rows at their own positions, over a trunk that all rows may share.
+
+Every token keeps the column of its position: rows of different length need no padding, sliding windows are measured
+right, and a recorded key index is a token position. Full keys are kept for sliding-window layers too.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from interp.models.attention import Segment
+
+
+class RowCache(Cache):
+    """One transformers cache for a batch of rows.
+
+    `lengths` counts the tokens each row has read, the trunk's included. A forward pass writes its tokens between `begin`
+    and `end`; where rows read different numbers of tokens the pass is padded on the right, and what padding wrote is
+    neither seen (it lies after every query of its row) nor kept (the row's length does not count it).
+    """
+
+    def __init__(self, n_layers: int, lengths: list[int], trunk: list[Segment] | None = None) -> None:
+        self.lengths = list(lengths)
+        self.trunk = trunk
+        self.trunk_tokens = trunk[0].key.shape[2] if trunk else 0
+        self.capacity = 0
+        self.pass_tokens = 0
+        super().__init__(layers=[_RowLayer(self) for _ in range(n_layers)])
+
+    @property
+    def used(self) -> int:
+        """Own columns in use, those of the pass under way included."""
+        return max(self.lengths) - self.trunk_tokens + self.pass_tokens
+
+    def reserve(self, n_tokens: int) -> None:
+        """Makes room for rows of that many tokens, so that later passes do not copy what is there."""
+        self.capacity = max(self.capacity, n_tokens - self.trunk_tokens)
+
+    def begin(self, n_tokens: int) -> None:
+        """Announces a pass of that many (padded) tokens per row."""
+        self.pass_tokens = n_tokens
+        if self.used > self.capacity:
+            self.capacity = max(self.used, self.capacity + self.capacity // 4)
+
+    def end(self, n_read: list[int]) -> None:
+        """Closes the pass: row i has read n_read[i] more tokens."""
+        self.pass_tokens = 0
+        self.lengths = [length + read for length, read in zip(self.lengths, n_read, strict=True)]
+
+    def abandon(self) -> None:
+        """Closes a pass that failed: nothing of it was read."""
+        self.pass_tokens = 0
+
+    def put(self, row: int, source: "RowCache") -> None:
+        """Copies the keys and values of a single-row cache into one row."""
+        self.capacity = max(self.capacity, source.used)
+        for layer, (key, value) in zip(self.layers, source.segments(), strict=True):
+            if layer.keys is None or layer.keys.shape[2] < self.capacity:
+                rows = len(self.lengths)
+                layer.lazy_initialization(key.expand(rows, -1, -1, -1), value.expand(rows, -1, -1, -1))
+            layer.keys[row, :, : source.used] = key[0]
+            layer.values[row, :, : source.used] = value[0]
+        self.lengths[row] = source.lengths[0]
+
+    def segments(self) -> list[Segment]:
+        """Returns, per layer, views of the own keys and values in use."""
+        return [Segment(layer.keys[:, :, : self.used], layer.values[:, :, : self.used]) for layer in self.layers]
+
+
+class _RowLayer(CacheLayerMixin):
+    """Buffers of one layer: [row, kv_head, capacity, dim]."""
+
+    is_sliding = False
+
+    def __init__(self, cache: RowCache) -> None:
+        super().__init__()
+        self.cache = cache
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Allocates the buffers, or larger ones that keep what is there."""
+        self.keys = self._grown(self.keys, key_states)
+        self.values = self._grown(self.values, value_states)
+        self.is_initialized = True
+
+    def _grown(self, buffer: Tensor | None, like: Tensor) -> Tensor:
+        rows, kv_heads, _, dim = like.shape
+        grown = like.new_zeros((rows, kv_heads, self.cache.capacity, dim))
+        if buffer is not None:
+            grown[:, :, : buffer.shape[2]] = buffer
+        return grown
+
+    def update(
+        self,
+        key_states: Float[Tensor, "row kv_head new dim"],
+        value_states: Float[Tensor, "row kv_head new dim"],
+        *args: Any,
+        **options: Any,
+    ) -> tuple[Float[Tensor, "row kv_head key dim"], Float[Tensor, "row kv_head key dim"]]:
+        """Writes the pass's keys and values at each row's own position; returns all own columns in use."""
+        if self.keys is None or self.keys.shape[2] < self.cache.used:
+            self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None and self.values is not None
+        starts = [length - self.cache.trunk_tokens for length in self.cache.lengths]
+        for buffer, new in ((self.keys, key_states), (self.values, value_states)):
+            if len(set(starts)) == 1:
+                buffer[:, :, starts[0] : starts[0] + new.shape[2]] = new
+            else:
+                buffer.scatter_(2, _columns(starts, new)[:, None, :, None].expand_as(new), new)
+        return self.keys[:, :, : self.cache.used], self.values[:, :, : self.cache.used]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Returns how many keys a pass sees (trunk and own) and the position of the first."""
+        return self.cache.trunk_tokens + self.cache.used, 0
+
+    def get_seq_length(self) -> int:
+        """Returns the tokens read before the pass under way (of the longest row)."""
+        return max(self.cache.lengths)
+
+    def get_max_length(self) -> int:
+        """Returns -1: the buffers grow."""
+        return -1
+
+
+def _columns(starts: list[int], new: Tensor) -> Int[Tensor, "row new"]:
+    first = torch.tensor(starts, device=new.device)[:, None]
+    return first + torch.arange(new.shape[2], device=new.device)

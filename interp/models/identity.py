@@ -1,0 +1,54 @@
+"""What is known of a model without loading it. Imports no torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+DtypeName = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Enough to load the very same weights again; `revision` is the hub's commit, or a sha256 of the file or folder."""
+
+    name: str
+    source: str
+    revision: str
+    dtype: DtypeName
+
+
+@dataclass(frozen=True)
+class HeadGeometry:
+    """How many heads a model has. Query head h reads the keys of key-value head h // group_size."""
+
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+
+    @property
+    def group_size(self) -> int:
+        """Query heads that share one key-value head."""
+        return self.n_heads // self.n_kv_heads
+
+    def check_head(self, layer: int, head: int) -> None:
+        """Raises IndexError for a head that is not there."""
+        if not (0 <= layer < self.n_layers and 0 <= head < self.n_heads):
+            raise IndexError(
+                f"there is no head {layer}-{head}: layers go from 0 to {self.n_layers - 1} and heads from 0 to "
+                f"{self.n_heads - 1}"
+            )
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """Identity and size of a model. `geometry` is None without attention heads, `context_window` where nothing bounds it."""
+
+    identity: ModelIdentity
+    model_type: str
+    geometry: HeadGeometry | None
+    context_window: int | None
+
+    @property
+    def name(self) -> str:
+        """The name the model goes by in tables and folders."""
+        return self.identity.name

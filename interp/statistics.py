@@ -1,0 +1,114 @@
+"""Intervals and comparisons: clustered bootstrap, paired differences, Wilson intervals, rank agreement. Knows no model."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+class Estimate(NamedTuple):
+    """A number with its interval; `n` counts what was resampled (clusters), or the trials of a proportion."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+    n: int
+
+
+def cluster_weights(n_clusters: int, draws: int, seed: int) -> Array:
+    """Returns how often each cluster occurs in each bootstrap draw: [draw, cluster], rows sum to n_clusters."""
+    generator = np.random.default_rng(seed)
+    return generator.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=draws).astype(float)
+
+
+def cluster_sums(values: ArrayLike, clusters: ArrayLike) -> tuple[Array, Array]:
+    """Returns per cluster the sum of its rows ([cluster, …]) and their number ([cluster]), clusters in sorted order."""
+    values = np.asarray(values, dtype=float)
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    counts = np.bincount(index).astype(float)
+    sums = np.zeros((len(counts), *values.shape[1:]))
+    np.add.at(sums, index, values)
+    return sums, counts
+
+
+def bootstrap_means(values: ArrayLike, clusters: ArrayLike, *, draws: int = 2000, seed: int = 0) -> Array:
+    """Returns bootstrap draws of the mean over rows when whole clusters are resampled: [draw, …].
+
+    `values` is [row, …] and `clusters` [row]; the mean of a draw is the sum over its clusters' rows divided by their
+    number, so large clusters weigh more, as they do in the plain mean.
+    """
+    sums, counts = cluster_sums(values, clusters)
+    weights = cluster_weights(len(counts), draws, seed)
+    totals = np.tensordot(weights, sums, axes=1)
+    return totals / (weights @ counts).reshape(-1, *[1] * (totals.ndim - 1))
+
+
+def percentile_interval(draws: ArrayLike, confidence: float = 0.95) -> tuple[Array, Array]:
+    """Returns the lower and upper percentile of bootstrap draws along their first axis (NaN draws are left out)."""
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.nanpercentile(np.asarray(draws, dtype=float), [tail, 100 - tail], axis=0)
+    return low, high
+
+
+def mean_estimate(values: ArrayLike, clusters: ArrayLike, *, draws: int = 2000, seed: int = 0) -> Estimate:
+    """Returns the mean of one number per row with its clustered bootstrap interval.
+
+    One cluster carries no information about the spread between clusters: its interval is NaN.
+    """
+    values, clusters = np.asarray(values, dtype=float), np.asarray(clusters)
+    n_clusters = len(np.unique(clusters))
+    if n_clusters < 2:
+        return Estimate(float(values.mean()) if len(values) else np.nan, np.nan, np.nan, n_clusters)
+    low, high = percentile_interval(bootstrap_means(values, clusters, draws=draws, seed=seed))
+    return Estimate(float(values.mean()), float(low), float(high), n_clusters)
+
+
+def paired_difference(
+    first: ArrayLike, second: ArrayLike, clusters: ArrayLike, *, draws: int = 2000, seed: int = 0
+) -> Estimate:
+    """Returns mean(first − second) over rows that belong together, with its clustered bootstrap interval."""
+    difference = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
+    return mean_estimate(difference, clusters, draws=draws, seed=seed)
+
+
+def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Estimate:
+    """Returns a proportion with Wilson's score interval (Wilson 1927); for independent trials only.
+
+    Raises ValueError unless 0 <= successes <= trials and trials > 0.
+    """
+    from scipy.stats import norm
+
+    if not 0 <= successes <= trials or trials == 0:
+        raise ValueError(f"{successes} successes in {trials} trials is not a proportion")
+    z = float(norm.ppf((1 + confidence) / 2))
+    share = successes / trials
+    centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2)) / (1 + z**2 / trials)
+    return Estimate(share, float(max(0.0, centre - half)), float(min(1.0, centre + half)), trials)
+
+
+def spearman(first: ArrayLike, second: ArrayLike) -> float:
+    """Returns Spearman's rank correlation, ties at their mean rank; NaN when one side is constant."""
+    from scipy.stats import rankdata
+
+    return pearson(rankdata(np.asarray(first)), rankdata(np.asarray(second)))
+
+
+def pearson(first: ArrayLike, second: ArrayLike) -> float:
+    """Returns Pearson's correlation; NaN when one side is constant."""
+    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if a.std() == 0 or b.std() == 0:
+        return float("nan")
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def top_indices(scores: ArrayLike, k: int) -> list[int]:
+    """Returns the indices of the k largest scores, largest first, equal scores in index order."""
+    return [int(index) for index in np.argsort(-np.asarray(scores, dtype=float), kind="stable")[:k]]
+
+
+def top_overlap(first: ArrayLike, second: ArrayLike, k: int) -> float:
+    """Returns the share of the k largest of one list that are among the k largest of the other."""
+    return len(set(top_indices(first, k)) & set(top_indices(second, k))) / k

@@ -1,0 +1,84 @@
+"""Tidy tables: their schemas, and the one way they are written and read.
+
+A table is a pandas frame in long form: one row is one observation with its ids. A schema is a pandera model; every table
+is checked against it on the way to disk and on the way back.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pandera.pandas as pa
+from pandera.errors import SchemaError, SchemaErrors
+
+from interp.errors import RunError
+
+Tables = Mapping[str, pd.DataFrame]
+
+
+class TableSchema(pa.DataFrameModel):
+    """Base of every table: the columns named and no others, values converted to their types, the model's name first."""
+
+    model: str = pa.Field(nullable=False)
+
+    class Config:
+        strict = True
+        coerce = True
+        ordered = False
+
+
+Schemas = Mapping[str, type[TableSchema]]
+
+
+def checked(frame: pd.DataFrame, schema: type[TableSchema]) -> pd.DataFrame:
+    """Returns the frame with the schema's columns, in the schema's order and types.
+
+    Raises ValueError, naming the table, column and first offending value, when it does not fit.
+    """
+    columns = list(schema.to_schema().columns)
+    missing = [column for column in columns if column not in frame.columns]
+    extra = [column for column in frame.columns if column not in columns]
+    if missing or extra:
+        raise ValueError(f"table {schema.__name__}: missing columns {missing}, unknown columns {extra}")
+    try:
+        return schema.validate(frame[columns])
+    except (SchemaError, SchemaErrors) as error:
+        raise ValueError(f"table {schema.__name__}: {error}") from error
+
+
+def empty(schema: type[TableSchema]) -> pd.DataFrame:
+    """Returns a table of that schema with no rows."""
+    return checked(pd.DataFrame({column: [] for column in schema.to_schema().columns}), schema)
+
+
+def write_table(path: Path, frame: pd.DataFrame, schema: type[TableSchema]) -> None:
+    """Writes a checked table as parquet, aside first and then renamed: the file is whole or not there."""
+    table = checked(frame, schema)
+    write_aside(path, lambda aside: table.to_parquet(aside, index=False))
+
+
+def read_table(path: Path, schema: type[TableSchema]) -> pd.DataFrame:
+    """Returns a table from parquet, checked.
+
+    Raises RunError, naming the file, when it is damaged or of another schema.
+    """
+    try:
+        return checked(pd.read_parquet(path), schema)
+    except (OSError, ValueError) as error:
+        first_line = str(error).splitlines()[0].rstrip(".")
+        raise RunError(f"{path} cannot be read ({first_line}): delete it and run the same command again.") from error
+
+
+def write_aside(path: Path, write: Any) -> None:
+    """Calls `write(temporary path)` and renames the result to `path` once it is safely on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(aside)
+        with aside.open("rb") as stream:
+            os.fsync(stream.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Probes: one package per paper, found by entry point."""

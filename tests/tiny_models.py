@@ -1,0 +1,80 @@
+"""Tiny random models of many families, built offline from configurations: two to four layers, a few heads, 64 tokens."""
+
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from interp.models.identity import ModelIdentity
+from interp.models.language import LanguageModel
+
+VOCABULARY = 97
+
+_COMMON: dict[str, Any] = dict(
+    vocab_size=VOCABULARY,
+    hidden_size=64,
+    intermediate_size=64,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=256,
+    pad_token_id=0,
+    bos_token_id=1,
+    eos_token_id=2,
+)
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": dict(_COMMON),
+    "mistral": dict(_COMMON, sliding_window=16),
+    "mixtral": dict(_COMMON, num_local_experts=3, num_experts_per_tok=2, sliding_window=None),
+    "qwen2": dict(_COMMON),
+    "qwen3": dict(_COMMON, head_dim=16),
+    "gemma2": dict(
+        _COMMON, head_dim=16, sliding_window=16, attn_logit_softcapping=5.0, final_logit_softcapping=8.0, query_pre_attn_scalar=16
+    ),
+    "gemma3_text": dict(_COMMON, head_dim=16, sliding_window=16, layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
+    "phi3": dict(_COMMON),
+    "gpt2": dict(vocab_size=VOCABULARY, n_embd=64, n_layer=3, n_head=4, n_positions=256, bos_token_id=1, eos_token_id=2),
+    "gpt_neox": {key: value for key, value in _COMMON.items() if key != "num_key_value_heads"},
+    "opt": dict(
+        vocab_size=VOCABULARY, hidden_size=64, ffn_dim=64, num_hidden_layers=3, num_attention_heads=4,
+        max_position_embeddings=256, word_embed_proj_dim=64, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    ),
+    "olmo2": dict(_COMMON),
+    "falcon": dict(
+        vocab_size=VOCABULARY, hidden_size=64, num_hidden_layers=3, num_attention_heads=4, num_kv_heads=2,
+        new_decoder_architecture=True, max_position_embeddings=256, bos_token_id=1, eos_token_id=2,
+    ),
+    "stablelm": dict(_COMMON),
+    "cohere": dict(_COMMON),
+}  # fmt: skip
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "falcon-multi-query": ("falcon", dict(FAMILIES["falcon"], new_decoder_architecture=False, multi_query=True)),
+    "falcon-alibi": ("falcon", dict(FAMILIES["falcon"], new_decoder_architecture=False, multi_query=False, alibi=True, num_kv_heads=4)),
+    "falcon-grouped": ("falcon", FAMILIES["falcon"]),
+}
+
+
+def tiny_hf(family: str, *, seed: int = 0, attention: str | None = None, **changes: Any) -> Any:
+    """Returns a random transformers model of the family; equal arguments give equal weights."""
+    model_type, options = VARIANTS.get(family, (family, FAMILIES.get(family, {})))
+    config = AutoConfig.for_model(model_type, **{**options, **changes})
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).float().eval()
+    for parameter in model.parameters():  # wide enough that attention is far from uniform
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.25)
+    return model
+
+
+def tiny(family: str, *, seed: int = 0, tokenizer: Any = None, **changes: Any) -> LanguageModel:
+    """Returns the same random model wrapped as a LanguageModel."""
+    hf = tiny_hf(family, seed=seed, **changes)
+    return LanguageModel(hf, tokenizer, ModelIdentity(f"tiny-{family}", "tests", str(seed), "float32"))
+
+
+def random_ids(n_tokens: int, seed: int = 0) -> list[int]:
+    """Returns token ids drawn from the tiny vocabulary, special ids left out."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(3, VOCABULARY, (n_tokens,), generator=generator).tolist()
