@@ -32,12 +32,13 @@ def clean_article(text: str) -> str:
     """Returns the text with its encoding scars mended, as one paragraph.
 
     The scars: `word,"?he` was a closing curly quote and a space, `teachers"?unions` an apostrophe, `word "?and` a dash,
-    `end.-Next` a paragraph break.
+    `don"t` an apostrophe, `end.-Next` a paragraph break.
     """
     text = re.sub(r'([.,;:!?])"\?(?=\w|")', r'\1" ', text)
     text = re.sub(r' "\?(?=[\w"])', " - ", text)
     text = _close_quotes_or_apostrophes(text)
     text = re.sub(r'"\?', '"', text)
+    text = re.sub(r"""(?<=\w)"(?=(?:t|s|re|ve|ll|d|m)\b)""", "'", text)
     text = re.sub(r'([.,:;!?]"?)-+(?=["A-Za-z])', r"\1 ", text)
     return re.sub(r"\s+", " ", text).strip()
 

@@ -36,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
         _command(words)
+    except BrokenPipeError:  # whoever read our output has read enough
+        sys.stderr.close()
+        return 0
     except KeyboardInterrupt:
         verbs.say("Stopped; every finished unit is kept. The same command goes on from there.", error=True)
         return STOPPED

@@ -49,12 +49,17 @@ def render_report(run: "Run") -> str:
         f"<h1>{escape(title)}</h1><p class='soft'>{escape(run.experiment.summary)}</p>",
         "<h2>What was found</h2>" + _list(results, "findings"),
         "<h2>Warnings</h2>" + _list(warnings, "warnings") if warnings else "",
-        "<h2>Figures</h2>" + "".join(_figure(name, figure) for name, figure in run.figures.items()),
+        "<h2>Figures</h2>" + "".join(render_figure(name, figure) for name, figure in run.figures.items()),
         "<h2>Tables</h2>" + "".join(_table(name, run.tables[name]) for name in run.tables),
         "<h2>Model and configuration</h2>" + _facts(run.description),
         f"<h2>How to repeat it</h2><pre>{escape(str(run.description.get('command')))}</pre>",
         f"<h2>How to cite</h2><p>{escape(run.experiment.paper)}</p>",
     ]
+    return page(title, sections)
+
+
+def page(title: str, sections: list[str]) -> str:
+    """Returns a whole HTML page in the toolkit's style, plotly's script included, from sections of HTML."""
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
@@ -73,7 +78,8 @@ def _list(items: list[str], kind: str) -> str:
     return f"<ul class='{kind}'>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
 
 
-def _figure(name: str, figure: "go.Figure") -> str:
+def render_figure(name: str, figure: "go.Figure") -> str:
+    """Returns a figure with its caption as HTML; the page must hold plotly's script."""
     caption = str((figure.layout.meta or {}).get("caption", name))
     chart = figure.to_html(include_plotlyjs=False, full_html=False, config={"responsive": True, "displaylogo": False})
     return f"<figure id='{escape(name)}' aria-label='{escape(caption)}'>{chart}<figcaption>{escape(caption)}</figcaption></figure>"

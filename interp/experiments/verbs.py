@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from tyro.conf import Positional
 
 from interp.errors import ArgumentError
-from interp.experiments.catalogue import experiments, find_experiment
+from interp.experiments.catalogue import experiments
+from interp.experiments.experiment import Experiment
 from interp.experiments.options import FigureFormat
 from interp.experiments.run import Run, open_run
 
@@ -74,28 +75,38 @@ def figures(
         say(str(path))
 
 
-def compare(
-    runs: Positional[tuple[str, ...]], *, experiment: str = "retrieval_heads", out: Path = Path("runs")
-) -> None:
+def compare(runs: Positional[tuple[str, ...]], *, out: Path = Path("runs")) -> None:
     """Sets two or more runs, or files of other tools, side by side.
 
     Args:
-        runs: Folders of runs, first digits of their hashes, or files in a format the experiment reads.
-        experiment: Which experiment reads the files.
+        runs: Folders of runs, first digits of their hashes, or files in a format an experiment reads.
         out: Folder that holds the runs; the comparison goes there too.
     """
     from interp.experiments.comparison import write_comparison
 
     if len(runs) < 2:
         raise ArgumentError("There is nothing to compare: name two or more runs.")
-    kind = find_experiment(experiment)
     sides: dict[str, Tables] = {}
+    kinds: set[type[Experiment]] = set()
     for place in runs:
-        label, tables, of = _side(place, kind(), out)
-        if type(of) is not kind and sides:
-            raise ArgumentError(f"{place} is a run of {of.name}: only runs of one experiment can be compared.")
-        kind = type(of)
+        kind, label, tables = _side(place, out)
+        kinds.add(kind)
         sides[label if label not in sides else f"{label} ({place})"] = tables
-    folder, text = write_comparison(kind(), sides, out)
+    if len(kinds) > 1:
+        raise ArgumentError(f"These are runs of {', '.join(sorted(kind.name for kind in kinds))}: compare runs of one experiment.")
+    folder, text = write_comparison(kinds.pop()(), sides, out)
     say(text)
     say(f"report: {folder / 'report.html'}")
+
+
+def _side(place: str, out: Path) -> "tuple[type[Experiment], str, Tables]":
+    """One side of a comparison: a run, or a file of another tool that one of the experiments reads."""
+    path = Path(place)
+    if path.is_file():
+        for kind in experiments().values():
+            tables = kind().read_foreign(path)
+            if tables is not None:
+                return kind, path.stem, tables
+        raise ArgumentError(f"No experiment reads files like {place}.")
+    run = open_run(place, out)
+    return type(run.experiment), run.label, run.tables

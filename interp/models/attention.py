@@ -202,7 +202,7 @@ def _output_in_chunks(call: AttentionCall) -> Float[Tensor, "row query head dim"
     for part in call.chunks(columns.shape[1]):
         weights = torch.softmax(call.logits(columns[:, part], dtype), dim=-1, dtype=torch.float32).to(dtype)
         pairs = zip(weights.split(sizes, dim=-1), call.segments, strict=True)
-        parts.append(sum(_mix(share, segment.value) for share, segment in pairs))
+        parts.append(sum(mix_values(share, segment.value) for share, segment in pairs))
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous()
 
 
@@ -219,7 +219,7 @@ def _scores(
     return scores.transpose(0, 1).reshape(rows, heads, queries, -1)
 
 
-def _mix(
+def mix_values(
     weights: Float[Tensor, "row head query key"], value: Float[Tensor, "row_or_1 kv_head key dim"]
 ) -> Float[Tensor, "row head query dim"]:
     """weights · values for every query, without expanding grouped or shared values."""

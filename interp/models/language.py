@@ -22,6 +22,8 @@ from interp.models.surprisal import token_surprisal
 CHUNK_TOKENS = 2048
 """Tokens of one row read in one forward pass: bounds the memory of masks and of the feed-forward layers."""
 
+BATCH_TOKENS = 8192
+
 
 class LanguageModel:
     """An ordinary transformers model, its tokenizer, and hooks inside its attention calls.
@@ -39,6 +41,10 @@ class LanguageModel:
         self._tokenizer = tokenizer
         self.identity = identity
         self.hooks = AttentionHooks()
+        self.batch_tokens = BATCH_TOKENS
+        """Tokens that batched work may keep keys and values of at one time; changes speed and memory, no number."""
+        self.attention_modules: list[nn.Module] = []
+        """The attention modules in layer order; empty for a model without attention."""
         self._geometry = architecture.head_geometry(hf.config)
         if self._geometry is not None:
             self._take_over_attention()
@@ -55,6 +61,7 @@ class LanguageModel:
                 f"{self.identity.name} ({self.hf.config.model_type}) does not use transformers' attention interface, so its "
                 "heads cannot be looked at: name another model."
             )
+        self.attention_modules = architecture.attention_modules(self.hf)
         for module in self.attention_modules:
             setattr(module, HOOKS_ATTRIBUTE, self.hooks)
 
@@ -87,11 +94,6 @@ class LanguageModel:
         if self._tokenizer is None:
             raise UserError(f"{self.identity.name} was loaded without a tokenizer: pass one to LanguageModel.")
         return self._tokenizer
-
-    @property
-    def attention_modules(self) -> list[nn.Module]:
-        """The attention modules in layer order."""
-        return architecture.attention_modules(self.hf)
 
     @property
     def device(self) -> torch.device:
@@ -312,6 +314,21 @@ class LanguageModel:
         if total is None:
             raise ValueError("mean_head_outputs needs at least one text")
         return (total / n_tokens).float()
+
+    @contextmanager
+    def eager(self) -> Iterator[None]:
+        """Runs the model with transformers' own eager attention inside the `with`: the oracle of this toolkit's.
+
+        Edits and recordings do not act there.
+        Raises UserError for Falcon, whose module has no such switch.
+        """
+        if self.hf.config.model_type == "falcon":
+            raise UserError("Falcon cannot be switched to eager attention once loaded: leave out --no-sharing.")
+        self.hf.set_attn_implementation("eager")
+        try:
+            yield
+        finally:
+            self.hf.set_attn_implementation(ATTENTION)
 
     def bridge(self) -> Any:
         """Returns the same weights as a TransformerLens TransformerBridge, in a copy of its own."""

@@ -1,0 +1,369 @@
+"""Figures of the retrieval-head experiment, each from its tables."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from figures.style import BLUE, GREEN, GREY, ORANGE, PALETTE, RED, SEQUENTIAL, band, styled
+from interp.tables import Tables
+
+RETRIEVAL_SCORE = 0.1
+PAPER_BUCKETS = {"0": (45, 73), "0–0.1": (25, 52), "0.1–0.5": (3, 6)}
+"""Ranges over models, in per cent of heads (Wu et al. 2024, section 3.1; the last is for all heads above 0.1)."""
+_SHOWN = 40
+
+
+def draw_all(tables: Tables) -> dict[str, go.Figure]:
+    """Returns every figure there is data for, in the order a reader wants them."""
+    scores, summary = tables["head_scores"], tables["ablation_summary"]
+    definitions = list(scores["definition"].unique())
+    figures: dict[str, go.Figure] = {}
+    if "set" in definitions:
+        figures["head_map"] = plot_head_map(scores, "set")
+        figures["ranked_scores"] = plot_ranked_scores(scores)
+        figures["sparsity"] = plot_sparsity(tables["sparsity"])
+        figures["activation"] = plot_activation(scores)
+    figures["needle_grid"] = plot_needle_grid(tables["samples"])
+    if len(summary):
+        figures["ablation"] = plot_ablation(summary)
+        figures["detector_ablation"] = plot_detector_ablation(summary)
+    if len(definitions) > 1:
+        figures["detectors"] = plot_detectors(scores)
+        figures["agreement"] = plot_agreement(tables["agreement"])
+    if len(tables["convergence"]):
+        figures["convergence"] = plot_convergence(tables["convergence"])
+    return figures
+
+
+def plot_head_map(scores: pd.DataFrame, definition: str) -> go.Figure:
+    """Returns a layer × head map of scores."""
+    table = scores[scores["definition"] == definition]
+    grid = table.pivot(index="layer", columns="head", values="score")
+    figure = go.Figure(
+        go.Heatmap(
+            z=grid.to_numpy(),
+            x=grid.columns,
+            y=grid.index,
+            colorscale=SEQUENTIAL,
+            zmin=0,
+            zmax=max(float(np.nanmax(grid.to_numpy())), RETRIEVAL_SCORE),
+            colorbar={"title": "score"},
+            hovertemplate="layer %{y}, head %{x}: %{z:.3f}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title="head", dtick=max(1, len(grid.columns) // 16))
+    figure.update_yaxes(title="layer", dtick=max(1, len(grid) // 12))
+    model = _model(scores)
+    return styled(
+        figure,
+        title=f"Copy-paste score of every head · {model}",
+        caption=f"Copy-paste score ({definition} definition) of every head of {model}, mean over samples.",
+    )
+
+
+def plot_ranked_scores(scores: pd.DataFrame) -> go.Figure:
+    """Returns the strongest heads in order, both copy definitions, with intervals over needles."""
+    wide = scores[scores["definition"] == "set"].sort_values("score", ascending=False, kind="stable").head(_SHOWN)
+    order = [f"{layer}-{head}" for layer, head in zip(wide["layer"], wide["head"], strict=True)]
+    figure = go.Figure()
+    for definition, colour, symbol in (("set", BLUE, "circle"), ("count", ORANGE, "diamond")):
+        table = scores[scores["definition"] == definition]
+        table = table.assign(name=table["layer"].astype(str) + "-" + table["head"].astype(str))
+        table = table.set_index("name").loc[order]
+        figure.add_scatter(
+            x=order,
+            y=table["score"],
+            mode="markers",
+            name=definition,
+            marker={"color": colour, "symbol": symbol, "size": 7},
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": table["ci_high"] - table["score"],
+                "arrayminus": table["score"] - table["ci_low"],
+                "thickness": 1,
+                "width": 2,
+            },
+        )
+    figure.add_hline(y=RETRIEVAL_SCORE, line={"dash": "dash", "color": GREY}, annotation_text="0.1")
+    figure.update_xaxes(title="head (layer-head), strongest first", tickangle=-60, tickfont={"size": 10})
+    figure.update_yaxes(title="copy-paste score", rangemode="tozero")
+    return styled(
+        figure,
+        title=f"The {len(order)} strongest heads · {_model(scores)}",
+        caption="Copy-paste scores with 95% bootstrap intervals over needles. set: distinct needle tokens copied / needle tokens; "
+        "count: every copy / answer tokens.",
+        width=900,
+    )
+
+
+def plot_sparsity(sparsity: pd.DataFrame) -> go.Figure:
+    """Returns the share of heads per bucket of score, beside the ranges the paper reports over its models."""
+    figure = go.Figure()
+    for definition, colour in (("set", BLUE), ("count", ORANGE)):
+        part = sparsity[sparsity["definition"] == definition]
+        figure.add_bar(
+            x=part["bucket"],
+            y=100 * part["share"],
+            name=definition,
+            marker_color=colour,
+            text=[f"{100 * share:.1f}" for share in part["share"]],
+            textposition="outside",
+        )
+    for bucket, (low, high) in PAPER_BUCKETS.items():
+        figure.add_scatter(
+            x=[bucket],
+            y=[(low + high) / 2],
+            mode="markers",
+            marker={"color": "#1b1f24", "size": 1},
+            error_y={"type": "data", "array": [(high - low) / 2], "thickness": 3, "width": 12, "color": "#1b1f24"},
+            name="paper, range over models",
+            legendgroup="paper",
+            showlegend=bucket == "0",
+        )
+    figure.update_layout(barmode="group")
+    figure.update_xaxes(title="copy-paste score", type="category")
+    figure.update_yaxes(title="share of heads, %")
+    return styled(
+        figure,
+        title=f"Few heads retrieve · {_model(sparsity)}",
+        caption="Share of heads by score, both definitions, beside the ranges over models in Wu et al. 2024, section 3.1 (the last "
+        "range there is for all heads above 0.1).",
+    )
+
+
+def plot_needle_grid(samples: pd.DataFrame) -> go.Figure:
+    """Returns recall by context length and depth."""
+    asked = samples[samples["has_needle"]]
+    grid = asked.pivot_table(index="depth_fraction", columns="context_tokens", values="recall", aggfunc="mean")
+    figure = go.Figure(
+        go.Heatmap(
+            z=grid.to_numpy(),
+            x=[f"{tokens:,}" for tokens in grid.columns],
+            y=[f"{depth:.0%}" for depth in grid.index],
+            colorscale=SEQUENTIAL,
+            zmin=0,
+            zmax=1,
+            colorbar={"title": "recall"},
+            text=grid.round(2).to_numpy() if grid.size <= 120 else None,
+            texttemplate="%{text}" if grid.size <= 120 else None,
+        )
+    )
+    figure.update_xaxes(title="context, tokens", type="category")
+    figure.update_yaxes(title="depth of the needle", type="category", autorange="reversed")
+    return styled(
+        figure,
+        title=f"Recall by length and depth · {_model(samples)}",
+        caption=f"Mean ROUGE-1 recall of the wanted words over {asked['needle_id'].nunique()} needles, no head masked.",
+    )
+
+
+def plot_ablation(summary: pd.DataFrame) -> go.Figure:
+    """Returns recall and prose surprisal against the number of masked heads: top of the ranking and random."""
+    rows = summary[(summary["needles"] == "all")]
+    settings = rows[rows["condition"] == "random"][["mode", "phase"]].drop_duplicates()
+    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.13)
+    dashes = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+    labels = (("recall", "recall on held-out needles", 1), ("prose_surprisal_nats", "prose surprisal, nats", 2))
+    main = rows[rows["condition"] == "random"]["ranking"].iloc[0] if len(settings) else "set"
+    for (mode, phase), dash in zip(settings.itertuples(index=False), dashes, strict=False):
+        for condition, colour in (("top", BLUE), ("random", RED)):
+            for outcome, _, column in labels:
+                line = rows[(rows["outcome"] == outcome) & (rows["mode"] == mode) & (rows["phase"] == phase)]
+                line = line[(line["condition"] == condition) & (line["ranking"] == main)]
+                none = rows[(rows["outcome"] == outcome) & (rows["condition"] == "none")]
+                line = pd.concat([none, line]).sort_values("k")
+                name = f"{condition}, {mode}, {phase}" if len(settings) > 1 else condition
+                x = line["k"].tolist()
+                figure.add_trace(band(x, line["ci_low"].tolist(), line["ci_high"].tolist(), colour, name), row=1, col=column)
+                figure.add_scatter(
+                    x=x, y=line["mean"], mode="lines+markers", name=name, legendgroup=name, showlegend=column == 1,
+                    line={"color": colour, "dash": dash}, row=1, col=column,
+                )  # fmt: skip
+    for _, label, column in labels:
+        figure.update_xaxes(title="heads masked (K)", row=1, col=column)
+        figure.update_yaxes(title=label, rangemode="tozero", row=1, col=column)
+    modes = "; ".join(f"{mode}, {phase}" for mode, phase in settings.itertuples(index=False))
+    return styled(
+        figure,
+        title=f"Masking retrieval heads against random heads · {_model(summary)}",
+        caption=f"Held-out needles and plain prose with the top K heads masked, or K random heads of the same layers (mean of "
+        f"several draws). Masking: {modes}. Bands: 95% bootstrap over needles.",
+        width=960,
+    )
+
+
+def plot_detector_ablation(summary: pd.DataFrame) -> go.Figure:
+    """Returns the recall lost when each detector's top heads are masked, on literal and on non-literal needles."""
+    rows = summary[(summary["condition"] == "top") & (summary["outcome"] == "recall")]
+    others = rows[rows["ranking"] != rows[rows["k"] == rows["k"].max()]["ranking"].iloc[0]]
+    k = int(others["k"].iloc[0]) if len(others) else int(rows["k"].max())
+    first = rows[rows["k"] == k].iloc[0]
+    rows = rows[(rows["k"] == k) & (rows["mode"] == first["mode"]) & (rows["phase"] == first["phase"])]
+    figure = go.Figure()
+    for needles, colour in (("literal", BLUE), ("non-literal", ORANGE)):
+        part = rows[rows["needles"] == needles]
+        figure.add_bar(
+            x=part["ranking"],
+            y=part["lost"],
+            name=needles,
+            marker_color=colour,
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": part["lost_ci_high"] - part["lost"],
+                "arrayminus": part["lost"] - part["lost_ci_low"],
+            },
+        )
+    random = summary[(summary["condition"] == "random") & (summary["k"] == k) & (summary["outcome"] == "recall")]
+    random = random[(random["mode"] == first["mode"]) & (random["phase"] == first["phase"])]
+    for needles, colour in (("literal", BLUE), ("non-literal", ORANGE)):
+        for lost in random[random["needles"] == needles]["lost"]:
+            figure.add_hline(y=lost, line={"dash": "dot", "color": colour}, annotation_text=f"random, {needles}")
+    figure.update_layout(barmode="group")
+    figure.update_xaxes(title="ranking whose top heads are masked")
+    figure.update_yaxes(title="recall lost")
+    return styled(
+        figure,
+        title=f"Which list matters: top {k} of each detector masked · {_model(summary)}",
+        caption=f"Recall lost on held-out needles when the top {k} heads of each ranking are masked ({first['mode']}, "
+        f"{first['phase']}); dotted: random heads. Non-literal questions share no content word with their needle. 95% bootstrap "
+        "over needles.",
+        width=900,
+    )
+
+
+def plot_activation(scores: pd.DataFrame) -> go.Figure:
+    """Returns activation frequency against score."""
+    table = scores[(scores["definition"] == "set") & (scores["score"] > 0)]
+    figure = go.Figure(
+        go.Scatter(
+            x=table["activation_frequency"],
+            y=table["score"],
+            mode="markers",
+            marker={"color": table["layer"], "colorscale": "Cividis", "size": 9, "colorbar": {"title": "layer"}},
+            text=[f"{layer}-{head}" for layer, head in zip(table["layer"], table["head"], strict=True)],
+            hovertemplate="head %{text}: score %{y:.3f}, active on %{x:.0%}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title="activation frequency (share of samples with a copy)", tickformat=".0%")
+    figure.update_yaxes(title="copy-paste score")
+    return styled(
+        figure,
+        title=f"Always on, or now and then · {_model(scores)}",
+        caption="Each point is a head with a score above 0: how often it copies at all, and how much of the needle.",
+    )
+
+
+def plot_detectors(scores: pd.DataFrame) -> go.Figure:
+    """Returns each other detector's score against the copy score."""
+    others = [name for name in ("echo", "induction", "locos", "direct") if name in set(scores["definition"])]
+    wide = scores.pivot(index=["layer", "head"], columns="definition", values="score")
+    titles = {"echo": "echo", "induction": "induction", "locos": "LOCOS, raw logits", "direct": "direct logit contribution"}
+    figure = make_subplots(rows=1, cols=len(others), horizontal_spacing=0.08, subplot_titles=[titles[name] for name in others])
+    for column, name in enumerate(others, start=1):
+        figure.add_scatter(
+            x=wide["set"], y=wide[name], mode="markers", marker={"color": PALETTE[column - 1], "size": 6}, showlegend=False,
+            text=[f"{layer}-{head}" for layer, head in wide.index], row=1, col=column,
+            hovertemplate="head %{text}: %{x:.3f}, %{y:.3f}<extra></extra>",
+        )  # fmt: skip
+        figure.update_xaxes(title="copy-paste score", row=1, col=column)
+    figure.update_yaxes(title="score of the other detector", col=1, row=1)
+    return styled(
+        figure,
+        title=f"Other detectors against the copy-paste score · {_model(scores)}",
+        caption="One point per head. Echo and induction: attention on repeated random tokens (RazorAttention); logit contribution: "
+        "what the head writes from the needle toward the emitted token (LOCOS; direct: with the norms' scales).",
+        width=1000,
+        height=400,
+    )
+
+
+def plot_agreement(agreement: pd.DataFrame) -> go.Figure:
+    """Returns Spearman correlations and top-k overlaps between detectors as two matrices."""
+    names = list(dict.fromkeys([*agreement["first"], *agreement["second"]]))
+    figure = make_subplots(
+        rows=1, cols=2, horizontal_spacing=0.16, subplot_titles=["Spearman over all heads", f"overlap of the top {agreement['k'].iloc[0]}"]
+    )  # fmt: skip
+    for column, value in enumerate(("spearman", "top_k_overlap"), start=1):
+        grid = pd.DataFrame(1.0, index=names, columns=names)
+        for row in agreement.itertuples():
+            grid.loc[row.first, row.second] = grid.loc[row.second, row.first] = getattr(row, value)
+        figure.add_heatmap(
+            z=grid.to_numpy(), x=names, y=names, colorscale=SEQUENTIAL, zmin=0, zmax=1, text=grid.round(2).to_numpy(),
+            texttemplate="%{text}", showscale=column == 2, row=1, col=column,
+        )  # fmt: skip
+    figure.update_yaxes(autorange="reversed")
+    return styled(
+        figure,
+        title=f"Agreement between detectors · {_model(agreement)}",
+        caption="Rank correlation of head scores, and share of the top heads that two detectors have in common; intervals are in "
+        "the table `agreement`.",
+        width=960,
+    )
+
+
+def plot_convergence(convergence: pd.DataFrame) -> go.Figure:
+    """Returns how the scores settle as needles are added."""
+    table = convergence[convergence["definition"].isin(["set", "count"])]
+    table = table[table["definition"] == table["definition"].iloc[0]] if len(table) else convergence
+    k = int(table["k"].iloc[0])
+    figure = go.Figure()
+    for column, name, colour in (
+        ("pearson_with_final", "Pearson with the final scores", BLUE),
+        ("top_k_overlap_with_final", f"share of the final top {k}", ORANGE),
+        ("stability", f"bootstrap draws that keep 9/10 of the top {k}", GREEN),
+    ):
+        figure.add_scatter(x=table["n_needles"], y=table[column], mode="lines+markers", name=name, line={"color": colour})
+    figure.update_xaxes(title="needles measured", rangemode="tozero")
+    figure.update_yaxes(title="agreement", range=[0, 1.05])
+    figure.update_layout(legend={"x": 0.35, "y": 0.08})
+    return styled(
+        figure,
+        title=f"How many needles are enough · {_model(convergence)}",
+        caption="Head scores after the first needles against those after all of them, and how stable the top is when needles are "
+        "resampled.",
+    )
+
+
+def draw_comparison(tables: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
+    """Returns the figures of a comparison of runs."""
+    return {"correlation": plot_run_correlation(tables["pairs"]), "sparsity": plot_run_sparsity(tables["sparsity"])}
+
+
+def plot_run_correlation(pairs: pd.DataFrame) -> go.Figure:
+    """Returns Pearson correlations of head scores between runs."""
+    names = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
+    grid = pd.DataFrame(1.0, index=names, columns=names)
+    for row in pairs.itertuples():
+        grid.loc[row.first, row.second] = grid.loc[row.second, row.first] = row.pearson
+    figure = go.Figure(
+        go.Heatmap(
+            z=grid.to_numpy(), x=names, y=names, colorscale="RdBu", zmin=-1, zmax=1, text=grid.round(3).to_numpy(),
+            texttemplate="%{text}", colorbar={"title": "Pearson"},
+        )
+    )  # fmt: skip
+    figure.update_yaxes(autorange="reversed")
+    return styled(
+        figure,
+        title="Head scores between runs",
+        caption="Pearson correlation of copy-paste scores over heads; models of different shape have none.",
+    )
+
+
+def plot_run_sparsity(sparsity: pd.DataFrame) -> go.Figure:
+    """Returns the share of heads per bucket of score, one group per run."""
+    figure = go.Figure()
+    for colour, (run, part) in zip(PALETTE * 4, sparsity.groupby("run", sort=False), strict=False):
+        figure.add_bar(x=part["bucket"], y=100 * part["share"], name=str(run), marker_color=colour)
+    figure.update_layout(barmode="group")
+    figure.update_xaxes(title="copy-paste score", type="category")
+    figure.update_yaxes(title="share of heads, %")
+    return styled(figure, title="Sparsity of runs", caption="Share of heads by copy-paste score.")
+
+
+def _model(table: pd.DataFrame) -> str:
+    return str(table["model"].iloc[0]) if len(table) else ""

@@ -1,0 +1,28 @@
+"""Writing a comparison of several runs: its tables, its figures, and a page."""
+
+import hashlib
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+
+from interp.experiments.experiment import Experiment
+from interp.experiments.report import page, render_figure
+from interp.tables import Tables, write_aside
+
+
+def write_comparison(experiment: Experiment, runs: Mapping[str, Tables], out: Path) -> tuple[Path, str]:
+    """Writes what an experiment says of several runs under `out`; returns the folder and the tables as text."""
+    tables, figures = experiment.compare(runs)
+    name = hashlib.sha256(" ".join(runs).encode()).hexdigest()[:12]
+    folder = out / "comparisons" / experiment.name / name
+    text = "\n\n".join(f"{name}\n{table.to_string(index=False)}" for name, table in tables.items())
+    for name, table in tables.items():
+        write_aside(folder / "tables" / f"{name}.parquet", lambda aside, table=table: table.to_parquet(aside, index=False))
+    title = f"{experiment.name}: {' · '.join(runs)}"
+    sections = [
+        f"<h1>{escape(title)}</h1>",
+        *(f"<h2>{escape(name)}</h2><div class='scroll'>{table.to_html(index=False)}</div>" for name, table in tables.items()),
+        *(render_figure(name, figure) for name, figure in figures.items()),
+    ]
+    write_aside(folder / "report.html", lambda aside: aside.write_text(page(title, sections), encoding="utf-8"))
+    return folder, text

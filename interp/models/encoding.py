@@ -1,0 +1,98 @@
+"""From text to token ids: beginning-of-sequence policy, chat frames, pieces of a text, spans. Works on any fast tokenizer."""
+
+from typing import Any, Literal, NamedTuple
+
+from transformers import PreTrainedTokenizerBase
+
+from interp.errors import ArgumentError, UserError
+
+BosPolicy = Literal["auto", "always", "never"]
+
+_ANCHOR = "a"
+_PLACEHOLDER = "\u2042context\u2042"
+
+
+class Piece(NamedTuple):
+    """A part of a text as tokens: ids, and the characters [start, end) of the part that each token covers."""
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+
+def encode_piece(tokenizer: PreTrainedTokenizerBase, text: str) -> Piece:
+    """Returns the tokens of a text that continues another one: no special tokens, no invented leading space.
+
+    SentencePiece tokenizers put a space before whatever they are given; here the text is encoded behind a letter and the
+    letter's tokens are dropped.
+    Raises UserError for a slow tokenizer, which does not tell which characters a token covers.
+    """
+    if not tokenizer.is_fast:
+        raise UserError(f"{type(tokenizer).__name__} does not report character offsets: use the model's fast tokenizer.")
+    encoded: Any = tokenizer(_ANCHOR + text, add_special_tokens=False, return_offsets_mapping=True)
+    pairs = list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
+    kept = [(id, (start - 1, end - 1)) for id, (start, end) in pairs if end > len(_ANCHOR)]
+    if any(start < 0 for _, (start, _) in kept):
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        kept = list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
+    return Piece([id for id, _ in kept], [offset for _, offset in kept])
+
+
+def covering(piece: Piece, start: int, end: int) -> tuple[int, int]:
+    """Returns the range [first, last) of a piece's tokens that cover its characters [start, end).
+
+    Raises ValueError when no token does.
+    """
+    inside = [index for index, (a, b) in enumerate(piece.offsets) if a < end and b > start]
+    if not inside:
+        raise ValueError(f"no token covers characters {start} to {end}")
+    return inside[0], inside[-1] + 1
+
+
+def beginning(tokenizer: PreTrainedTokenizerBase, policy: BosPolicy) -> list[int]:
+    """Returns the beginning-of-sequence token a plain text starts with, or nothing.
+
+    "auto" does what the tokenizer does by itself.
+    Raises ArgumentError when "always" is asked of a tokenizer that has none.
+    """
+    bos = tokenizer.bos_token_id
+    if policy == "never":
+        return []
+    if policy == "always":
+        if bos is None:
+            raise ArgumentError("This tokenizer has no beginning-of-sequence token: use --bos auto or never.")
+        return [bos]
+    own: Any = tokenizer("a")["input_ids"]
+    return [bos] if bos is not None and own and own[0] == bos else []
+
+
+def chat_frame(tokenizer: PreTrainedTokenizerBase, before: str, after: str, model: str) -> tuple[list[int], list[int]]:
+    """Returns the tokens before and after a context inside one user message: everything the chat template adds included.
+
+    Raises ArgumentError when the model has no chat template, UserError when its template drops or repeats the context.
+    """
+    if not tokenizer.chat_template:
+        raise ArgumentError(f"{model} has no chat template: use --prompt-format plain.")
+    message = [{"role": "user", "content": before + _PLACEHOLDER + after}]
+    text = str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+    head, *rest = text.split(_PLACEHOLDER)
+    if len(rest) != 1:
+        raise UserError(f"The chat template of {model} does not keep a message as it is: use --prompt-format plain.")
+    head_ids: Any = tokenizer(head, add_special_tokens=False)["input_ids"]
+    check_single_beginning(head_ids, tokenizer.bos_token_id, model)
+    return list(head_ids), encode_piece(tokenizer, rest[0]).ids
+
+
+def check_single_beginning(ids: list[int], bos: int | None, model: str) -> None:
+    """Raises UserError when a text begins with the beginning-of-sequence token twice, which shifts attention."""
+    if bos is not None and ids[:2] == [bos, bos]:
+        raise UserError(f"The prompt of {model} begins with two beginning-of-sequence tokens: use --bos never.")
+
+
+def stop_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any, *, at_newline: bool) -> list[int]:
+    """Returns the tokens that end an answer: the model's end tokens and, if asked, every token with a line break in it."""
+    configured = getattr(generation_config, "eos_token_id", None)
+    ends = {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])} - {None}
+    if at_newline:
+        texts = tokenizer.batch_decode([[id] for id in range(len(tokenizer))])
+        ends |= {id for id, text in enumerate(texts) if "\n" in text}
+    return sorted(ends)

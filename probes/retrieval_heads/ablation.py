@@ -1,0 +1,235 @@
+"""Is it causal? Answers to held-out questions, and plain prose, with heads changed: the top of a ranking against random ones.
+
+Every condition is a row of one batch: those that change heads only while the answer is written share the prompt's keys
+and values, so a question is read once for all of them.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from interp.models.edits import EditMode, EditPhase
+from interp.models.language import LanguageModel
+from interp.models.memory import halving_on_out_of_memory
+from interp.models.prefix import Prefix
+from probes.retrieval_heads.answers import reading_order
+from probes.retrieval_heads.recall import answer_recall
+from probes.retrieval_heads.stimuli import Sample
+from probes.retrieval_heads.tables import heads_as_text
+
+Head = tuple[int, int]
+AblationPhase = Literal["decode", "both"]
+ROWS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One set of heads to change, and why these: the top k of a ranking, or a random draw matched to them."""
+
+    condition: Literal["none", "top", "random"]
+    ranking: str
+    k: int
+    mode: EditMode
+    phase: AblationPhase
+    draw: int
+    heads: tuple[Head, ...]
+
+    @property
+    def edit(self) -> tuple[tuple[Head, ...], EditMode]:
+        """What is changed; conditions with the same edit (and phase) need to be run only once."""
+        return self.heads, self.mode
+
+
+@dataclass(frozen=True)
+class Prose:
+    """A passage whose surprisal shows whether the change harms the model in general."""
+
+    prose_id: str
+    ids: tuple[int, ...]
+
+
+def plan_conditions(
+    rankings: Mapping[str, Sequence[Head]],
+    main: str,
+    *,
+    ks: Sequence[int],
+    modes: Sequence[EditMode],
+    phases: Sequence[AblationPhase],
+    random_draws: int,
+    other_k: int,
+    n_heads: int,
+    seed: int,
+) -> list[Condition]:
+    """Returns all conditions: no change; the main ranking's top k and random draws at every k, mode and phase; every other
+    ranking's top `other_k` in the first mode and phase.
+
+    `rankings` hold heads in falling order of their score.
+    """
+    conditions = [Condition("none", "none", 0, modes[0], phases[0], 0, ())]
+    for mode in modes:
+        for phase in phases:
+            for k in sorted({k for k in ks if k > 0}):
+                top = tuple(rankings[main][:k])
+                conditions.append(Condition("top", main, k, mode, phase, 0, top))
+                conditions += [
+                    Condition("random", main, k, mode, phase, draw, layer_matched(top, n_heads, (seed, main, k, draw)))
+                    for draw in range(random_draws)
+                ]
+    for name, heads in rankings.items():
+        if name != main:
+            conditions.append(Condition("top", name, other_k, modes[0], phases[0], 0, tuple(heads[:other_k])))
+    return conditions
+
+
+def layer_matched(top: Sequence[Head], n_heads: int, key: tuple[Any, ...]) -> tuple[Head, ...]:
+    """Returns as many random heads as `top` has, layer by layer as many, none of them in `top`.
+
+    A layer with too few others takes the rest from the nearest layers that `top` touches. Drawn from the key alone.
+    Raises ValueError when the layers of `top` have not enough other heads.
+    """
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    generator = np.random.default_rng(list(digest))
+    layers = sorted({layer for layer, _ in top})
+    free = {layer: [head for head in range(n_heads) if (layer, head) not in set(top)] for layer in layers}
+    drawn: list[Head] = []
+    for layer in layers:
+        for _ in range(sum(1 for other, _ in top if other == layer)):
+            source = min((other for other in layers if free[other]), key=lambda other: abs(other - layer), default=None)
+            if source is None:
+                raise ValueError(f"{len(top)} heads leave too few others in their layers for a random control")
+            drawn.append((source, free[source].pop(int(generator.integers(len(free[source]))))))
+    return tuple(sorted(drawn))
+
+
+def measure_ablation(
+    model: LanguageModel,
+    samples: Sequence[Sample],
+    prose: Mapping[str, Prose],
+    conditions: Sequence[Condition],
+    *,
+    means: Float[Tensor, "layer head dim"] | None,
+    max_new_tokens: int,
+    stop_ids: Sequence[int],
+) -> pd.DataFrame:
+    """Returns the rows of `ablation` for the samples of one held-out needle: every sample under every condition.
+
+    Phase "decode" changes heads from the last prompt token on (the reference's choice), "both" from the first. Prose is
+    scored with the change at every token, whatever the phase. `prose` is given by sample id; `means` are needed for mode
+    "mean" only.
+    """
+    shared = [condition for condition in conditions if condition.phase == "decode" or not condition.heads]
+    alone = [condition for condition in conditions if condition.phase == "both" and condition.heads]
+    trunk = model.prefix(room=max(len(sample.ids) for sample in samples) + max_new_tokens)
+    frames = []
+    for sample in reading_order(samples):
+        model.reread(trunk, sample.ids[:-1])
+        written = {
+            **_answers(shared, lambda edits: _answer_shared(model, trunk, sample, edits, means, max_new_tokens, stop_ids)),
+            **_answers(alone, lambda edits: _answer_alone(model, sample, edits, means, max_new_tokens, stop_ids)),
+        }
+        surprisals = _answers(conditions, lambda edits: _prose_surprisal(model, prose[sample.sample_id], edits, means))
+        frames.append(_rows(model, sample, conditions, written, surprisals, prose[sample.sample_id].prose_id))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _answers(conditions: Sequence[Condition], run: Any) -> dict[Condition, Any]:
+    """What `run` gives for each condition, equal edits run once and as many at a time as memory allows."""
+    edits = list(dict.fromkeys(condition.edit for condition in conditions))
+    found = {}
+    for first in range(0, len(edits), ROWS_AT_ONCE):
+        for part in halving_on_out_of_memory(lambda batch: list(zip(batch, run(batch), strict=True)), edits[first : first + ROWS_AT_ONCE]):
+            found.update(part)
+    return {condition: found[condition.edit] for condition in conditions}
+
+
+def _answer_shared(
+    model: LanguageModel, trunk: Prefix, sample: Sample, edits: list, means: Any, max_new_tokens: int, stop: Sequence[int]
+) -> list[list[int]]:
+    branches = trunk.fork(len(edits))
+    with editing_rows(model, edits, means, phase="decode"):
+        return model.generate(
+            branches, [[sample.ids[-1]]] * len(edits), max_new_tokens=max_new_tokens, stop_ids=stop
+        )
+
+
+def _answer_alone(
+    model: LanguageModel, sample: Sample, edits: list, means: Any, max_new_tokens: int, stop: Sequence[int]
+) -> list[list[int]]:
+    written = []
+    step = max(1, model.batch_tokens // len(sample.ids))
+    for first in range(0, len(edits), step):
+        part = edits[first : first + step]
+        rows = Prefix.empty(model.n_layers, len(part), len(sample.ids) + max_new_tokens)
+        with editing_rows(model, part, means, phase="both"):
+            model.extend(rows, [list(sample.ids[:-1])] * len(part), logits="none")
+            pending = [[sample.ids[-1]]] * len(part)
+            written += model.generate(rows, pending, max_new_tokens=max_new_tokens, stop_ids=stop)
+    return written
+
+
+def _prose_surprisal(model: LanguageModel, prose: Prose, edits: list, means: Any) -> list[float]:
+    with editing_rows(model, edits, means, phase="both"):
+        surprisal = model.surprisal([list(prose.ids)] * len(edits))
+    return surprisal[:, 1:].double().mean(dim=1).tolist()
+
+
+@contextmanager
+def editing_rows(
+    model: LanguageModel, edits: Iterable[tuple[tuple[Head, ...], EditMode]], means: Any, *, phase: EditPhase
+) -> Iterator[None]:
+    """Opens one edit per mode, in which each row of the batch changes its own heads."""
+    edits = list(edits)
+    with ExitStack() as stack:
+        for mode in dict.fromkeys(mode for _, mode in edits):
+            grid = _grids(model, [heads if own == mode else () for heads, own in edits])
+            if bool(grid.any()):
+                stack.enter_context(model.edit_heads(grid, mode, phase=phase, means=means))
+        yield
+
+
+def _grids(model: LanguageModel, heads_of_rows: list[tuple[Head, ...]]) -> Bool[Tensor, "row layer head"]:
+    return torch.stack([model.head_grid(heads) for heads in heads_of_rows])
+
+
+def _rows(
+    model: LanguageModel,
+    sample: Sample,
+    conditions: Sequence[Condition],
+    written: Mapping[Condition, list[int]],
+    surprisals: Mapping[Condition, float],
+    prose_id: str,
+) -> pd.DataFrame:
+    tokenizer: Any = model.tokenizer
+    texts = {c: tokenizer.decode(written[c], skip_special_tokens=True).strip() for c in conditions}
+    return pd.DataFrame(
+        [
+            {
+                "model": model.identity.name,
+                "condition": c.condition,
+                "ranking": c.ranking,
+                "k": c.k,
+                "mode": c.mode,
+                "phase": c.phase,
+                "draw": c.draw,
+                "heads": heads_as_text(list(c.heads)),
+                "sample_id": sample.sample_id,
+                "needle_id": sample.needle.id,
+                "literal": sample.needle.literal,
+                "context_tokens": sample.context_tokens,
+                "depth_fraction": sample.depth_fraction,
+                "recall": answer_recall(sample.needle.real_needle, texts[c]),
+                "generated_text": texts[c],
+                "prose_id": prose_id,
+                "prose_surprisal_nats": surprisals[c],
+            }
+            for c in conditions
+        ]
+    )

@@ -1,0 +1,320 @@
+"""The retrieval-head experiment: its settings, its plan, and how its parts are put together. Imports no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from interp.errors import ArgumentError
+from interp.experiments.experiment import Experiment, Finding, WorkUnit
+from interp.models.identity import ModelFacts
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from interp.models.language import LanguageModel
+    from interp.tables import Schemas, Tables
+    from probes.retrieval_heads.ablation import Condition
+    from probes.retrieval_heads.needles import Needle
+
+_K_GRID = (2, 5, 10, 20, 30, 50)
+_K_SHARE = 0.2
+"""The default grid of k stops at this share of a model's heads."""
+
+
+@dataclass(frozen=True)
+class DetectionUnit(WorkUnit):
+    """All samples of one needle in its haystack, and its control without needle."""
+
+    needle_id: str
+
+
+@dataclass(frozen=True)
+class EchoUnit(WorkUnit):
+    """One sequence of repeated random tokens."""
+
+    draw: int
+
+
+@dataclass(frozen=True)
+class AblationUnit(WorkUnit):
+    """One held-out needle under every condition."""
+
+    needle_id: str
+    conditions: "tuple[Condition, ...]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalHeads(Experiment):
+    """Which heads copy an answer from a long context, and does the model need them to?"""
+
+    name: ClassVar[str] = "retrieval_heads"
+    summary: ClassVar[str] = "heads that copy-paste from long context, and the proof by ablation"
+    paper: ClassVar[str] = (
+        "Wu, Wang, Xiao, Peng, Fu 2024, Retrieval Head Mechanistically Explains Long-Context Factuality, arXiv:2404.15574"
+    )
+    schema_version: ClassVar[int] = 1
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {
+            "context_tokens": tuple(round(1000 + step * 49000 / 19) for step in range(20)),
+            "depths": tuple(step / 9 for step in range(10)),
+            "max_new_tokens": 50,
+        },
+        "reference": {
+            "context_tokens": tuple(round(1000 + step * 49000 / 19) for step in range(20)),
+            "depths": tuple(step / 9 for step in range(10)),
+            "max_new_tokens": 50,
+            "prompt_format": "reference",
+            "success_filter": True,
+            "definition": "count",
+            "ablation_modes": ("uniform",),
+            "ablation_phases": ("decode",),
+        },
+    }
+
+    needles: Path | None = None
+    """JSON-lines file with needle, question and real_needle (the words an answer must contain); the toolkit's own if not
+    given."""
+    haystack: Path | None = None
+    """Folder of .txt files to hide needles in; news prose if not given."""
+    context_tokens: tuple[int, ...] = (256, 512, 1024)
+    """Prompt lengths, in tokens, everything included."""
+    depths: tuple[float, ...] = (0.1, 0.5, 0.9)
+    """Where the needle goes: 0 is the beginning of the haystack, 1 its end."""
+    prompt_format: Literal["auto", "chat", "plain", "reference"] = "auto"
+    """chat: the model's chat template; plain: text, question, "Answer:"; reference: the public script's wording."""
+    bos: Literal["auto", "always", "never"] = "auto"
+    """Whether plain prompts begin with the beginning-of-sequence token; auto does as the tokenizer does."""
+    max_new_tokens: int = 32
+    """Longest answer, in tokens."""
+    sharing: bool = True
+    """Read what prompts begin with once. --no-sharing is the plain way, as an oracle: same scores, far slower."""
+    success_filter: bool = False
+    """Score only samples that were answered right (stemmed ROUGE-1 recall above 0.5)."""
+    definition: Literal["set", "count"] = "set"
+    """Which copy score ranks heads for the ablation."""
+    until_stable: int | None = None
+    """Stop detection when the top K heads no longer change; all needles are used if not given."""
+    stability: float = 0.9
+    """With --until-stable K: the share of bootstrap draws over needles that must keep nine tenths of the top K."""
+    held_out_share: float = 0.5
+    """Share of the needles that are kept for the ablation and never used to find heads."""
+    k: tuple[int, ...] | None = None
+    """Numbers of heads to mask; if not given 2 5 10 20 30 50, as far as they are at most a fifth of the heads."""
+    random_draws: int = 5
+    """Random sets of heads per k, as many heads in the same layers, none of the top."""
+    ablation_modes: tuple[Literal["zero", "mean", "uniform"], ...] = ("zero",)
+    """What masking puts in place of a head: zero output, its mean output, or uniform attention (the reference's)."""
+    ablation_phases: tuple[Literal["decode", "both"], ...] = ("decode",)
+    """When heads are masked: while the answer is written (the reference's), or in the prompt too."""
+    ablation_context_tokens: tuple[int, ...] = (512,)
+    """Prompt lengths of the ablation, in tokens."""
+    ablation_depths: tuple[float, ...] = (0.25, 0.75)
+    """Depths of the ablation."""
+    prose_tokens: int = 64
+    """Length of the prose passages whose surprisal shows harm to the model in general, in tokens."""
+    other_k: int = 10
+    """Heads to mask of each other detector's ranking, and k of the tables that compare detectors."""
+    echo_block_tokens: int = 512
+    """Length of the random block of the echo and induction scores, in tokens (RazorAttention: 2500)."""
+    echo_repeats: int = 4
+    """How often the block comes."""
+    echo_draws: int = 1
+    """Random blocks to average over."""
+
+    def __post_init__(self) -> None:
+        """Refuses settings that cannot be meant."""
+        for name in ("context_tokens", "depths", "ablation_context_tokens", "ablation_depths", "ablation_modes", "ablation_phases"):
+            if not getattr(self, name):
+                raise ArgumentError(f"--{name.replace('_', '-')} needs at least one value.")
+        for depth in (*self.depths, *self.ablation_depths):
+            if not 0 <= depth <= 1:
+                raise ArgumentError(f"A depth lies between 0 and 1, not at {depth:g}.")
+        positive = {
+            "context_tokens": min(self.context_tokens),
+            "ablation_context_tokens": min(self.ablation_context_tokens),
+            "max_new_tokens": self.max_new_tokens,
+            "prose_tokens": self.prose_tokens - 1,
+            "other_k": self.other_k,
+            "echo_block_tokens": self.echo_block_tokens,
+            "echo_repeats": self.echo_repeats - 1,
+            "echo_draws": self.echo_draws,
+            "random_draws": self.random_draws,
+            "until_stable": self.until_stable if self.until_stable is not None else 1,
+            "k": min(self.k) if self.k else 1,
+        }
+        for name, value in positive.items():
+            if value < 1:
+                raise ArgumentError(f"--{name.replace('_', '-')} is too small ({getattr(self, name)}).")
+        if not 0 < self.held_out_share < 1:
+            raise ArgumentError(f"--held-out-share lies between 0 and 1, not at {self.held_out_share:g}.")
+
+    # ------------------------------------------------------------------ plan
+
+    def schemas(self) -> "Schemas":
+        """Returns the schema of every table."""
+        from probes.retrieval_heads.tables import SCHEMAS
+
+        return SCHEMAS
+
+    def input_files(self) -> Sequence[Path]:
+        """Returns the needle file and the haystack folder; the toolkit's own needles count too."""
+        from probes.retrieval_heads.needles import OWN_NEEDLES
+
+        return [self.needles or OWN_NEEDLES, *([self.haystack] if self.haystack else [])]
+
+    def check_model(self, facts: ModelFacts) -> None:
+        """Raises ArgumentError when the model cannot take these settings: window, number of heads, needles."""
+        from probes.retrieval_heads.needles import read_needles
+
+        assert facts.geometry is not None
+        longest = max(*self.context_tokens, *self.ablation_context_tokens)
+        window = facts.context_window
+        if window is not None and longest + self.max_new_tokens > window:
+            raise ArgumentError(
+                f"Prompts of {longest} tokens and answers of {self.max_new_tokens} do not fit {facts.name}, which reads {window}: "
+                f"use --context-tokens up to {window - self.max_new_tokens} or a model with a longer window."
+            )
+        if window is not None and self.echo_block_tokens * self.echo_repeats + 1 > window:
+            raise ArgumentError(
+                f"{self.echo_repeats} blocks of {self.echo_block_tokens} tokens do not fit {facts.name}, which reads {window}: use "
+                f"--echo-block-tokens {(window - 1) // self.echo_repeats}."
+            )
+        n_heads = facts.geometry.n_layers * facts.geometry.n_heads
+        if self.k and max(self.k) > n_heads:
+            raise ArgumentError(f"--k {max(self.k)} is more than the {n_heads} heads of {facts.name}.")
+        if len(read_needles(self.needles)) < 2:
+            raise ArgumentError("At least two needles are needed: one to find heads, one to test them.")
+
+    def ks(self, facts: ModelFacts) -> tuple[int, ...]:
+        """Returns the numbers of heads to mask."""
+        assert facts.geometry is not None
+        n_heads = facts.geometry.n_layers * facts.geometry.n_heads
+        return self.k or tuple(k for k in _K_GRID if k <= _K_SHARE * n_heads) or (1,)
+
+    def split_needles(self) -> "tuple[list[Needle], list[Needle]]":
+        """Returns the needles that find heads and those held out, each kind (literal or not) split by held_out_share."""
+        import numpy as np
+
+        from probes.retrieval_heads.needles import read_needles
+
+        finding, held_out = [], []
+        for literal in (True, False):
+            kind = [needle for needle in read_needles(self.needles) if needle.literal == literal]
+            order = np.random.default_rng([self.seed, int(literal)]).permutation(len(kind))
+            n_held_out = round(self.held_out_share * len(kind))
+            held_out += [kind[index] for index in order[:n_held_out]]
+            finding += [kind[index] for index in order[n_held_out:]]
+        if not held_out or not finding:
+            both = finding + held_out
+            return both[:-1], both[-1:]
+        # Kinds alternate, so that a detection that stops early has seen both.
+        order = np.random.default_rng([self.seed, 2]).permutation(len(finding))
+        return [finding[index] for index in order], held_out
+
+    def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
+        """Returns the units to find heads, and once these are measured the units that test them."""
+        finding, held_out = self.split_needles()
+        detection = self._detection_units(finding, measured)
+        units: list[WorkUnit] = [*detection, *(EchoUnit(f"echo-{draw}", draw) for draw in range(self.echo_draws))]
+        found = set(measured["samples"]["needle_id"])
+        draws = set(measured["echo_induction"]["draw"])
+        if found.issuperset(unit.needle_id for unit in detection) and len(draws) == self.echo_draws:
+            conditions = self._conditions(facts, measured)
+            if conditions:
+                units += [AblationUnit(f"held-out-{needle.id}", needle.id, conditions) for needle in held_out]
+        return units
+
+    def _detection_units(self, needles: "list[Needle]", measured: "Tables") -> list[DetectionUnit]:
+        units = [DetectionUnit(f"needle-{needle.id}", needle.id) for needle in needles]
+        if self.until_stable is None:
+            return units
+        from probes.retrieval_heads.stopping import needles_until_stable
+
+        order = [needle.id for needle in needles]
+        enough = needles_until_stable(
+            measured, order, self.definition, self.until_stable, self.stability, self.success_filter, self.seed
+        )
+        return units[:enough]
+
+    def _conditions(self, facts: ModelFacts, measured: "Tables") -> "tuple[Condition, ...]":
+        from probes.retrieval_heads.ablation import plan_conditions
+        from probes.retrieval_heads.rankings import rankings_of
+
+        assert facts.geometry is not None
+        rankings = rankings_of(measured, only_passed=self.success_filter)
+        if self.definition not in rankings:
+            return ()
+        try:
+            conditions = plan_conditions(
+                rankings,
+                self.definition,
+                ks=self.ks(facts),
+                modes=self.ablation_modes,
+                phases=self.ablation_phases,
+                random_draws=self.random_draws,
+                other_k=min(self.other_k, max(self.ks(facts))),
+                n_heads=facts.geometry.n_heads,
+                seed=self.seed,
+            )
+        except ValueError as error:
+            raise ArgumentError(f"{error}: use smaller values of --k.") from error
+        return tuple(conditions)
+
+    # ------------------------------------------------------------------ measure
+
+    def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":
+        """Returns the unit's rows."""
+        from probes.retrieval_heads import units
+
+        if isinstance(unit, DetectionUnit):
+            return units.measure_detection(self, model, unit)
+        if isinstance(unit, EchoUnit):
+            return units.measure_echo(self, model, unit)
+        assert isinstance(unit, AblationUnit)
+        return units.measure_held_out(self, model, unit)
+
+    # ------------------------------------------------------------------ results
+
+    def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
+        """Returns the summary tables."""
+        from probes.retrieval_heads.results import summarise_all
+
+        return summarise_all(self, facts, measured)
+
+    def figures(self, tables: "Tables") -> "Mapping[str, go.Figure]":
+        """Returns the figures."""
+        from figures.retrieval_heads import draw_all
+
+        return draw_all(tables)
+
+    def findings(self, tables: "Tables") -> Sequence[Finding]:
+        """Returns the report's sentences."""
+        from probes.retrieval_heads.findings import find_all
+
+        return find_all(self, tables)
+
+    def documents(self, tables: "Tables") -> Mapping[str, str]:
+        """Returns the copy scores in the public format, one file per definition."""
+        from probes.retrieval_heads.interchange import write_public_scores
+        from probes.retrieval_heads.summarise import scored_rows
+
+        scores = scored_rows(tables, "sample_head_scores", only_passed=self.success_filter)
+        return {f"head_score_{name}.json": write_public_scores(scores, f"{name}_score") for name in ("set", "count")}
+
+    def read_foreign(self, path: Path) -> "Tables | None":
+        """Returns the head scores of a public JSON file, or None for a file of another kind."""
+        if path.suffix != ".json":
+            return None
+        from probes.retrieval_heads.interchange import public_head_scores
+
+        return {"head_scores": public_head_scores(path)}
+
+    def compare(self, runs: "Mapping[str, Tables]") -> "tuple[Mapping[str, pd.DataFrame], Mapping[str, go.Figure]]":
+        """Returns correlations, overlaps and sparsity of several runs or public files."""
+        from figures.retrieval_heads import draw_comparison
+        from probes.retrieval_heads.comparison import compare_all
+
+        tables = compare_all(runs, self.definition, self.other_k)
+        return tables, draw_comparison(tables)

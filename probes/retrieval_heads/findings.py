@@ -1,0 +1,104 @@
+"""The sentences of a retrieval-head report: what was found, with intervals and controls, and what to be careful about."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from interp.experiments.experiment import Finding
+from interp.tables import Tables
+from probes.retrieval_heads.experiment import RetrievalHeads
+
+RETRIEVAL_SCORE = 0.1
+"""A head that scores above this is a retrieval head (Wu et al. 2024, section 2)."""
+
+
+def find_all(settings: RetrievalHeads, tables: Tables) -> list[Finding]:
+    """Returns the report's headlines and warnings."""
+    return [*_heads(settings, tables), *_reliability(settings, tables), *_causality(settings, tables), *_warnings(settings, tables)]
+
+
+def _heads(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
+    scores = tables["head_scores"]
+    scores = scores[scores["definition"] == settings.definition].sort_values("score", ascending=False, kind="stable")
+    samples = tables["samples"]
+    asked = samples[samples["has_needle"]]
+    if not len(scores):
+        yield Finding(
+            f"No head was scored: none of the {len(asked)} samples was answered right, and --success-filter leaves out the others. "
+            "Use shorter contexts, --prompt-format, or a model that answers.",
+            "warning",
+        )
+        return
+    found = scores[scores["score"] > RETRIEVAL_SCORE]
+    first = scores.iloc[0]
+    yield Finding(
+        f"{len(found)} of {len(scores)} heads ({len(found) / len(scores):.1%}) have a {settings.definition} copy-paste score above "
+        f"{RETRIEVAL_SCORE}, over {int(first['n_samples'])} samples of {int(first['n_needles'])} needles."
+    )
+    leaders = ", ".join(
+        f"{row.layer}-{row.head} {row.score:.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}]" for row in scores.head(5).itertuples()
+    )
+    yield Finding(f"Strongest heads (layer-head, 95% interval over needles): {leaders}.")
+
+
+def _reliability(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
+    splits = tables["reliability"]
+    splits = splits[splits["definition"] == settings.definition]
+    if len(splits):
+        yield Finding(
+            f"Two disjoint halves of the needles agree: Spearman {splits['spearman'].median():.3f} over all heads, "
+            f"{splits['top10_overlap'].mean():.0%} of the top 10 (median and mean of {len(splits)} splits)."
+        )
+    if settings.until_stable is not None:
+        curve = tables["convergence"]
+        last = curve[curve["definition"] == settings.definition].iloc[-1]
+        yield Finding(
+            f"Detection stopped after {int(last['n_needles'])} needles ({int(last['n_samples'])} samples): {last['stability']:.0%} of "
+            f"the bootstrap draws keep nine tenths of the top {settings.until_stable}."
+        )
+
+
+def _causality(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
+    summary = tables["ablation_summary"]
+    if not len(summary):
+        return
+    mode, phase = settings.ablation_modes[0], settings.ablation_phases[0]
+    rows = summary[(summary["mode"] == mode) & (summary["phase"] == phase) & (summary["needles"] == "all")]
+    top = rows[(rows["condition"] == "top") & (rows["ranking"] == settings.definition)]
+    k = 10 if 10 in set(top["k"]) else int(top["k"].max())
+    recall, prose = (_one(top[(top["k"] == k)], outcome) for outcome in ("recall", "prose_surprisal_nats"))
+    unchanged = _one(summary[(summary["condition"] == "none") & (summary["needles"] == "all")], "recall")
+    random = _one(rows[(rows["condition"] == "random") & (rows["k"] == k)], "recall")
+    yield Finding(
+        f"Masking the top {k} heads ({mode}, {phase}) takes recall on {int(recall['n_needles'])} held-out needles from "
+        f"{unchanged['mean']:.2f} to {recall['mean']:.2f}; as many random heads of the same layers leave {random['mean']:.2f}."
+    )
+    yield Finding(
+        f"That is {100 * recall['beyond_random']:.0f} points more recall lost than by random masking "
+        f"[{100 * recall['beyond_random_ci_low']:.0f}, {100 * recall['beyond_random_ci_high']:.0f}]; prose surprisal rises by "
+        f"{prose['lost']:.3f} nats [{prose['lost_ci_low']:.3f}, {prose['lost_ci_high']:.3f}]."
+    )
+
+
+def _one(rows: pd.DataFrame, outcome: str) -> pd.Series:
+    return rows[rows["outcome"] == outcome].iloc[0]
+
+
+def _warnings(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
+    samples = tables["samples"]
+    asked = samples[samples["has_needle"]]
+    failed = int((~asked["passed"]).sum())
+    if failed:
+        fate = "left out of the scores" if settings.success_filter else "scored like the others"
+        yield Finding(f"{failed} of {len(asked)} samples were answered wrong; they are in the table and {fate}.", "warning")
+    known = tables["needle_recall"]
+    known = known[known["recall_without_needle"] > 0.5]
+    if len(known):
+        yield Finding(f"Answered without the needle in the context: {', '.join(known['needle_id'])}.", "warning")
+    ties = int(asked["near_ties"].sum())
+    if ties:
+        yield Finding(
+            f"{ties} attention rows are near-ties (one bfloat16 step) between a copy and another position; in half precision "
+            "their scores may differ.",
+            "warning",
+        )

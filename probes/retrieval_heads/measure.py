@@ -1,0 +1,185 @@
+"""Measuring one needle: let the model answer, then look once, teacher-forced, at what every head attended to and wrote."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.models.language import LanguageModel
+from interp.models.logit_directions import LogitDirections
+from interp.models.recording import TopKeys
+from probes.retrieval_heads.answers import AnsweredBatch, answer_all
+from probes.retrieval_heads.contribution import ContributionReader, contribution_scores, divide_by_scales
+from probes.retrieval_heads.plain import answer_plainly
+from probes.retrieval_heads.recall import answer_recall, passes
+from probes.retrieval_heads.scores import CopyScores, answer_steps, copy_scores
+from probes.retrieval_heads.stimuli import Sample
+
+Frames = dict[str, pd.DataFrame]
+
+
+def measure_samples(
+    model: LanguageModel, samples: Sequence[Sample], *, max_new_tokens: int, stop_ids: Sequence[int], sharing: bool
+) -> Frames:
+    """Returns the rows of `samples`, `sample_head_scores` and `logit_contribution` for the samples of one haystack.
+
+    Every sample is scored, also one that was answered wrong; controls without needle have a row in `samples` only.
+    `sharing=False` is the plain path.
+    """
+
+    def finish(batch: AnsweredBatch) -> Frames:
+        return _look(model, batch)
+
+    def finish_plainly(sample: Sample) -> Frames:
+        answer = answer_plainly(model, sample.ids, max_new_tokens=max_new_tokens, stop_ids=stop_ids)
+        rows = model.prefix(sample.ids[:-1], room=max_new_tokens)
+        batch = AnsweredBatch([sample], rows, [answer.emitted], [len(sample.ids) - 1])
+        return _look(model, batch, (answer.attended[:, None], answer.logits[:, None]))
+
+    if sharing:
+        parts = answer_all(model, samples, max_new_tokens=max_new_tokens, stop_ids=stop_ids, finish=finish)
+    else:
+        parts = [finish_plainly(sample) for sample in samples]
+    order = {sample.sample_id: place for place, sample in enumerate(samples)}
+    tables = {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]}
+    return {
+        name: table.sort_values("sample_id", key=lambda ids: ids.map(order), kind="stable", ignore_index=True)
+        for name, table in tables.items()
+    }
+
+
+def _look(
+    model: LanguageModel, batch: AnsweredBatch, seen: tuple[Tensor, Tensor] | None = None
+) -> Frames:
+    """One teacher-forced pass over a batch's answers; `seen` are attended positions from elsewhere (the plain path)."""
+    queries, emitted = _queries(batch)
+    needle = torch.tensor(
+        [range(s.needle_start, s.needle_end) if s.has_needle else [0] * _needle_tokens(batch) for s in batch.samples]
+    )
+    reader = ContributionReader(LogitDirections(model), emitted, needle)
+    read = [[sample.ids[-1], *written[:-1]] for sample, written in zip(batch.samples, batch.emitted, strict=True)]
+    with model.record(queries, TopKeys(2), reader) as recording, reader.directions.watching_scales() as scales:
+        model.extend(batch.rows, read, logits="none", phase="decode")
+    attended, logits = seen or (recording["top_position"], recording["top_logit"])
+    sums = {"locos": recording["locos"], "direct": divide_by_scales(recording["direct"], scales)}
+    frames = [
+        _rows_of(model, batch, row, attended[:, row], logits[:, row], {name: part[:, row] for name, part in sums.items()})
+        for row in range(len(batch.samples))
+    ]
+    return {name: pd.concat([frame[name] for frame in frames], ignore_index=True) for name in frames[0]}
+
+
+def _queries(batch: AnsweredBatch) -> tuple[Int[Tensor, "row query"], Int[Tensor, "row query"]]:
+    """Positions of the queries that wrote each answer token (-1 past a row's end), and the tokens they wrote."""
+    longest = max(len(written) for written in batch.emitted)
+    queries = torch.full((len(batch.samples), longest), -1)
+    emitted = torch.zeros((len(batch.samples), longest), dtype=torch.long)
+    for row, (sample, written) in enumerate(zip(batch.samples, batch.emitted, strict=True)):
+        queries[row, : len(written)] = len(sample.ids) - 1 + torch.arange(len(written))
+        emitted[row, : len(written)] = torch.tensor(written)
+    return queries, emitted
+
+
+def _needle_tokens(batch: AnsweredBatch) -> int:
+    return max((s.needle_end - s.needle_start for s in batch.samples if s.has_needle), default=1)
+
+
+def _rows_of(
+    model: LanguageModel,
+    batch: AnsweredBatch,
+    row: int,
+    attended: Int[Tensor, "layer head query two"],
+    logits: Float[Tensor, "layer head query two"],
+    sums: dict[str, Float[Tensor, "layer head query two"]],
+) -> Frames:
+    sample, written = batch.samples[row], batch.emitted[row]
+    tokenizer: Any = model.tokenizer
+    text = tokenizer.decode(written, skip_special_tokens=True).strip()
+    recall = answer_recall(sample.needle.real_needle, text)
+    names = {"model": model.identity.name, "sample_id": sample.sample_id, "needle_id": sample.needle.id}
+    near_ties = 0
+    frames: Frames = {"sample_head_scores": pd.DataFrame(), "logit_contribution": pd.DataFrame()}
+    if sample.has_needle:
+        steps = len(written)
+        scores = copy_scores(
+            attended[:, :, :steps],
+            logits[:, :, :steps],
+            torch.tensor([*sample.ids, *written]),
+            torch.tensor(written),
+            (sample.needle_start, sample.needle_end),
+            (sample.gold_start, sample.gold_end),
+        )
+        near_ties = int(scores.near_ties.sum())
+        frames["sample_head_scores"] = _score_rows(model, names, scores)
+        words = tokenizer.batch_decode([[token] for token in written])
+        chosen = answer_steps(written, list(sample.gold_ids), words, sample.needle.real_needle)
+        frames["logit_contribution"] = _contribution_rows(model, names, sample, steps, chosen, sums)
+    return {"samples": _sample_row(batch, row, names, text, recall, near_ties), **frames}
+
+
+def _sample_row(
+    batch: AnsweredBatch, row: int, names: dict[str, str], text: str, recall: float, near_ties: int
+) -> pd.DataFrame:
+    sample = batch.samples[row]
+    return pd.DataFrame(
+        [
+            {
+                **names,
+                "literal": sample.needle.literal,
+                "has_needle": sample.has_needle,
+                "context_tokens": sample.context_tokens,
+                "depth_fraction": sample.depth_fraction,
+                "prompt_format": sample.frame.prompt_format,
+                "has_bos": sample.frame.has_bos,
+                "prompt_token_ids": list(sample.ids),
+                "needle_start": sample.needle_start,
+                "needle_end": sample.needle_end,
+                "gold_start": sample.gold_start,
+                "gold_end": sample.gold_end,
+                "answer_token_ids": list(batch.emitted[row]),
+                "generated_text": text,
+                "gold_text": sample.needle.real_needle,
+                "recall": recall,
+                "passed": passes(recall),
+                "near_ties": near_ties,
+                "tokens_read": batch.tokens_read[row],
+            }
+        ]
+    )
+
+
+def head_columns(model: LanguageModel) -> dict[str, np.ndarray]:
+    """Returns the columns layer, head and kv_head of one row per head, in layer-major order."""
+    geometry = model.geometry
+    layer, head = np.divmod(np.arange(geometry.n_layers * geometry.n_heads), geometry.n_heads)
+    return {"layer": layer, "head": head, "kv_head": head // geometry.group_size}
+
+
+def _score_rows(model: LanguageModel, names: dict[str, str], scores: CopyScores) -> pd.DataFrame:
+    columns = {name: value.flatten().numpy() for name, value in scores._asdict().items()}
+    return pd.DataFrame({**names, **head_columns(model), **columns})
+
+
+def _contribution_rows(
+    model: LanguageModel,
+    names: dict[str, str],
+    sample: Sample,
+    steps: int,
+    chosen: list[int],
+    sums: dict[str, Float[Tensor, "layer head query two"]],
+) -> pd.DataFrame:
+    answer = torch.zeros(steps, dtype=torch.bool)
+    answer[chosen] = True
+    n_needle = sample.needle_end - sample.needle_start
+    n_keys = len(sample.ids) + torch.arange(steps)
+    parts = []
+    for definition, part in sums.items():
+        score = contribution_scores(part[:, :, :steps], n_needle, n_keys, answer).flatten().numpy()
+        parts.append(
+            pd.DataFrame({**names, **head_columns(model), "definition": definition, "score": score, "n_steps": len(chosen)})
+        )
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,111 @@
+"""Needles: sentences to hide in a haystack, each with its question and the words an answer must contain.
+
+The toolkit's own (needles.jsonl) or a user's file, in the field names of the public reference (needle, question,
+real_needle; Wu et al. 2024, arXiv:2404.15574, and its code).
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from interp.errors import ArgumentError
+
+OWN_NEEDLES = Path(__file__).with_name("needles.jsonl")
+_REQUIRED = ("needle", "question", "real_needle")
+
+
+@dataclass(frozen=True)
+class Needle:
+    """A sentence to hide and ask for.
+
+    `real_needle` is the part of the needle that an answer must recall, word for word in it; `answer` is a whole answer.
+    A needle is `literal` when its question shares a content word with it; otherwise only meaning links the two.
+    """
+
+    id: str
+    needle: str
+    question: str
+    real_needle: str
+    answer: str
+    form: str
+    literal: bool
+
+
+def read_needles(path: Path | None = None) -> tuple[Needle, ...]:
+    """Returns the needles of a JSON-lines file, or the toolkit's own.
+
+    Raises ArgumentError, with the line number, for a file that cannot be read, a missing or empty field, an id that comes
+    twice, or a real_needle that is not in its needle.
+    """
+    path = path or OWN_NEEDLES
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ArgumentError(f"The needle file {path} cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise ArgumentError(f"The needle file {path} is not UTF-8 (byte {error.start}): save it as UTF-8.") from error
+    needles = tuple(_parse(line, path, number) for number, line in enumerate(lines, start=1) if line.strip())
+    if not needles:
+        raise ArgumentError(f"The needle file {path} is empty: write one JSON object per line with {', '.join(_REQUIRED)}.")
+    ids = [needle.id for needle in needles]
+    twice = next((id for id in ids if ids.count(id) > 1), None)
+    if twice:
+        raise ArgumentError(f"The needle file {path} has the id {twice} twice: give every needle its own.")
+    return needles
+
+
+def _parse(line: str, path: Path, number: int) -> Needle:
+    where = f"{path}, line {number}"
+    try:
+        fields: Any = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ArgumentError(f"{where}: this is not JSON ({error}).") from error
+    if not isinstance(fields, dict):
+        raise ArgumentError(f"{where}: a JSON object is needed, with {', '.join(_REQUIRED)}.")
+    for name in _REQUIRED:
+        if not isinstance(fields.get(name), str) or not fields[name].strip():
+            raise ArgumentError(f"{where}: the field {name} is missing or empty.")
+    needle, question, real_needle = (fields[name].strip() for name in _REQUIRED)
+    found = needle.lower().find(real_needle.lower())
+    if found < 0:
+        raise ArgumentError(f"{where}: real_needle must be words of the needle, and {real_needle!r} is not in it.")
+    return Needle(
+        id=_as_id(str(fields.get("id", f"needle-{number}"))),
+        needle=needle,
+        question=question,
+        real_needle=needle[found : found + len(real_needle)],
+        answer=str(fields.get("answer", needle)),
+        form=str(fields.get("form", "")),
+        literal=bool(fields.get("literal", shared_content_words(needle, question))),
+    )
+
+
+def _as_id(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "needle"
+
+
+_FUNCTION_WORDS = frozenset(
+    """a about above after all along also am an and any are as at away be because been before being below beneath beside
+    between but by can could did do does doing done down during each every few first for from get gets go goes got had has
+    have having he her hers him his how i if in inside into is it its itself just like make made many may me might more
+    most much must my near next no not of off on once one only onto or other our out over own s she should so some such
+    than that the their them then there these they this those through to together too under until up upon us use used
+    very was we were what when where which while who whom whose why will with without would you your""".split()
+)
+
+
+def shared_content_words(needle: str, question: str) -> frozenset[str]:
+    """Returns the stems of the content words that a question and its needle share (Porter stemmer)."""
+    return _content_stems(needle) & _content_stems(question)
+
+
+@cache
+def _content_stems(text: str) -> frozenset[str]:
+    from rouge_score.tokenizers import DefaultTokenizer
+
+    words = re.findall(r"[a-z0-9]+", text.lower())
+    content = " ".join(word for word in words if word not in _FUNCTION_WORDS)
+    return frozenset(DefaultTokenizer(use_stemmer=True).tokenize(content))

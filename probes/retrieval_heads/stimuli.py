@@ -1,0 +1,164 @@
+"""Samples: one needle in one haystack, as the token ids of a whole prompt, with the needle's place known exactly.
+
+Prompts are put together from token ids and never decoded and encoded again, so all samples of one haystack share their
+tokens up to the needle.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from interp.errors import ArgumentError
+from interp.models.encoding import (
+    BosPolicy,
+    Piece,
+    beginning,
+    chat_frame,
+    check_single_beginning,
+    covering,
+    encode_piece,
+)
+from probes.retrieval_heads.haystack import Haystack
+from probes.retrieval_heads.needles import Needle
+
+PromptFormat = Literal["auto", "chat", "plain", "reference"]
+
+_TASK = "Read the text below, then answer the question about it.\n\n"
+_CHAT_QUESTION = "\n\nQuestion: {question}\nAnswer with the exact words of the text."
+_PLAIN_QUESTION = "\n\nQuestion: {question}\nAnswer:"
+# The wording of the public reference script, which a comparison with its scores needs.
+_REFERENCE_QUESTION = "Based on the content of the book, Question: {question}\nAnswer:"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What stands before and after the context of one needle's prompts."""
+
+    head: tuple[int, ...]
+    tail: tuple[int, ...]
+    prompt_format: str
+    has_bos: bool
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prompt. `needle_start` … are token positions in it; -1 where the prompt has no needle (the control)."""
+
+    sample_id: str
+    needle: Needle
+    context_tokens: int
+    depth_fraction: float
+    ids: tuple[int, ...]
+    needle_start: int
+    needle_end: int
+    gold_start: int
+    gold_end: int
+    gold_ids: tuple[int, ...]
+    frame: Frame
+
+    @property
+    def has_needle(self) -> bool:
+        """Whether this is a sample, not the control without needle."""
+        return self.needle_start >= 0
+
+
+def build_frame(
+    tokenizer: PreTrainedTokenizerBase, needle: Needle, prompt_format: PromptFormat, bos: BosPolicy, model: str
+) -> Frame:
+    """Returns the prompt around a context that asks for one needle.
+
+    "auto" is "chat" for a model with a chat template and "plain" otherwise. A chat template decides itself about the
+    beginning-of-sequence token.
+    Raises ArgumentError when the model cannot be prompted so.
+    """
+    if prompt_format == "auto":
+        prompt_format = "chat" if tokenizer.chat_template else "plain"
+    if prompt_format == "chat":
+        head, tail = chat_frame(tokenizer, _TASK, _CHAT_QUESTION.format(question=needle.question), model)
+    else:
+        question = _PLAIN_QUESTION if prompt_format == "plain" else _REFERENCE_QUESTION
+        head = beginning(tokenizer, bos)
+        tail = encode_piece(tokenizer, question.format(question=needle.question)).ids
+        check_single_beginning(head, tokenizer.bos_token_id, model)
+    has_bos = bool(head) and head[0] == tokenizer.bos_token_id
+    return Frame(tuple(head), tuple(tail), prompt_format, has_bos)
+
+
+def build_samples(
+    tokenizer: PreTrainedTokenizerBase,
+    needle: Needle,
+    haystack: Haystack,
+    frame: Frame,
+    *,
+    context_tokens: Sequence[int],
+    depths: Sequence[float],
+) -> list[Sample]:
+    """Returns the grid of samples of one needle, every prompt exactly as long as its context_tokens.
+
+    Raises ArgumentError when the needle and its question alone are longer than a prompt may be.
+    """
+    piece = encode_piece(tokenizer, " " + needle.needle)
+    gold = gold_span(piece, needle)
+    samples = []
+    for n_tokens in context_tokens:
+        room = _room(n_tokens, len(piece.ids), needle, frame)
+        for depth in depths:
+            index = room if depth >= 1 else haystack.boundary_before(int(room * depth))
+            ids = (*frame.head, *haystack.ids[:index], *piece.ids, *haystack.ids[index:room], *frame.tail)
+            start = len(frame.head) + index
+            samples.append(
+                Sample(
+                    sample_id=f"{needle.id}-{n_tokens}-{round(100 * depth):03d}",
+                    needle=needle,
+                    context_tokens=n_tokens,
+                    depth_fraction=depth,
+                    ids=ids,
+                    needle_start=start,
+                    needle_end=start + len(piece.ids),
+                    gold_start=start + gold[0],
+                    gold_end=start + gold[1],
+                    gold_ids=tuple(piece.ids[gold[0] : gold[1]]),
+                    frame=frame,
+                )
+            )
+    return samples
+
+
+def build_control(
+    tokenizer: PreTrainedTokenizerBase, needle: Needle, haystack: Haystack, frame: Frame, *, context_tokens: int
+) -> Sample:
+    """Returns the same prompt without the needle: whoever answers it right did not need the context."""
+    piece = encode_piece(tokenizer, " " + needle.needle)
+    gold = gold_span(piece, needle)
+    room = _room(context_tokens, 0, needle, frame)
+    return Sample(
+        sample_id=f"{needle.id}-{context_tokens}-none",
+        needle=needle,
+        context_tokens=context_tokens,
+        depth_fraction=float("nan"),
+        ids=(*frame.head, *haystack.ids[:room], *frame.tail),
+        needle_start=-1,
+        needle_end=-1,
+        gold_start=-1,
+        gold_end=-1,
+        gold_ids=tuple(piece.ids[gold[0] : gold[1]]),
+        frame=frame,
+    )
+
+
+def gold_span(piece: Piece, needle: Needle) -> tuple[int, int]:
+    """Returns the tokens [first, last) of an encoded needle (with its leading space) that cover its must-recall part."""
+    start = 1 + needle.needle.find(needle.real_needle)
+    return covering(piece, start, start + len(needle.real_needle))
+
+
+def _room(n_tokens: int, needle_tokens: int, needle: Needle, frame: Frame) -> int:
+    room = n_tokens - needle_tokens - len(frame.head) - len(frame.tail)
+    if room < 0:
+        raise ArgumentError(
+            f"The needle {needle.id} and its question take {n_tokens - room} tokens and the context has {n_tokens}: raise "
+            "--context-tokens."
+        )
+    return room
