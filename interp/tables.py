@@ -24,6 +24,8 @@ class TableSchema(pa.DataFrameModel):
     model: str = pa.Field(nullable=False)
 
     class Config:
+        """Pandera settings."""
+
         strict = True
         coerce = True
         ordered = False

@@ -1,4 +1,4 @@
-"""Tiny random models of many families, built offline from configurations: two to four layers, a few heads, 64 tokens."""
+"""Tiny random models of many families, built offline from configurations: three layers, four heads, 97 tokens."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from interp.models.identity import ModelIdentity
 from interp.models.language import LanguageModel
 
 VOCABULARY = 97
-
+_SPECIAL = dict(bos_token_id=1, eos_token_id=2)
 _COMMON: dict[str, Any] = dict(
     vocab_size=VOCABULARY,
     hidden_size=64,
@@ -19,52 +19,63 @@ _COMMON: dict[str, Any] = dict(
     num_key_value_heads=2,
     max_position_embeddings=256,
     pad_token_id=0,
-    bos_token_id=1,
-    eos_token_id=2,
+    **_SPECIAL,
+)
+_UNGROUPED = {key: value for key, value in _COMMON.items() if key != "num_key_value_heads"}
+_FALCON = dict(
+    vocab_size=VOCABULARY,
+    hidden_size=64,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_kv_heads=2,
+    new_decoder_architecture=True,
+    max_position_embeddings=256,
+    **_SPECIAL,
 )
 
 FAMILIES: dict[str, dict[str, Any]] = {
-    "llama": dict(_COMMON),
+    "llama": _COMMON,
     "mistral": dict(_COMMON, sliding_window=16),
     "mixtral": dict(_COMMON, num_local_experts=3, num_experts_per_tok=2, sliding_window=None),
-    "qwen2": dict(_COMMON),
+    "qwen2": _COMMON,
     "qwen3": dict(_COMMON, head_dim=16),
     "gemma2": dict(
-        _COMMON, head_dim=16, sliding_window=16, attn_logit_softcapping=5.0, final_logit_softcapping=8.0, query_pre_attn_scalar=16
+        _COMMON,
+        head_dim=16,
+        sliding_window=16,
+        attn_logit_softcapping=5.0,
+        final_logit_softcapping=8.0,
+        query_pre_attn_scalar=16,
     ),
-    "gemma3_text": dict(_COMMON, head_dim=16, sliding_window=16, layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
-    "phi3": dict(_COMMON),
-    "gpt2": dict(vocab_size=VOCABULARY, n_embd=64, n_layer=3, n_head=4, n_positions=256, bos_token_id=1, eos_token_id=2),
-    "gpt_neox": {key: value for key, value in _COMMON.items() if key != "num_key_value_heads"},
-    "opt": dict(
-        vocab_size=VOCABULARY, hidden_size=64, ffn_dim=64, num_hidden_layers=3, num_attention_heads=4,
-        max_position_embeddings=256, word_embed_proj_dim=64, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    "gemma3_text": dict(
+        _COMMON,
+        head_dim=16,
+        sliding_window=16,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
     ),
-    "olmo2": dict(_COMMON),
-    "falcon": dict(
-        vocab_size=VOCABULARY, hidden_size=64, num_hidden_layers=3, num_attention_heads=4, num_kv_heads=2,
-        new_decoder_architecture=True, max_position_embeddings=256, bos_token_id=1, eos_token_id=2,
-    ),
-    "stablelm": dict(_COMMON),
-    "cohere": dict(_COMMON),
-}  # fmt: skip
-
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "falcon-multi-query": ("falcon", dict(FAMILIES["falcon"], new_decoder_architecture=False, multi_query=True)),
-    "falcon-alibi": ("falcon", dict(FAMILIES["falcon"], new_decoder_architecture=False, multi_query=False, alibi=True, num_kv_heads=4)),
-    "falcon-grouped": ("falcon", FAMILIES["falcon"]),
+    "phi3": _COMMON,
+    "gpt2": dict(vocab_size=VOCABULARY, n_embd=64, n_layer=3, n_head=4, n_positions=256, **_SPECIAL),
+    "gpt_neox": _UNGROUPED,
+    "opt": dict(_UNGROUPED, ffn_dim=64, word_embed_proj_dim=64),
+    "olmo2": _COMMON,
+    "falcon": _FALCON,
+    "falcon-multi-query": dict(_FALCON, new_decoder_architecture=False, multi_query=True),
+    "falcon-alibi": dict(_FALCON, new_decoder_architecture=False, multi_query=False, alibi=True, num_kv_heads=4),
+    "stablelm": _COMMON,
+    "cohere": _COMMON,
 }
 
 
 def tiny_hf(family: str, *, seed: int = 0, attention: str | None = None, **changes: Any) -> Any:
     """Returns a random transformers model of the family; equal arguments give equal weights."""
-    model_type, options = VARIANTS.get(family, (family, FAMILIES.get(family, {})))
-    config = AutoConfig.for_model(model_type, **{**options, **changes})
+    config = AutoConfig.for_model(family.split("-")[0], **{**FAMILIES.get(family, {}), **changes})
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).float().eval()
-    for parameter in model.parameters():  # wide enough that attention is far from uniform
+    for parameter in model.parameters():
         if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.25)
+            torch.nn.init.normal_(parameter, std=0.25)  # wide enough that attention is far from uniform
+        elif parameter.numel() > 1:
+            parameter.data += 0.2 * torch.randn_like(parameter)  # gains and biases that matter
     return model
 
 

@@ -17,7 +17,11 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pan
 
 def versions() -> dict[str, str | None]:
     """Returns the versions of the toolkit, Python and the packages whose changes can change numbers."""
-    found: dict[str, str | None] = {"interp": interp.__version__, "git_commit": git_commit(), "python": platform.python_version()}
+    found: dict[str, str | None] = {
+        "interp": interp.__version__,
+        "git_commit": git_commit(),
+        "python": platform.python_version(),
+    }
     for package in _PACKAGES:
         try:
             found[package] = version(package)

@@ -82,15 +82,16 @@ def render_figure(name: str, figure: "go.Figure") -> str:
     """Returns a figure with its caption as HTML; the page must hold plotly's script."""
     caption = str((figure.layout.meta or {}).get("caption", name))
     chart = figure.to_html(include_plotlyjs=False, full_html=False, config={"responsive": True, "displaylogo": False})
-    return f"<figure id='{escape(name)}' aria-label='{escape(caption)}'>{chart}<figcaption>{escape(caption)}</figcaption></figure>"
+    return (
+        f"<figure id='{escape(name)}' aria-label='{escape(caption)}'>{chart}<figcaption>{escape(caption)}</figcaption></figure>"
+    )
 
 
 def _table(name: str, frame: "pd.DataFrame") -> str:
     shown = frame.head(ROWS_SHOWN)
     head = "".join(f"<th scope='col'>{escape(str(column))}</th>" for column in shown.columns)
     rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(_cell(value))}</td>" for value in row) + "</tr>"
-        for row in shown.itertuples(index=False)
+        "<tr>" + "".join(f"<td>{escape(_cell(value))}</td>" for value in row) + "</tr>" for row in shown.itertuples(index=False)
     )
     link = f"<a href='tables/{escape(name)}.parquet'>tables/{escape(name)}.parquet</a>"
     return (
@@ -103,7 +104,11 @@ def _table(name: str, frame: "pd.DataFrame") -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    text = str(list(value)) if hasattr(value, "tolist") and not isinstance(value, str) and getattr(value, "ndim", 0) else str(value)
+    text = (
+        str(list(value))
+        if hasattr(value, "tolist") and not isinstance(value, str) and getattr(value, "ndim", 0)
+        else str(value)
+    )
     return text if len(text) <= 80 else text[:79] + "…"
 
 
@@ -114,5 +119,7 @@ def _facts(description: Any) -> str:
         **{key: value for key, value in description["configuration"].items() if key not in ("model", "revision", "dtype")},
         **{f"version {key}": value for key, value in description["versions"].items()},
     }
-    rows = "".join(f"<tr><th scope='row'>{escape(str(key))}</th><td>{escape(str(value))}</td></tr>" for key, value in flat.items())
+    rows = "".join(
+        f"<tr><th scope='row'>{escape(str(key))}</th><td>{escape(str(value))}</td></tr>" for key, value in flat.items()
+    )
     return f"<div class='scroll'><table><tbody>{rows}</tbody></table></div>"

@@ -48,6 +48,7 @@ def show(run: Positional[str], *, out: Path = Path("runs")) -> None:
     Args:
         run: Folder of a run, or the first digits of its hash.
         out: Folder that holds the runs.
+
     """
     found = open_run(run, out)
     identity = found.description["model"]["identity"]
@@ -67,6 +68,7 @@ def figures(
         run: Folder of a run, or the first digits of its hash.
         format: What to write beside the interactive pages.
         out: Folder that holds the runs.
+
     """
     from interp.experiments.export import export_figures, write_figures
 
@@ -81,6 +83,7 @@ def compare(runs: Positional[tuple[str, ...]], *, out: Path = Path("runs")) -> N
     Args:
         runs: Folders of runs, first digits of their hashes, or files in a format an experiment reads.
         out: Folder that holds the runs; the comparison goes there too.
+
     """
     from interp.experiments.comparison import write_comparison
 
@@ -93,7 +96,9 @@ def compare(runs: Positional[tuple[str, ...]], *, out: Path = Path("runs")) -> N
         kinds.add(kind)
         sides[label if label not in sides else f"{label} ({place})"] = tables
     if len(kinds) > 1:
-        raise ArgumentError(f"These are runs of {', '.join(sorted(kind.name for kind in kinds))}: compare runs of one experiment.")
+        raise ArgumentError(
+            f"These are runs of {', '.join(sorted(kind.name for kind in kinds))}: compare runs of one experiment."
+        )
     folder, text = write_comparison(kinds.pop()(), sides, out)
     say(text)
     say(f"report: {folder / 'report.html'}")

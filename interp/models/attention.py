@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -47,6 +47,8 @@ class AttentionCall:
     query: Float[Tensor, "row head query dim"]
     starts: Int[Tensor, " row"]
     """Position of each row's first query token; the others follow it one by one."""
+    rows: Int[Tensor, " row"]
+    """Which row of its batch each row was when the batch began: rows that ended are left behind."""
     segments: tuple[Segment, ...]
     mask: Tensor | None
     scaling: float
@@ -57,9 +59,7 @@ class AttentionCall:
         """Number of keys over all segments."""
         return sum(segment.key.shape[2] for segment in self.segments)
 
-    def logits(
-        self, columns: Int[Tensor, "row_or_1 chosen"], dtype: torch.dtype
-    ) -> Float[Tensor, "row head chosen key"]:
+    def logits(self, columns: Int[Tensor, "column_rows chosen"], dtype: torch.dtype) -> Float[Tensor, "row head chosen key"]:
         """Returns the masked attention scores before the softmax for the chosen query columns (-inf where unseen)."""
         query = _take_queries(self.query, columns).to(dtype)
         scores = [_scores(query, segment.key.to(dtype)) for segment in self.segments]
@@ -70,7 +70,7 @@ class AttentionCall:
             logits = logits + _take_queries(self.mask, columns).to(dtype)
         return logits.masked_fill(~self.visible(columns), -torch.inf)
 
-    def visible(self, columns: Int[Tensor, "row_or_1 chosen"]) -> Bool[Tensor, "row_or_1 head_or_1 chosen key"]:
+    def visible(self, columns: Int[Tensor, "column_rows chosen"]) -> Bool[Tensor, "row_or_1 head_or_1 chosen key"]:
         """Returns which keys each chosen query may see."""
         if self.mask is not None:
             mask = _take_queries(self.mask, columns)
@@ -97,26 +97,36 @@ class AttentionCall:
 
 
 def _take_queries(
-    tensor: Shaped[Tensor, "row_or_1 head_or_1 query last"], columns: Int[Tensor, "any_rows chosen"]
+    tensor: Shaped[Tensor, "row_or_1 head_or_1 query last"], columns: Int[Tensor, "column_rows chosen"]
 ) -> Shaped[Tensor, "rows head_or_1 chosen last"]:
     """The tensor at the chosen columns of its query axis; columns may differ between rows."""
     return torch.take_along_dim(tensor, columns[:, None, :, None], dim=2)
 
 
+@runtime_checkable
 class Edit(Protocol):
     """A change to the heads of a model: see interp.models.edits."""
 
-    def applies(self, layer: int, phase: Phase) -> bool: ...
-    def before(self, call: AttentionCall) -> AttentionCall: ...
-    def after(
-        self, call: AttentionCall, output: Float[Tensor, "row query head dim"]
-    ) -> Float[Tensor, "row query head dim"]: ...
+    def applies(self, layer: int, phase: Phase) -> bool:
+        """Whether this edit acts in that layer and phase."""
+        ...
+
+    def before(self, call: AttentionCall) -> AttentionCall:
+        """Returns the call that the kernel shall compute."""
+        ...
+
+    def after(self, call: AttentionCall, output: Float[Tensor, "row query head dim"]) -> Float[Tensor, "row query head dim"]:
+        """Returns the outputs that the rest of the model shall see."""
+        ...
 
 
+@runtime_checkable
 class Observer(Protocol):
     """Something that looks at attention calls: see interp.models.recording."""
 
-    def look(self, call: AttentionCall, output: Float[Tensor, "row query head dim"]) -> None: ...
+    def look(self, call: AttentionCall, output: Float[Tensor, "row query head dim"]) -> None:
+        """Reads what it wants of one call and its final output."""
+        ...
 
 
 @dataclass
@@ -128,6 +138,8 @@ class AttentionHooks:
     phase: Phase = "prefill"
     starts: Int[Tensor, " row"] | None = None
     """Position of each row's first query token in the pass under way."""
+    rows: Int[Tensor, " row"] | None = None
+    """Which row of its batch each row of the pass is."""
     trunk: list[Segment] | None = None
     """Keys and values, per layer, that all rows of the pass share (interp.models.prefix)."""
 
@@ -156,13 +168,17 @@ def attend(
         raise UserError("Models with learned attention sinks (gpt-oss) cannot be used: name another model.")
     hooks: AttentionHooks = getattr(module, HOOKS_ATTRIBUTE, None) or AttentionHooks()
     layer = int(module.layer_idx)  # type: ignore[arg-type]
-    segments = (hooks.trunk[layer],) if hooks.trunk else ()
-    segments += (Segment(key, value),)
+    starts, rows = hooks.starts, hooks.rows
+    if starts is None or rows is None:  # called directly: the rows stand where their keys say
+        starts = torch.full((len(query),), key.shape[2] - query.shape[2], device=query.device)
+        rows = torch.arange(len(query), device=query.device)
+    own = Segment(key, value)
     call = AttentionCall(
         layer=layer,
         query=query,
-        starts=hooks.starts if hooks.starts is not None else _starts_of_plain_pass(query, key),
-        segments=segments,
+        starts=starts,
+        rows=rows,
+        segments=(hooks.trunk[layer], own) if hooks.trunk else (own,),
         mask=attention_mask,
         scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
         softcap=softcap,
@@ -183,10 +199,8 @@ def attention_output(call: AttentionCall) -> Float[Tensor, "row query head dim"]
     shared_by_rows = len(call.segments) > 1 and call.query.shape[0] > 1
     if call.softcap is not None or shared_by_rows:
         return _output_in_chunks(call)
-    key, value = call.segments[0]
-    if len(call.segments) > 1:
-        key = torch.cat([segment.key for segment in call.segments], dim=2)
-        value = torch.cat([segment.value for segment in call.segments], dim=2)
+    keys, values = ([segment[side] for segment in call.segments] for side in (0, 1))
+    key, value = (parts[0] if len(parts) == 1 else torch.cat(parts, dim=2) for parts in (keys, values))
     # What transformers' kernel wrapper reads off an attention module; Falcon's module does not have it.
     geometry: Any = SimpleNamespace(num_key_value_groups=call.query.shape[1] // key.shape[1], is_causal=True)
     output, _ = sdpa_attention_forward(geometry, call.query, key, value, call.mask, scaling=call.scaling)
@@ -209,7 +223,7 @@ def _output_in_chunks(call: AttentionCall) -> Float[Tensor, "row query head dim"
 def _scores(
     query: Float[Tensor, "row head query dim"], key: Float[Tensor, "row_or_1 kv_head key dim"]
 ) -> Float[Tensor, "row head query key"]:
-    """query · key for every pair, without expanding grouped or shared keys."""
+    """Query · key for every pair, without expanding grouped or shared keys."""
     (rows, heads, queries, _), kv_heads = query.shape, key.shape[1]
     grouped = query.reshape(rows, kv_heads, -1, query.shape[-1])
     if key.shape[0] == rows:
@@ -222,7 +236,7 @@ def _scores(
 def mix_values(
     weights: Float[Tensor, "row head query key"], value: Float[Tensor, "row_or_1 kv_head key dim"]
 ) -> Float[Tensor, "row head query dim"]:
-    """weights · values for every query, without expanding grouped or shared values."""
+    """Weights · values for every query, without expanding grouped or shared values."""
     (rows, heads, queries, keys), kv_heads = weights.shape, value.shape[1]
     grouped = weights.reshape(rows, kv_heads, -1, keys)
     if value.shape[0] == rows:
@@ -230,13 +244,6 @@ def mix_values(
     merged = grouped.transpose(0, 1).reshape(kv_heads, -1, keys)
     mixed = (merged @ value[0]).reshape(kv_heads, rows, -1, value.shape[-1])
     return mixed.transpose(0, 1).reshape(rows, heads, queries, -1)
-
-
-def _starts_of_plain_pass(
-    query: Float[Tensor, "row head query dim"], key: Float[Tensor, "row kv_head key dim"]
-) -> Int[Tensor, " row"]:
-    """Where rows begin when the model is called directly: every row has the same number of earlier tokens."""
-    return torch.full((query.shape[0],), key.shape[2] - query.shape[2], device=query.device)
 
 
 QUERY_POSITIONS: ContextVar[Int[Tensor, "row query"] | None] = ContextVar("query_positions", default=None)

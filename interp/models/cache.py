@@ -4,6 +4,7 @@ Every token keeps the column of its position: rows of different length need no p
 right, and a recorded key index is a token position. Full keys are kept for sliding-window layers too.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,7 +29,8 @@ class RowCache(Cache):
         self.trunk_tokens = trunk[0].key.shape[2] if trunk else 0
         self.capacity = 0
         self.pass_tokens = 0
-        super().__init__(layers=[_RowLayer(self) for _ in range(n_layers)])
+        self.buffers = [_RowLayer(self) for _ in range(n_layers)]
+        super().__init__(layers=list(self.buffers))
 
     @property
     def used(self) -> int:
@@ -57,17 +59,27 @@ class RowCache(Cache):
     def put(self, row: int, source: "RowCache") -> None:
         """Copies the keys and values of a single-row cache into one row."""
         self.capacity = max(self.capacity, source.used)
-        for layer, (key, value) in zip(self.layers, source.segments(), strict=True):
-            if layer.keys is None or layer.keys.shape[2] < self.capacity:
-                rows = len(self.lengths)
-                layer.lazy_initialization(key.expand(rows, -1, -1, -1), value.expand(rows, -1, -1, -1))
-            layer.keys[row, :, : source.used] = key[0]
-            layer.values[row, :, : source.used] = value[0]
+        rows = len(self.lengths)
+        for buffer, (key, value) in zip(self.buffers, source.segments(), strict=True):
+            own_key, own_value = buffer.with_room(key.expand(rows, -1, -1, -1), value.expand(rows, -1, -1, -1))
+            own_key[row, :, : source.used] = key[0]
+            own_value[row, :, : source.used] = value[0]
         self.lengths[row] = source.lengths[0]
 
+    def select(self, rows: Sequence[int]) -> "RowCache":
+        """Returns a cache with copies of the given rows; the trunk stays shared."""
+        chosen = RowCache(len(self.layers), [self.lengths[row] for row in rows], self.trunk)
+        chosen.capacity = self.capacity
+        for buffer, source in zip(chosen.buffers, self.buffers, strict=True):
+            if source.keys is not None and source.values is not None:
+                buffer.keys, buffer.values = source.keys[list(rows)], source.values[list(rows)]
+                buffer.is_initialized = True
+        return chosen
+
     def segments(self) -> list[Segment]:
-        """Returns, per layer, views of the own keys and values in use."""
-        return [Segment(layer.keys[:, :, : self.used], layer.values[:, :, : self.used]) for layer in self.layers]
+        """Returns, per layer, views of the own keys and values in use; nothing before the first pass."""
+        filled = ((buffer.keys, buffer.values) for buffer in self.buffers)
+        return [Segment(k[:, :, : self.used], v[:, :, : self.used]) for k, v in filled if k is not None and v is not None]
 
 
 class _RowLayer(CacheLayerMixin):
@@ -85,6 +97,14 @@ class _RowLayer(CacheLayerMixin):
         self.values = self._grown(self.values, value_states)
         self.is_initialized = True
 
+    def with_room(self, key: Tensor, value: Tensor) -> Segment:
+        """Returns the buffers, allocated or enlarged (like the given tensors) where they are too small."""
+        if self.keys is None or self.values is None or self.keys.shape[2] < self.cache.capacity:
+            self.lazy_initialization(key, value)
+        assert self.keys is not None
+        assert self.values is not None
+        return Segment(self.keys, self.values)
+
     def _grown(self, buffer: Tensor | None, like: Tensor) -> Tensor:
         rows, kv_heads, _, dim = like.shape
         grown = like.new_zeros((rows, kv_heads, self.cache.capacity, dim))
@@ -100,16 +120,14 @@ class _RowLayer(CacheLayerMixin):
         **options: Any,
     ) -> tuple[Float[Tensor, "row kv_head key dim"], Float[Tensor, "row kv_head key dim"]]:
         """Writes the pass's keys and values at each row's own position; returns all own columns in use."""
-        if self.keys is None or self.keys.shape[2] < self.cache.used:
-            self.lazy_initialization(key_states, value_states)
-        assert self.keys is not None and self.values is not None
+        keys, values = self.with_room(key_states, value_states)
         starts = [length - self.cache.trunk_tokens for length in self.cache.lengths]
-        for buffer, new in ((self.keys, key_states), (self.values, value_states)):
+        for buffer, new in ((keys, key_states), (values, value_states)):
             if len(set(starts)) == 1:
                 buffer[:, :, starts[0] : starts[0] + new.shape[2]] = new
             else:
                 buffer.scatter_(2, _columns(starts, new)[:, None, :, None].expand_as(new), new)
-        return self.keys[:, :, : self.cache.used], self.values[:, :, : self.cache.used]
+        return keys[:, :, : self.cache.used], values[:, :, : self.cache.used]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Returns how many keys a pass sees (trunk and own) and the position of the first."""

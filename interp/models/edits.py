@@ -47,9 +47,7 @@ class HeadEdit:
             mask = torch.where(chosen, unseen, mask)
         return replace(call, query=call.query.masked_fill(chosen, 0.0), mask=mask)
 
-    def after(
-        self, call: AttentionCall, output: Float[Tensor, "row query head dim"]
-    ) -> Float[Tensor, "row query head dim"]:
+    def after(self, call: AttentionCall, output: Float[Tensor, "row query head dim"]) -> Float[Tensor, "row query head dim"]:
         """Returns the heads' outputs as the rest of the model shall see them."""
         if self.mode == "uniform":
             return output
@@ -61,10 +59,11 @@ class HeadEdit:
         return torch.where(chosen, self.means[call.layer].to(output), output)
 
     def _chosen(self, call: AttentionCall) -> Bool[Tensor, "row_or_1 head"]:
-        rows = call.query.shape[0]
-        if self.heads.shape[0] not in (1, rows):
-            raise ValueError(f"the edit has {self.heads.shape[0]} rows and the batch {rows}: give one row or as many")
-        return self.heads[:, call.layer].to(call.query.device)
+        if len(self.heads) == 1:
+            return self.heads[:, call.layer].to(call.query.device)
+        if int(call.rows.max()) >= len(self.heads):
+            raise ValueError(f"the edit has {len(self.heads)} rows and the batch more: give one row or as many")
+        return self.heads[call.rows.to(self.heads.device), call.layer].to(call.query.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +84,7 @@ class BlockedAttention:
         """Returns the call unchanged: the fast kernel serves the heads that are not blocked."""
         return call
 
-    def after(
-        self, call: AttentionCall, output: Float[Tensor, "row query head dim"]
-    ) -> Float[Tensor, "row query head dim"]:
+    def after(self, call: AttentionCall, output: Float[Tensor, "row query head dim"]) -> Float[Tensor, "row query head dim"]:
         """Returns the outputs with the blocked heads computed anew under their own mask."""
         chosen = self.heads[call.layer].nonzero().squeeze(-1).to(call.query.device)
         seen = call.visible(call.columns())

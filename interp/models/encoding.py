@@ -54,7 +54,7 @@ def beginning(tokenizer: PreTrainedTokenizerBase, policy: BosPolicy) -> list[int
     "auto" does what the tokenizer does by itself.
     Raises ArgumentError when "always" is asked of a tokenizer that has none.
     """
-    bos = tokenizer.bos_token_id
+    bos: Any = tokenizer.bos_token_id
     if policy == "never":
         return []
     if policy == "always":
@@ -78,12 +78,13 @@ def chat_frame(tokenizer: PreTrainedTokenizerBase, before: str, after: str, mode
     if len(rest) != 1:
         raise UserError(f"The chat template of {model} does not keep a message as it is: use --prompt-format plain.")
     head_ids: Any = tokenizer(head, add_special_tokens=False)["input_ids"]
-    check_single_beginning(head_ids, tokenizer.bos_token_id, model)
+    check_single_beginning(tokenizer, head_ids, model)
     return list(head_ids), encode_piece(tokenizer, rest[0]).ids
 
 
-def check_single_beginning(ids: list[int], bos: int | None, model: str) -> None:
+def check_single_beginning(tokenizer: PreTrainedTokenizerBase, ids: list[int], model: str) -> None:
     """Raises UserError when a text begins with the beginning-of-sequence token twice, which shifts attention."""
+    bos: Any = tokenizer.bos_token_id
     if bos is not None and ids[:2] == [bos, bos]:
         raise UserError(f"The prompt of {model} begins with two beginning-of-sequence tokens: use --bos never.")
 
@@ -91,7 +92,8 @@ def check_single_beginning(ids: list[int], bos: int | None, model: str) -> None:
 def stop_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any, *, at_newline: bool) -> list[int]:
     """Returns the tokens that end an answer: the model's end tokens and, if asked, every token with a line break in it."""
     configured = getattr(generation_config, "eos_token_id", None)
-    ends = {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])} - {None}
+    own: Any = tokenizer.eos_token_id
+    ends: set[int] = {own, *(configured if isinstance(configured, list) else [configured])} - {None}
     if at_newline:
         texts = tokenizer.batch_decode([[id] for id in range(len(tokenizer))])
         ends |= {id for id, text in enumerate(texts) if "\n" in text}

@@ -31,9 +31,10 @@ def _forward(
     position_embeddings: tuple[Tensor, Tensor] | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
+    key_value_heads: Any = self.num_kv_heads
     query, key, value = (part.transpose(1, 2) for part in self._split_heads(self.query_key_value(hidden_states)))
     if self.new_decoder_architecture:  # _split_heads repeated each key-value head for its group of query heads
-        group = self.num_heads // self.num_kv_heads
+        group = self.num_heads // key_value_heads
         key, value = key[:, ::group], value[:, ::group]
     if alibi is None and position_embeddings is not None:
         query, key = apply_rotary_pos_emb(query, key, *position_embeddings)

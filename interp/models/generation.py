@@ -20,22 +20,28 @@ def greedy(
     max_new_tokens: int,
     stop_ids: Sequence[int] = (),
 ) -> list[list[int]]:
-    """Returns each row's most likely next tokens after it has read its pending tokens (at least one each), in place.
+    """Returns each row's most likely next tokens after it has read its pending tokens (at least one each).
 
     A row ends with the first of the stop ids (kept in the result) or after max_new_tokens tokens. Reading the pending
-    tokens and every step after it is the `decode` phase. Equal logits go to the lowest token id. The prefix has then read
-    more than was asked of rows that ended early: crop it before using it again.
+    tokens and every step after it is the `decode` phase. Equal logits go to the lowest token id. The prefix reads on in
+    place, for as long as at least half of its rows are being written: crop it before using it again.
     """
     stop = set(stop_ids)
     written: list[list[int]] = [[] for _ in pending]
-    open_rows = set(range(len(pending)))
     prefix.cache.reserve(max(prefix.lengths) + max(len(row) for row in pending) + max_new_tokens)
+    rows = list(range(len(pending)))
     step = [list(row) for row in pending]
-    while open_rows:
+    while rows:
         chosen = model.extend(prefix, step, phase="decode")[:, -1].argmax(dim=-1).tolist()
-        for row in list(open_rows):
-            written[row].append(chosen[row])
-            if chosen[row] in stop or len(written[row]) == max_new_tokens:
-                open_rows.discard(row)
+        for row, token in zip(rows, chosen, strict=True):
+            if not _ended(written[row], max_new_tokens, stop):
+                written[row].append(token)
         step = [[token] for token in chosen]
+        still = [place for place, row in enumerate(rows) if not _ended(written[row], max_new_tokens, stop)]
+        if len(still) <= len(rows) // 2:  # ended rows cost as much as open ones: leave them behind
+            prefix, rows, step = prefix.select(still), [rows[i] for i in still], [step[i] for i in still]
     return written
+
+
+def _ended(written: list[int], max_new_tokens: int, stop: set[int]) -> bool:
+    return len(written) == max_new_tokens or bool(written and written[-1] in stop)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from interp.errors import UserError
-from interp.models import architecture
+from interp.models.architecture import attention_modules, context_window, head_geometry
 from interp.models.attention import ATTENTION, HOOKS_ATTRIBUTE, QUERY_POSITIONS, AttentionHooks, Edit, Phase
 from interp.models.edits import BlockedAttention, EditMode, EditPhase, HeadEdit
 from interp.models.generation import greedy
@@ -45,7 +45,7 @@ class LanguageModel:
         """Tokens that batched work may keep keys and values of at one time; changes speed and memory, no number."""
         self.attention_modules: list[nn.Module] = []
         """The attention modules in layer order; empty for a model without attention."""
-        self._geometry = architecture.head_geometry(hf.config)
+        self._geometry = head_geometry(hf.config)
         if self._geometry is not None:
             self._take_over_attention()
 
@@ -61,7 +61,7 @@ class LanguageModel:
                 f"{self.identity.name} ({self.hf.config.model_type}) does not use transformers' attention interface, so its "
                 "heads cannot be looked at: name another model."
             )
-        self.attention_modules = architecture.attention_modules(self.hf)
+        self.attention_modules = attention_modules(self.hf)
         for module in self.attention_modules:
             setattr(module, HOOKS_ATTRIBUTE, self.hooks)
 
@@ -98,12 +98,12 @@ class LanguageModel:
     @property
     def device(self) -> torch.device:
         """Where token ids go: the device of the embedding."""
-        return self.hf.get_input_embeddings().weight.device
+        return next(self.hf.get_input_embeddings().parameters()).device
 
     @property
     def context_window(self) -> int | None:
         """How many tokens the model reads at once, or None where nothing bounds it."""
-        return architecture.context_window(self.hf.config)
+        return context_window(self.hf.config)
 
     # ------------------------------------------------------------------ reading
 
@@ -182,10 +182,8 @@ class LanguageModel:
         cache = prefix.cache
         cache.begin(width)
         try:
-            with self._standing_at(starts, cache.trunk, phase, None if level else positions), self._head_at(keep):
-                output = self.hf(
-                    input_ids=tokens, position_ids=position_ids, past_key_values=cache, use_cache=True
-                )
+            with self._standing_at(starts, prefix, phase, None if level else positions), self._head_at(keep):
+                output = self.hf(input_ids=tokens, position_ids=position_ids, past_key_values=cache, use_cache=True)
         except BaseException:
             cache.abandon()
             raise
@@ -195,17 +193,17 @@ class LanguageModel:
         return output.logits.float()
 
     @contextmanager
-    def _standing_at(
-        self, starts: Tensor, trunk: list | None, phase: Phase, positions: Tensor | None
-    ) -> Iterator[None]:
+    def _standing_at(self, starts: Tensor, prefix: Prefix, phase: Phase, positions: Tensor | None) -> Iterator[None]:
+        """Tells the attention calls of a pass where its rows stand and what they share."""
         hooks = self.hooks
-        hooks.starts, hooks.trunk, hooks.phase = starts, trunk, phase
+        hooks.starts, hooks.phase, hooks.trunk = starts, phase, prefix.cache.trunk
+        hooks.rows = torch.tensor(prefix.rows, device=starts.device)
         token = QUERY_POSITIONS.set(positions)
         try:
             yield
         finally:
             QUERY_POSITIONS.reset(token)
-            hooks.starts, hooks.trunk, hooks.phase = None, None, "prefill"
+            hooks.starts, hooks.phase, hooks.trunk, hooks.rows = None, "prefill", None, None
 
     @contextmanager
     def _head_at(self, columns: Int[Tensor, "row kept"]) -> Iterator[None]:
@@ -215,7 +213,8 @@ class LanguageModel:
             hidden = inputs[0]
             return (torch.take_along_dim(hidden, columns.to(hidden.device)[:, :, None], dim=1), *inputs[1:])
 
-        handle = self.hf.get_output_embeddings().register_forward_pre_hook(choose)
+        head: Any = self.hf.get_output_embeddings()
+        handle = head.register_forward_pre_hook(choose)
         try:
             yield
         finally:
@@ -237,11 +236,11 @@ class LanguageModel:
     def record(self, queries: Int[Tensor, "row query"], *readers: Reader) -> Iterator[Recording]:
         """Opens a recording of attention for query positions ([1 or rows, n], negative = none) by the given readers.
 
-            with model.record(torch.tensor([[10, 11]]), TopKeys(1)) as recording:
-                model.prefix(ids)
-            recording["top_position"]     # [layer, row, head, query, 1]
+        with model.record(torch.tensor([[10, 11]]), TopKeys(1)) as recording:
+            model.prefix(ids)
+        recording["top_position"]     # [layer, row, head, query, 1]
         """
-        self.geometry
+        _ = self.geometry  # refuses models without heads
         recording = Recording(queries, readers)
         self.hooks.observers.append(recording)
         try:
@@ -337,9 +336,7 @@ class LanguageModel:
         return build_bridge(self)
 
 
-def _columns_to_keep(
-    logits: str, n_read: list[int], first: int, part: list[list[int]]
-) -> Int[Tensor, "row kept"]:
+def _columns_to_keep(logits: str, n_read: list[int], first: int, part: list[list[int]]) -> Int[Tensor, "row kept"]:
     """Which columns of this part's hidden states the language-model head should see."""
     if logits == "none":
         return torch.zeros((len(part), 0), dtype=torch.long)

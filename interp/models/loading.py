@@ -34,7 +34,7 @@ def load(
     options: dict[str, Any] = {"revision": entry.revision} if entry.revision and not Path(folder_or_id).is_dir() else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder_or_id, **options)
-        hf = AutoModelForCausalLM.from_pretrained(
+        hf: Any = AutoModelForCausalLM.from_pretrained(
             folder_or_id,
             config=config,
             dtype=getattr(torch, precision),
@@ -42,7 +42,7 @@ def load(
             device_map=device_map,
             **options,
         )
-        hf = hf if device_map else hf.to(place)
+        hf = hf if device_map else hf.to(device=place)
     except torch.OutOfMemoryError as error:
         raise _too_large(entry, error) from error
     except (OSError, ValueError) as error:

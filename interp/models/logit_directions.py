@@ -87,7 +87,7 @@ class LogitDirections:
 
     def unembedding(self, ids: Int[Tensor, "*axes"]) -> Float[Tensor, "*axes residual"]:
         """Returns the raw rows of the output embedding (Gema et al. 2026 use these as they are)."""
-        weight: Any = self.model.hf.get_output_embeddings().weight
+        weight = self._head.weight
         return weight[ids.to(weight.device)].float()
 
     def frozen(self, ids: Int[Tensor, "*axes"]) -> Float[Tensor, "*axes residual"]:
@@ -116,7 +116,8 @@ class LogitDirections:
     @cached_property
     def attention_norms(self) -> dict[int, Norm]:
         """Norms, by layer, that the attention output passes before it is added to the residual (Gemma 2 and 3, OLMo 2)."""
-        found = {}
+        found: dict[int, Norm] = {}
+        layer: Any
         for layer in self.model.hf.modules():
             # Elsewhere a module of the name post_attention_layernorm is the norm before the feed-forward block.
             if hasattr(layer, "post_attention_layernorm") and hasattr(layer, "post_feedforward_layernorm"):
@@ -152,9 +153,7 @@ class LogitDirections:
             return keep
 
         handles = [self.final_norm.module.register_forward_pre_hook(final)]
-        handles += [
-            norm.module.register_forward_pre_hook(after(layer, norm)) for layer, norm in self.attention_norms.items()
-        ]
+        handles += [norm.module.register_forward_pre_hook(after(layer, norm)) for layer, norm in self.attention_norms.items()]
         try:
             yield scales
         finally:
@@ -162,5 +161,9 @@ class LogitDirections:
                 handle.remove()
 
     @property
+    def _head(self) -> Any:
+        return self.model.hf.get_output_embeddings()
+
+    @property
     def _width(self) -> int:
-        return self.model.hf.get_input_embeddings().weight.shape[1]
+        return self._head.weight.shape[1]

@@ -1,26 +1,28 @@
 """A prefix: tokens a model has read once, to be continued many times.
 
-    prefix = model.prefix(haystack)         # read once
-    prefix.crop(400)                        # forget what follows token 400
-    model.extend(prefix, [needle])          # read on, in place
-    branches = prefix.fork(30)              # thirty continuations that share these keys and values
+prefix = model.prefix(haystack)         # read once
+prefix.crop(400)                        # forget what follows token 400
+model.extend(prefix, [needle])          # read on, in place
+branches = prefix.fork(30)              # thirty continuations that share these keys and values
 """
 
 import weakref
 from collections.abc import Sequence
 
-from interp.models.attention import Segment
 from interp.models.cache import RowCache
 
 
 class Prefix:
     """The tokens of one or more rows and their keys and values. It grows in place as the model reads on (`extend`)."""
 
-    def __init__(self, cache: RowCache, ids: list[list[int]]) -> None:
+    def __init__(self, cache: RowCache, ids: list[list[int]], rows: list[int] | None = None) -> None:
         self.cache = cache
         self.ids = ids
         """Every row's tokens from position 0 on."""
+        self.rows = list(range(len(ids))) if rows is None else rows
+        """Which row of the batch it was selected from each row is; edits and recordings go by these."""
         self._branches: weakref.WeakSet[Prefix] = weakref.WeakSet()
+        self._trunk: Prefix | None = None
 
     @classmethod
     def empty(cls, n_layers: int, n_rows: int, n_tokens: int = 0) -> "Prefix":
@@ -67,10 +69,22 @@ class Prefix:
         """
         if self.n_rows != 1 or self.cache.trunk_tokens:
             raise ValueError("only a single row with keys of its own can be forked")
-        cache = RowCache(len(self.cache.layers), self.lengths * n_rows, trunk=self.cache.segments())
+        cache = RowCache(len(self.cache.layers), self.lengths * n_rows, trunk=self.cache.segments() or None)
         branch = Prefix(cache, [list(self.ids[0]) for _ in range(n_rows)])
-        self._branches.add(branch)
+        self.adopt(branch)
         return branch
+
+    def select(self, rows: Sequence[int]) -> "Prefix":
+        """Returns a prefix with only the given rows (their own keys copied, a trunk still shared)."""
+        chosen = Prefix(self.cache.select(rows), [list(self.ids[row]) for row in rows], [self.rows[row] for row in rows])
+        if self._trunk is not None:
+            self._trunk.adopt(chosen)
+        return chosen
+
+    def adopt(self, branch: "Prefix") -> None:
+        """Notes that a branch reads this prefix's keys."""
+        branch._trunk = self
+        self._branches.add(branch)
 
     def check_unshared(self) -> None:
         """Raises ValueError while branches read this prefix's keys: changing them would change the branches."""

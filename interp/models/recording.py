@@ -7,7 +7,7 @@ and dropped: what stays is what the readers return.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -54,10 +54,13 @@ class AttentionRows:
         return self.call.values()
 
 
+@runtime_checkable
 class Reader(Protocol):
     """Turns attention rows into what is kept: named tensors whose first axes are row, head, query."""
 
-    def __call__(self, rows: AttentionRows) -> dict[str, Tensor]: ...
+    def __call__(self, rows: AttentionRows) -> dict[str, Tensor]:
+        """Returns named tensors of these rows."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class TopKeys:
     n: int = 2
 
     def __call__(self, rows: AttentionRows) -> dict[str, Tensor]:
+        """Finds the largest scores one after the other."""
         logits = rows.logits
         positions, scores = [], []
         for _ in range(self.n):
@@ -87,6 +91,7 @@ class Weights:
     n_keys: int
 
     def __call__(self, rows: AttentionRows) -> dict[str, Tensor]:
+        """Pads the rows to one width."""
         weights = rows.weights
         return {"weights": torch.nn.functional.pad(weights, (0, self.n_keys - weights.shape[-1]))}
 
@@ -101,6 +106,7 @@ class WeightAt:
     keys: Int[Tensor, "row_or_1 query n"]
 
     def __call__(self, rows: AttentionRows) -> dict[str, Tensor]:
+        """Gathers the weights."""
         keys = self.keys.to(rows.weights.device)[:, None, rows.wanted]
         return {"weight_at": torch.take_along_dim(rows.weights, keys.clamp(min=0), dim=-1) * (keys >= 0)}
 
@@ -110,6 +116,7 @@ class HeadOutputs:
     """`head_output`, [row, head, query, dim]: what each head hands to the output projection."""
 
     def __call__(self, rows: AttentionRows) -> dict[str, Tensor]:
+        """Takes the outputs as they are."""
         return {"head_output": rows.outputs}
 
 
@@ -135,6 +142,7 @@ class Recording:
     def look(self, call: AttentionCall, output: Float[Tensor, "row every_query head dim"]) -> None:
         """Reads the wanted queries among those of this call."""
         queries = self.queries.to(call.query.device)
+        queries = queries[call.rows] if len(queries) > 1 else queries
         columns = queries - call.starts.to(queries.device)[:, None]
         inside = (queries >= 0) & (columns >= 0) & (columns < call.query.shape[2])
         wanted = inside.any(dim=0).nonzero().squeeze(-1)
@@ -143,12 +151,14 @@ class Recording:
             rows = AttentionRows(call, output, columns[:, part], wanted[part])
             for reader in self.readers:
                 for name, result in reader(rows).items():
-                    self._keep(name, call.layer, result, wanted[part], inside)
+                    self._keep(name, call, result, wanted[part], inside[:, wanted[part]])
 
-    def _keep(self, name: str, layer: int, result: Tensor, wanted: Tensor, inside: Tensor) -> None:
+    def _keep(self, name: str, call: AttentionCall, result: Tensor, wanted: Tensor, inside: Tensor) -> None:
         layers = self._kept.setdefault(name, {})
-        if layer not in layers:
-            layers[layer] = result.new_zeros((*result.shape[:2], inside.shape[1], *result.shape[3:]))
-        kept = layers[layer]
-        here = inside[:, None, wanted].view(len(inside), 1, len(wanted), *[1] * (result.ndim - 3))
+        if call.layer not in layers:  # the first pass has all the rows
+            shape = (len(call.rows), result.shape[1], self.queries.shape[1], *result.shape[3:])
+            layers[call.layer] = result.new_zeros(shape)
+        kept = layers[call.layer][call.rows]
+        here = inside[:, None].view(len(inside), 1, len(wanted), *[1] * (result.ndim - 3))
         kept[:, :, wanted] = torch.where(here, result, kept[:, :, wanted])
+        layers[call.layer][call.rows] = kept

@@ -5,10 +5,11 @@ and values, so a question is read once for all of them.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,8 @@ from probes.retrieval_heads.tables import heads_as_text
 Head = tuple[int, int]
 AblationPhase = Literal["decode", "both"]
 ROWS_AT_ONCE = 64
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -127,68 +130,80 @@ def measure_ablation(
     """
     shared = [condition for condition in conditions if condition.phase == "decode" or not condition.heads]
     alone = [condition for condition in conditions if condition.phase == "both" and condition.heads]
+    answering = _Answering(model, means, max_new_tokens, stop_ids)
     trunk = model.prefix(room=max(len(sample.ids) for sample in samples) + max_new_tokens)
     frames = []
     for sample in reading_order(samples):
+        passage = prose[sample.sample_id]
         model.reread(trunk, sample.ids[:-1])
         written = {
-            **_answers(shared, lambda edits: _answer_shared(model, trunk, sample, edits, means, max_new_tokens, stop_ids)),
-            **_answers(alone, lambda edits: _answer_alone(model, sample, edits, means, max_new_tokens, stop_ids)),
+            **_each(shared, partial(answering.sharing, trunk, sample)),
+            **_each(alone, partial(answering.alone, sample)),
         }
-        surprisals = _answers(conditions, lambda edits: _prose_surprisal(model, prose[sample.sample_id], edits, means))
-        frames.append(_rows(model, sample, conditions, written, surprisals, prose[sample.sample_id].prose_id))
+        surprisals = _each(conditions, partial(answering.prose_surprisal, passage))
+        frames.append(_rows(model, sample, conditions, written, surprisals, passage.prose_id))
     return pd.concat(frames, ignore_index=True)
 
 
-def _answers(conditions: Sequence[Condition], run: Any) -> dict[Condition, Any]:
+Edit = tuple[tuple[Head, ...], EditMode]
+
+
+def _each(conditions: Sequence[Condition], run: Callable[[list[Edit]], list[Result]]) -> dict[Condition, Result]:
     """What `run` gives for each condition, equal edits run once and as many at a time as memory allows."""
     edits = list(dict.fromkeys(condition.edit for condition in conditions))
-    found = {}
+    found: dict[Edit, Result] = {}
     for first in range(0, len(edits), ROWS_AT_ONCE):
-        for part in halving_on_out_of_memory(lambda batch: list(zip(batch, run(batch), strict=True)), edits[first : first + ROWS_AT_ONCE]):
+        batch = edits[first : first + ROWS_AT_ONCE]
+        for part in halving_on_out_of_memory(lambda some: list(zip(some, run(some), strict=True)), batch):
             found.update(part)
     return {condition: found[condition.edit] for condition in conditions}
 
 
-def _answer_shared(
-    model: LanguageModel, trunk: Prefix, sample: Sample, edits: list, means: Any, max_new_tokens: int, stop: Sequence[int]
-) -> list[list[int]]:
-    branches = trunk.fork(len(edits))
-    with editing_rows(model, edits, means, phase="decode"):
-        return model.generate(
-            branches, [[sample.ids[-1]]] * len(edits), max_new_tokens=max_new_tokens, stop_ids=stop
-        )
+@dataclass(frozen=True)
+class _Answering:
+    """A model that answers one question under many edits, one per row."""
 
+    model: LanguageModel
+    means: Float[Tensor, "layer head dim"] | None
+    max_new_tokens: int
+    stop_ids: Sequence[int]
 
-def _answer_alone(
-    model: LanguageModel, sample: Sample, edits: list, means: Any, max_new_tokens: int, stop: Sequence[int]
-) -> list[list[int]]:
-    written = []
-    step = max(1, model.batch_tokens // len(sample.ids))
-    for first in range(0, len(edits), step):
-        part = edits[first : first + step]
-        rows = Prefix.empty(model.n_layers, len(part), len(sample.ids) + max_new_tokens)
-        with editing_rows(model, part, means, phase="both"):
-            model.extend(rows, [list(sample.ids[:-1])] * len(part), logits="none")
-            pending = [[sample.ids[-1]]] * len(part)
-            written += model.generate(rows, pending, max_new_tokens=max_new_tokens, stop_ids=stop)
-    return written
+    def sharing(self, trunk: Prefix, sample: Sample, edits: list[Edit]) -> list[list[int]]:
+        """Answers with heads edited from the last prompt token on; the rows share what the trunk has read."""
+        with editing_rows(self.model, edits, self.means, phase="decode"):
+            return self._write(trunk.fork(len(edits)), sample)
 
+    def alone(self, sample: Sample, edits: list[Edit]) -> list[list[int]]:
+        """Answers with heads edited from the first token on: every row reads the prompt itself."""
+        written = []
+        step = max(1, self.model.batch_tokens // len(sample.ids))
+        for first in range(0, len(edits), step):
+            part = edits[first : first + step]
+            rows = Prefix.empty(self.model.n_layers, len(part), len(sample.ids) + self.max_new_tokens)
+            with editing_rows(self.model, part, self.means, phase="both"):
+                self.model.extend(rows, [list(sample.ids[:-1])] * len(part), logits="none")
+                written += self._write(rows, sample)
+        return written
 
-def _prose_surprisal(model: LanguageModel, prose: Prose, edits: list, means: Any) -> list[float]:
-    with editing_rows(model, edits, means, phase="both"):
-        surprisal = model.surprisal([list(prose.ids)] * len(edits))
-    return surprisal[:, 1:].double().mean(dim=1).tolist()
+    def _write(self, rows: Prefix, sample: Sample) -> list[list[int]]:
+        pending = [[sample.ids[-1]]] * rows.n_rows
+        return self.model.generate(rows, pending, max_new_tokens=self.max_new_tokens, stop_ids=self.stop_ids)
+
+    def prose_surprisal(self, prose: Prose, edits: list[Edit]) -> list[float]:
+        """Mean surprisal of a passage, in nats per token."""
+        with editing_rows(self.model, edits, self.means, phase="both"):
+            surprisal = self.model.surprisal([list(prose.ids)] * len(edits))
+        return surprisal[:, 1:].double().mean(dim=1).tolist()
 
 
 @contextmanager
 def editing_rows(
-    model: LanguageModel, edits: Iterable[tuple[tuple[Head, ...], EditMode]], means: Any, *, phase: EditPhase
+    model: LanguageModel, edits: Sequence[Edit], means: Float[Tensor, "layer head dim"] | None, *, phase: EditPhase
 ) -> Iterator[None]:
     """Opens one edit per mode, in which each row of the batch changes its own heads."""
-    edits = list(edits)
     with ExitStack() as stack:
-        for mode in dict.fromkeys(mode for _, mode in edits):
+        modes: list[EditMode] = list(dict.fromkeys(mode for _, mode in edits))
+        for mode in modes:
             grid = _grids(model, [heads if own == mode else () for heads, own in edits])
             if bool(grid.any()):
                 stack.enter_context(model.edit_heads(grid, mode, phase=phase, means=means))

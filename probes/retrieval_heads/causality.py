@@ -1,6 +1,7 @@
 """What changing heads did: recall lost and surprisal gained, paired with no change and with random heads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,9 @@ def summarise_ablation(ablation: pd.DataFrame, model: str, seed: int) -> pd.Data
     rows = []
     for needles, table in _needle_sets(ablation):
         per_question = table.groupby([*_CONDITION, "sample_id", "needle_id"], as_index=False, sort=False).agg(
-            recall=("recall", "mean"), prose_surprisal_nats=("prose_surprisal_nats", "mean"), n_draws=("draw", "nunique")
+            recall=("recall", "mean"),
+            prose_surprisal_nats=("prose_surprisal_nats", "mean"),
+            n_draws=("draw", "nunique"),
         )
         unchanged = per_question[per_question["condition"] == "none"].set_index("sample_id")
         for names, group in per_question.groupby(_CONDITION, sort=False):
@@ -50,7 +53,7 @@ def _needle_sets(ablation: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
             yield name, part
 
 
-def _random_control(per_question: pd.DataFrame, condition: dict[str, object]) -> pd.DataFrame | None:
+def _random_control(per_question: pd.DataFrame, condition: Mapping[str, Any]) -> pd.DataFrame | None:
     """The random draws a top set is held against; None where there are none."""
     if condition["condition"] != "top":
         return None

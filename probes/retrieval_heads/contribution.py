@@ -25,9 +25,7 @@ class ContributionReader:
     on to write, `needle` the positions of the needle's tokens; both have one line per row of the batch.
     """
 
-    def __init__(
-        self, directions: LogitDirections, emitted: Int[Tensor, "row query"], needle: Int[Tensor, "row n"]
-    ) -> None:
+    def __init__(self, directions: LogitDirections, emitted: Int[Tensor, "row query"], needle: Int[Tensor, "row n"]) -> None:
         self.directions = directions
         self.needle = needle
         self.toward = {"locos": directions.unembedding(emitted), "direct": directions.frozen(emitted)}
@@ -47,7 +45,10 @@ class ContributionReader:
 
 
 def contribution_scores(
-    sums: Float[Tensor, "layer head step two"], n_needle: int, n_keys: Int[Tensor, " step"], answer: Bool[Tensor, " step"]
+    sums: Float[Tensor, "layer head step two"],
+    n_needle: int,
+    n_keys: Int[Tensor, " step"],
+    answer: Bool[Tensor, " step"],
 ) -> Float[Tensor, "layer head"]:
     """Returns each head's score on one sample, the mean over its answer steps; NaN when it has none.
 

@@ -125,7 +125,14 @@ class RetrievalHeads(Experiment):
 
     def __post_init__(self) -> None:
         """Refuses settings that cannot be meant."""
-        for name in ("context_tokens", "depths", "ablation_context_tokens", "ablation_depths", "ablation_modes", "ablation_phases"):
+        for name in (
+            "context_tokens",
+            "depths",
+            "ablation_context_tokens",
+            "ablation_depths",
+            "ablation_modes",
+            "ablation_phases",
+        ):
             if not getattr(self, name):
                 raise ArgumentError(f"--{name.replace('_', '-')} needs at least one value.")
         for depth in (*self.depths, *self.ablation_depths):

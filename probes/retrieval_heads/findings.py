@@ -14,7 +14,12 @@ RETRIEVAL_SCORE = 0.1
 
 def find_all(settings: RetrievalHeads, tables: Tables) -> list[Finding]:
     """Returns the report's headlines and warnings."""
-    return [*_heads(settings, tables), *_reliability(settings, tables), *_causality(settings, tables), *_warnings(settings, tables)]
+    return [
+        *_heads(settings, tables),
+        *_reliability(settings, tables),
+        *_causality(settings, tables),
+        *_warnings(settings, tables),
+    ]
 
 
 def _heads(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:

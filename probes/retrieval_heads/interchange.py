@@ -64,7 +64,5 @@ def public_head_scores(path: Path) -> pd.DataFrame:
     """
     samples = read_public_scores(path)
     grouped = samples.groupby(["layer", "head"], as_index=False)["score"]
-    table = grouped.agg(
-        score="mean", activation_frequency=lambda values: float((values > 0).mean()), n_samples="count"
-    )
+    table = grouped.agg(score="mean", activation_frequency=lambda values: float((values > 0).mean()), n_samples="count")
     return table.assign(definition="count")

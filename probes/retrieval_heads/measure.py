@@ -52,9 +52,7 @@ def measure_samples(
     }
 
 
-def _look(
-    model: LanguageModel, batch: AnsweredBatch, seen: tuple[Tensor, Tensor] | None = None
-) -> Frames:
+def _look(model: LanguageModel, batch: AnsweredBatch, seen: tuple[Tensor, Tensor] | None = None) -> Frames:
     """One teacher-forced pass over a batch's answers; `seen` are attended positions from elsewhere (the plain path)."""
     queries, emitted = _queries(batch)
     needle = torch.tensor(

@@ -24,9 +24,7 @@ class PlainAnswer(NamedTuple):
 
 
 @torch.inference_mode()
-def answer_plainly(
-    model: LanguageModel, prompt: Sequence[int], *, max_new_tokens: int, stop_ids: Sequence[int]
-) -> PlainAnswer:
+def answer_plainly(model: LanguageModel, prompt: Sequence[int], *, max_new_tokens: int, stop_ids: Sequence[int]) -> PlainAnswer:
     """Returns the greedy answer to one prompt, token by token, with transformers' own cache and eager attention.
 
     As in the reference script: the prompt but its last token is read by the fast kernel, every later token alone.
@@ -39,7 +37,10 @@ def answer_plainly(
     with model.eager():
         while len(emitted) < max_new_tokens and not (emitted and token in stop_ids):
             output = model.hf(
-                torch.tensor([[token]], device=model.device), past_key_values=cache, use_cache=True, output_attentions=True
+                torch.tensor([[token]], device=model.device),
+                past_key_values=cache,
+                use_cache=True,
+                output_attentions=True,
             )
             steps.append(_top_two(output.attentions, n_keys=len(prompt) + len(emitted)))
             token = int(output.logits[0, -1].argmax())

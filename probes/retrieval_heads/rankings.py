@@ -16,4 +16,3 @@ def rankings_of(measured: Tables, *, only_passed: bool) -> dict[str, list[Head]]
         if heads:
             rankings[name] = ranked_heads(heads, echo[name].to_numpy())
     return rankings
-

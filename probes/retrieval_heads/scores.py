@@ -6,7 +6,6 @@ to most lies in the needle and holds w.
 
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 

@@ -81,7 +81,7 @@ def build_frame(
         question = _PLAIN_QUESTION if prompt_format == "plain" else _REFERENCE_QUESTION
         head = beginning(tokenizer, bos)
         tail = encode_piece(tokenizer, question.format(question=needle.question)).ids
-        check_single_beginning(head, tokenizer.bos_token_id, model)
+        check_single_beginning(tokenizer, head, model)
     has_bos = bool(head) and head[0] == tokenizer.bos_token_id
     return Frame(tuple(head), tuple(tail), prompt_format, has_bos)
 

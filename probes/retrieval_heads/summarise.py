@@ -35,8 +35,11 @@ class NeedleTotals:
         grouped = frame.groupby(["needle_id", "layer", "head"], sort=False)[value]
         self.sums = grouped.sum().unstack(["layer", "head"]).sort_index(axis=1).loc[self.needle_ids]
         self.active = (
-            frame.assign(active=frame[value] > 0).groupby(["needle_id", "layer", "head"], sort=False)["active"].sum()
-        ).unstack(["layer", "head"]).sort_index(axis=1).loc[self.needle_ids]
+            (frame.assign(active=frame[value] > 0).groupby(["needle_id", "layer", "head"], sort=False)["active"].sum())
+            .unstack(["layer", "head"])
+            .sort_index(axis=1)
+            .loc[self.needle_ids]
+        )
         self.counts = frame.groupby("needle_id", sort=False)["sample_id"].nunique().loc[self.needle_ids]
 
     @property
@@ -130,7 +133,12 @@ def summarise_head_scores(
             scores = echo.rename(columns={definition: "score"})[["layer", "head", "score"]]
             frames.append(
                 scores.assign(
-                    definition=definition, ci_low=np.nan, ci_high=np.nan, activation_frequency=np.nan, n_samples=0, n_needles=0
+                    definition=definition,
+                    ci_low=np.nan,
+                    ci_high=np.nan,
+                    activation_frequency=np.nan,
+                    n_samples=0,
+                    n_needles=0,
                 )
             )
     if not frames:

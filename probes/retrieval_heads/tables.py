@@ -1,11 +1,19 @@
 """The tables of the retrieval-head experiment: one class per table, one attribute per column."""
 
+from typing import Any
+
 import pandera.pandas as pa
 from pandera.typing import Series
 
 from interp.tables import Schemas, TableSchema
 
-_SHARE = {"ge": 0.0, "le": 1.0}
+
+def _share(*, nullable: bool = False) -> Any:
+    """A column of numbers between 0 and 1."""
+    return pa.Field(ge=0.0, le=1.0, nullable=nullable)
+
+
+_MAY_LACK: Any = pa.Field(nullable=True)
 
 
 class Samples(TableSchema):
@@ -20,7 +28,7 @@ class Samples(TableSchema):
     literal: bool
     has_needle: bool
     context_tokens: int
-    depth_fraction: float = pa.Field(nullable=True, **_SHARE)
+    depth_fraction: float = _share(nullable=True)
     prompt_format: str
     has_bos: bool
     prompt_token_ids: Series[object]
@@ -31,7 +39,7 @@ class Samples(TableSchema):
     answer_token_ids: Series[object]
     generated_text: str
     gold_text: str
-    recall: float = pa.Field(**_SHARE)
+    recall: float = _share()
     passed: bool
     near_ties: int
     tokens_read: int
@@ -46,7 +54,7 @@ class SampleHeadScores(TableSchema):
     layer: int
     head: int
     kv_head: int
-    set_score: float = pa.Field(**_SHARE)
+    set_score: float = _share()
     count_score: float = pa.Field(ge=0.0)
     hits: int = pa.Field(ge=0)
     near_ties: int = pa.Field(ge=0)
@@ -61,7 +69,7 @@ class LogitContribution(TableSchema):
     head: int
     kv_head: int
     definition: str = pa.Field(isin=["locos", "direct"])
-    score: float = pa.Field(nullable=True)
+    score: float = _MAY_LACK
     n_steps: int
 
 
@@ -72,8 +80,8 @@ class EchoInduction(TableSchema):
     layer: int
     head: int
     kv_head: int
-    echo: float = pa.Field(**_SHARE)
-    induction: float = pa.Field(**_SHARE)
+    echo: float = _share()
+    induction: float = _share()
     block_tokens: int
     repeats: int
 
@@ -93,7 +101,7 @@ class Ablation(TableSchema):
     literal: bool
     context_tokens: int
     depth_fraction: float
-    recall: float = pa.Field(**_SHARE)
+    recall: float = _share()
     generated_text: str
     prose_id: str
     prose_surprisal_nats: float
@@ -106,10 +114,10 @@ class HeadScores(TableSchema):
     head: int
     kv_head: int
     definition: str
-    score: float = pa.Field(nullable=True)
-    ci_low: float = pa.Field(nullable=True)
-    ci_high: float = pa.Field(nullable=True)
-    activation_frequency: float = pa.Field(nullable=True)
+    score: float = _MAY_LACK
+    ci_low: float = _MAY_LACK
+    ci_high: float = _MAY_LACK
+    activation_frequency: float = _MAY_LACK
     """Share of samples on which the head copied at least one token (NaN where the definition counts no copies)."""
     n_samples: int
     n_needles: int
@@ -120,9 +128,9 @@ class Sparsity(TableSchema):
 
     definition: str
     bucket: str
-    share: float = pa.Field(**_SHARE)
-    ci_low: float = pa.Field(nullable=True)
-    ci_high: float = pa.Field(nullable=True)
+    share: float = _share()
+    ci_low: float = _MAY_LACK
+    ci_high: float = _MAY_LACK
     n_heads: int
 
 
@@ -132,8 +140,8 @@ class KvHeadScores(TableSchema):
     layer: int
     kv_head: int
     definition: str
-    mean_score: float = pa.Field(nullable=True)
-    max_score: float = pa.Field(nullable=True)
+    mean_score: float = _MAY_LACK
+    max_score: float = _MAY_LACK
     best_head: int
 
 
@@ -143,7 +151,7 @@ class Reliability(TableSchema):
     definition: str
     split: int
     n_needles_half: int
-    spearman: float = pa.Field(nullable=True)
+    spearman: float = _MAY_LACK
     top10_overlap: float
 
 
@@ -154,9 +162,9 @@ class Convergence(TableSchema):
     n_needles: int
     n_samples: int
     k: int
-    pearson_with_final: float = pa.Field(nullable=True)
+    pearson_with_final: float = _MAY_LACK
     top_k_overlap_with_final: float
-    stability: float = pa.Field(nullable=True)
+    stability: float = _MAY_LACK
     """Share of bootstrap draws over needles that keep at least nine tenths of the top k heads."""
 
 
@@ -171,16 +179,16 @@ class AblationSummary(TableSchema):
     needles: str = pa.Field(isin=["all", "literal", "non-literal"])
     outcome: str = pa.Field(isin=["recall", "prose_surprisal_nats"])
     mean: float
-    ci_low: float = pa.Field(nullable=True)
-    ci_high: float = pa.Field(nullable=True)
+    ci_low: float = _MAY_LACK
+    ci_high: float = _MAY_LACK
     lost: float
     """Against no change at all, on the same questions: recall lost, or surprisal gained."""
-    lost_ci_low: float = pa.Field(nullable=True)
-    lost_ci_high: float = pa.Field(nullable=True)
-    beyond_random: float = pa.Field(nullable=True)
+    lost_ci_low: float = _MAY_LACK
+    lost_ci_high: float = _MAY_LACK
+    beyond_random: float = _MAY_LACK
     """The same loss minus that of random heads at this k, mode and phase, on the same questions."""
-    beyond_random_ci_low: float = pa.Field(nullable=True)
-    beyond_random_ci_high: float = pa.Field(nullable=True)
+    beyond_random_ci_low: float = _MAY_LACK
+    beyond_random_ci_high: float = _MAY_LACK
     n_draws: int
     n_needles: int
 
@@ -191,12 +199,12 @@ class Agreement(TableSchema):
     first: str
     second: str
     k: int
-    spearman: float = pa.Field(nullable=True)
-    spearman_ci_low: float = pa.Field(nullable=True)
-    spearman_ci_high: float = pa.Field(nullable=True)
+    spearman: float = _MAY_LACK
+    spearman_ci_low: float = _MAY_LACK
+    spearman_ci_high: float = _MAY_LACK
     top_k_overlap: float
-    top_k_overlap_ci_low: float = pa.Field(nullable=True)
-    top_k_overlap_ci_high: float = pa.Field(nullable=True)
+    top_k_overlap_ci_low: float = _MAY_LACK
+    top_k_overlap_ci_high: float = _MAY_LACK
     n_needles: int
 
 
@@ -208,7 +216,7 @@ class NeedleRecall(TableSchema):
     n_samples: int
     recall: float
     share_passed: float
-    recall_without_needle: float = pa.Field(nullable=True)
+    recall_without_needle: float = _MAY_LACK
 
 
 SCHEMAS: Schemas = {
@@ -231,4 +239,3 @@ SCHEMAS: Schemas = {
 def heads_as_text(heads: list[tuple[int, int]]) -> str:
     """Returns heads as "layer-head layer-head …", the spelling of the public score files."""
     return " ".join(f"{layer}-{head}" for layer, head in heads)
-

@@ -27,9 +27,7 @@ def measure_detection(settings: RetrievalHeads, model: LanguageModel, unit: Dete
     needle = _needle(settings, unit.needle_id)
     frame, haystack = _surroundings(settings, model, needle, max(settings.context_tokens))
     lengths = sorted(settings.context_tokens)
-    samples = build_samples(
-        model.tokenizer, needle, haystack, frame, context_tokens=lengths, depths=settings.depths
-    )
+    samples = build_samples(model.tokenizer, needle, haystack, frame, context_tokens=lengths, depths=settings.depths)
     middle = lengths[len(lengths) // 2]
     control = build_control(model.tokenizer, needle, haystack, frame, context_tokens=middle)
     return measure_samples(
@@ -93,9 +91,7 @@ def _needle(settings: RetrievalHeads, needle_id: str) -> Needle:
     return next(needle for needle in read_needles(settings.needles) if needle.id == needle_id)
 
 
-def _surroundings(
-    settings: RetrievalHeads, model: LanguageModel, needle: Needle, n_tokens: int
-) -> tuple[Frame, Haystack]:
+def _surroundings(settings: RetrievalHeads, model: LanguageModel, needle: Needle, n_tokens: int) -> tuple[Frame, Haystack]:
     """The prompt around a needle's contexts, and its haystack."""
     texts = news_articles() if settings.haystack is None else read_folder(settings.haystack)
     frame = build_frame(model.tokenizer, needle, settings.prompt_format, settings.bos, model.identity.name)
@@ -104,9 +100,7 @@ def _surroundings(
 
 def _passage(settings: RetrievalHeads, model: LanguageModel, key: str) -> Prose:
     """A passage of news prose; the first of its tokens only begins it and is not scored."""
-    haystack = build_haystack(
-        model.tokenizer, news_articles(), settings.prose_tokens, seed=settings.seed, key=key
-    )
+    haystack = build_haystack(model.tokenizer, news_articles(), settings.prose_tokens, seed=settings.seed, key=key)
     start = beginning(model.tokenizer, settings.bos)
     return Prose(key, (*start, *haystack.ids[: settings.prose_tokens]))
 
