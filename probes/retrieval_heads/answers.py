@@ -1,7 +1,7 @@
 """Letting a model answer: greedy decoding of many samples of one haystack, shared or plain.
 
-Shared: samples are read in the order of their needles' places, the last first, so that each reads only what differs from the
-one before; answers are written in batches of whole prompts. Plain (`--no-sharing`): the obvious way, one prefill per
+Shared: the samples of one haystack are read in the order of their needles' places, the last first, so that each reads only
+what differs from the one before; answers are written in batches of whole prompts. Plain (`--no-sharing`): the obvious way, one prefill per
 sample and transformers' eager attention at each step; it is the oracle of the other.
 """
 
@@ -38,7 +38,7 @@ def answer_all(
 ) -> list[Result]:
     """Returns `finish(batch)` for every batch of answered samples.
 
-    All samples should come from one haystack: what two prompts begin with is read once. Out of memory halves the batch.
+    What two samples of one needle begin with is read once. Out of memory halves the batch.
     Raises RunError when a single prompt does not fit.
     """
     trunk = model.prefix(room=max(len(sample.ids) for sample in samples) + max_new_tokens)
@@ -57,12 +57,13 @@ def answer_all(
 
 
 def reading_order(samples: Sequence[Sample]) -> list[Sample]:
-    """Returns samples so that each shares as much as possible with the one before: latest needle first."""
+    """Returns samples so that each shares as much as possible with the one before: per needle, the latest place first."""
+    needles = list(dict.fromkeys(sample.needle.id for sample in samples))
 
     def place(sample: Sample) -> int:
         return sample.needle_start if sample.has_needle else len(sample.ids)
 
-    return sorted(samples, key=lambda sample: (-place(sample), -len(sample.ids)))
+    return sorted(samples, key=lambda sample: (needles.index(sample.needle.id), -place(sample), -len(sample.ids)))
 
 
 def batches(samples: Sequence[Sample], batch_tokens: int) -> Iterator[list[Sample]]:

@@ -22,7 +22,7 @@ class ContributionReader:
     """`locos` and `direct`, [row, head, query, 2]: the sums of φ over the needle and over all positions.
 
     `direct` is still to be divided by the norms' scales (divide_by_scales). `emitted` is the token each recorded query goes
-    on to write, `needle` the positions of the needle's tokens; both have one line per row of the batch.
+    on to write, `needle` the positions of the needle's tokens (-1: none); both have one line per row of the batch.
     """
 
     def __init__(self, directions: LogitDirections, emitted: Int[Tensor, "row query"], needle: Int[Tensor, "row n"]) -> None:
@@ -32,8 +32,9 @@ class ContributionReader:
 
     def __call__(self, rows: AttentionRows) -> dict[str, Tensor]:
         """Reads one layer."""
-        needle = self.needle.to(rows.weights.device)
-        weights = torch.take_along_dim(rows.weights, needle[:, None, None, :], dim=-1)
+        real = (self.needle >= 0).to(rows.weights.device)
+        needle = self.needle.clamp(min=0).to(rows.weights.device)
+        weights = torch.take_along_dim(rows.weights, needle[:, None, None, :], dim=-1) * real[:, None, None, :]
         values = torch.take_along_dim(rows.values, needle[:, None, :, None], dim=2).float()
         parts = (mix_values(weights, values), rows.outputs)
         found = {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -23,11 +24,16 @@ _K_SHARE = 0.2
 """The default grid of k stops at this share of a model's heads."""
 
 
+_NEEDLES_PER_UNIT = 4
+"""Needles measured together: enough rows to write answers in one batch, few enough to lose when a run is killed."""
+
+
 @dataclass(frozen=True)
 class DetectionUnit(WorkUnit):
-    """All samples of one needle in its haystack, and its control without needle."""
+    """The samples of a few needles, each in its haystack, with a control without needle for each."""
 
-    needle_id: str
+    cells: tuple[tuple[str, tuple[tuple[int, float], ...]], ...]
+    """By needle id, the (prompt length, depth) of every sample."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +65,13 @@ class RetrievalHeads(Experiment):
         "paper": {
             "context_tokens": tuple(round(1000 + step * 49000 / 19) for step in range(20)),
             "depths": tuple(step / 9 for step in range(10)),
+            "samples_per_needle": None,
             "max_new_tokens": 50,
         },
         "reference": {
             "context_tokens": tuple(round(1000 + step * 49000 / 19) for step in range(20)),
             "depths": tuple(step / 9 for step in range(10)),
+            "samples_per_needle": None,
             "max_new_tokens": 50,
             "prompt_format": "reference",
             "success_filter": True,
@@ -78,15 +86,19 @@ class RetrievalHeads(Experiment):
     given."""
     haystack: Path | None = None
     """Folder of .txt files to hide needles in; news prose if not given."""
-    context_tokens: tuple[int, ...] = (256, 512, 1024)
+    context_tokens: tuple[int, ...] = (384, 640, 1024)
     """Prompt lengths, in tokens, everything included."""
     depths: tuple[float, ...] = (0.1, 0.5, 0.9)
     """Where the needle goes: 0 is the beginning of the haystack, 1 its end."""
+    samples_per_needle: int | None = 2
+    """How many cells of the grid (length, depth) each needle is measured in; over all needles every cell comes as often.
+    None measures every needle in every cell. What differs most between samples is the needle: few samples of many needles
+    tell more than many of few."""
     prompt_format: Literal["auto", "chat", "plain", "reference"] = "auto"
     """chat: the model's chat template; plain: text, question, "Answer:"; reference: the public script's wording."""
     bos: Literal["auto", "always", "never"] = "auto"
     """Whether plain prompts begin with the beginning-of-sequence token; auto does as the tokenizer does."""
-    max_new_tokens: int = 32
+    max_new_tokens: int = 28
     """Longest answer, in tokens."""
     sharing: bool = True
     """Read what prompts begin with once. --no-sharing is the plain way, as an oracle: same scores, far slower."""
@@ -98,7 +110,7 @@ class RetrievalHeads(Experiment):
     """Stop detection when the top K heads no longer change; all needles are used if not given."""
     stability: float = 0.9
     """With --until-stable K: the share of bootstrap draws over needles that must keep nine tenths of the top K."""
-    held_out_share: float = 0.5
+    held_out_share: float = 0.3
     """Share of the needles that are kept for the ablation and never used to find heads."""
     k: tuple[int, ...] | None = None
     """Numbers of heads to mask; if not given 2 5 10 20 30 50, as far as they are at most a fifth of the heads."""
@@ -108,15 +120,15 @@ class RetrievalHeads(Experiment):
     """What masking puts in place of a head: zero output, its mean output, or uniform attention (the reference's)."""
     ablation_phases: tuple[Literal["decode", "both"], ...] = ("decode",)
     """When heads are masked: while the answer is written (the reference's), or in the prompt too."""
-    ablation_context_tokens: tuple[int, ...] = (512,)
+    ablation_context_tokens: tuple[int, ...] = (256,)
     """Prompt lengths of the ablation, in tokens."""
-    ablation_depths: tuple[float, ...] = (0.25, 0.75)
+    ablation_depths: tuple[float, ...] = (0.5,)
     """Depths of the ablation."""
-    prose_tokens: int = 64
+    prose_tokens: int = 24
     """Length of the prose passages whose surprisal shows harm to the model in general, in tokens."""
     other_k: int = 10
     """Heads to mask of each other detector's ranking, and k of the tables that compare detectors."""
-    echo_block_tokens: int = 512
+    echo_block_tokens: int = 256
     """Length of the random block of the echo and induction scores, in tokens (RazorAttention: 2500)."""
     echo_repeats: int = 4
     """How often the block comes."""
@@ -150,6 +162,7 @@ class RetrievalHeads(Experiment):
             "random_draws": self.random_draws,
             "until_stable": self.until_stable if self.until_stable is not None else 1,
             "k": min(self.k) if self.k else 1,
+            "samples_per_needle": self.samples_per_needle if self.samples_per_needle is not None else 1,
         }
         for name, value in positive.items():
             if value < 1:
@@ -227,14 +240,17 @@ class RetrievalHeads(Experiment):
         units: list[WorkUnit] = [*detection, *(EchoUnit(f"echo-{draw}", draw) for draw in range(self.echo_draws))]
         found = set(measured["samples"]["needle_id"])
         draws = set(measured["echo_induction"]["draw"])
-        if found.issuperset(unit.needle_id for unit in detection) and len(draws) == self.echo_draws:
+        if found.issuperset(needle_id for unit in detection for needle_id, _ in unit.cells) and len(draws) == self.echo_draws:
             conditions = self._conditions(facts, measured)
             if conditions:
                 units += [AblationUnit(f"held-out-{needle.id}", needle.id, conditions) for needle in held_out]
         return units
 
     def _detection_units(self, needles: "list[Needle]", measured: "Tables") -> list[DetectionUnit]:
-        units = [DetectionUnit(f"needle-{needle.id}", needle.id) for needle in needles]
+        cells = list(zip((needle.id for needle in needles), self._cells(len(needles)), strict=True))
+        size = _NEEDLES_PER_UNIT if self.samples_per_needle else 1  # a needle in the whole grid is a batch by itself
+        hands = [tuple(cells[first : first + size]) for first in range(0, len(cells), size)]
+        units = [DetectionUnit(f"needles-{index:03d}-{hand[0][0]}", hand) for index, hand in enumerate(hands)]
         if self.until_stable is None:
             return units
         from probes.retrieval_heads.stopping import needles_until_stable
@@ -243,7 +259,18 @@ class RetrievalHeads(Experiment):
         enough = needles_until_stable(
             measured, order, self.definition, self.until_stable, self.stability, self.success_filter, self.seed
         )
-        return units[:enough]
+        return units[: -(-enough // size)]
+
+    def _cells(self, n_needles: int) -> list[tuple[tuple[int, float], ...]]:
+        """The (length, depth) cells of each needle: all of them, or samples_per_needle dealt out in turn."""
+        import numpy as np
+
+        grid = [(tokens, depth) for tokens in sorted(set(self.context_tokens)) for depth in sorted(set(self.depths))]
+        if self.samples_per_needle is None or self.samples_per_needle >= len(grid):
+            return [tuple(grid)] * n_needles
+        order = np.random.default_rng([self.seed, 3]).permutation(len(grid))
+        dealt = cycle(grid[index] for index in order)
+        return [tuple(sorted(islice(dealt, self.samples_per_needle))) for _ in range(n_needles)]
 
     def _conditions(self, facts: ModelFacts, measured: "Tables") -> "tuple[Condition, ...]":
         from probes.retrieval_heads.ablation import plan_conditions

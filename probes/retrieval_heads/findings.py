@@ -51,8 +51,10 @@ def _reliability(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
     splits = splits[splits["definition"] == settings.definition]
     if len(splits):
         yield Finding(
-            f"Two disjoint halves of the needles agree: Spearman {splits['spearman'].median():.3f} over all heads, "
-            f"{splits['top10_overlap'].mean():.0%} of the top 10 (median and mean of {len(splits)} splits)."
+            f"Scores from two disjoint halves of the needles: Spearman {splits['spearman'].median():.2f} over all heads, "
+            f"{splits['spearman_scoring'].median():.2f} over the {int(splits['n_scoring_heads'].iloc[0])} that score at least 0.01 "
+            f"(the others are mostly tied at zero), Pearson {splits['pearson'].median():.2f}, {splits['top10_overlap'].mean():.0%} of "
+            f"the top 10 in common (over {len(splits)} splits)."
         )
     if settings.until_stable is not None:
         curve = tables["convergence"]

@@ -25,7 +25,7 @@ Frames = dict[str, pd.DataFrame]
 def measure_samples(
     model: LanguageModel, samples: Sequence[Sample], *, max_new_tokens: int, stop_ids: Sequence[int], sharing: bool
 ) -> Frames:
-    """Returns the rows of `samples`, `sample_head_scores` and `logit_contribution` for the samples of one haystack.
+    """Returns the rows of `samples`, `sample_head_scores` and `logit_contribution` for samples of one or more needles.
 
     Every sample is scored, also one that was answered wrong; controls without needle have a row in `samples` only.
     `sharing=False` is the plain path.
@@ -55,10 +55,7 @@ def measure_samples(
 def _look(model: LanguageModel, batch: AnsweredBatch, seen: tuple[Tensor, Tensor] | None = None) -> Frames:
     """One teacher-forced pass over a batch's answers; `seen` are attended positions from elsewhere (the plain path)."""
     queries, emitted = _queries(batch)
-    needle = torch.tensor(
-        [range(s.needle_start, s.needle_end) if s.has_needle else [0] * _needle_tokens(batch) for s in batch.samples]
-    )
-    reader = ContributionReader(LogitDirections(model), emitted, needle)
+    reader = ContributionReader(LogitDirections(model), emitted, _needle_positions(batch))
     read = [[sample.ids[-1], *written[:-1]] for sample, written in zip(batch.samples, batch.emitted, strict=True)]
     with model.record(queries, TopKeys(2), reader) as recording, reader.directions.watching_scales() as scales:
         model.extend(batch.rows, read, logits="none", phase="decode")
@@ -82,8 +79,10 @@ def _queries(batch: AnsweredBatch) -> tuple[Int[Tensor, "row query"], Int[Tensor
     return queries, emitted
 
 
-def _needle_tokens(batch: AnsweredBatch) -> int:
-    return max((s.needle_end - s.needle_start for s in batch.samples if s.has_needle), default=1)
+def _needle_positions(batch: AnsweredBatch) -> Int[Tensor, "row n"]:
+    """Positions of each row's needle, -1 past its end and in controls."""
+    spans = [torch.arange(sample.needle_start, sample.needle_end) for sample in batch.samples]
+    return torch.nn.utils.rnn.pad_sequence(spans, batch_first=True, padding_value=-1)
 
 
 def _rows_of(

@@ -32,6 +32,10 @@ _PLAIN_QUESTION = "\n\nQuestion: {question}\nAnswer:"
 _REFERENCE_QUESTION = "Based on the content of the book, Question: {question}\nAnswer:"
 
 
+Cell = tuple[int, float]
+"""A place in the grid: prompt length in tokens, depth of the needle."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """What stands before and after the context of one needle's prompts."""
@@ -91,38 +95,34 @@ def build_samples(
     needle: Needle,
     haystack: Haystack,
     frame: Frame,
-    *,
-    context_tokens: Sequence[int],
-    depths: Sequence[float],
+    cells: Sequence[Cell],
 ) -> list[Sample]:
-    """Returns the grid of samples of one needle, every prompt exactly as long as its context_tokens.
+    """Returns one sample of a needle for each cell, every prompt exactly as long as the cell says.
 
     Raises ArgumentError when the needle and its question alone are longer than a prompt may be.
     """
     piece = encode_piece(tokenizer, " " + needle.needle)
     gold = gold_span(piece, needle)
     samples = []
-    for n_tokens in context_tokens:
+    for n_tokens, depth in cells:
         room = _room(n_tokens, len(piece.ids), needle, frame)
-        for depth in depths:
-            index = room if depth >= 1 else haystack.boundary_before(int(room * depth))
-            ids = (*frame.head, *haystack.ids[:index], *piece.ids, *haystack.ids[index:room], *frame.tail)
-            start = len(frame.head) + index
-            samples.append(
-                Sample(
-                    sample_id=f"{needle.id}-{n_tokens}-{round(100 * depth):03d}",
-                    needle=needle,
-                    context_tokens=n_tokens,
-                    depth_fraction=depth,
-                    ids=ids,
-                    needle_start=start,
-                    needle_end=start + len(piece.ids),
-                    gold_start=start + gold[0],
-                    gold_end=start + gold[1],
-                    gold_ids=tuple(piece.ids[gold[0] : gold[1]]),
-                    frame=frame,
-                )
+        index = room if depth >= 1 else haystack.boundary_before(int(room * depth))
+        start = len(frame.head) + index
+        samples.append(
+            Sample(
+                sample_id=f"{needle.id}-{n_tokens}-{round(100 * depth):03d}",
+                needle=needle,
+                context_tokens=n_tokens,
+                depth_fraction=depth,
+                ids=(*frame.head, *haystack.ids[:index], *piece.ids, *haystack.ids[index:room], *frame.tail),
+                needle_start=start,
+                needle_end=start + len(piece.ids),
+                gold_start=start + gold[0],
+                gold_end=start + gold[1],
+                gold_ids=tuple(piece.ids[gold[0] : gold[1]]),
+                frame=frame,
             )
+        )
     return samples
 
 

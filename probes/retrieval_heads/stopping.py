@@ -6,7 +6,7 @@ from interp.tables import Tables
 from probes.retrieval_heads.summarise import detection_totals, stability
 
 FIRST_NEEDLES = 4
-STEP_NEEDLES = 2
+STEP_NEEDLES = 4
 
 
 def needles_until_stable(
@@ -14,7 +14,7 @@ def needles_until_stable(
 ) -> int:
     """Returns how many needles of the order are needed, as far as is known: the next checkpoint that is not yet reached.
 
-    Checkpoints are 4, 6, 8, … needles; at each, detection stops if at least `confidence` of the bootstrap draws over the
+    Checkpoints are 4, 8, 12, … needles; at each, detection stops if at least `confidence` of the bootstrap draws over the
     needles so far keep at least nine tenths of the top k. Only the needles before a checkpoint count there, so the answer
     does not depend on how a run was interrupted.
     """

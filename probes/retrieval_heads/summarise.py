@@ -21,6 +21,8 @@ DRAWS = 2000
 COPY_DEFINITIONS = {"set": "set_score", "count": "count_score"}
 CONTRIBUTION_DEFINITIONS = ("locos", "direct")
 SPLITS = 200
+SCORING = 0.01
+"""Heads below this over all needles are mostly tied at zero."""
 BUCKETS = ("0", "0–0.1", "0.1–0.5", "≥0.5")
 """Ranges of score in the paper's Figure 5: zero, below 0.1, below 0.5, the rest."""
 
@@ -211,6 +213,7 @@ def summarise_reliability(totals: Mapping[str, NeedleTotals], model: str, seed: 
     rows = []
     for definition, total in totals.items():
         n = len(total.needle_ids)
+        scoring = total.means() >= SCORING
         generator = np.random.default_rng([seed, 1])
         for split in range(SPLITS if n >= 2 else 0):
             half = np.zeros(n)
@@ -222,11 +225,14 @@ def summarise_reliability(totals: Mapping[str, NeedleTotals], model: str, seed: 
                     "definition": definition,
                     "split": split,
                     "n_needles_half": n // 2,
+                    "pearson": pearson(a, b),
                     "spearman": spearman(a, b),
+                    "spearman_scoring": spearman(a[scoring], b[scoring]) if scoring.sum() > 2 else np.nan,
+                    "n_scoring_heads": int(scoring.sum()),
                     "top10_overlap": top_overlap(a, b, min(10, len(a))),
                 }
             )
-    return pd.DataFrame(rows, columns=["model", "definition", "split", "n_needles_half", "spearman", "top10_overlap"])
+    return pd.DataFrame(rows)
 
 
 def summarise_convergence(totals: Mapping[str, NeedleTotals], k: int, model: str, seed: int) -> pd.DataFrame:

@@ -13,7 +13,9 @@ def _share(*, nullable: bool = False) -> Any:
     return pa.Field(ge=0.0, le=1.0, nullable=nullable)
 
 
-_MAY_LACK: Any = pa.Field(nullable=True)
+def _may_lack() -> Any:
+    """A column that may be NaN. Each column needs a field of its own: pandera writes the column's name into it."""
+    return pa.Field(nullable=True)
 
 
 class Samples(TableSchema):
@@ -69,7 +71,7 @@ class LogitContribution(TableSchema):
     head: int
     kv_head: int
     definition: str = pa.Field(isin=["locos", "direct"])
-    score: float = _MAY_LACK
+    score: float = _may_lack()
     n_steps: int
 
 
@@ -114,10 +116,10 @@ class HeadScores(TableSchema):
     head: int
     kv_head: int
     definition: str
-    score: float = _MAY_LACK
-    ci_low: float = _MAY_LACK
-    ci_high: float = _MAY_LACK
-    activation_frequency: float = _MAY_LACK
+    score: float = _may_lack()
+    ci_low: float = _may_lack()
+    ci_high: float = _may_lack()
+    activation_frequency: float = _may_lack()
     """Share of samples on which the head copied at least one token (NaN where the definition counts no copies)."""
     n_samples: int
     n_needles: int
@@ -129,8 +131,8 @@ class Sparsity(TableSchema):
     definition: str
     bucket: str
     share: float = _share()
-    ci_low: float = _MAY_LACK
-    ci_high: float = _MAY_LACK
+    ci_low: float = _may_lack()
+    ci_high: float = _may_lack()
     n_heads: int
 
 
@@ -140,8 +142,8 @@ class KvHeadScores(TableSchema):
     layer: int
     kv_head: int
     definition: str
-    mean_score: float = _MAY_LACK
-    max_score: float = _MAY_LACK
+    mean_score: float = _may_lack()
+    max_score: float = _may_lack()
     best_head: int
 
 
@@ -151,7 +153,11 @@ class Reliability(TableSchema):
     definition: str
     split: int
     n_needles_half: int
-    spearman: float = _MAY_LACK
+    pearson: float = _may_lack()
+    spearman: float = _may_lack()
+    spearman_scoring: float = _may_lack()
+    """Over the heads only whose score over all needles is at least 0.01: most others are tied at zero in one half."""
+    n_scoring_heads: int
     top10_overlap: float
 
 
@@ -162,9 +168,9 @@ class Convergence(TableSchema):
     n_needles: int
     n_samples: int
     k: int
-    pearson_with_final: float = _MAY_LACK
+    pearson_with_final: float = _may_lack()
     top_k_overlap_with_final: float
-    stability: float = _MAY_LACK
+    stability: float = _may_lack()
     """Share of bootstrap draws over needles that keep at least nine tenths of the top k heads."""
 
 
@@ -179,16 +185,16 @@ class AblationSummary(TableSchema):
     needles: str = pa.Field(isin=["all", "literal", "non-literal"])
     outcome: str = pa.Field(isin=["recall", "prose_surprisal_nats"])
     mean: float
-    ci_low: float = _MAY_LACK
-    ci_high: float = _MAY_LACK
+    ci_low: float = _may_lack()
+    ci_high: float = _may_lack()
     lost: float
     """Against no change at all, on the same questions: recall lost, or surprisal gained."""
-    lost_ci_low: float = _MAY_LACK
-    lost_ci_high: float = _MAY_LACK
-    beyond_random: float = _MAY_LACK
+    lost_ci_low: float = _may_lack()
+    lost_ci_high: float = _may_lack()
+    beyond_random: float = _may_lack()
     """The same loss minus that of random heads at this k, mode and phase, on the same questions."""
-    beyond_random_ci_low: float = _MAY_LACK
-    beyond_random_ci_high: float = _MAY_LACK
+    beyond_random_ci_low: float = _may_lack()
+    beyond_random_ci_high: float = _may_lack()
     n_draws: int
     n_needles: int
 
@@ -199,12 +205,12 @@ class Agreement(TableSchema):
     first: str
     second: str
     k: int
-    spearman: float = _MAY_LACK
-    spearman_ci_low: float = _MAY_LACK
-    spearman_ci_high: float = _MAY_LACK
+    spearman: float = _may_lack()
+    spearman_ci_low: float = _may_lack()
+    spearman_ci_high: float = _may_lack()
     top_k_overlap: float
-    top_k_overlap_ci_low: float = _MAY_LACK
-    top_k_overlap_ci_high: float = _MAY_LACK
+    top_k_overlap_ci_low: float = _may_lack()
+    top_k_overlap_ci_high: float = _may_lack()
     n_needles: int
 
 
@@ -216,7 +222,7 @@ class NeedleRecall(TableSchema):
     n_samples: int
     recall: float
     share_passed: float
-    recall_without_needle: float = _MAY_LACK
+    recall_without_needle: float = _may_lack()
 
 
 SCHEMAS: Schemas = {

@@ -23,16 +23,18 @@ Frames = dict[str, pd.DataFrame]
 
 
 def measure_detection(settings: RetrievalHeads, model: LanguageModel, unit: DetectionUnit) -> Frames:
-    """Returns the rows of one needle: its grid of samples and a control without needle at the middle length."""
-    needle = _needle(settings, unit.needle_id)
-    frame, haystack = _surroundings(settings, model, needle, max(settings.context_tokens))
-    lengths = sorted(settings.context_tokens)
-    samples = build_samples(model.tokenizer, needle, haystack, frame, context_tokens=lengths, depths=settings.depths)
-    middle = lengths[len(lengths) // 2]
-    control = build_control(model.tokenizer, needle, haystack, frame, context_tokens=middle)
+    """Returns the rows of a few needles: of each its samples, and a control without it as long as the shortest of them."""
+    samples, frame = [], None
+    for needle_id, cells in unit.cells:
+        needle = _needle(settings, needle_id)
+        frame, haystack = _surroundings(settings, model, needle, max(tokens for tokens, _ in cells))
+        samples += build_samples(model.tokenizer, needle, haystack, frame, cells)
+        shortest = min(tokens for tokens, _ in cells)
+        samples.append(build_control(model.tokenizer, needle, haystack, frame, context_tokens=shortest))
+    assert frame is not None
     return measure_samples(
         model,
-        [*samples, control],
+        samples,
         max_new_tokens=settings.max_new_tokens,
         stop_ids=_stop_ids(model, frame),
         sharing=settings.sharing,
@@ -60,14 +62,8 @@ def measure_held_out(settings: RetrievalHeads, model: LanguageModel, unit: Ablat
     """Returns one held-out needle's answers under every condition, with the surprisal of a passage per sample."""
     needle = _needle(settings, unit.needle_id)
     frame, haystack = _surroundings(settings, model, needle, max(settings.ablation_context_tokens))
-    samples = build_samples(
-        model.tokenizer,
-        needle,
-        haystack,
-        frame,
-        context_tokens=sorted(settings.ablation_context_tokens),
-        depths=settings.ablation_depths,
-    )
+    cells = [(tokens, depth) for tokens in settings.ablation_context_tokens for depth in settings.ablation_depths]
+    samples = build_samples(model.tokenizer, needle, haystack, frame, cells)
     prose = {sample.sample_id: _passage(settings, model, f"prose-{sample.sample_id}") for sample in samples}
     means = None
     if "mean" in settings.ablation_modes:

@@ -1,0 +1,169 @@
+"""The parts of a model add up to its logits, on every family: what the `direct` contribution rests on."""
+
+import pytest
+import torch
+
+from interp.errors import UserError
+from interp.models.logit_directions import LogitDirections, take_apart
+from interp.models.recording import HeadOutputs
+from probes.retrieval_heads.contribution import ContributionReader, contribution_scores, divide_by_scales
+from tests.tiny_models import FAMILIES, random_ids, tiny
+
+N = 30
+IDS = random_ids(N, seed=3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_heads_and_the_rest_add_up_to_the_logit(family):
+    """Σ over heads of d · head output, plus all else, is the logit: all else is found by taking the heads away."""
+    model = tiny(family)
+    directions = LogitDirections(model)
+    targets = torch.tensor([IDS[1:]])
+    queries = torch.arange(N - 1)[None]
+    with model.record(queries, HeadOutputs()) as recording, directions.watching_scales() as scales:
+        logits = model.extend(model.prefix(), [IDS[:-1]], logits="all")[0].double()
+    cap = getattr(model.hf.config, "final_logit_softcapping", None)
+    if cap:
+        logits = cap * torch.atanh((logits / cap).clamp(-1 + 1e-12, 1 - 1e-12))
+    wanted = logits.gather(1, targets[0][:, None])[:, 0]
+
+    toward = directions.frozen(targets)
+    norm = directions.final_norm
+    residual_logit = _final_residual_logit(model, directions, toward, scales)
+    norm_bias = (directions.unembedding(targets)[0].double() @ norm.bias.double()) * directions.output_scale
+    head_bias = getattr(model.hf.get_output_embeddings(), "bias", None)
+    extra = 0 if head_bias is None else head_bias.double()[targets[0]]
+    torch.testing.assert_close(residual_logit + norm_bias + extra, wanted, atol=2e-3, rtol=1e-4)
+
+    # One layer's heads: their contributions add up to what its attention block adds to the logit, biases apart.
+    for layer in range(model.n_layers):
+        share = directions.to_head(layer, toward, through_norm=True)
+        outputs = recording["head_output"][layer]
+        summed = (outputs * share).double().sum(dim=(1, -1))[0]
+        if layer in scales.after_attention:
+            summed = summed / scales.after_attention[layer][0]
+        summed = summed / scales.final[0][0]
+        block = _attention_block_logit(model, directions, layer, toward, scales)
+        torch.testing.assert_close(summed, block, atol=2e-4, rtol=1e-3)
+
+
+def _capture(model, module, *, output):
+    kept = []
+
+    def hook(_, inputs, out=None):
+        value = out if output else inputs
+        kept.append((value[0] if isinstance(value, tuple) else value).detach())
+
+    handle = module.register_forward_hook(hook) if output else module.register_forward_pre_hook(hook)
+    try:
+        model.prefix(IDS[:-1])
+    finally:
+        handle.remove()
+    return kept[0]
+
+
+def _final_residual_logit(model, directions, toward, scales):
+    residual = _capture(model, directions.final_norm.module, output=False)
+    return (residual * toward).double().sum(-1)[0] / scales.final[0][0]
+
+
+def _attention_block_logit(model, directions, layer, toward, scales):
+    """What the block really adds: the output of the projection without its bias, through the norm after it if there is one."""
+    from interp.models.architecture import output_projection
+
+    projection = output_projection(model.attention_modules[layer])
+    written = _capture(model, projection, output=True)
+    bias = getattr(projection, "bias", None)
+    written = written if bias is None else written - bias
+    if layer in directions.attention_norms:
+        norm = directions.attention_norms[layer]
+        assert bias is None
+        written = (norm.gain * written) / scales.after_attention[layer][..., None]
+    return (written * toward).double().sum(-1)[0] / scales.final[0][0]
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "olmo2"])
+def test_a_norm_after_attention_is_found(family):
+    directions = LogitDirections(tiny(family))
+    assert sorted(directions.attention_norms) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2", "falcon", "cohere"])
+def test_a_norm_before_the_feed_forward_block_is_not_taken_for_one_after_attention(family):
+    assert not LogitDirections(tiny(family)).attention_norms
+
+
+def test_an_unknown_norm_is_refused():
+    class Odd(torch.nn.Module):
+        weight = torch.nn.Parameter(torch.ones(8))
+
+        def forward(self, x):
+            return x.tanh()
+
+    with pytest.raises(UserError, match="unknown kind"):
+        take_apart(Odd(), 8)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "olmo2", "gpt2", "falcon-multi-query"])
+def test_contribution_equals_brute_force_over_positions(family):
+    """φ of every position written out in full width: weight · (u · W_O v), summed over the needle and over all."""
+    from interp.models.architecture import output_projection_weight
+
+    model = tiny(family)
+    directions = LogitDirections(model)
+    queries, emitted = torch.tensor([[27, 28]]), torch.tensor([[5, 9]])
+    needle = torch.tensor([[10, 11, 12]])
+
+    def everything(rows):
+        group = rows.weights.shape[1] // rows.values.shape[1]
+        values = rows.values.repeat_interleave(group, dim=1)
+        matrix = output_projection_weight(model.attention_modules[rows.layer]).unflatten(0, (values.shape[1], -1))
+        written = torch.einsum("rhkd,hdw->rhkw", values, matrix)
+        toward = model.hf.get_output_embeddings().weight[emitted]
+        return {"phi": torch.einsum("rhqk,rhkw,rqw->rhqk", rows.weights, written, toward)}
+
+    reader = ContributionReader(directions, emitted, needle)
+    with model.record(queries, reader, everything) as recording:
+        model.prefix(IDS[:29])
+    phi = recording["phi"][:, 0].double()
+    sums = recording["locos"][:, 0].double()
+    torch.testing.assert_close(sums[..., 0], phi[..., 10:13].sum(-1), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(sums[..., 1], phi.sum(-1), atol=1e-4, rtol=1e-4)
+    n_keys = torch.tensor([28, 29])
+    score = contribution_scores(recording["locos"][:, 0], 3, n_keys, torch.tensor([True, True]))
+    inside, outside = phi[..., 10:13].sum(-1), phi.sum(-1) - phi[..., 10:13].sum(-1)
+    expected = (inside - outside * 3 / (n_keys - 3)).mean(-1)
+    torch.testing.assert_close(score, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_contribution_score_by_hand():
+    # One head, two answer steps; φ over the needle 3 and 1, over everything 5 and 4; 2 needle tokens of 10 and 11 keys.
+    sums = torch.tensor([[[[3.0, 5.0], [1.0, 4.0], [9.0, 9.0]]]])
+    score = contribution_scores(sums, 2, torch.tensor([10, 11, 12]), torch.tensor([True, True, False]))
+    assert score.item() == pytest.approx(((3 - 2 * 2 / 8) + (1 - 3 * 2 / 9)) / 2)
+    assert contribution_scores(sums, 2, torch.tensor([10, 11, 12]), torch.zeros(3, dtype=torch.bool)).isnan().all()
+
+
+def test_the_exact_definition_differs_from_the_published_one_where_norms_scale():
+    for family in ("gemma2", "olmo2"):
+        model = tiny(family)
+        directions = LogitDirections(model)
+        reader = ContributionReader(directions, torch.tensor([[5]]), torch.tensor([[20, 21]]))
+        with model.record(torch.tensor([[28]]), reader) as recording, directions.watching_scales() as scales:
+            model.prefix(IDS[:29])
+        scales.final = [scales.final[0][:, -1:]]
+        scales.after_attention = {layer: scale[:, -1:] for layer, scale in scales.after_attention.items()}
+        direct = divide_by_scales(recording["direct"], scales)[..., 0].flatten()
+        locos = recording["locos"][..., 0].flatten()
+        ratio = direct / locos
+        assert ratio.std() / ratio.mean().abs() > 0.05
+
+
+def test_a_needle_outside_a_sliding_window_contributes_nothing_there():
+    model = tiny("gemma2")  # layers 0 and 2 see 16 tokens
+    reader = ContributionReader(LogitDirections(model), torch.tensor([[5]]), torch.tensor([[3, 4]]))
+    with model.record(torch.tensor([[28]]), reader) as recording:
+        model.prefix(IDS[:29])
+    inside = recording["locos"][:, 0, :, 0, 0]
+    assert (inside[[0, 2]] == 0).all()
+    assert (inside[1] != 0).all()
