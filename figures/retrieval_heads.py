@@ -29,7 +29,8 @@ def draw_all(tables: Tables) -> dict[str, go.Figure]:
     figures["needle_grid"] = plot_needle_grid(tables["samples"])
     if len(summary):
         figures["ablation"] = plot_ablation(summary)
-        figures["detector_ablation"] = plot_detector_ablation(summary)
+        if summary[summary["condition"] == "top"]["ranking"].nunique() > 1:
+            figures["detector_ablation"] = plot_detector_ablation(summary)
     if len(definitions) > 1:
         figures["detectors"] = plot_detectors(scores)
         figures["agreement"] = plot_agreement(tables["agreement"])
@@ -89,7 +90,10 @@ def plot_ranked_scores(scores: pd.DataFrame) -> go.Figure:
             },
         )
     figure.add_hline(y=RETRIEVAL_SCORE, line={"dash": "dash", "color": GREY}, annotation_text="0.1")
-    figure.update_xaxes(title="head (layer-head), strongest first", tickangle=-60, tickfont={"size": 10})
+    # Plotly would take "17-3" for March 2017.
+    figure.update_xaxes(
+        title="head (layer-head), strongest first", type="category", tickangle=-60, tickfont={"size": 10}
+    )
     figure.update_yaxes(title="copy-paste score", rangemode="tozero")
     return styled(
         figure,
@@ -162,35 +166,37 @@ def plot_needle_grid(samples: pd.DataFrame) -> go.Figure:
 
 
 def plot_ablation(summary: pd.DataFrame) -> go.Figure:
-    """Returns recall and prose surprisal against the number of masked heads: top of the ranking and random."""
-    rows = summary[(summary["needles"] == "all")]
-    settings = rows[rows["condition"] == "random"][["mode", "phase"]].drop_duplicates()
+    """Returns recall and the rise of prose surprisal against the number of masked heads: top of the ranking and random."""
+    rows = summary[summary["needles"] == "all"]
+    settings = rows[rows["condition"] == "random"][["ranking", "mode", "phase"]].drop_duplicates()
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.13)
+    panels = (
+        ("recall", "mean", ("ci_low", "ci_high"), "recall on held-out needles", 1),
+        ("prose_surprisal_nats", "lost", ("lost_ci_low", "lost_ci_high"), "rise of prose surprisal, nats", 2),
+    )
     dashes = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-    labels = (("recall", "recall on held-out needles", 1), ("prose_surprisal_nats", "prose surprisal, nats", 2))
-    main = rows[rows["condition"] == "random"]["ranking"].iloc[0] if len(settings) else "set"
-    for (mode, phase), dash in zip(settings.itertuples(index=False), dashes, strict=False):
+    for (ranking, mode, phase), dash in zip(settings.itertuples(index=False), dashes, strict=False):
+        same = rows[(rows["mode"] == mode) & (rows["phase"] == phase) & (rows["ranking"] == ranking)]
         for condition, colour in (("top", BLUE), ("random", RED)):
-            for outcome, _, column in labels:
-                line = rows[(rows["outcome"] == outcome) & (rows["mode"] == mode) & (rows["phase"] == phase)]
-                line = line[(line["condition"] == condition) & (line["ranking"] == main)]
-                none = rows[(rows["outcome"] == outcome) & (rows["condition"] == "none")]
-                line = pd.concat([none, line]).sort_values("k")
-                name = f"{condition}, {mode}, {phase}" if len(settings) > 1 else condition
-                x = line["k"].tolist()
-                figure.add_trace(band(x, line["ci_low"].tolist(), line["ci_high"].tolist(), colour, name), row=1, col=column)
-                figure.add_scatter(
-                    x=x, y=line["mean"], mode="lines+markers", name=name, legendgroup=name, showlegend=column == 1,
-                    line={"color": colour, "dash": dash}, row=1, col=column,
-                )  # fmt: skip
-    for _, label, column in labels:
+            line = pd.concat([rows[rows["condition"] == "none"], same[same["condition"] == condition]]).sort_values("k")
+            name = f"{condition}, {mode}, {phase}" if len(settings) > 1 else condition
+            for outcome, value, (low, high), _, column in panels:
+                part = line[line["outcome"] == outcome]
+                x = part["k"].tolist()
+                figure.add_trace(band(x, part[low].tolist(), part[high].tolist(), colour, name), row=1, col=column)
+                curve = go.Scatter(
+                    x=x, y=part[value], mode="lines+markers", name=name, line={"color": colour, "dash": dash}
+                )
+                figure.add_trace(curve.update(legendgroup=name, showlegend=column == 1), row=1, col=column)
+    for _, _, _, label, column in panels:
         figure.update_xaxes(title="heads masked (K)", row=1, col=column)
-        figure.update_yaxes(title=label, rangemode="tozero", row=1, col=column)
-    modes = "; ".join(f"{mode}, {phase}" for mode, phase in settings.itertuples(index=False))
+        figure.update_yaxes(title=label, row=1, col=column)
+    figure.update_yaxes(range=[0, 1.03], row=1, col=1)
+    modes = "; ".join(f"{mode}, {phase}" for _, mode, phase in settings.itertuples(index=False))
     return styled(
         figure,
         title=f"Masking retrieval heads against random heads · {_model(summary)}",
-        caption=f"Held-out needles and plain prose with the top K heads masked, or K random heads of the same layers (mean of "
+        caption="Held-out needles and plain prose with the top K heads masked, or K random heads of the same layers (mean of "
         f"several draws). Masking: {modes}. Bands: 95% bootstrap over needles.",
         width=960,
     )
@@ -198,16 +204,17 @@ def plot_ablation(summary: pd.DataFrame) -> go.Figure:
 
 def plot_detector_ablation(summary: pd.DataFrame) -> go.Figure:
     """Returns the recall lost when each detector's top heads are masked, on literal and on non-literal needles."""
-    rows = summary[(summary["condition"] == "top") & (summary["outcome"] == "recall")]
-    others = rows[rows["ranking"] != rows[rows["k"] == rows["k"].max()]["ranking"].iloc[0]]
-    k = int(others["k"].iloc[0]) if len(others) else int(rows["k"].max())
-    first = rows[rows["k"] == k].iloc[0]
-    rows = rows[(rows["k"] == k) & (rows["mode"] == first["mode"]) & (rows["phase"] == first["phase"])]
+    recall = summary[summary["outcome"] == "recall"]
+    main = recall[recall["condition"] == "random"]["ranking"].iloc[0]
+    others = recall[(recall["condition"] == "top") & (recall["ranking"] != main)]
+    first = others.iloc[0]
+    same = recall[(recall["k"] == first["k"]) & (recall["mode"] == first["mode"]) & (recall["phase"] == first["phase"])]
     figure = go.Figure()
     for needles, colour in (("literal", BLUE), ("non-literal", ORANGE)):
-        part = rows[rows["needles"] == needles]
+        part = same[same["needles"] == needles]
+        part = pd.concat([part[part["condition"] == "top"], part[part["condition"] == "random"]])
         figure.add_bar(
-            x=part["ranking"],
+            x=part["ranking"].where(part["condition"] == "top", "random heads"),
             y=part["lost"],
             name=needles,
             marker_color=colour,
@@ -218,20 +225,16 @@ def plot_detector_ablation(summary: pd.DataFrame) -> go.Figure:
                 "arrayminus": part["lost"] - part["lost_ci_low"],
             },
         )
-    random = summary[(summary["condition"] == "random") & (summary["k"] == k) & (summary["outcome"] == "recall")]
-    random = random[(random["mode"] == first["mode"]) & (random["phase"] == first["phase"])]
-    for needles, colour in (("literal", BLUE), ("non-literal", ORANGE)):
-        for lost in random[random["needles"] == needles]["lost"]:
-            figure.add_hline(y=lost, line={"dash": "dot", "color": colour}, annotation_text=f"random, {needles}")
     figure.update_layout(barmode="group")
     figure.update_xaxes(title="ranking whose top heads are masked")
     figure.update_yaxes(title="recall lost")
+    counts = same.drop_duplicates("needles").set_index("needles")["n_needles"]
     return styled(
         figure,
-        title=f"Which list matters: top {k} of each detector masked · {_model(summary)}",
-        caption=f"Recall lost on held-out needles when the top {k} heads of each ranking are masked ({first['mode']}, "
-        f"{first['phase']}); dotted: random heads. Non-literal questions share no content word with their needle. 95% bootstrap "
-        "over needles.",
+        title=f"Which list matters: top {first['k']} of each detector masked · {_model(summary)}",
+        caption=f"Recall lost on held-out needles ({counts.get('literal', 0)} literal, {counts.get('non-literal', 0)} non-literal) when "
+        f"the top {first['k']} heads of each ranking are masked ({first['mode']}, {first['phase']}). Non-literal questions share no "
+        "content word with their needle. 95% bootstrap over needles.",
         width=900,
     )
 
@@ -268,22 +271,29 @@ def plot_detectors(scores: pd.DataFrame) -> go.Figure:
         "locos": "LOCOS, raw logits",
         "direct": "direct logit contribution",
     }
-    figure = make_subplots(rows=1, cols=len(others), horizontal_spacing=0.08, subplot_titles=[titles[name] for name in others])
-    for column, name in enumerate(others, start=1):
-        figure.add_scatter(
-            x=wide["set"], y=wide[name], mode="markers", marker={"color": PALETTE[column - 1], "size": 6}, showlegend=False,
-            text=[f"{layer}-{head}" for layer, head in wide.index], row=1, col=column,
+    n_rows = -(-len(others) // 2)
+    figure = make_subplots(rows=n_rows, cols=2, subplot_titles=[titles[name] for name in others], vertical_spacing=0.16)
+    for index, name in enumerate(others):
+        row, column = index // 2 + 1, index % 2 + 1
+        points = go.Scatter(
+            x=wide["set"],
+            y=wide[name],
+            mode="markers",
+            marker={"color": PALETTE[index], "size": 6},
+            showlegend=False,
+            text=[f"{layer}-{head}" for layer, head in wide.index],
             hovertemplate="head %{text}: %{x:.3f}, %{y:.3f}<extra></extra>",
-        )  # fmt: skip
-        figure.update_xaxes(title="copy-paste score", row=1, col=column)
-    figure.update_yaxes(title="score of the other detector", col=1, row=1)
+        )
+        figure.add_trace(points, row=row, col=column)
+        figure.update_yaxes(title="score", row=row, col=column)
+        figure.update_xaxes(title="copy-paste score", row=n_rows, col=column)
     return styled(
         figure,
         title=f"Other detectors against the copy-paste score · {_model(scores)}",
         caption="One point per head. Echo and induction: attention on repeated random tokens (RazorAttention); logit contribution: "
-        "what the head writes from the needle toward the emitted token (LOCOS; direct: with the norms' scales).",
-        width=1000,
-        height=400,
+        "what the head writes from the needle toward the emitted token, in raw logits (LOCOS) or with the norms' scales (direct).",
+        height=640,
+        width=820,
     )
 
 
@@ -319,7 +329,9 @@ def plot_convergence(convergence: pd.DataFrame) -> go.Figure:
         ("top_k_overlap_with_final", f"share of the final top {k}", ORANGE),
         ("stability", f"bootstrap draws that keep 9/10 of the top {k}", GREEN),
     ):
-        figure.add_scatter(x=table["n_needles"], y=table[column], mode="lines+markers", name=name, line={"color": colour})
+        figure.add_scatter(
+            x=table["n_needles"], y=table[column], mode="lines+markers", name=name, line={"color": colour}
+        )
     figure.update_xaxes(title="needles measured", rangemode="tozero")
     figure.update_yaxes(title="agreement", range=[0, 1.05])
     figure.update_layout(legend={"x": 0.35, "y": 0.08})

@@ -53,6 +53,7 @@ def band(x: list[float], low: list[float], high: list[float], colour: str, name:
         y=[*high, *reversed(low)],
         fill="toself",
         fillcolor=faint(colour),
+        mode="lines",
         line={"width": 0},
         hoverinfo="skip",
         showlegend=False,

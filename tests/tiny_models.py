@@ -68,7 +68,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 def tiny_hf(family: str, *, seed: int = 0, attention: str | None = None, **changes: Any) -> Any:
     """Returns a random transformers model of the family; equal arguments give equal weights."""
-    config = AutoConfig.for_model(family.split("-")[0], **{**FAMILIES.get(family, {}), **changes})
+    config = AutoConfig.for_model(family.split("-", maxsplit=1)[0], **{**FAMILIES.get(family, {}), **changes})
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).float().eval()
     for parameter in model.parameters():

@@ -65,7 +65,9 @@ def _command(words: list[str]) -> None:
         return
     known = [*VERBS, *experiments()]
     if name.replace("-", "_") not in known:
-        raise ArgumentError(f"There is no command or experiment called {name}.{did_you_mean(name, known)} Try {PROGRAM} --help")
+        raise ArgumentError(
+            f"There is no command or experiment called {name}.{did_you_mean(name, known)} Try {PROGRAM} --help"
+        )
     _run(find_experiment(name), rest)
 
 
@@ -115,7 +117,9 @@ def _run(kind: type[Experiment], words: list[str]) -> None:
         default=command(_given(kind, source), RunOptions(), source),
         args=words,
     )
-    run = parsed.settings.run(**{field.name: getattr(parsed.options, field.name) for field in dataclasses.fields(RunOptions)})
+    run = parsed.settings.run(
+        **{field.name: getattr(parsed.options, field.name) for field in dataclasses.fields(RunOptions)}
+    )
     verbs.say_findings(run)
 
 

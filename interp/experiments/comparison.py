@@ -17,11 +17,16 @@ def write_comparison(experiment: Experiment, runs: Mapping[str, Tables], out: Pa
     folder = out / "comparisons" / experiment.name / name
     text = "\n\n".join(f"{name}\n{table.to_string(index=False)}" for name, table in tables.items())
     for name, table in tables.items():
-        write_aside(folder / "tables" / f"{name}.parquet", lambda aside, table=table: table.to_parquet(aside, index=False))
+        write_aside(
+            folder / "tables" / f"{name}.parquet", lambda aside, table=table: table.to_parquet(aside, index=False)
+        )
     title = f"{experiment.name}: {' · '.join(runs)}"
     sections = [
         f"<h1>{escape(title)}</h1>",
-        *(f"<h2>{escape(name)}</h2><div class='scroll'>{table.to_html(index=False)}</div>" for name, table in tables.items()),
+        *(
+            f"<h2>{escape(name)}</h2><div class='scroll'>{table.to_html(index=False)}</div>"
+            for name, table in tables.items()
+        ),
         *(render_figure(name, figure) for name, figure in figures.items()),
     ]
     write_aside(folder / "report.html", lambda aside: aside.write_text(page(title, sections), encoding="utf-8"))

@@ -82,16 +82,15 @@ def render_figure(name: str, figure: "go.Figure") -> str:
     """Returns a figure with its caption as HTML; the page must hold plotly's script."""
     caption = str((figure.layout.meta or {}).get("caption", name))
     chart = figure.to_html(include_plotlyjs=False, full_html=False, config={"responsive": True, "displaylogo": False})
-    return (
-        f"<figure id='{escape(name)}' aria-label='{escape(caption)}'>{chart}<figcaption>{escape(caption)}</figcaption></figure>"
-    )
+    return f"<figure id='{escape(name)}' aria-label='{escape(caption)}'>{chart}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def _table(name: str, frame: "pd.DataFrame") -> str:
     shown = frame.head(ROWS_SHOWN)
     head = "".join(f"<th scope='col'>{escape(str(column))}</th>" for column in shown.columns)
     rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(_cell(value))}</td>" for value in row) + "</tr>" for row in shown.itertuples(index=False)
+        "<tr>" + "".join(f"<td>{escape(_cell(value))}</td>" for value in row) + "</tr>"
+        for row in shown.itertuples(index=False)
     )
     link = f"<a href='tables/{escape(name)}.parquet'>tables/{escape(name)}.parquet</a>"
     return (
@@ -116,7 +115,11 @@ def _facts(description: Any) -> str:
     flat = {
         **{f"model {key}": value for key, value in description["model"]["identity"].items()},
         **{key: description.get(key) for key in ("device", "started", "finished")},
-        **{key: value for key, value in description["configuration"].items() if key not in ("model", "revision", "dtype")},
+        **{
+            key: value
+            for key, value in description["configuration"].items()
+            if key not in ("model", "revision", "dtype")
+        },
         **{f"version {key}": value for key, value in description["versions"].items()},
     }
     rows = "".join(

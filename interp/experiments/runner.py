@@ -169,7 +169,9 @@ def _explaining_disk(folder: Path) -> Iterator[None]:
                 f"The disk that holds {folder} is full; every finished unit is kept: make room and type the same command again."
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise RunError(f"{error.filename or folder} cannot be written: choose another folder with --out.") from error
+            raise RunError(
+                f"{error.filename or folder} cannot be written: choose another folder with --out."
+            ) from error
         raise
 
 

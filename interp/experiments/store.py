@@ -60,7 +60,9 @@ class RunStore:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise RunError(f"Another process is working on {self.folder}: wait for it, or choose another --out.") from None
+            raise RunError(
+                f"Another process is working on {self.folder}: wait for it, or choose another --out."
+            ) from None
         try:
             yield
         finally:
@@ -141,7 +143,9 @@ class StoredTables(Mapping[str, pd.DataFrame]):
     """The tables of a finished run, each read when it is asked for."""
 
     def __init__(self, folder: Path, schemas: Schemas) -> None:
-        self._paths = {path.stem: path for path in sorted((folder / "tables").glob("*.parquet")) if path.stem in schemas}
+        self._paths = {
+            path.stem: path for path in sorted((folder / "tables").glob("*.parquet")) if path.stem in schemas
+        }
         self._schemas = schemas
         self._read: dict[str, pd.DataFrame] = {}
 

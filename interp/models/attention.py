@@ -59,7 +59,9 @@ class AttentionCall:
         """Number of keys over all segments."""
         return sum(segment.key.shape[2] for segment in self.segments)
 
-    def logits(self, columns: Int[Tensor, "column_rows chosen"], dtype: torch.dtype) -> Float[Tensor, "row head chosen key"]:
+    def logits(
+        self, columns: Int[Tensor, "column_rows chosen"], dtype: torch.dtype
+    ) -> Float[Tensor, "row head chosen key"]:
         """Returns the masked attention scores before the softmax for the chosen query columns (-inf where unseen)."""
         query = _take_queries(self.query, columns).to(dtype)
         scores = [_scores(query, segment.key.to(dtype)) for segment in self.segments]
@@ -115,7 +117,9 @@ class Edit(Protocol):
         """Returns the call that the kernel shall compute."""
         ...
 
-    def after(self, call: AttentionCall, output: Float[Tensor, "row query head dim"]) -> Float[Tensor, "row query head dim"]:
+    def after(
+        self, call: AttentionCall, output: Float[Tensor, "row query head dim"]
+    ) -> Float[Tensor, "row query head dim"]:
         """Returns the outputs that the rest of the model shall see."""
         ...
 

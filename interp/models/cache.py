@@ -79,7 +79,9 @@ class RowCache(Cache):
     def segments(self) -> list[Segment]:
         """Returns, per layer, views of the own keys and values in use; nothing before the first pass."""
         filled = ((buffer.keys, buffer.values) for buffer in self.buffers)
-        return [Segment(k[:, :, : self.used], v[:, :, : self.used]) for k, v in filled if k is not None and v is not None]
+        return [
+            Segment(k[:, :, : self.used], v[:, :, : self.used]) for k, v in filled if k is not None and v is not None
+        ]
 
 
 class _RowLayer(CacheLayerMixin):

@@ -47,7 +47,9 @@ class HeadEdit:
             mask = torch.where(chosen, unseen, mask)
         return replace(call, query=call.query.masked_fill(chosen, 0.0), mask=mask)
 
-    def after(self, call: AttentionCall, output: Float[Tensor, "row query head dim"]) -> Float[Tensor, "row query head dim"]:
+    def after(
+        self, call: AttentionCall, output: Float[Tensor, "row query head dim"]
+    ) -> Float[Tensor, "row query head dim"]:
         """Returns the heads' outputs as the rest of the model shall see them."""
         if self.mode == "uniform":
             return output
@@ -84,7 +86,9 @@ class BlockedAttention:
         """Returns the call unchanged: the fast kernel serves the heads that are not blocked."""
         return call
 
-    def after(self, call: AttentionCall, output: Float[Tensor, "row query head dim"]) -> Float[Tensor, "row query head dim"]:
+    def after(
+        self, call: AttentionCall, output: Float[Tensor, "row query head dim"]
+    ) -> Float[Tensor, "row query head dim"]:
         """Returns the outputs with the blocked heads computed anew under their own mask."""
         chosen = self.heads[call.layer].nonzero().squeeze(-1).to(call.query.device)
         seen = call.visible(call.columns())

@@ -27,7 +27,9 @@ def encode_piece(tokenizer: PreTrainedTokenizerBase, text: str) -> Piece:
     Raises UserError for a slow tokenizer, which does not tell which characters a token covers.
     """
     if not tokenizer.is_fast:
-        raise UserError(f"{type(tokenizer).__name__} does not report character offsets: use the model's fast tokenizer.")
+        raise UserError(
+            f"{type(tokenizer).__name__} does not report character offsets: use the model's fast tokenizer."
+        )
     encoded: Any = tokenizer(_ANCHOR + text, add_special_tokens=False, return_offsets_mapping=True)
     pairs = list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
     kept = [(id, (start - 1, end - 1)) for id, (start, end) in pairs if end > len(_ANCHOR)]

@@ -167,7 +167,9 @@ def _explained(entry: ModelEntry, error: Exception) -> UserError:
             "with a copy, or --model smollm2-135m, which needs no hub."
         )
     if "not a valid model identifier" in text or "404" in text or "RepositoryNotFound" in text:
-        return ArgumentError(f"The hub has no model {entry.source}: check the spelling, or set HF_TOKEN if it is private.")
+        return ArgumentError(
+            f"The hub has no model {entry.source}: check the spelling, or set HF_TOKEN if it is private."
+        )
     if "not a valid git identifier" in text or "RevisionNotFound" in text:
         return ArgumentError(f"{entry.source} has no revision {entry.revision}: its hub page lists branches and tags.")
     if "safetensors" in text:

@@ -153,7 +153,9 @@ class LogitDirections:
             return keep
 
         handles = [self.final_norm.module.register_forward_pre_hook(final)]
-        handles += [norm.module.register_forward_pre_hook(after(layer, norm)) for layer, norm in self.attention_norms.items()]
+        handles += [
+            norm.module.register_forward_pre_hook(after(layer, norm)) for layer, norm in self.attention_norms.items()
+        ]
         try:
             yield scales
         finally:

@@ -76,7 +76,9 @@ class Prefix:
 
     def select(self, rows: Sequence[int]) -> "Prefix":
         """Returns a prefix with only the given rows (their own keys copied, a trunk still shared)."""
-        chosen = Prefix(self.cache.select(rows), [list(self.ids[row]) for row in rows], [self.rows[row] for row in rows])
+        chosen = Prefix(
+            self.cache.select(rows), [list(self.ids[row]) for row in rows], [self.rows[row] for row in rows]
+        )
         if self._trunk is not None:
             self._trunk.adopt(chosen)
         return chosen

@@ -53,7 +53,9 @@ def _scores(name: str, totals: Mapping[str, NeedleTotals], fixed: Mapping[str, A
     return totals[name].means() if name in totals else np.asarray(fixed[name], dtype=float)
 
 
-def _drawn(name: str, totals: Mapping[str, NeedleTotals], fixed: Mapping[str, Array], ids: list[str], draws: Array) -> Array:
+def _drawn(
+    name: str, totals: Mapping[str, NeedleTotals], fixed: Mapping[str, Array], ids: list[str], draws: Array
+) -> Array:
     """Scores in every bootstrap draw over all needles; NaN in draws without a needle this detector could score."""
     if name in fixed:
         return np.broadcast_to(np.asarray(fixed[name], dtype=float), (len(draws), len(fixed[name])))

@@ -1,8 +1,8 @@
-"""Letting a model answer: greedy decoding of many samples of one haystack, shared or plain.
+"""Letting a model answer: greedy decoding of many samples, shared or plain.
 
-Shared: the samples of one haystack are read in the order of their needles' places, the last first, so that each reads only
-what differs from the one before; answers are written in batches of whole prompts. Plain (`--no-sharing`): the obvious way, one prefill per
-sample and transformers' eager attention at each step; it is the oracle of the other.
+Shared: the samples of one haystack are read in the order of their needles' places, the last first, so that each reads
+only what differs from the one before; answers are written in batches of whole prompts. Plain (`--no-sharing`): the
+obvious way, one prefill per sample and transformers' eager attention at each step; it is the oracle of the other.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -62,7 +62,9 @@ def _sparsity(scores: Mapping[str, pd.DataFrame], definition: str) -> pd.DataFra
     for run, table in scores.items():
         shares = bucket_shares(table["score"].to_numpy())
         frames.append(
-            pd.DataFrame({"run": run, "definition": definition, "bucket": BUCKETS, "share": shares, "n_heads": len(table)})
+            pd.DataFrame(
+                {"run": run, "definition": definition, "bucket": BUCKETS, "share": shares, "n_heads": len(table)}
+            )
         )
     return pd.concat(frames, ignore_index=True)
 

@@ -25,7 +25,9 @@ class ContributionReader:
     on to write, `needle` the positions of the needle's tokens (-1: none); both have one line per row of the batch.
     """
 
-    def __init__(self, directions: LogitDirections, emitted: Int[Tensor, "row query"], needle: Int[Tensor, "row n"]) -> None:
+    def __init__(
+        self, directions: LogitDirections, emitted: Int[Tensor, "row query"], needle: Int[Tensor, "row n"]
+    ) -> None:
         self.directions = directions
         self.needle = needle
         self.toward = {"locos": directions.unembedding(emitted), "direct": directions.frozen(emitted)}

@@ -59,7 +59,9 @@ def measure_echo_induction(
     """Returns the rows of `echo_induction` for one sequence of repeated tokens."""
     from probes.retrieval_heads.measure import head_columns
 
-    queries, keys = earlier_positions(block_tokens=block_tokens, repeats=repeats, n_prefix=len(ids) - block_tokens * repeats)
+    queries, keys = earlier_positions(
+        block_tokens=block_tokens, repeats=repeats, n_prefix=len(ids) - block_tokens * repeats
+    )
     with model.record(queries, WeightAt(keys)) as recording:
         model.prefix(ids)
     echo, induction = echo_and_induction(recording["weight_at"][:, 0])

@@ -214,24 +214,23 @@ class RetrievalHeads(Experiment):
         return self.k or tuple(k for k in _K_GRID if k <= _K_SHARE * n_heads) or (1,)
 
     def split_needles(self) -> "tuple[list[Needle], list[Needle]]":
-        """Returns the needles that find heads and those held out, each kind (literal or not) split by held_out_share."""
+        """Returns the needles that find heads and those held out.
+
+        Of the held-out share half are literal and half not, as far as there are enough, for the causal test to tell both.
+        """
         import numpy as np
 
         from probes.retrieval_heads.needles import read_needles
 
-        finding, held_out = [], []
-        for literal in (True, False):
-            kind = [needle for needle in read_needles(self.needles) if needle.literal == literal]
-            order = np.random.default_rng([self.seed, int(literal)]).permutation(len(kind))
-            n_held_out = round(self.held_out_share * len(kind))
-            held_out += [kind[index] for index in order[:n_held_out]]
-            finding += [kind[index] for index in order[n_held_out:]]
-        if not held_out or not finding:
-            both = finding + held_out
-            return both[:-1], both[-1:]
-        # Kinds alternate, so that a detection that stops early has seen both.
-        order = np.random.default_rng([self.seed, 2]).permutation(len(finding))
-        return [finding[index] for index in order], held_out
+        needles = read_needles(self.needles)
+        shuffled = [needles[index] for index in np.random.default_rng([self.seed, 0]).permutation(len(needles))]
+        n_held_out = min(max(1, round(self.held_out_share * len(needles))), len(needles) - 1)
+        other = [needle for needle in shuffled if not needle.literal][: n_held_out // 2]
+        literal = [needle for needle in shuffled if needle.literal][: n_held_out - len(other)]
+        held_out = literal + other
+        held_out += [needle for needle in shuffled if needle not in held_out][: n_held_out - len(held_out)]
+        finding = [needle for needle in shuffled if needle not in held_out]
+        return finding, held_out
 
     def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
         """Returns the units to find heads, and once these are measured the units that test them."""
@@ -240,7 +239,10 @@ class RetrievalHeads(Experiment):
         units: list[WorkUnit] = [*detection, *(EchoUnit(f"echo-{draw}", draw) for draw in range(self.echo_draws))]
         found = set(measured["samples"]["needle_id"])
         draws = set(measured["echo_induction"]["draw"])
-        if found.issuperset(needle_id for unit in detection for needle_id, _ in unit.cells) and len(draws) == self.echo_draws:
+        if (
+            found.issuperset(needle_id for unit in detection for needle_id, _ in unit.cells)
+            and len(draws) == self.echo_draws
+        ):
             conditions = self._conditions(facts, measured)
             if conditions:
                 units += [AblationUnit(f"held-out-{needle.id}", needle.id, conditions) for needle in held_out]

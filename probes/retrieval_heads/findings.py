@@ -41,7 +41,8 @@ def _heads(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
         f"{RETRIEVAL_SCORE}, over {int(first['n_samples'])} samples of {int(first['n_needles'])} needles."
     )
     leaders = ", ".join(
-        f"{row.layer}-{row.head} {row.score:.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}]" for row in scores.head(5).itertuples()
+        f"{row.layer}-{row.head} {row.score:.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}]"
+        for row in scores.head(5).itertuples()
     )
     yield Finding(f"Strongest heads (layer-head, 95% interval over needles): {leaders}.")
 
@@ -97,7 +98,9 @@ def _warnings(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
     failed = int((~asked["passed"]).sum())
     if failed:
         fate = "left out of the scores" if settings.success_filter else "scored like the others"
-        yield Finding(f"{failed} of {len(asked)} samples were answered wrong; they are in the table and {fate}.", "warning")
+        yield Finding(
+            f"{failed} of {len(asked)} samples were answered wrong; they are in the table and {fate}.", "warning"
+        )
     known = tables["needle_recall"]
     known = known[known["recall_without_needle"] > 0.5]
     if len(known):

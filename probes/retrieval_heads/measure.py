@@ -62,7 +62,9 @@ def _look(model: LanguageModel, batch: AnsweredBatch, seen: tuple[Tensor, Tensor
     attended, logits = seen or (recording["top_position"], recording["top_logit"])
     sums = {"locos": recording["locos"], "direct": divide_by_scales(recording["direct"], scales)}
     frames = [
-        _rows_of(model, batch, row, attended[:, row], logits[:, row], {name: part[:, row] for name, part in sums.items()})
+        _rows_of(
+            model, batch, row, attended[:, row], logits[:, row], {name: part[:, row] for name, part in sums.items()}
+        )
         for row in range(len(batch.samples))
     ]
     return {name: pd.concat([frame[name] for frame in frames], ignore_index=True) for name in frames[0]}
@@ -177,6 +179,8 @@ def _contribution_rows(
     for definition, part in sums.items():
         score = contribution_scores(part[:, :, :steps], n_needle, n_keys, answer).flatten().numpy()
         parts.append(
-            pd.DataFrame({**names, **head_columns(model), "definition": definition, "score": score, "n_steps": len(chosen)})
+            pd.DataFrame(
+                {**names, **head_columns(model), "definition": definition, "score": score, "n_steps": len(chosen)}
+            )
         )
     return pd.concat(parts, ignore_index=True)

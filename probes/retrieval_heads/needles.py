@@ -49,7 +49,9 @@ def read_needles(path: Path | None = None) -> tuple[Needle, ...]:
         raise ArgumentError(f"The needle file {path} is not UTF-8 (byte {error.start}): save it as UTF-8.") from error
     needles = tuple(_parse(line, path, number) for number, line in enumerate(lines, start=1) if line.strip())
     if not needles:
-        raise ArgumentError(f"The needle file {path} is empty: write one JSON object per line with {', '.join(_REQUIRED)}.")
+        raise ArgumentError(
+            f"The needle file {path} is empty: write one JSON object per line with {', '.join(_REQUIRED)}."
+        )
     ids = [needle.id for needle in needles]
     twice = next((id for id in ids if ids.count(id) > 1), None)
     if twice:

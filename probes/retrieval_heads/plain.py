@@ -24,7 +24,9 @@ class PlainAnswer(NamedTuple):
 
 
 @torch.inference_mode()
-def answer_plainly(model: LanguageModel, prompt: Sequence[int], *, max_new_tokens: int, stop_ids: Sequence[int]) -> PlainAnswer:
+def answer_plainly(
+    model: LanguageModel, prompt: Sequence[int], *, max_new_tokens: int, stop_ids: Sequence[int]
+) -> PlainAnswer:
     """Returns the greedy answer to one prompt, token by token, with transformers' own cache and eager attention.
 
     As in the reference script: the prompt but its last token is read by the fast kernel, every later token alone.

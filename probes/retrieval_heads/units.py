@@ -87,7 +87,9 @@ def _needle(settings: RetrievalHeads, needle_id: str) -> Needle:
     return next(needle for needle in read_needles(settings.needles) if needle.id == needle_id)
 
 
-def _surroundings(settings: RetrievalHeads, model: LanguageModel, needle: Needle, n_tokens: int) -> tuple[Frame, Haystack]:
+def _surroundings(
+    settings: RetrievalHeads, model: LanguageModel, needle: Needle, n_tokens: int
+) -> tuple[Frame, Haystack]:
     """The prompt around a needle's contexts, and its haystack."""
     texts = news_articles() if settings.haystack is None else read_folder(settings.haystack)
     frame = build_frame(model.tokenizer, needle, settings.prompt_format, settings.bos, model.identity.name)
