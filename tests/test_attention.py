@@ -68,7 +68,7 @@ def test_tokens_read_one_by_one_and_in_chunks_give_the_same(family, eager, monke
     prefix = model.prefix()
     single = torch.cat([model.extend(prefix, [[token]]) for token in IDS], dim=1)
     close(single[0], eager[0])
-    monkeypatch.setattr("interp.models.language.CHUNK_TOKENS", 7)
+    monkeypatch.setattr("interp.models.forward.CHUNK_TOKENS", 7)
     close(model.extend(model.prefix(), [IDS], logits="all")[0], eager[0])
 
 

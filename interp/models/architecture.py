@@ -78,3 +78,18 @@ def output_projection_weight(module: nn.Module) -> Float[Tensor, "head_times_dim
     weight = projection.weight
     assert isinstance(weight, torch.Tensor)
     return weight if isinstance(projection, Conv1D) else weight.T
+
+
+def rotary_switch(config: PreTrainedConfig) -> int | None:
+    """Returns the text length at which a model changes its rotary embedding (LongRoPE, dynamic NTK), or None.
+
+    Keys that were rotated before that point are wrong after it, so texts on both sides of it cannot share them.
+    """
+    text: Any = config.get_text_config(decoder=True)
+    parameters = getattr(text, "rope_parameters", None)
+    if not isinstance(parameters, dict) or parameters.get("rope_type") not in ("dynamic", "longrope"):
+        return None
+    original = parameters.get("original_max_position_embeddings") or getattr(
+        text, "original_max_position_embeddings", None
+    )
+    return int(original or text.max_position_embeddings)

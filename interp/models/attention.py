@@ -6,7 +6,6 @@ queries × keys is kept, and where nothing is open nothing extra is computed.
 """
 
 from collections.abc import Iterator
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -16,9 +15,9 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from interp.errors import UserError
+from interp.models.masks import register_mask
 
 ATTENTION = "interp"
 """The name under which transformers finds `attend` and `attention_mask`."""
@@ -250,42 +249,5 @@ def mix_values(
     return mixed.transpose(0, 1).reshape(rows, heads, queries, -1)
 
 
-QUERY_POSITIONS: ContextVar[Int[Tensor, "row query"] | None] = ContextVar("query_positions", default=None)
-"""Positions of the queries of the pass under way, when its rows stand at different places."""
-
-
-def attention_mask(
-    batch_size: int,
-    q_length: int,
-    kv_length: int,
-    mask_function: Any,
-    attention_mask: Tensor | None = None,
-    device: torch.device | str = "cpu",
-    **options: Any,
-) -> Bool[Tensor, "row 1 query key"] | None:
-    """Returns which keys each query may see; None for plain causal attention, where the kernel needs no mask.
-
-    The model's own rule (causal, sliding window, chunks) is asked at the true positions of each row, so rows of
-    different length need no padding mask and a sliding window is never measured across padding.
-    """
-    positions = QUERY_POSITIONS.get()
-    if positions is None:
-        return sdpa_mask(
-            batch_size=batch_size,
-            q_length=q_length,
-            kv_length=kv_length,
-            mask_function=mask_function,
-            attention_mask=attention_mask,
-            device=device,
-            **options,
-        )
-    rows = torch.arange(batch_size, device=device)[:, None, None, None]
-    heads = torch.zeros((1, 1, 1, 1), dtype=torch.long, device=device)
-    keys = torch.arange(kv_length, device=device)[None, None, None, :]
-    seen = mask_function(rows, heads, positions.to(device)[:, None, :, None], keys)
-    return seen.expand(batch_size, -1, q_length, kv_length)
-
-
 AttentionInterface.register(ATTENTION, attend)
-# Without a mask function of the same name transformers silently drops padding and cached-prefix masks.
-AttentionMaskInterface.register(ATTENTION, attention_mask)
+register_mask(ATTENTION)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,16 +11,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from interp.errors import UserError
 from interp.models.architecture import attention_modules, context_window, head_geometry
-from interp.models.attention import ATTENTION, HOOKS_ATTRIBUTE, QUERY_POSITIONS, AttentionHooks, Edit, Phase
+from interp.models.attention import ATTENTION, HOOKS_ATTRIBUTE, AttentionHooks, Edit, Phase
 from interp.models.edits import BlockedAttention, EditMode, EditPhase, HeadEdit
+from interp.models.forward import Kept, read_on
 from interp.models.generation import greedy
 from interp.models.identity import HeadGeometry, ModelFacts, ModelIdentity
 from interp.models.prefix import Prefix
 from interp.models.recording import HeadOutputs, Reader, Recording
 from interp.models.surprisal import token_surprisal
-
-CHUNK_TOKENS = 2048
-"""Tokens of one row read in one forward pass: bounds the memory of masks and of the feed-forward layers."""
 
 BATCH_TOKENS = 8192
 
@@ -129,96 +127,16 @@ class LanguageModel:
             self.extend(prefix, [list(ids[common:])], logits="none")
         return len(ids) - common
 
-    @torch.inference_mode()
     def extend(
         self,
         prefix: Prefix,
         ids: Sequence[Sequence[int]],
         *,
-        logits: Literal["none", "last", "all"] = "last",
+        logits: Kept = "last",
         phase: Phase = "prefill",
     ) -> Float[Tensor, "row kept vocabulary"]:
-        """Reads on, in place: row i of the prefix reads ids[i] (lengths may differ).
-
-        Returns float32 next-token logits after the `last` token of each row (kept = 1), after `all` of them (kept = the
-        longest; rows that read fewer hold garbage behind their end) or after `none` (kept = 0). A row may read nothing
-        unless its last logits are asked for. `phase` is what head edits with a phase of their own go by.
-        Raises UserError when a row outgrows the context window.
-        """
-        n_read = [len(row) for row in ids]
-        if len(ids) != prefix.n_rows or max(n_read) == 0 or (logits == "last" and min(n_read) == 0):
-            raise ValueError(f"{prefix.n_rows} rows cannot read {n_read} tokens")
-        prefix.check_unshared()
-        self._check_window(max(a + b for a, b in zip(prefix.lengths, n_read, strict=True)))
-        prefix.cache.reserve(max(prefix.lengths) + max(n_read))
-        kept = []
-        for first in range(0, max(n_read), CHUNK_TOKENS):
-            part = [list(row[first : first + CHUNK_TOKENS]) for row in ids]
-            kept.append(self._pass(prefix, part, _columns_to_keep(logits, n_read, first, part), phase))
-        if logits != "last":
-            return torch.cat(kept, dim=1)
-        last_chunk = torch.tensor([(read - 1) // CHUNK_TOKENS for read in n_read])
-        return torch.cat([kept[chunk][row : row + 1] for row, chunk in enumerate(last_chunk.tolist())])
-
-    def _check_window(self, n_tokens: int) -> None:
-        window = self.context_window
-        if window is not None and n_tokens > window:
-            raise UserError(
-                f"The text has {n_tokens} tokens but {self.identity.name} reads {window}: shorten it or name a model with a "
-                "longer window."
-            )
-
-    def _pass(
-        self, prefix: Prefix, ids: list[list[int]], keep: Int[Tensor, "row kept"], phase: Phase
-    ) -> Float[Tensor, "row kept vocabulary"]:
-        """One forward pass of up to CHUNK_TOKENS tokens per row; rows with fewer are padded on the right."""
-        width = max(len(row) for row in ids)
-        tokens = torch.tensor([row + [0] * (width - len(row)) for row in ids], device=self.device)
-        starts = torch.tensor(prefix.lengths, device=self.device)
-        positions = starts[:, None] + torch.arange(width, device=self.device)
-        window = self.context_window
-        position_ids = positions if window is None else positions.clamp(max=window - 1)
-        level = len(set(prefix.lengths)) == 1
-        cache = prefix.cache
-        cache.begin(width)
-        try:
-            with self._standing_at(starts, prefix, phase, None if level else positions), self._head_at(keep):
-                output = self.hf(input_ids=tokens, position_ids=position_ids, past_key_values=cache, use_cache=True)
-        except BaseException:
-            cache.abandon()
-            raise
-        cache.end([len(row) for row in ids])
-        for read, row in zip(prefix.ids, ids, strict=True):
-            read.extend(row)
-        return output.logits.float()
-
-    @contextmanager
-    def _standing_at(self, starts: Tensor, prefix: Prefix, phase: Phase, positions: Tensor | None) -> Iterator[None]:
-        """Tells the attention calls of a pass where its rows stand and what they share."""
-        hooks = self.hooks
-        hooks.starts, hooks.phase, hooks.trunk = starts, phase, prefix.cache.trunk
-        hooks.rows = torch.tensor(prefix.rows, device=starts.device)
-        token = QUERY_POSITIONS.set(positions)
-        try:
-            yield
-        finally:
-            QUERY_POSITIONS.reset(token)
-            hooks.starts, hooks.phase, hooks.trunk, hooks.rows = None, "prefill", None, None
-
-    @contextmanager
-    def _head_at(self, columns: Int[Tensor, "row kept"]) -> Iterator[None]:
-        """Lets the language-model head see only the chosen columns; what follows it (scale, soft-cap) is elementwise."""
-
-        def choose(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-            hidden = inputs[0]
-            return (torch.take_along_dim(hidden, columns.to(hidden.device)[:, :, None], dim=1), *inputs[1:])
-
-        head: Any = self.hf.get_output_embeddings()
-        handle = head.register_forward_pre_hook(choose)
-        try:
-            yield
-        finally:
-            handle.remove()
+        """Reads on, in place, and returns next-token logits: see interp.models.forward.read_on."""
+        return read_on(self, prefix, ids, kept=logits, phase=phase)
 
     def generate(
         self, prefix: Prefix, pending: Sequence[Sequence[int]], *, max_new_tokens: int, stop_ids: Sequence[int] = ()
@@ -334,13 +252,3 @@ class LanguageModel:
         from interp.models.bridge import build_bridge
 
         return build_bridge(self)
-
-
-def _columns_to_keep(logits: str, n_read: list[int], first: int, part: list[list[int]]) -> Int[Tensor, "row kept"]:
-    """Which columns of this part's hidden states the language-model head should see."""
-    if logits == "none":
-        return torch.zeros((len(part), 0), dtype=torch.long)
-    if logits == "all":
-        return torch.arange(max(len(row) for row in part)).expand(len(part), -1)
-    last = torch.tensor(n_read)[:, None] - 1 - first
-    return last.clamp(0, max(len(row) for row in part) - 1)

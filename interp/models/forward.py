@@ -1,0 +1,141 @@
+"""The one way a model reads: forward passes in bounded chunks, rows at their own positions, logits only where asked."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from interp.errors import UserError
+from interp.models.architecture import rotary_switch
+from interp.models.attention import Phase
+from interp.models.masks import QUERY_POSITIONS
+from interp.models.prefix import Prefix
+
+if TYPE_CHECKING:
+    from interp.models.language import LanguageModel
+
+CHUNK_TOKENS = 2048
+"""Tokens of one row read in one forward pass: bounds the memory of masks and of the feed-forward layers."""
+
+Kept = Literal["none", "last", "all"]
+
+
+@torch.inference_mode()
+def read_on(
+    model: "LanguageModel", prefix: Prefix, ids: Sequence[Sequence[int]], *, kept: Kept, phase: Phase
+) -> Float[Tensor, "row kept vocabulary"]:
+    """Reads on, in place: row i of the prefix reads ids[i] (lengths may differ).
+
+    Returns float32 next-token logits after the `last` token of each row (kept = 1), after `all` of them (kept = the
+    longest; rows that read fewer hold garbage behind their end) or after `none` (kept = 0). A row may read nothing unless
+    its last logits are asked for. `phase` is what head edits with a phase of their own go by.
+    Raises UserError when a row outgrows the context window, or reads past the point where a model changes its rotary
+    embedding with the length of the text.
+    """
+    n_read = [len(row) for row in ids]
+    if len(ids) != prefix.n_rows or max(n_read) == 0 or (kept == "last" and min(n_read) == 0):
+        raise ValueError(f"{prefix.n_rows} rows cannot read {n_read} tokens")
+    prefix.check_unshared()
+    ends = [before + read for before, read in zip(prefix.lengths, n_read, strict=True)]
+    _check_window(model, max(ends))
+    chunk = _chunk_tokens(model, prefix.lengths, ends)
+    prefix.cache.reserve(max(prefix.lengths) + max(n_read))
+    logits = []
+    for first in range(0, max(n_read), chunk):
+        part = [list(row[first : first + chunk]) for row in ids]
+        logits.append(_pass(model, prefix, part, _columns_to_keep(kept, n_read, first, part), phase))
+    if kept != "last":
+        return torch.cat(logits, dim=1)
+    return torch.cat([logits[(read - 1) // chunk][row : row + 1] for row, read in enumerate(n_read)])
+
+
+def _check_window(model: "LanguageModel", n_tokens: int) -> None:
+    window = model.context_window
+    if window is not None and n_tokens > window:
+        raise UserError(
+            f"The text has {n_tokens} tokens but {model.identity.name} reads {window}: shorten it or name a model with a "
+            "longer window."
+        )
+
+
+def _chunk_tokens(model: "LanguageModel", starts: list[int], ends: list[int]) -> int:
+    """How many tokens to read at once: all of them where the rotary embedding depends on how long the text is."""
+    switch = rotary_switch(model.hf.config)
+    if switch is None or all(start >= switch or end <= switch for start, end in zip(starts, ends, strict=True)):
+        return CHUNK_TOKENS
+    if any(starts):
+        raise UserError(
+            f"{model.identity.name} changes its rotary embedding at {switch} tokens, so a text read so far to {max(starts)} "
+            f"cannot go on to {max(ends)}: keep prompts and answers below {switch} tokens."
+        )
+    return max(ends)
+
+
+def _pass(
+    model: "LanguageModel", prefix: Prefix, ids: list[list[int]], keep: Int[Tensor, "row kept"], phase: Phase
+) -> Float[Tensor, "row kept vocabulary"]:
+    """One forward pass; rows with fewer tokens than the longest are padded on the right."""
+    width = max(len(row) for row in ids)
+    tokens = torch.tensor([row + [0] * (width - len(row)) for row in ids], device=model.device)
+    starts = torch.tensor(prefix.lengths, device=model.device)
+    positions = starts[:, None] + torch.arange(width, device=model.device)
+    window = model.context_window
+    position_ids = positions if window is None else positions.clamp(max=window - 1)
+    level = len(set(prefix.lengths)) == 1
+    cache = prefix.cache
+    cache.begin(width)
+    try:
+        with _standing_at(model, starts, prefix, phase, None if level else positions), _head_at(model, keep):
+            output = model.hf(input_ids=tokens, position_ids=position_ids, past_key_values=cache, use_cache=True)
+    except BaseException:
+        cache.abandon()
+        raise
+    cache.end([len(row) for row in ids])
+    for read, row in zip(prefix.ids, ids, strict=True):
+        read.extend(row)
+    return output.logits.float()
+
+
+@contextmanager
+def _standing_at(
+    model: "LanguageModel", starts: Int[Tensor, " row"], prefix: Prefix, phase: Phase, positions: Tensor | None
+) -> Iterator[None]:
+    """Tells the attention calls of a pass where its rows stand and what they share."""
+    hooks = model.hooks
+    hooks.starts, hooks.phase, hooks.trunk = starts, phase, prefix.cache.trunk
+    hooks.rows = torch.tensor(prefix.rows, device=starts.device)
+    token = QUERY_POSITIONS.set(positions)
+    try:
+        yield
+    finally:
+        QUERY_POSITIONS.reset(token)
+        hooks.starts, hooks.phase, hooks.trunk, hooks.rows = None, "prefill", None, None
+
+
+@contextmanager
+def _head_at(model: "LanguageModel", columns: Int[Tensor, "row kept"]) -> Iterator[None]:
+    """Lets the language-model head see only the chosen columns; what follows it (scale, soft-cap) is elementwise."""
+
+    def choose(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden = inputs[0]
+        return (torch.take_along_dim(hidden, columns.to(hidden.device)[:, :, None], dim=1), *inputs[1:])
+
+    head: Any = model.hf.get_output_embeddings()
+    handle = head.register_forward_pre_hook(choose)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _columns_to_keep(kept: Kept, n_read: list[int], first: int, part: list[list[int]]) -> Int[Tensor, "row kept"]:
+    """Which columns of this part's hidden states the language-model head should see."""
+    if kept == "none":
+        return torch.zeros((len(part), 0), dtype=torch.long)
+    if kept == "all":
+        return torch.arange(max(len(row) for row in part)).expand(len(part), -1)
+    last = torch.tensor(n_read)[:, None] - 1 - first
+    return last.clamp(0, max(len(row) for row in part) - 1)
