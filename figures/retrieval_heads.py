@@ -1,7 +1,5 @@
 """Figures of the retrieval-head experiment, each from its tables."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -303,7 +301,7 @@ def plot_agreement(agreement: pd.DataFrame) -> go.Figure:
         rows=1, cols=2, horizontal_spacing=0.16, subplot_titles=["Spearman over all heads", f"overlap of the top {agreement['k'].iloc[0]}"]
     )  # fmt: skip
     for column, value in enumerate(("spearman", "top_k_overlap"), start=1):
-        grid = _square(agreement, value)
+        grid = symmetric_matrix(agreement, value)
         figure.add_heatmap(
             z=grid.to_numpy(), x=list(grid.index), y=list(grid.index), colorscale=SEQUENTIAL, zmin=0, zmax=1, text=grid.round(2).to_numpy(),
             texttemplate="%{text}", showscale=column == 2, row=1, col=column,
@@ -343,42 +341,8 @@ def plot_convergence(convergence: pd.DataFrame) -> go.Figure:
     )
 
 
-def draw_comparison(tables: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
-    """Returns the figures of a comparison of runs."""
-    return {"correlation": plot_run_correlation(tables["pairs"]), "sparsity": plot_run_sparsity(tables["sparsity"])}
-
-
-def plot_run_correlation(pairs: pd.DataFrame) -> go.Figure:
-    """Returns Pearson correlations of head scores between runs."""
-    grid = _square(pairs, "pearson")
-    names = list(grid.index)
-    figure = go.Figure(
-        go.Heatmap(
-            z=grid.to_numpy(), x=names, y=names, colorscale="RdBu", zmin=-1, zmax=1, text=grid.round(3).to_numpy(),
-            texttemplate="%{text}", colorbar={"title": "Pearson"},
-        )
-    )  # fmt: skip
-    figure.update_yaxes(autorange="reversed")
-    return styled(
-        figure,
-        title="Head scores between runs",
-        caption="Pearson correlation of copy-paste scores over heads; models of different shape have none.",
-    )
-
-
-def plot_run_sparsity(sparsity: pd.DataFrame) -> go.Figure:
-    """Returns the share of heads per bucket of score, one group per run."""
-    figure = go.Figure()
-    for colour, (run, part) in zip(PALETTE * 4, sparsity.groupby("run", sort=False), strict=False):
-        figure.add_bar(x=part["bucket"], y=100 * part["share"], name=str(run), marker_color=colour)
-    figure.update_layout(barmode="group")
-    figure.update_xaxes(title="copy-paste score", type="category")
-    figure.update_yaxes(title="share of heads, %")
-    return styled(figure, title="Sparsity of runs", caption="Share of heads by copy-paste score.")
-
-
-def _square(pairs: pd.DataFrame, value: str) -> pd.DataFrame:
-    """A symmetric matrix from one row per pair (first, second, value), ones on its diagonal."""
+def symmetric_matrix(pairs: pd.DataFrame, value: str) -> pd.DataFrame:
+    """Returns a symmetric matrix from one row per pair (first, second, value), ones on its diagonal."""
     names = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
     grid = pd.DataFrame(1.0, index=names, columns=names)
     for first, second, number in zip(pairs["first"], pairs["second"], pairs[value], strict=True):

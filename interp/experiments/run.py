@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from interp.errors import ArgumentError
 from interp.experiments.catalogue import find_experiment
 from interp.experiments.experiment import Experiment
-from interp.experiments.store import StoredTables, read_description
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+    from interp.experiments.store import StoredTables
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,10 @@ class Run:
     """What run.json says."""
 
     @cached_property
-    def tables(self) -> StoredTables:
+    def tables(self) -> "StoredTables":
         """The tables, each read when asked for: `run.tables["head_scores"]`."""
+        from interp.experiments.store import StoredTables
+
         return StoredTables(self.folder, self.experiment.schemas())
 
     @cached_property
@@ -45,6 +48,8 @@ def open_run(place: str | Path, out: Path = Path("runs")) -> Run:
 
     Raises ArgumentError when there is none, more than one, or it is not finished.
     """
+    from interp.experiments.store import read_description
+
     folder = _find_folder(str(place), out)
     description = read_description(folder)
     if not description:

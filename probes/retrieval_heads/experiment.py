@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from interp.errors import ArgumentError
 from interp.experiments.experiment import Experiment, Finding, WorkUnit
 from interp.models.identity import ModelFacts
+from probes.retrieval_heads.plan import AblationUnit, DetectionUnit, EchoUnit, plan_units
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,39 +16,6 @@ if TYPE_CHECKING:
 
     from interp.models.language import LanguageModel
     from interp.tables import Schemas, Tables
-    from probes.retrieval_heads.ablation import Condition
-    from probes.retrieval_heads.needles import Needle
-
-_K_GRID = (2, 5, 10, 20, 30, 50)
-_K_SHARE = 0.2
-"""The default grid of k stops at this share of a model's heads."""
-
-
-_NEEDLES_PER_UNIT = 4
-"""Needles measured together: enough rows to write answers in one batch, few enough to lose when a run is killed."""
-
-
-@dataclass(frozen=True)
-class DetectionUnit(WorkUnit):
-    """The samples of a few needles, each in its haystack, with a control without needle for each."""
-
-    cells: tuple[tuple[str, tuple[tuple[int, float], ...]], ...]
-    """By needle id, the (prompt length, depth) of every sample."""
-
-
-@dataclass(frozen=True)
-class EchoUnit(WorkUnit):
-    """One sequence of repeated random tokens."""
-
-    draw: int
-
-
-@dataclass(frozen=True)
-class AblationUnit(WorkUnit):
-    """One held-out needle under every condition."""
-
-    needle_id: str
-    conditions: "tuple[Condition, ...]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,96 +174,10 @@ class RetrievalHeads(Experiment):
         if len(read_needles(self.needles)) < 2:
             raise ArgumentError("At least two needles are needed: one to find heads, one to test them.")
 
-    def ks(self, facts: ModelFacts) -> tuple[int, ...]:
-        """Returns the numbers of heads to mask."""
-        assert facts.geometry is not None
-        n_heads = facts.geometry.n_layers * facts.geometry.n_heads
-        return self.k or tuple(k for k in _K_GRID if k <= _K_SHARE * n_heads) or (1,)
-
-    def split_needles(self) -> "tuple[list[Needle], list[Needle]]":
-        """Returns the needles that find heads and those held out.
-
-        Of the held-out share half are literal and half not, as far as there are enough, for the causal test to tell both.
-        """
-        import numpy as np
-
-        from probes.retrieval_heads.needles import read_needles
-
-        needles = read_needles(self.needles)
-        shuffled = [needles[index] for index in np.random.default_rng([self.seed, 0]).permutation(len(needles))]
-        n_held_out = min(max(1, round(self.held_out_share * len(needles))), len(needles) - 1)
-        other = [needle for needle in shuffled if not needle.literal][: n_held_out // 2]
-        literal = [needle for needle in shuffled if needle.literal][: n_held_out - len(other)]
-        held_out = literal + other
-        held_out += [needle for needle in shuffled if needle not in held_out][: n_held_out - len(held_out)]
-        finding = [needle for needle in shuffled if needle not in held_out]
-        return finding, held_out
-
     def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
         """Returns the units to find heads, and once these are measured the units that test them."""
-        finding, held_out = self.split_needles()
-        detection = self._detection_units(finding, measured)
-        units: list[WorkUnit] = [*detection, *(EchoUnit(f"echo-{draw}", draw) for draw in range(self.echo_draws))]
-        found = set(measured["samples"]["needle_id"])
-        draws = set(measured["echo_induction"]["draw"])
-        if (
-            found.issuperset(needle_id for unit in detection for needle_id, _ in unit.cells)
-            and len(draws) == self.echo_draws
-        ):
-            conditions = self._conditions(facts, measured)
-            if conditions:
-                units += [AblationUnit(f"held-out-{needle.id}", needle.id, conditions) for needle in held_out]
-        return units
-
-    def _detection_units(self, needles: "list[Needle]", measured: "Tables") -> list[DetectionUnit]:
-        cells = list(zip((needle.id for needle in needles), self._cells(len(needles)), strict=True))
-        size = _NEEDLES_PER_UNIT if self.samples_per_needle else 1  # a needle in the whole grid is a batch by itself
-        hands = [tuple(cells[first : first + size]) for first in range(0, len(cells), size)]
-        units = [DetectionUnit(f"needles-{index:03d}-{hand[0][0]}", hand) for index, hand in enumerate(hands)]
-        if self.until_stable is None:
-            return units
-        from probes.retrieval_heads.stopping import needles_until_stable
-
-        order = [needle.id for needle in needles]
-        enough = needles_until_stable(
-            measured, order, self.definition, self.until_stable, self.stability, self.success_filter, self.seed
-        )
-        return units[: -(-enough // size)]
-
-    def _cells(self, n_needles: int) -> list[tuple[tuple[int, float], ...]]:
-        """The (length, depth) cells of each needle: all of them, or samples_per_needle dealt out in turn."""
-        import numpy as np
-
-        grid = [(tokens, depth) for tokens in sorted(set(self.context_tokens)) for depth in sorted(set(self.depths))]
-        if self.samples_per_needle is None or self.samples_per_needle >= len(grid):
-            return [tuple(grid)] * n_needles
-        order = np.random.default_rng([self.seed, 3]).permutation(len(grid))
-        dealt = cycle(grid[index] for index in order)
-        return [tuple(sorted(islice(dealt, self.samples_per_needle))) for _ in range(n_needles)]
-
-    def _conditions(self, facts: ModelFacts, measured: "Tables") -> "tuple[Condition, ...]":
-        from probes.retrieval_heads.ablation import plan_conditions
-        from probes.retrieval_heads.rankings import rankings_of
-
         assert facts.geometry is not None
-        rankings = rankings_of(measured, only_passed=self.success_filter)
-        if self.definition not in rankings:
-            return ()
-        try:
-            conditions = plan_conditions(
-                rankings,
-                self.definition,
-                ks=self.ks(facts),
-                modes=self.ablation_modes,
-                phases=self.ablation_phases,
-                random_draws=self.random_draws,
-                other_k=min(self.other_k, max(self.ks(facts))),
-                n_heads=facts.geometry.n_heads,
-                seed=self.seed,
-            )
-        except ValueError as error:
-            raise ArgumentError(f"{error}: use smaller values of --k.") from error
-        return tuple(conditions)
+        return plan_units(self, facts.geometry, measured)
 
     # ------------------------------------------------------------------ measure
 
@@ -349,7 +230,7 @@ class RetrievalHeads(Experiment):
 
     def compare(self, runs: "Mapping[str, Tables]") -> "tuple[Mapping[str, pd.DataFrame], Mapping[str, go.Figure]]":
         """Returns correlations, overlaps and sparsity of several runs or public files."""
-        from figures.retrieval_heads import draw_comparison
+        from figures.retrieval_heads_comparison import draw_comparison
         from probes.retrieval_heads.comparison import compare_all
 
         tables = compare_all(runs, self.definition, self.other_k)

@@ -10,10 +10,11 @@ from interp.models.language import LanguageModel
 from interp.prose import news_articles, read_folder
 from probes.retrieval_heads.ablation import Prose, measure_ablation
 from probes.retrieval_heads.echo_induction import measure_echo_induction, repeated_tokens
-from probes.retrieval_heads.experiment import AblationUnit, DetectionUnit, EchoUnit, RetrievalHeads
+from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.haystack import Haystack, build_haystack
 from probes.retrieval_heads.measure import measure_samples
 from probes.retrieval_heads.needles import Needle, read_needles
+from probes.retrieval_heads.plan import AblationUnit, DetectionUnit, EchoUnit
 from probes.retrieval_heads.stimuli import Frame, build_control, build_frame, build_samples
 
 CALIBRATION_TOKENS = 512

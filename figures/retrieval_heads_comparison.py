@@ -1,0 +1,43 @@
+"""Figures that set several retrieval-head runs side by side."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from figures.retrieval_heads import symmetric_matrix
+from figures.style import PALETTE, styled
+
+
+def draw_comparison(tables: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
+    """Returns the figures of a comparison of runs."""
+    return {"correlation": plot_run_correlation(tables["pairs"]), "sparsity": plot_run_sparsity(tables["sparsity"])}
+
+
+def plot_run_correlation(pairs: pd.DataFrame) -> go.Figure:
+    """Returns Pearson correlations of head scores between runs."""
+    grid = symmetric_matrix(pairs, "pearson")
+    names = list(grid.index)
+    figure = go.Figure(
+        go.Heatmap(
+            z=grid.to_numpy(), x=names, y=names, colorscale="RdBu", zmin=-1, zmax=1, text=grid.round(3).to_numpy(),
+            texttemplate="%{text}", colorbar={"title": "Pearson"},
+        )
+    )  # fmt: skip
+    figure.update_yaxes(autorange="reversed")
+    return styled(
+        figure,
+        title="Head scores between runs",
+        caption="Pearson correlation of copy-paste scores over heads; models of different shape have none.",
+    )
+
+
+def plot_run_sparsity(sparsity: pd.DataFrame) -> go.Figure:
+    """Returns the share of heads per bucket of score, one group per run."""
+    figure = go.Figure()
+    for colour, (run, part) in zip(PALETTE * 4, sparsity.groupby("run", sort=False), strict=False):
+        figure.add_bar(x=part["bucket"], y=100 * part["share"], name=str(run), marker_color=colour)
+    figure.update_layout(barmode="group")
+    figure.update_xaxes(title="copy-paste score", type="category")
+    figure.update_yaxes(title="share of heads, %")
+    return styled(figure, title="Sparsity of runs", caption="Share of heads by copy-paste score.")
