@@ -29,8 +29,9 @@ def draw_all(tables: Tables) -> dict[str, go.Figure]:
         figures["ablation"] = plot_ablation(summary)
         if summary[summary["condition"] == "top"]["ranking"].nunique() > 1:
             figures["detector_ablation"] = plot_detector_ablation(summary)
-    if len(definitions) > 1:
+    if len(definitions) > 1 and "set" in definitions:
         figures["detectors"] = plot_detectors(scores)
+    if len(tables["agreement"]):
         figures["agreement"] = plot_agreement(tables["agreement"])
     if len(tables["convergence"]):
         figures["convergence"] = plot_convergence(tables["convergence"])
@@ -112,28 +113,29 @@ def plot_sparsity(sparsity: pd.DataFrame) -> go.Figure:
             y=100 * part["share"],
             name=definition,
             marker_color=colour,
-            text=[f"{100 * share:.1f}" for share in part["share"]],
-            textposition="outside",
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": 100 * (part["ci_high"] - part["share"]),
+                "arrayminus": 100 * (part["share"] - part["ci_low"]),
+                "thickness": 1.5,
+            },
         )
-    for bucket, (low, high) in PAPER_BUCKETS.items():
-        figure.add_scatter(
-            x=[bucket],
-            y=[(low + high) / 2],
-            mode="markers",
-            marker={"color": "#1b1f24", "size": 1},
-            error_y={"type": "data", "array": [(high - low) / 2], "thickness": 3, "width": 12, "color": "#1b1f24"},
-            name="paper, range over models",
-            legendgroup="paper",
-            showlegend=bucket == "0",
-        )
+    figure.add_bar(
+        x=list(PAPER_BUCKETS),
+        base=[low for low, _ in PAPER_BUCKETS.values()],
+        y=[high - low for low, high in PAPER_BUCKETS.values()],
+        name="paper, range over models",
+        marker={"color": "rgba(127,127,127,0.35)", "line": {"color": GREY, "width": 1.5}},
+    )
     figure.update_layout(barmode="group")
     figure.update_xaxes(title="copy-paste score", type="category")
     figure.update_yaxes(title="share of heads, %")
     return styled(
         figure,
         title=f"Few heads retrieve · {_model(sparsity)}",
-        caption="Share of heads by score, both definitions, beside the ranges over models in Wu et al. 2024, section 3.1 (the last "
-        "range there is for all heads above 0.1).",
+        caption="Share of heads by score, both definitions (from 0.1 on with 95% intervals over needles), beside the ranges over models in "
+        "Wu et al. 2024, section 3.1 (the last range there is for all heads above 0.1).",
     )
 
 

@@ -1,5 +1,6 @@
 """Intervals and comparisons: clustered bootstrap, paired differences, Wilson intervals, rank agreement. Knows no model."""
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +49,9 @@ def bootstrap_means(values: ArrayLike, clusters: ArrayLike, *, draws: int = 2000
 def percentile_interval(draws: ArrayLike, confidence: float = 0.95) -> tuple[Array, Array]:
     """Returns the lower and upper percentile of bootstrap draws along their first axis (NaN draws are left out)."""
     tail = 100 * (1 - confidence) / 2
-    low, high = np.nanpercentile(np.asarray(draws, dtype=float), [tail, 100 - tail], axis=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)  # such a column has no interval: NaN
+        low, high = np.nanpercentile(np.asarray(draws, dtype=float), [tail, 100 - tail], axis=0)
     return low, high
 
 

@@ -23,3 +23,7 @@ class RunOptions:
     """Write the figures in these formats too (needs a Chromium)."""
     debug: bool = False
     """Show the whole traceback of an error."""
+
+    def __post_init__(self) -> None:
+        """Takes folder names as they are typed in Python."""
+        object.__setattr__(self, "out", Path(self.out))

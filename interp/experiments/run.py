@@ -1,12 +1,13 @@
 """A finished run: its folder, its tables, its figures."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interp.errors import ArgumentError
+from interp.errors import ArgumentError, did_you_mean
 from interp.experiments.catalogue import find_experiment
 from interp.experiments.experiment import Experiment
 
@@ -71,27 +72,36 @@ def experiment_of(description: Mapping[str, Any]) -> Experiment:
 
 
 def configured(kind: type[Experiment], values: Mapping[str, Any]) -> Experiment:
-    """Returns an experiment with the given field values, lists turned into tuples and paths into Path.
+    """Returns an experiment with the given field values, as TOML or JSON have them: lists become tuples, texts paths.
 
-    Raises ArgumentError for a field that the experiment does not have.
+    Raises ArgumentError for a field that the experiment does not have or a value that it cannot take.
     """
-    import dataclasses
-
-    from interp.errors import did_you_mean
-
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for name in values:
         if name not in fields:
             raise ArgumentError(f"{kind.name} has no setting {name}.{did_you_mean(name, list(fields))}")
-    return kind(**{name: _as_field(fields[name].type, value) for name, value in values.items()})
+    return kind(**{name: _as_field(kind, name, value) for name, value in values.items()})
 
 
-def _as_field(kind: Any, value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(value)
-    if value is not None and "Path" in str(kind):
-        return Path(value)
-    return value
+def with_checked_settings(experiment: Experiment) -> Experiment:
+    """Returns the same experiment with every value as its field's type has it: Python itself does not check.
+
+    Raises ArgumentError for a value that a field cannot take.
+    """
+    values = {field.name: getattr(experiment, field.name) for field in dataclasses.fields(experiment)}
+    return configured(type(experiment), values)
+
+
+def _as_field(kind: type[Experiment], name: str, value: Any) -> Any:
+    from typing import get_type_hints
+
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(get_type_hints(kind)[name]).validate_python(value)
+    except ValidationError as error:
+        wanted = error.errors()[0]["msg"].removeprefix("Input ").removeprefix("should be ")
+        raise ArgumentError(f"{kind.name}: {name} cannot be {value!r}; it must be {wanted}.") from error
 
 
 def _find_folder(place: str, out: Path) -> Path:

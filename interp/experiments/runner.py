@@ -16,10 +16,10 @@ from interp.experiments.catalogue import usable_without_attention
 from interp.experiments.experiment import Experiment, run_hash
 from interp.experiments.options import RunOptions
 from interp.experiments.provenance import command_line, versions
-from interp.experiments.run import Run
+from interp.experiments.run import Run, with_checked_settings
 from interp.experiments.store import MeasuredTables, RunStore
 from interp.models.identity import ModelFacts
-from interp.models.loading import load, look_up
+from interp.models.loading import load, look_up, pick_device
 
 LOG = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ def run_experiment(experiment: Experiment, options: RunOptions) -> Run:
 
     Raises UserError, with what stands on disk kept, when the run cannot begin or end.
     """
+    experiment = with_checked_settings(experiment)
     facts = look_up(experiment.model, device=options.device, dtype=experiment.dtype, revision=experiment.revision)
     check_usable(experiment, facts)
     folder = options.out / experiment.name / facts.name / run_hash(experiment, facts)
@@ -37,7 +38,7 @@ def run_experiment(experiment: Experiment, options: RunOptions) -> Run:
         if options.fresh:
             store.clear()
         description = store.read_description()
-        if description.get("status") != "done":
+        if description.get("status") != "done" or not store.tables_whole(description):
             description = _describe(experiment, options, facts)
             with _recording_outcome(store, description):
                 _measure_all(experiment, options, facts, store)
@@ -104,6 +105,7 @@ def _finish(experiment: Experiment, facts: ModelFacts, store: RunStore, descript
     store.write_tables({name: measured[name] for name in measured})
     store.write_tables(experiment.summarise(facts, measured))
     description["unit_seconds"] = {id: done[id] for id in order}
+    description["table_sha256"] = store.table_sha256()
     description["finished"] = _now()
     run = Run(store.folder, experiment, description)
     write_figures(run)
@@ -131,7 +133,7 @@ def _describe(experiment: Experiment, options: RunOptions, facts: ModelFacts) ->
         "command": command_line(experiment, options),
         "configuration": experiment.configuration(),
         "model": dataclasses.asdict(facts),
-        "device": options.device,
+        "device": options.device_map or pick_device(options.device),
         "started": _now(),
         "versions": versions(),
         "error": None,

@@ -132,6 +132,14 @@ class RunStore:
         for name, frame in tables.items():
             write_table(self.folder / "tables" / f"{name}.parquet", frame, self.schemas[name])
 
+    def table_sha256(self) -> dict[str, str]:
+        """Returns the sha256 of every table's file, by name."""
+        return {path.stem: file_sha256(path) for path in sorted((self.folder / "tables").glob("*.parquet"))}
+
+    def tables_whole(self, description: Mapping[str, Any]) -> bool:
+        """Whether every table is as it was when the run was finished; otherwise they are made again from the parts."""
+        return self.table_sha256() == description.get("table_sha256")
+
     def write_text(self, name: str, text: str) -> Path:
         """Stores a text file of the run; returns its path."""
         path = self.folder / name

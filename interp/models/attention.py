@@ -241,9 +241,9 @@ def mix_values(
 ) -> Float[Tensor, "row head query dim"]:
     """Weights · values for every query, without expanding grouped or shared values."""
     (rows, heads, queries, keys), kv_heads = weights.shape, value.shape[1]
-    grouped = weights.reshape(rows, kv_heads, -1, keys)
+    grouped = weights.reshape(rows, kv_heads, heads // kv_heads * queries, keys)
     if value.shape[0] == rows:
-        return (grouped @ value).reshape(rows, heads, queries, -1)
+        return (grouped @ value).reshape(rows, heads, queries, value.shape[-1])
     merged = grouped.transpose(0, 1).reshape(kv_heads, -1, keys)
     mixed = (merged @ value[0]).reshape(kv_heads, rows, -1, value.shape[-1])
     return mixed.transpose(0, 1).reshape(rows, heads, queries, -1)

@@ -4,6 +4,7 @@ Every token keeps the column of its position: rows of different length need no p
 right, and a recorded key index is a token position. Full keys are kept for sliding-window layers too.
 """
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,7 +92,14 @@ class _RowLayer(CacheLayerMixin):
 
     def __init__(self, cache: RowCache) -> None:
         super().__init__()
-        self.cache = cache
+        self._cache = weakref.ref(cache)  # a cycle would keep gigabytes until the garbage collector comes by
+
+    @property
+    def cache(self) -> RowCache:
+        """The cache this layer belongs to."""
+        cache = self._cache()
+        assert cache is not None
+        return cache
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Allocates the buffers, or larger ones that keep what is there."""

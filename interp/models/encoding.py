@@ -100,3 +100,12 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any, *, at_n
         texts = tokenizer.batch_decode([[id] for id in range(len(tokenizer))])
         ends |= {id for id, text in enumerate(texts) if "\n" in text}
     return sorted(ends)
+
+
+def token_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Returns what each token adds to a text that it continues, its leading space included; "" for special tokens."""
+    anchor: Any = tokenizer(_ANCHOR, add_special_tokens=False)["input_ids"]
+    before = str(tokenizer.decode(anchor))
+    texts = tokenizer.batch_decode([[*anchor, id] for id in range(len(tokenizer))], clean_up_tokenization_spaces=False)
+    special = set(tokenizer.all_special_ids)
+    return ["" if id in special else text[len(before) :] for id, text in enumerate(texts)]

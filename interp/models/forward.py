@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from interp.errors import UserError
 from interp.models.architecture import rotary_switch
 from interp.models.attention import Phase
+from interp.models.history import History
 from interp.models.masks import QUERY_POSITIONS
 from interp.models.prefix import Prefix
 
@@ -25,7 +26,7 @@ Kept = Literal["none", "last", "all"]
 
 @torch.inference_mode()
 def read_on(
-    model: "LanguageModel", prefix: Prefix, ids: Sequence[Sequence[int]], *, kept: Kept, phase: Phase
+    model: "LanguageModel", prefix: Prefix | History, ids: Sequence[Sequence[int]], *, kept: Kept, phase: Phase
 ) -> Float[Tensor, "row kept vocabulary"]:
     """Reads on, in place: row i of the prefix reads ids[i] (lengths may differ).
 
@@ -38,9 +39,11 @@ def read_on(
     n_read = [len(row) for row in ids]
     if len(ids) != prefix.n_rows or max(n_read) == 0 or (kept == "last" and min(n_read) == 0):
         raise ValueError(f"{prefix.n_rows} rows cannot read {n_read} tokens")
-    prefix.check_unshared()
     ends = [before + read for before, read in zip(prefix.lengths, n_read, strict=True)]
     _check_window(model, max(ends))
+    if isinstance(prefix, History):
+        return _read_again(model, prefix, ids, kept)
+    prefix.check_unshared()
     chunk = _chunk_tokens(model, prefix.lengths, ends)
     prefix.cache.reserve(max(prefix.lengths) + max(n_read))
     logits = []
@@ -50,6 +53,21 @@ def read_on(
     if kept != "last":
         return torch.cat(logits, dim=1)
     return torch.cat([logits[(read - 1) // chunk][row : row + 1] for row, read in enumerate(n_read)])
+
+
+def _read_again(
+    model: "LanguageModel", history: History, ids: Sequence[Sequence[int]], kept: Kept
+) -> Float[Tensor, "row kept vocabulary"]:
+    """Reads whole rows from their first token, padded on the right, and looks at the columns of the new tokens only."""
+    before = torch.tensor(history.lengths)[:, None]
+    history.ids = [[*old, *new] for old, new in zip(history.ids, ids, strict=True)]
+    if kept == "none":  # read with what comes next
+        return torch.zeros((history.n_rows, 0, 0))
+    width = max(history.lengths)
+    tokens = torch.tensor([row + [0] * (width - len(row)) for row in history.ids], device=model.device)
+    columns = before + _columns_to_keep(kept, [len(row) for row in ids], 0, [list(row) for row in ids])
+    with _head_at(model, columns.clamp(max=width - 1)):
+        return model.hf(input_ids=tokens, use_cache=False).logits.float()
 
 
 def _check_window(model: "LanguageModel", n_tokens: int) -> None:

@@ -15,6 +15,7 @@ from interp.models.attention import ATTENTION, HOOKS_ATTRIBUTE, AttentionHooks, 
 from interp.models.edits import BlockedAttention, EditMode, EditPhase, HeadEdit
 from interp.models.forward import Kept, read_on
 from interp.models.generation import greedy
+from interp.models.history import History
 from interp.models.identity import HeadGeometry, ModelFacts, ModelIdentity
 from interp.models.prefix import Prefix
 from interp.models.recording import HeadOutputs, Reader, Recording
@@ -105,8 +106,23 @@ class LanguageModel:
 
     # ------------------------------------------------------------------ reading
 
+    def rows(self, n_rows: int, room: int = 0) -> Prefix | History:
+        """Returns rows that have read nothing, with memory set aside for `room` tokens each.
+
+        Models with attention get a Prefix; the others a History, which reads everything again each time.
+        """
+        return (
+            History([[] for _ in range(n_rows)])
+            if self._geometry is None
+            else Prefix.empty(self.n_layers, n_rows, room)
+        )
+
     def prefix(self, ids: Sequence[int] = (), *, room: int = 0) -> Prefix:
-        """Returns one row that has read `ids`, with memory set aside for `room` more tokens."""
+        """Returns one row that has read `ids`, with memory set aside for `room` more tokens.
+
+        Raises UserError for a model without attention: use `rows`.
+        """
+        _ = self.geometry
         prefix = Prefix.empty(self.n_layers, 1, len(ids) + room)
         if ids:
             self.extend(prefix, [list(ids)], logits="none")
@@ -129,7 +145,7 @@ class LanguageModel:
 
     def extend(
         self,
-        prefix: Prefix,
+        prefix: Prefix | History,
         ids: Sequence[Sequence[int]],
         *,
         logits: Kept = "last",
@@ -144,7 +160,9 @@ class LanguageModel:
         """Returns each row's greedy continuation: see interp.models.generation.greedy."""
         return greedy(self, prefix, pending, max_new_tokens=max_new_tokens, stop_ids=stop_ids)
 
-    def surprisal(self, ids: Sequence[Sequence[int]], prefix: Prefix | None = None) -> Float[Tensor, "row token"]:
+    def surprisal(
+        self, ids: Sequence[Sequence[int]], prefix: Prefix | History | None = None
+    ) -> Float[Tensor, "row token"]:
         """Returns -ln p of every token but each row's first: see interp.models.surprisal.token_surprisal."""
         return token_surprisal(self, ids, prefix)
 

@@ -3,6 +3,8 @@
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +36,15 @@ def load(
     options: dict[str, Any] = {"revision": entry.revision} if entry.revision and not Path(folder_or_id).is_dir() else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder_or_id, **options)
-        hf: Any = AutoModelForCausalLM.from_pretrained(
-            folder_or_id,
-            config=config,
-            dtype=getattr(torch, precision),
-            use_safetensors=True,
-            device_map=device_map,
-            **options,
-        )
+        with _without_progress_bars():
+            hf: Any = AutoModelForCausalLM.from_pretrained(
+                folder_or_id,
+                config=config,
+                dtype=getattr(torch, precision),
+                use_safetensors=True,
+                device_map=device_map,
+                **options,
+            )
         hf = hf if device_map else hf.to(device=place)
     except torch.OutOfMemoryError as error:
         raise _too_large(entry, error) from error
@@ -120,7 +123,8 @@ def converted_asset(name: str) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(f"{folder}.lock"):
             if not folder.is_dir():
-                _convert(gguf, folder)
+                with _without_progress_bars():
+                    _convert(gguf, folder)
     except OSError as error:
         raise RunError(
             f"The converted model cannot be written to {folder} ({error.strerror or error}): it needs 540 MB; set "
@@ -144,6 +148,20 @@ def _convert(gguf: Path, folder: Path) -> None:
         workplace.rename(folder)
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Silences the bars of transformers, which the runner's own would be lost among; downloads keep theirs."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _folder_sha256(folder: Path) -> str:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.models.history import History
 from interp.models.prefix import Prefix
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ LOGITS_AT_ONCE = 2**26
 
 @torch.inference_mode()
 def token_surprisal(
-    model: "LanguageModel", ids: Sequence[Sequence[int]], prefix: Prefix | None = None
+    model: "LanguageModel", ids: Sequence[Sequence[int]], prefix: Prefix | History | None = None
 ) -> Float[Tensor, "row token"]:
     """Returns -ln p(token | everything before it) in nats, float32 on the CPU.
 
@@ -26,7 +27,7 @@ def token_surprisal(
     rows as ids; it reads on in place) give as first token the last one of the context. Shorter rows end in NaN.
     """
     if prefix is None:
-        prefix = Prefix.empty(model.n_layers, len(ids), max(len(row) for row in ids))
+        prefix = model.rows(len(ids), max(len(row) for row in ids))
     surprisals = torch.full((len(ids), max(len(row) for row in ids)), torch.nan)
     vocabulary = model.hf.config.get_text_config(decoder=True).vocab_size
     step = max(1, LOGITS_AT_ONCE // (len(ids) * vocabulary))

@@ -83,7 +83,7 @@ def _causality(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
     )
     yield Finding(
         f"That is {100 * recall['beyond_random']:.0f} points more recall lost than by random masking "
-        f"[{100 * recall['beyond_random_ci_low']:.0f}, {100 * recall['beyond_random_ci_high']:.0f}]; prose surprisal rises by "
+        f"[{100 * recall['beyond_random_ci_low']:.0f}, {100 * recall['beyond_random_ci_high']:.0f}]; prose surprisal changes by "
         f"{prose['lost']:.3f} nats [{prose['lost_ci_low']:.3f}, {prose['lost_ci_high']:.3f}]."
     )
 

@@ -22,6 +22,7 @@ from interp.models.encoding import (
 )
 from probes.retrieval_heads.haystack import Haystack
 from probes.retrieval_heads.needles import Needle
+from probes.retrieval_heads.plan import Cell
 
 PromptFormat = Literal["auto", "chat", "plain", "reference"]
 
@@ -30,10 +31,6 @@ _CHAT_QUESTION = "\n\nQuestion: {question}\nAnswer with the exact words of the t
 _PLAIN_QUESTION = "\n\nQuestion: {question}\nAnswer:"
 # The wording of the public reference script, which a comparison with its scores needs.
 _REFERENCE_QUESTION = "Based on the content of the book, Question: {question}\nAnswer:"
-
-
-Cell = tuple[int, float]
-"""A place in the grid: prompt length in tokens, depth of the needle."""
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,11 @@ def _interval(total: NeedleTotals, seed: int) -> tuple[Array, Array]:
 
 
 def summarise_sparsity(totals: Mapping[str, NeedleTotals], model: str, seed: int) -> pd.DataFrame:
-    """Returns `sparsity`: the share of heads in each of the paper's four buckets of score, with intervals over needles."""
+    """Returns `sparsity`: the share of heads in each of the paper's four buckets of score, with intervals over needles.
+
+    The buckets "0" and "0–0.1" have none: a bootstrap draw leaves needles out, so heads that copied on one needle only fall
+    to zero in it, and a percentile interval lies beside the estimate.
+    """
     rows = []
     for definition in COPY_DEFINITIONS:
         if definition not in totals:
@@ -168,7 +172,10 @@ def summarise_sparsity(totals: Mapping[str, NeedleTotals], model: str, seed: int
         total = totals[definition]
         shares = bucket_shares(total.means())
         several = len(total.needle_ids) > 1
-        low, high = percentile_interval(bucket_shares(total.bootstrap(seed))) if several else (np.nan * shares,) * 2
+        low, high = (
+            percentile_interval(bucket_shares(total.bootstrap(seed))) if several else np.full((2, len(shares)), np.nan)
+        )
+        low[:2] = high[:2] = np.nan
         for index, bucket in enumerate(BUCKETS):
             row = {"model": model, "definition": definition, "bucket": bucket, "n_heads": len(total.heads)}
             rows.append(row | {"share": shares[index], "ci_low": low[index], "ci_high": high[index]})

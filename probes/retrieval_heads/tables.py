@@ -126,7 +126,7 @@ class HeadScores(TableSchema):
 
 
 class Sparsity(TableSchema):
-    """Share of heads in each bucket of score, with its bootstrap interval over needles."""
+    """Share of heads in each bucket of score; from 0.1 on with its bootstrap interval over needles."""
 
     definition: str
     bucket: str

@@ -1,0 +1,1 @@
+"""Benchmarks: the toolkit and the obvious way on the same work, in one process run. Never part of the tests."""

@@ -1,0 +1,1 @@
+"""An experiment of one's own, as small as it gets."""

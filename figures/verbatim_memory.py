@@ -1,0 +1,162 @@
+"""Figures of the verbatim-memory experiment, each from its tables."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from figures.style import BLUE, GREEN, GREY, ORANGE, RED, band, styled
+from interp.tables import Tables
+
+COLOURS = {"first": GREY, "repeat": BLUE, "permute": ORANGE, "permute_strict": GREEN, "novel": RED}
+LABELS = {
+    "first": "first list",
+    "permute_strict": "permuted, no pair kept",
+    "permute": "permuted",
+    "repeat": "repeated",
+    "novel": "novel",
+}
+RATIO_AXIS = "repeat surprisal, % of the first list"
+
+
+def draw_all(tables: Tables) -> dict[str, go.Figure]:
+    """Returns every figure there is data for, in the order a reader wants them."""
+    summary = tables["repeat_surprisal"]
+    main = summary[(summary["variant"] == "none") & (summary["mode"] == "raw") & (summary["estimator"] == "ratio")]
+    intact = main[main["context_type"] == "intact"]
+    figures = {"list_length": plot_list_length(intact[intact["intervening"] == intact["intervening"].min()])}
+    longest = main[main["list_length"] == main["list_length"].max()]
+    if intact["intervening"].nunique() > 1:
+        figures["intervening"] = plot_intervening(longest[longest["context_type"] == "intact"])
+    if longest["context_type"].nunique() > 1:
+        figures["contexts"] = plot_groups(
+            longest, "context_type", "text between the lists", "Kinds of text between the lists"
+        )
+    figures["positions"] = plot_positions(tables["position_curve"])
+    figures["modes"] = plot_groups(
+        _shortest(summary[(summary["variant"] == "none") & (summary["estimator"] == "ratio")]),
+        "mode",
+        "how sub-words become a word",
+        "What counts as the probability of a word",
+    )
+    if summary["variant"].nunique() > 1:
+        models = _shortest(summary[(summary["mode"] == "raw") & (summary["estimator"] == "ratio")])
+        figures["nulls"] = plot_groups(
+            models, "variant", "what was done to the model", "The model and its damaged copies"
+        )
+    return figures
+
+
+def _shortest(table: pd.DataFrame) -> pd.DataFrame:
+    """The longest lists with the shortest intact text between."""
+    table = table[(table["context_type"] == "intact") & (table["list_length"] == table["list_length"].max())]
+    return table[table["intervening"] == table["intervening"].min()]
+
+
+def plot_list_length(table: pd.DataFrame) -> go.Figure:
+    """Returns repeat surprisal by list length, a line per condition."""
+    figure = _lines(table, "list_length")
+    figure.update_xaxes(title="nouns in the list", tickvals=sorted(table["list_length"].unique()))
+    tokens = int(table["intervening_tokens"].iloc[0])
+    return _ratios(
+        figure,
+        table,
+        "Repeat surprisal by list length",
+        f"Second lists after {tokens} tokens of text; medians over trials, 95% intervals.",
+    )
+
+
+def plot_intervening(table: pd.DataFrame) -> go.Figure:
+    """Returns repeat surprisal by the length of the text between, a line per condition."""
+    figure = _lines(table, "intervening_tokens")
+    figure.update_xaxes(title="text between the lists, tokens", rangemode="tozero")
+    return _ratios(
+        figure,
+        table,
+        "Repeat surprisal by length of the text between",
+        "The longest lists; medians over trials, 95% intervals.",
+    )
+
+
+def _lines(table: pd.DataFrame, x: str) -> go.Figure:
+    figure = go.Figure()
+    table = table[table["pool"] == table["pool"].iloc[0]]
+    for condition, part in table.sort_values(x).groupby("condition", sort=False):
+        name = LABELS[str(condition)]
+        colour = COLOURS[str(condition)]
+        figure.add_trace(band(list(part[x]), list(part["ci_low"]), list(part["ci_high"]), colour, name))
+        figure.add_scatter(
+            x=part[x],
+            y=part["value"],
+            mode="lines+markers",
+            name=name,
+            legendgroup=name,
+            line={"color": colour, "width": 2},
+        )
+    return figure
+
+
+def plot_groups(table: pd.DataFrame, by: str, axis: str, title: str) -> go.Figure:
+    """Returns repeat surprisal as points with intervals, one group per value of a column, one colour per condition."""
+    figure = go.Figure()
+    table = table[table["pool"] == table["pool"].iloc[0]]
+    groups = list(dict.fromkeys(table[by]))
+    conditions = list(dict.fromkeys(table["condition"]))
+    for place, condition in enumerate(conditions):
+        part = table[table["condition"] == condition].set_index(by).reindex(groups)
+        shift = (place - (len(conditions) - 1) / 2) * 0.12
+        figure.add_scatter(
+            x=[index + shift for index in range(len(groups))],
+            y=part["value"],
+            mode="markers",
+            name=LABELS[condition],
+            marker={"color": COLOURS[condition], "size": 9},
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": part["ci_high"] - part["value"],
+                "arrayminus": part["value"] - part["ci_low"],
+            },
+        )
+    labels = [str(group).replace("_", " ").replace("none", "as it is") for group in groups]
+    figure.update_xaxes(title=axis, tickvals=list(range(len(groups))), ticktext=labels)
+    return _ratios(
+        figure,
+        table,
+        title,
+        "Lists of the greatest length; medians over trials, 95% bootstrap intervals over base lists.",
+    )
+
+
+def _ratios(figure: go.Figure, table: pd.DataFrame, title: str, caption: str) -> go.Figure:
+    figure.add_hline(y=100, line={"color": "#444", "dash": "dash", "width": 1})
+    figure.update_yaxes(title=RATIO_AXIS, rangemode="tozero")
+    return styled(figure, title=f"{title} · {table['model'].iloc[0]}", caption=caption)
+
+
+def plot_positions(curve: pd.DataFrame) -> go.Figure:
+    """Returns median surprisal word by word, from four words before the second list on."""
+    curve = curve[(curve["variant"] == "none") & (curve["pool"] == curve["pool"].iloc[0])]
+    curve = curve[curve["list_length"] == curve["list_length"].max()]
+    first = curve[(curve["condition"] == "first") & (curve["context_type"] == "intact")]
+    second = curve[(curve["list_index"] != 1) & (curve["context_type"] == "intact")]
+    second = second[second["intervening"] == second["intervening"].min()]
+    figure = go.Figure()
+    for condition, rows in [("first", first), *second.groupby("condition", sort=False)]:
+        part = rows.sort_values("position")
+        name, colour = LABELS[str(condition)], COLOURS[str(condition)]
+        figure.add_trace(band(list(part["position"]), list(part["ci_low"]), list(part["ci_high"]), colour, name))
+        figure.add_scatter(
+            x=part["position"],
+            y=part["median_surprisal_nats"],
+            mode="lines+markers",
+            name=name,
+            legendgroup=name,
+            line={"color": colour, "width": 2, "dash": "dot" if condition == "first" else "solid"},
+        )
+    figure.add_vline(x=-0.5, line={"color": "#444", "dash": "dash", "width": 1})
+    figure.update_xaxes(title="word, counted from the beginning of the list", dtick=2)
+    figure.update_yaxes(title="surprisal, nats (median)", rangemode="tozero")
+    return styled(
+        figure,
+        title=f"Surprisal word by word · {curve['model'].iloc[0]}",
+        caption="Left of the line the last words before the second list. Medians over trials, 95% bootstrap intervals over base lists.",
+    )

@@ -1,0 +1,165 @@
+"""The verbatim-memory experiment: its settings, and how its parts are put together. Imports no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from interp.errors import ArgumentError
+from interp.experiments.experiment import Experiment, Finding, WorkUnit
+from interp.models.identity import ModelFacts
+from probes.verbatim_memory.plan import ListUnit, plan_units
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from interp.models.language import LanguageModel
+    from interp.tables import Schemas, Tables
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerbatimMemory(Experiment):
+    """How much does a model's surprisal fall when a list of nouns comes back?"""
+
+    name: ClassVar[str] = "verbatim_memory"
+    summary: ClassVar[str] = "how surprisal falls when a noun list is repeated"
+    paper: ClassVar[str] = (
+        "Armeni, Honey, Linzen 2022, Characterizing Verbatim Short-Term Memory in Neural Language Models, arXiv:2210.13569; Armeni, "
+        "Pranjić, Pollak 2024, arXiv:2411.07075"
+    )
+    schema_version: ClassVar[int] = 1
+    needs_attention: ClassVar[bool] = False
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {
+            "rotations": 10,
+            "pools": ("arbitrary", "coherent"),
+            "intervening": (1, 3, 4, 5),
+            "contexts": ("intact", "scrambled", "incongruent", "short"),
+            "conditions": ("repeat", "permute", "novel"),
+        },
+    }
+
+    pools: tuple[Literal["arbitrary", "coherent"], ...] = ("arbitrary",)
+    """arbitrary: nouns of mixed subjects; coherent: lists of one category each."""
+    nouns: Path | None = None
+    """A pool of your own: one noun per line, "category: noun, noun" lines, or the public {"n3": [[…]]} JSON."""
+    texts: Path | None = None
+    """Preface, prompt and intervening texts of your own, as TOML (see the toolkit's texts.toml)."""
+    list_lengths: tuple[int, ...] = (3, 5, 7, 10)
+    """Nouns per list."""
+    n_base_lists: int = 23
+    """Lists without common nouns; intervals resample these."""
+    rotations: int = 3
+    """Rotations of each base list (the paper has 10: every noun at every position)."""
+    conditions: tuple[Literal["repeat", "permute", "permute_strict", "novel"], ...] = (
+        "repeat",
+        "permute",
+        "permute_strict",
+        "novel",
+    )
+    """Second lists: the same; in another order; in an order that keeps no pair of neighbours; another base list."""
+    intervening: tuple[int, ...] = (1, 3)
+    """Paragraphs between the lists; the first for all list lengths, the others for the longest lists."""
+    contexts: tuple[Literal["intact", "scrambled", "incongruent", "short"], ...] = ("intact", "short")
+    """Kinds of text between the lists, for the longest lists: a story, its words shuffled, another subject, four words."""
+    bos: Literal["auto", "always", "never"] = "auto"
+    """Whether texts begin with the beginning-of-sequence token; auto does as the tokenizer does."""
+    exact_rotations: int = 1
+    """Rotations of each base list whose nouns get the exact probability too (0: none)."""
+    exact_threshold: float = 1e-3
+    """Other spellings are followed while they are at least this likely, relative to the tokenizer's own."""
+    nulls: tuple[Literal["random_init", "qk_shuffled", "qk_shuffled_per_head"], ...] = ()
+    """Damaged copies of the model to measure beside it, with the shortest intervening text."""
+    batch_trials: int = 24
+    """Trials read at one time; changes speed and memory, no number."""
+
+    def __post_init__(self) -> None:
+        """Refuses settings that cannot be meant."""
+        for name in ("pools", "list_lengths", "conditions", "intervening", "contexts"):
+            if not getattr(self, name):
+                raise ArgumentError(f"--{name.replace('_', '-')} needs at least one value.")
+        if min(self.list_lengths) < 2:
+            raise ArgumentError("--list-lengths start at 2: the first noun of a list is left out of the measure.")
+        if self.n_base_lists < 2:
+            raise ArgumentError(
+                "--n-base-lists must be at least 2: intervals resample base lists, novel lists are another's."
+            )
+        for name in ("rotations", "batch_trials"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(f"--{name.replace('_', '-')} must be at least 1.")
+        if not 0 < self.exact_threshold < 1:
+            raise ArgumentError("--exact-threshold lies between 0 and 1.")
+        if "short" not in self.contexts and "intact" not in self.contexts:
+            raise ArgumentError("--contexts must hold intact: the other contexts are compared with it.")
+
+    # ------------------------------------------------------------------ plan
+
+    def schemas(self) -> "Schemas":
+        """Returns the schema of every table."""
+        from probes.verbatim_memory.tables import SCHEMAS
+
+        return SCHEMAS
+
+    def input_files(self) -> Sequence[Path]:
+        """Returns the files that words and texts come from."""
+        from probes.verbatim_memory.plan import OWN_POOLS
+        from probes.verbatim_memory.texts import OWN_TEXTS
+
+        pools = [self.nouns] if self.nouns else [OWN_POOLS[pool] for pool in self.pools]
+        return [*pools, self.texts or OWN_TEXTS]
+
+    def check_model(self, facts: ModelFacts) -> None:
+        """Raises ArgumentError when the words and texts do not do for these settings."""
+        from probes.verbatim_memory.plan import first_lists
+        from probes.verbatim_memory.texts import read_texts
+
+        texts = read_texts(self.texts)
+        for context in self.contexts:
+            for length in self.intervening:
+                texts.between(context, length, self.seed)
+        for pool in self.pools:
+            for length in self.list_lengths:
+                first_lists(self, pool, length)
+        if facts.geometry is None and any(null != "random_init" for null in self.nulls):
+            raise ArgumentError(f"{facts.name} has no attention heads to shuffle: use --nulls random_init.")
+
+    def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
+        """Returns all units."""
+        return plan_units(self, measured)
+
+    # ------------------------------------------------------------------ measure
+
+    def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":
+        """Returns the unit's rows."""
+        from probes.verbatim_memory import units
+
+        assert isinstance(unit, ListUnit)
+        return units.measure_lists(self, model, unit)
+
+    # ------------------------------------------------------------------ results
+
+    def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
+        """Returns the summary tables."""
+        from probes.verbatim_memory.audit import audit_lists, audit_texts
+        from probes.verbatim_memory.summarise import summarise_positions, summarise_repeat_surprisal
+
+        surprisals = measured["token_surprisals"]
+        return {
+            "repeat_surprisal": summarise_repeat_surprisal(surprisals, self.seed),
+            "position_curve": summarise_positions(surprisals, self.seed),
+            "stimulus_audit": audit_lists(surprisals),
+            "intervening_audit": audit_texts(surprisals, self),
+        }
+
+    def figures(self, tables: "Tables") -> "Mapping[str, go.Figure]":
+        """Returns the figures."""
+        from figures.verbatim_memory import draw_all
+
+        return draw_all(tables)
+
+    def findings(self, tables: "Tables") -> Sequence[Finding]:
+        """Returns the report's sentences."""
+        from probes.verbatim_memory.findings import find_all
+
+        return find_all(self, tables)

@@ -1,0 +1,79 @@
+"""The sentences of a verbatim-memory report, with intervals and controls."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from interp.experiments.experiment import Finding
+from interp.tables import Tables
+from probes.verbatim_memory.experiment import VerbatimMemory
+
+
+def find_all(settings: VerbatimMemory, tables: Tables) -> list[Finding]:
+    """Returns the report's headlines and warnings."""
+    return [*_headline(settings, tables), *_order(settings, tables), *_words(tables), *_nulls(settings, tables)]
+
+
+def _main(settings: VerbatimMemory, tables: Tables, variant: str = "none") -> pd.DataFrame:
+    """Raw ratios with the shortest intact text between, of the first pool."""
+    table = tables["repeat_surprisal"]
+    return table[
+        (table["variant"] == variant)
+        & (table["pool"] == settings.pools[0])
+        & (table["context_type"] == "intact")
+        & (table["intervening"] == settings.intervening[0])
+        & (table["mode"] == "raw")
+        & (table["estimator"] == "ratio")
+    ]
+
+
+def _headline(settings: VerbatimMemory, tables: Tables) -> Iterator[Finding]:
+    main = _main(settings, tables)
+    longest = main[main["list_length"] == main["list_length"].max()]
+    first = longest.iloc[0]
+    shares = ", ".join(
+        f"{row.condition} {row.value:.1f}% [{row.ci_low:.1f}, {row.ci_high:.1f}]"
+        for row in longest.set_index("condition", drop=False).reindex(list(settings.conditions)).itertuples()
+    )
+    yield Finding(
+        f"Surprisal of a second list of {int(first['list_length'])} nouns after {int(first['intervening_tokens'])} tokens, as a share "
+        f"of the first's: {shares} (median over {int(first['n_trials'])} trials, first noun left out, 95% interval over "
+        f"{int(first['n_base_lists'])} base lists)."
+    )
+
+
+def _order(settings: VerbatimMemory, tables: Tables) -> Iterator[Finding]:
+    wanted = [condition for condition in ("repeat", "permute", "novel") if condition in settings.conditions]
+    grid = _main(settings, tables).pivot(index="list_length", columns="condition", values="value")[wanted]
+    broken = [str(length) for length, row in grid.iterrows() if not row.is_monotonic_increasing]
+    if len(wanted) < 2:
+        return
+    if broken:
+        yield Finding(f"{' < '.join(wanted)} does not hold for lists of {', '.join(broken)}.", "warning")
+    else:
+        yield Finding(f"{' < '.join(wanted)} at every list length ({', '.join(map(str, grid.index))}).")
+
+
+def _words(tables: Tables) -> Iterator[Finding]:
+    nouns = tables["token_surprisals"]
+    nouns = nouns[(nouns["list_index"] > 0) & (nouns["variant"] == "none")]
+    keys = ["trial_id", "pool", "list_length", "context_type", "intervening", "condition", "list_index", "position"]
+    modes = nouns.pivot(index=keys, columns="mode", values="surprisal_nats")
+    yield Finding(
+        f"Counting where a word ends changes a noun by {(modes['boundary'] - modes['raw']).abs().mean():.3f} nats on average."
+    )
+    if "exact" in modes:
+        both = modes.dropna(subset=["exact"])
+        left_out = nouns.loc[nouns["mode"] == "exact", "left_out_share"]
+        yield Finding(
+            f"Counting every other spelling of a noun changes that by {(both['exact'] - both['boundary']).abs().mean():.3f} nats on "
+            f"average, over {len(both)} nouns; at most {left_out.mean():.2%} of their probability was left out on average."
+        )
+
+
+def _nulls(settings: VerbatimMemory, tables: Tables) -> Iterator[Finding]:
+    for null in settings.nulls:
+        main = _main(settings, tables, null)
+        longest = main[main["list_length"] == main["list_length"].max()]
+        shares = ", ".join(f"{row.condition} {row.value:.1f}%" for row in longest.itertuples())
+        yield Finding(f"The same with the model damaged ({null.replace('_', ' ')}): {shares}.")

@@ -1,0 +1,153 @@
+"""The tables of the verbatim-memory experiment: one class per table, one attribute per column."""
+
+from typing import Any
+
+import pandera.pandas as pa
+from pandera.typing import Series
+
+from interp.tables import Schemas, TableSchema
+
+CONDITIONS_AND_FIRST = ["first", "repeat", "permute", "permute_strict", "novel"]
+ESTIMATORS = ["ratio", "first_noun", "all_positions", "drop_2024", "over_novel"]
+
+
+def _may_lack() -> Any:
+    """A column that may be NaN. Each column needs a field of its own: pandera writes the column's name into it."""
+    return pa.Field(nullable=True)
+
+
+class TokenSurprisals(TableSchema):
+    """Surprisal of one word: a noun of a list, or one of the last words before the second list (list_index 0).
+
+    Rows of the first list (condition "first") hold for every second list and every intervening text of their trial.
+    """
+
+    variant: str
+    """What was done to the model: "none", or a null model's name."""
+    trial_id: str
+    pool: str
+    base_list: int
+    rotation: int
+    condition: str = pa.Field(isin=CONDITIONS_AND_FIRST)
+    list_length: int
+    context_type: str
+    intervening: int
+    """Paragraphs between the lists; 0 for the first list and for the short context."""
+    intervening_tokens: int
+    list_index: int = pa.Field(isin=[0, 1, 2])
+    position: int
+    """Place in the list from 0 on; -1 and below count back from the second list."""
+    noun: str
+    token_ids: Series[object]
+    mode: str = pa.Field(isin=["raw", "boundary", "exact"])
+    surprisal_nats: float
+    left_out_share: float = _may_lack()
+    """Mode exact: an upper bound on the probability of spellings not followed, as a share of what was found."""
+
+
+class RepeatSurprisal(TableSchema):
+    """One estimator in one cell, with its bootstrap interval over base lists."""
+
+    variant: str
+    pool: str
+    list_length: int
+    context_type: str
+    intervening: int
+    intervening_tokens: int
+    condition: str = pa.Field(isin=CONDITIONS_AND_FIRST[1:])
+    mode: str
+    estimator: str = pa.Field(isin=ESTIMATORS)
+    value: float = _may_lack()
+    ci_low: float = _may_lack()
+    ci_high: float = _may_lack()
+    n_base_lists: int
+    n_trials: int
+
+
+class PositionCurve(TableSchema):
+    """Median surprisal by position around the second list, with its bootstrap interval over base lists."""
+
+    variant: str
+    pool: str
+    list_length: int
+    context_type: str
+    intervening: int
+    intervening_tokens: int
+    condition: str = pa.Field(isin=CONDITIONS_AND_FIRST)
+    list_index: int
+    position: int
+    median_surprisal_nats: float
+    ci_low: float = _may_lack()
+    ci_high: float = _may_lack()
+    n_base_lists: int
+
+
+class Masking(TableSchema):
+    """Surprisal of one trial's second list with one set of heads masked."""
+
+    condition: str
+    """none, top or random."""
+    head_set: str
+    k: int
+    draw: int
+    heads: str
+    trial_id: str
+    base_list: int
+    second_list: str
+    ratio: float
+
+
+class MaskingSummary(TableSchema):
+    """Median repeat surprisal with one set of heads masked, intervals over base lists."""
+
+    condition: str
+    head_set: str
+    k: int
+    second_list: str
+    value: float
+    ci_low: float = _may_lack()
+    ci_high: float = _may_lack()
+    beyond_random: float = _may_lack()
+    """Against as many random heads of the same layers, on the same trials."""
+    beyond_random_ci_low: float = _may_lack()
+    beyond_random_ci_high: float = _may_lack()
+    n_draws: int
+    n_base_lists: int
+
+
+class StimulusAudit(TableSchema):
+    """What the lists of one cell are like under this model's tokenizer."""
+
+    pool: str
+    list_length: int
+    condition: str
+    n_trials: int
+    n_base_lists: int
+    shared_nouns_share: float
+    """Nouns of the second list that are in the first."""
+    same_position_share: float
+    """Nouns that stand at the same place in both lists."""
+    surviving_pairs_share: float
+    """Pairs of neighbours of the first list that are neighbours in the second too."""
+    tokens_per_noun: float
+    multi_token_share: float
+
+
+class InterveningAudit(TableSchema):
+    """Length of the text between the lists under this model's tokenizer, prompt included."""
+
+    context_type: str
+    intervening: int
+    intervening_tokens: int
+    text: str
+
+
+SCHEMAS: Schemas = {
+    "token_surprisals": TokenSurprisals,
+    "repeat_surprisal": RepeatSurprisal,
+    "position_curve": PositionCurve,
+    "masking": Masking,
+    "masking_summary": MaskingSummary,
+    "stimulus_audit": StimulusAudit,
+    "intervening_audit": InterveningAudit,
+}

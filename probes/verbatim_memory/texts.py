@@ -1,0 +1,89 @@
+"""The words around the lists: preface, intervening text and the prompt that announces the second list."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from interp.errors import ArgumentError
+
+OWN_TEXTS = Path(__file__).with_name("texts.toml")
+
+Context = Literal["intact", "scrambled", "incongruent", "short"]
+CONTEXTS: tuple[Context, ...] = get_args(Context)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Preface and prompt by context ("intact" unless a context has its own), paragraphs of intervening text by context."""
+
+    preface: Mapping[str, str]
+    prompt: Mapping[str, str]
+    paragraphs: Mapping[str, tuple[str, ...]]
+
+    def before(self, context: Context) -> str:
+        """Returns the text before the first list."""
+        return self.preface.get(context, self.preface["intact"])
+
+    def between(self, context: Context, length: int, seed: int) -> str:
+        """Returns the text between the lists: the first `length` paragraphs of the context (none for "short") and the prompt.
+
+        "scrambled" is the intact text with the words of every sentence shuffled, then the sentences.
+        Raises ArgumentError when the context has fewer paragraphs.
+        """
+        prompt = self.prompt.get(context, self.prompt["intact"])
+        if context == "short":
+            return prompt
+        paragraphs = self.paragraphs["incongruent" if context == "incongruent" else "intact"]
+        if not 1 <= length <= len(paragraphs):
+            raise ArgumentError(
+                f"There are intervening texts of length 1 to {len(paragraphs)}, not {length}: see --intervening."
+            )
+        text = " ".join(paragraphs[:length])
+        return f"{scramble(text, seed) if context == 'scrambled' else text} {prompt}"
+
+
+@cache
+def read_texts(path: Path | None = None) -> Texts:
+    """Returns the texts of a TOML file with the tables [preface], [prompt] and [intervening], or the toolkit's own.
+
+    Raises ArgumentError when the file cannot be read or lacks one.
+    """
+    path = path or OWN_TEXTS
+    try:
+        content: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ArgumentError(f"{path} cannot be read as TOML ({error}).") from error
+    for table in ("preface", "prompt", "intervening"):
+        if "intact" not in content.get(table, {}):
+            raise ArgumentError(f'{path} has no "intact" in [{table}]: every table needs it.')
+    for table in ("preface", "prompt"):
+        for context, text in content[table].items():
+            if not isinstance(text, str) or not text.strip():
+                raise ArgumentError(f"{path}: {context} in [{table}] must be a text.")
+    for context, paragraphs in content["intervening"].items():
+        if not isinstance(paragraphs, list) or not all(isinstance(text, str) and text.strip() for text in paragraphs):
+            raise ArgumentError(f"{path}: {context} in [intervening] must be a list of texts.")
+    paragraphs = {"incongruent": content["intervening"]["intact"], **content["intervening"]}
+    return Texts(
+        {context: text.strip() for context, text in content["preface"].items()},
+        {context: text.strip() for context, text in content["prompt"].items()},
+        {context: tuple(text.strip() for text in texts) for context, texts in paragraphs.items()},
+    )
+
+
+def scramble(text: str, seed: int) -> str:
+    """Returns the text with the words of each sentence in another order, first words in lower case, and then the sentences."""
+    generator = np.random.default_rng([seed, 2])
+    sentences = []
+    for sentence in re.findall(r"[^.!?]+[.!?]", text):
+        words = sentence.rstrip(".!?").split()
+        words[0] = words[0].lower()
+        order = generator.permutation(len(words))
+        sentences.append(" ".join(words[index] for index in order) + ".")
+    return " ".join(sentences[index] for index in generator.permutation(len(sentences)))

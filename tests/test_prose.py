@@ -1,0 +1,129 @@
+"""Prose mended and read: every encoding scar by a sentence made by hand, and the real corpus held against its own raw text."""
+
+import csv
+import io
+import re
+import sys
+import zipfile
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from interp.assets import ASSETS, fetch_asset
+from interp.errors import ArgumentError
+from interp.prose import clean_article, news_articles, read_folder
+
+SCARS = {
+    "closing quote after a comma": ('"It is late,"?he said.', '"It is late," he said.'),
+    "closing quote after a full stop": ('"We left."?Then it rained.', '"We left." Then it rained.'),
+    "closing quote, then an opening one": ('He said "no."?"Why?" she asked.', 'He said "no." "Why?" she asked.'),
+    "closing quote after a word": ('They called it a "massacre"?or worse.', 'They called it a "massacre" or worse.'),
+    "apostrophe of a plural": ('Opposition from teachers"?unions grew.', "Opposition from teachers' unions grew."),
+    "first a quotation, then a plural": ('A "sad"?day for voters"?rights.', 'A "sad" day for voters\' rights.'),
+    "plural before a quotation": ('The owners"?club is "open"?now.', 'The owners\' club is "open" now.'),
+    "dash before a word": ('The move "?which failed "?cost millions.', "The move - which failed - cost millions."),
+    "dash before a quotation": ('One thing "?"hope" "?remained.', 'One thing - "hope" - remained.'),
+    "scar at the end": ('He called it "the end"?', 'He called it "the end"'),
+    "scar before a space": ('It was "worthless"? to them.', 'It was "worthless" to them.'),
+    "not": ('They don"t and can"t.', "They don't and can't."),
+    "the other contractions": (
+        'It"s what we"re, I"ve, he"ll, she"d and I"m.',
+        "It's what we're, I've, he'll, she'd and I'm.",
+    ),
+    "paragraph break": ("This is the end.-Next came rain.", "This is the end. Next came rain."),
+    "paragraph break after a quotation": ('"It is over."-The crowd left.', '"It is over." The crowd left.'),
+    "paragraph break of two strokes": ('Is it?--Yes:-"No!"', 'Is it? Yes: "No!"'),
+    "line breaks and runs of spaces": ("  One\n\ntwo\t three \r\n", "One two three"),
+}
+WHOLE = (
+    'She said "yes" and left. "Why?" he asked.',
+    'A "so-called" well-known, twenty-one-year-old case (2016-17).',
+    'The "word"to stays, and so does "s" alone.',
+    "It isn't, they're, the teachers' own. What? No! 5.-3",
+)
+
+
+@pytest.mark.parametrize(("scarred", "mended"), SCARS.values(), ids=SCARS)
+def test_each_encoding_scar_is_mended(scarred, mended):
+    assert clean_article(scarred) == mended
+    assert clean_article(mended) == mended
+
+
+@pytest.mark.parametrize("text", WHOLE)
+def test_text_without_scars_is_left_as_it_is(text):
+    assert clean_article(text) == text
+
+
+@settings(deadline=None)
+@given(st.text(alphabet="abc DEF.,;:!?'0\n\té()", max_size=60))
+def test_without_quotes_and_strokes_only_white_space_changes(text):
+    assert clean_article(text) == " ".join(text.split())
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(['"', '"?', "-", ". ", " ", "teachers", "t", "He", ","]), max_size=30))
+def test_mending_touches_no_letter_and_leaves_no_scar(parts):
+    text = "".join(parts)
+    mended = clean_article(text)
+    assert re.sub(r"\W", "", mended) == re.sub(r"\W", "", text)
+    assert not re.search(r'\w"\?\w', mended)
+
+
+# ---------------------------------------------------------------------- a folder of one's own
+
+
+def test_a_folders_text_files_come_in_name_order_and_nothing_else(tmp_path):
+    for name, text in {"b.txt": "zwei é", "a.txt": "eins\n", "c.md": "not this", "10.txt": ""}.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "d.txt").write_text("nor this")
+    assert read_folder(tmp_path) == ("", "eins\n", "zwei é")
+
+
+def test_a_folder_that_gives_no_text_is_refused_with_the_fix(tmp_path):
+    with pytest.raises(ArgumentError, match=r"nowhere is not a folder: name a folder that holds \.txt files\.$"):
+        read_folder(tmp_path / "nowhere")
+    with pytest.raises(ArgumentError, match=r"holds no text: put at least one non-empty \.txt file there\.$"):
+        read_folder(tmp_path)
+    (tmp_path / "blank.txt").write_text(" \n\t")
+    with pytest.raises(ArgumentError, match="holds no text"):
+        read_folder(tmp_path)
+    with pytest.raises(ArgumentError, match=r"blank\.txt is not a folder"):
+        read_folder(tmp_path / "blank.txt")
+
+
+@pytest.mark.parametrize(("content", "byte"), [("café".encode("latin-1"), 3), ("cat".encode("utf-16"), 0)])
+def test_a_file_that_is_not_utf8_is_named_with_the_byte(tmp_path, content, byte):
+    (tmp_path / "a.txt").write_text("good")
+    (tmp_path / "odd.txt").write_bytes(content)
+    with pytest.raises(ArgumentError, match=rf"odd\.txt is not UTF-8 \(byte {byte}\): save it as UTF-8\.$"):
+        read_folder(tmp_path)
+
+
+# ---------------------------------------------------------------------- the real corpus
+
+
+def letters(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "", text)
+
+
+@pytest.mark.real
+def test_the_corpus_is_ten_million_clean_characters_and_every_letter_is_the_newspapers():
+    articles = news_articles()
+    assert len(articles) == pytest.approx(3100, rel=0.03)
+    assert sum(map(len, articles)) == pytest.approx(10_000_000, rel=0.01)
+    assert len(set(articles)) == len(articles)
+    assert min(map(len, articles)) > 400
+    together = "\n".join(articles)
+    assert '"?' not in together
+    assert "\ufffd" not in together
+    assert not re.search(r"\w\?\w", together)
+    assert not re.search(r"\s\s|\t", together)
+
+    csv.field_size_limit(sys.maxsize)
+    with zipfile.ZipFile(fetch_asset(ASSETS["news-prose"])) as archive:
+        rows = csv.DictReader(io.StringIO(archive.read("NewsArticles.csv").decode("utf-8")))
+        order = {letters(row["text"]): number for number, row in reversed(list(enumerate(rows)))}
+    places = [order[letters(article)] for article in articles]  # a KeyError here is a letter changed or lost
+    assert places == sorted(places)
