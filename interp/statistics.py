@@ -52,7 +52,7 @@ def percentile_interval(draws: ArrayLike, confidence: float = 0.95) -> tuple[Arr
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)  # such a column has no interval: NaN
         low, high = np.nanpercentile(np.asarray(draws, dtype=float), [tail, 100 - tail], axis=0)
-    return low, high
+    return np.asarray(low), np.asarray(high)
 
 
 def mean_estimate(values: ArrayLike, clusters: ArrayLike, *, draws: int = 2000, seed: int = 0) -> Estimate:
@@ -71,8 +71,14 @@ def mean_estimate(values: ArrayLike, clusters: ArrayLike, *, draws: int = 2000, 
 def paired_difference(
     first: ArrayLike, second: ArrayLike, clusters: ArrayLike, *, draws: int = 2000, seed: int = 0
 ) -> Estimate:
-    """Returns mean(first − second) over rows that belong together, with its clustered bootstrap interval."""
-    difference = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
+    """Returns mean(first − second) over rows that belong together, with its clustered bootstrap interval.
+
+    Raises ValueError when there are not as many of one as of the other.
+    """
+    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if a.shape != b.shape:
+        raise ValueError(f"{len(a)} rows cannot be paired with {len(b)}")
+    difference = a - b
     return mean_estimate(difference, clusters, draws=draws, seed=seed)
 
 
@@ -102,7 +108,7 @@ def spearman(first: ArrayLike, second: ArrayLike) -> float:
 def pearson(first: ArrayLike, second: ArrayLike) -> float:
     """Returns Pearson's correlation; NaN when one side is constant."""
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    if a.std() == 0 or b.std() == 0:
+    if (a == a[:1]).all() or (b == b[:1]).all():
         return float("nan")
     return float(np.corrcoef(a, b)[0, 1])
 

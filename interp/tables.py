@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pandera.pandas as pa
-from pandera.errors import SchemaError, SchemaErrors
+from pandera.errors import SchemaErrors
 
 from interp.errors import RunError
 
@@ -45,9 +45,30 @@ def checked(frame: pd.DataFrame, schema: type[TableSchema]) -> pd.DataFrame:
     if missing or extra:
         raise ValueError(f"table {schema.__name__}: missing columns {missing}, unknown columns {extra}")
     try:
-        return schema.validate(frame[columns])
-    except (SchemaError, SchemaErrors) as error:
-        raise ValueError(f"table {schema.__name__}: {error}") from error
+        table = schema.validate(frame[columns], lazy=True)
+    except SchemaErrors as error:
+        first = error.failure_cases.iloc[0]
+        raise ValueError(
+            f"table {schema.__name__}: column {first['column']}: {first['failure_case']} does not fit ({first['check']})"
+        ) from error
+    for column in columns:
+        _check_conversion(schema.__name__, frame[column], table[column])
+    return table
+
+
+def _check_conversion(table: str, given: pd.Series, taken: pd.Series) -> None:
+    """Raises ValueError for a value that conversion to the column's type would change."""
+    if given.dtype == taken.dtype or not len(given):
+        return
+    if pd.api.types.is_numeric_dtype(taken) and not pd.api.types.is_bool_dtype(taken):
+        given = pd.to_numeric(given)
+    same = (given.astype(object).to_numpy() == taken.astype(object).to_numpy()) | (
+        given.isna() & taken.isna()
+    ).to_numpy()
+    if not same.all():
+        raise ValueError(
+            f"table {table}: column {given.name}: {given.iloc[int((~same).argmax())]} is not of type {taken.dtype}"
+        )
 
 
 def empty(schema: type[TableSchema]) -> pd.DataFrame:
@@ -68,8 +89,8 @@ def read_table(path: Path, schema: type[TableSchema]) -> pd.DataFrame:
     """
     try:
         return checked(pd.read_parquet(path), schema)
-    except (OSError, ValueError) as error:
-        first_line = str(error).splitlines()[0].rstrip(".")
+    except Exception as error:  # damaged parquet raises errors of many types
+        first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise RunError(f"{path} cannot be read ({first_line}): delete it and run the same command again.") from error
 
 

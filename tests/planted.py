@@ -167,7 +167,7 @@ def copy_hf(window: int = DIGITS**2) -> GPT2LMHeadModel:
         hf.lm_head.weight.copy_(COPY_LOGIT * _one_hot(OUTPUT, range(len(TOKENS))))
         hf.lm_head.weight[IDS["\n"], TOKEN + IDS["."]] = COPY_LOGIT
     for place in np.ndindex(N_LAYERS, N_HEADS):
-        reads, writes = (torch.randn(4, WIDTH, HEAD_DIM, generator=generator) * std for std in (0.4, 0.01))
+        reads, writes = (torch.randn(4, WIDTH, HEAD_DIM, generator=generator) * std for std in (0.4, 0.005))
         plant(hf, place, Head(reads[0], reads[1], writes[2], (signal[:, None] * writes[3]).T))
     plant(hf, PREVIOUS_HEAD, previous_token_head())
     plant(hf, COPY_HEAD, copying_head())

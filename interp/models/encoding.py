@@ -8,7 +8,7 @@ from interp.errors import ArgumentError, UserError
 
 BosPolicy = Literal["auto", "always", "never"]
 
-_ANCHOR = "a"
+_ANCHORS = ("a", "~", "\n")
 _PLACEHOLDER = "\u2042context\u2042"
 
 
@@ -22,20 +22,20 @@ class Piece(NamedTuple):
 def encode_piece(tokenizer: PreTrainedTokenizerBase, text: str) -> Piece:
     """Returns the tokens of a text that continues another one: no special tokens, no invented leading space.
 
-    SentencePiece tokenizers put a space before whatever they are given; here the text is encoded behind a letter and the
-    letter's tokens are dropped.
+    SentencePiece tokenizers put a space before whatever they are given; here the text is encoded behind a character and that
+    character's tokens are dropped.
     Raises UserError for a slow tokenizer, which does not tell which characters a token covers.
     """
     if not tokenizer.is_fast:
         raise UserError(
             f"{type(tokenizer).__name__} does not report character offsets: use the model's fast tokenizer."
         )
-    encoded: Any = tokenizer(_ANCHOR + text, add_special_tokens=False, return_offsets_mapping=True)
-    pairs = list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
-    kept = [(id, (start - 1, end - 1)) for id, (start, end) in pairs if end > len(_ANCHOR)]
-    if any(start < 0 for _, (start, _) in kept):
-        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        kept = list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
+    for anchor in (*_ANCHORS, ""):  # a text may merge with an anchor
+        encoded: Any = tokenizer(anchor + text, add_special_tokens=False, return_offsets_mapping=True)
+        pairs = list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
+        kept = [(id, (start - len(anchor), end - len(anchor))) for id, (start, end) in pairs if end > len(anchor)]
+        if all(start >= 0 for _, (start, _) in kept):
+            break
     return Piece([id for id, _ in kept], [offset for _, offset in kept])
 
 
@@ -104,7 +104,7 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any, *, at_n
 
 def token_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Returns what each token adds to a text that it continues, its leading space included; "" for special tokens."""
-    anchor: Any = tokenizer(_ANCHOR, add_special_tokens=False)["input_ids"]
+    anchor: Any = tokenizer(_ANCHORS[0], add_special_tokens=False)["input_ids"]
     before = str(tokenizer.decode(anchor))
     texts = tokenizer.batch_decode([[*anchor, id] for id in range(len(tokenizer))], clean_up_tokenization_spaces=False)
     special = set(tokenizer.all_special_ids)

@@ -5,17 +5,21 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
+from transformers.utils.hub import resolve_revision
 
 from interp.assets import ASSETS, cache_folder, fetch_asset, file_sha256
-from interp.errors import ArgumentError, RunError, UserError
+from interp.errors import ArgumentError, RunError
 from interp.models.architecture import context_window, head_geometry
 from interp.models.identity import DtypeName, ModelFacts, ModelIdentity
 from interp.models.language import LanguageModel
+from interp.models.refusals import explained, too_large
 from interp.models.registry import ModelEntry, resolve
 
 
@@ -32,25 +36,42 @@ def load(
     entry = resolve(name, revision)
     place = pick_device(device)
     precision = pick_dtype(dtype, place)
-    folder_or_id, config = _config(entry)
-    options: dict[str, Any] = {"revision": entry.revision} if entry.revision and not Path(folder_or_id).is_dir() else {}
+    source = _find(entry)
+    options: dict[str, Any] = {"revision": source.revision, "trust_remote_code": False}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder_or_id, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source.folder_or_id, **options)
         with _without_progress_bars():
-            hf: Any = AutoModelForCausalLM.from_pretrained(
-                folder_or_id,
-                config=config,
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                source.folder_or_id,
+                config=source.config,
                 dtype=getattr(torch, precision),
                 use_safetensors=True,
                 device_map=device_map,
+                output_loading_info=True,
                 **options,
             )
+        hf, report = loaded
         hf = hf if device_map else hf.to(device=place)
     except torch.OutOfMemoryError as error:
-        raise _too_large(entry, error) from error
-    except (OSError, ValueError) as error:
-        raise _explained(entry, error) from error
-    return LanguageModel(hf, tokenizer, _identify(entry, config, precision))
+        raise too_large(entry, error) from error
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise explained(entry, error) from error
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise RunError(
+            f"{entry.source} lacks {len(missing)} of the weights its configuration names (such as {missing[0]}): save the model "
+            "there again with save_pretrained."
+        )
+    return LanguageModel(hf, tokenizer, _identify(entry, source, precision))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a model's files are: a folder, or a hub id at a commit."""
+
+    folder_or_id: str
+    revision: str | None
+    config: PreTrainedConfig
 
 
 def look_up(name: str, *, device: str = "auto", dtype: str = "auto", revision: str | None = None) -> ModelFacts:
@@ -59,19 +80,19 @@ def look_up(name: str, *, device: str = "auto", dtype: str = "auto", revision: s
     Raises UserError as `load` does.
     """
     entry = resolve(name, revision)
-    _, config = _config(entry)
-    identity = _identify(entry, config, pick_dtype(dtype, pick_device(device)))
-    return ModelFacts(identity, config.model_type, head_geometry(config), context_window(config))
+    source = _find(entry)
+    identity = _identify(entry, source, pick_dtype(dtype, pick_device(device)))
+    return ModelFacts(identity, source.config.model_type, head_geometry(source.config), context_window(source.config))
 
 
-def _identify(entry: ModelEntry, config: PreTrainedConfig, dtype: DtypeName) -> ModelIdentity:
+def _identify(entry: ModelEntry, source: _Source, dtype: DtypeName) -> ModelIdentity:
     """Returns what names exactly these weights: the hub's commit, or the sha256 of the folder's files."""
     if entry.source.startswith("asset:"):
         revision = ASSETS[entry.source.removeprefix("asset:")].sha256
     elif Path(entry.source).is_dir():
         revision = _folder_sha256(Path(entry.source))
     else:
-        revision = getattr(config, "_commit_hash", None) or entry.revision or "main"
+        revision = getattr(source.revision, "resolved", None) or source.revision or "main"
     return ModelIdentity(name=entry.name, source=entry.source, revision=revision, dtype=dtype)
 
 
@@ -83,8 +104,8 @@ def pick_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    kind, _, index = device.partition(":")
-    if kind not in there or (index and not index.isdigit()):
+    kind, colon, index = device.partition(":")
+    if kind not in there or (colon and not index.isdigit()):
         raise ArgumentError(f"There is no device called {device}: use --device auto, cpu, cuda, cuda:N or mps.")
     if not there[kind] or (index and kind == "cuda" and int(index) >= torch.cuda.device_count()):
         raise ArgumentError(f"This machine has no {device}: use --device cpu, or auto to take what is there.")
@@ -94,22 +115,22 @@ def pick_device(device: str) -> str:
 def pick_dtype(dtype: str, device: str) -> DtypeName:
     """Returns the precision for a wish: "auto" is float32 on the CPU and bfloat16 elsewhere."""
     if dtype == "auto":
-        return "float32" if device == "cpu" else "bfloat16"
+        return "float32" if device.startswith("cpu") else "bfloat16"
     if dtype not in ("float32", "bfloat16", "float16"):
         raise ArgumentError(f"There is no precision called {dtype}: use --dtype auto, float32, bfloat16 or float16.")
     return dtype  # type: ignore[return-value]
 
 
-def _config(entry: ModelEntry) -> tuple[str, PreTrainedConfig]:
+def _find(entry: ModelEntry) -> _Source:
     if entry.source.startswith("asset:"):
         folder = str(converted_asset(entry.source.removeprefix("asset:")))
-        return folder, AutoConfig.from_pretrained(folder)
-    is_folder = Path(entry.source).is_dir()
+        return _Source(folder, None, AutoConfig.from_pretrained(folder))
+    revision = None if Path(entry.source).is_dir() else resolve_revision(entry.source, entry.revision)
     try:
-        revision = {} if is_folder or entry.revision is None else {"revision": entry.revision}
-        return entry.source, AutoConfig.from_pretrained(entry.source, **revision)
+        config = AutoConfig.from_pretrained(entry.source, revision=revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise _explained(entry, error) from error
+        raise explained(entry, error) from error
+    return _Source(entry.source, revision, config)
 
 
 def converted_asset(name: str) -> Path:
@@ -164,43 +185,12 @@ def _without_progress_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+_IDENTIFYING = (".safetensors", ".json", ".jinja", ".model", ".txt")
+"""Files that change what a folder's model or tokenizer does."""
+
+
 def _folder_sha256(folder: Path) -> str:
     digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
+    for path in sorted(path for path in folder.iterdir() if path.suffix in _IDENTIFYING):
         digest.update(f"{path.name} {file_sha256(path)}\n".encode())
     return digest.hexdigest()
-
-
-def _explained(entry: ModelEntry, error: Exception) -> UserError:
-    """The sentence for what transformers and the hub raise; the original stays attached as the cause."""
-    text = f"{type(error).__name__} {error} {error.__cause__!r}"
-    if "gated" in text.lower() or "401" in text or "403" in text:
-        return RunError(
-            f"{entry.source} is gated: accept its licence on its hub page and set HF_TOKEN to your access token, or pass "
-            "--model FOLDER with a copy."
-        )
-    if "couldn't connect" in text or "offline" in text.lower() or "LocalEntryNotFound" in text:
-        return RunError(
-            f"{entry.source} is not on this machine and the model hub cannot be reached: connect to it, or pass --model FOLDER "
-            "with a copy, or --model smollm2-135m, which needs no hub."
-        )
-    if "not a valid model identifier" in text or "404" in text or "RepositoryNotFound" in text:
-        return ArgumentError(
-            f"The hub has no model {entry.source}: check the spelling, or set HF_TOKEN if it is private."
-        )
-    if "not a valid git identifier" in text or "RevisionNotFound" in text:
-        return ArgumentError(f"{entry.source} has no revision {entry.revision}: its hub page lists branches and tags.")
-    if "safetensors" in text:
-        return RunError(
-            f"{entry.source} has no safetensors weights, and pickled weights are not read: convert it with transformers' "
-            "save_pretrained and pass --model FOLDER."
-        )
-    first_line = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
-    return RunError(f"{entry.source} cannot be loaded ({first_line}): see --debug for the whole story.")
-
-
-def _too_large(entry: ModelEntry, error: Exception) -> UserError:
-    first_line = str(error).splitlines()[0].rstrip(".")
-    return RunError(
-        f"{entry.name} does not fit on the device ({first_line}): try --dtype bfloat16, --device-map auto, or --device cpu."
-    )

@@ -97,25 +97,27 @@ def test_a_head_that_writes_from_the_needle_but_looks_elsewhere_first_is_found_b
     assert (copies.loc[[SINK_WRITER], ["set_score", "count_score", "hits"]] == 0).all(axis=None)
     # Independent of the probe: its weight on the token it copies, by eager attention, times the logit of a copy.
     weights = weights_on_the_copied_token(frames, SINK_WRITER)
-    assert weights.mean() == pytest.approx(1 - SINK_WEIGHT, abs=0.05)
-    np.testing.assert_allclose(contributions(frames, "locos").loc[SINK_WRITER], COPY_LOGIT * weights, rtol=0.02)
+    assert weights.mean() == pytest.approx(1 - SINK_WEIGHT, abs=0.02)
+    scores = contributions(frames, "locos").loc[SINK_WRITER]
+    np.testing.assert_allclose(scores, COPY_LOGIT * weights[scores.index], rtol=0.02)
 
 
-def weights_on_the_copied_token(frames: dict[str, pd.DataFrame], head: tuple[int, int]) -> np.ndarray:
+def weights_on_the_copied_token(frames: dict[str, pd.DataFrame], head: tuple[int, int]) -> pd.Series:
     """Per answered sample, the head's mean attention over the answer's steps on the needle token that each writes."""
     hf: GPT2LMHeadModel = copy_hf()
     for place, planted in PLANTED.items():
         plant(hf, place, planted)
     hf.set_attn_implementation("eager")
-    means = []
+    means = {}
     for sample in frames["samples"].query("passed").itertuples():
         prompt, answer = list(sample.prompt_token_ids), list(sample.answer_token_ids)
         with torch.no_grad():
             attention = hf(torch.tensor([prompt + answer]), output_attentions=True).attentions[head[0]][0, head[1]]
         steps = range(GOLD_TOKENS)
         assert answer[:GOLD_TOKENS] == prompt[sample.gold_start : sample.gold_end]
-        means.append(np.mean([attention[len(prompt) - 1 + t, sample.gold_start + t].item() for t in steps]))
-    return np.array(means)
+        found = [attention[len(prompt) - 1 + t, sample.gold_start + t].item() for t in steps]
+        means[sample.sample_id] = np.mean(found)
+    return pd.Series(means)
 
 
 @pytest.mark.parametrize("head", [LOOKER, OPPONENT])

@@ -29,6 +29,7 @@ from probes.retrieval_heads.summarise import (
     summarise_convergence,
     summarise_head_scores,
     summarise_kv_heads,
+    summarise_needles,
     summarise_reliability,
     summarise_sparsity,
 )
@@ -69,6 +70,15 @@ def measured(sets: Scores, *, failed: Sequence[str] = (), locos: Scores | None =
 
 def totals(sets: Scores) -> NeedleTotals:
     return detection_totals(measured(sets), only_passed=False)["set"]
+
+
+def report(settings: RetrievalHeads, tables: dict, **summaries: pd.DataFrame) -> list[str]:
+    """The report's sentences, from the head scores and those summaries alone."""
+    totals = detection_totals(tables, only_passed=settings.success_filter)
+    scores = summarise_head_scores(totals, NO_ECHO, 2, "tiny", 0)
+    nothing = {name: empty(schema) for name, schema in SCHEMAS.items()}
+    found = find_all(settings, {**nothing, **tables, "head_scores": scores, **summaries})
+    return [finding.text for finding in found]
 
 
 FACTS = ModelFacts(ModelIdentity("tiny", "tests", "0", "float32"), "llama", HeadGeometry(2, 2, 1, 8), 512)
@@ -184,10 +194,9 @@ def test_failed_samples_are_left_out_of_scores_and_told():
     kept, everything = (detection_totals(tables, only_passed=only)["set"] for only in (True, False))
     assert kept.means().tolist() == pytest.approx([0.5, 0, 0.1, 0.5])
     assert (kept.n_samples, everything.n_samples) == (2, 3)
-    settings = RetrievalHeads(success_filter=True)
-    summary = summarise_all(settings, FACTS, tables)
-    assert summary["needle_recall"][["n_samples", "share_passed"]].to_numpy().tolist() == [[2, 0.5], [1, 1]]
-    texts = [finding.text for finding in find_all(settings, {**tables, **summary})]
+    recall = summarise_needles(tables["samples"], "tiny")
+    assert recall[["n_samples", "share_passed"]].to_numpy().tolist() == [[2, 0.5], [1, 1]]
+    texts = report(RetrievalHeads(success_filter=True), tables, needle_recall=recall)
     assert texts[0].startswith(
         "2 of 4 heads (50.0%) have a set copy-paste score above 0.1, over 2 samples of 2 needles"
     )
@@ -306,14 +315,12 @@ def test_ablation_differences_pair_the_same_question(order):
 
 
 def test_the_report_says_what_masking_did():
-    tables = measured(TWO)
-    settings = RetrievalHeads()
-    summary = {**summarise_all(settings, FACTS, tables), "ablation_summary": summarise_ablation(ABLATION, "tiny", 0)}
-    texts = " ".join(finding.text for finding in find_all(settings, {**tables, **summary}))
+    summary = summarise_ablation(ABLATION, "tiny", 0)
+    texts = " ".join(report(RetrievalHeads(), measured(TWO), ablation_summary=summary))
     assert "takes recall on 2 held-out needles from 0.90 to 0.30; as many random heads" in texts
     assert "leave 0.70." in texts
     assert "That is 40 points more recall lost than by random masking [20, 60]" in texts
-    assert "prose surprisal rises by 0.300 nats [0.100, 0.500]." in texts
+    assert "prose surprisal changes by 0.300 nats [0.100, 0.500]." in texts
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -1,0 +1,66 @@
+"""Why a model could not be loaded, in one sentence that says what to do."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from huggingface_hub import errors as hub
+
+from interp.errors import ArgumentError, RunError, UserError
+from interp.models.registry import ModelEntry
+
+
+def explained(entry: ModelEntry, error: Exception) -> UserError:
+    """Returns the sentence for what transformers and the hub raise; raise it from the original."""
+    refused = None if Path(entry.source).is_dir() else _refused_by_hub(entry, error)
+    if refused is not None:
+        return refused
+    if "mismatched" in str(error):
+        return RunError(f"{entry.source} cannot be loaded: its weights have other shapes than its config.json says.")
+    first_line = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+    return RunError(f"{entry.source} cannot be loaded ({first_line}): see --debug for the whole story.")
+
+
+def _refused_by_hub(entry: ModelEntry, error: Exception) -> UserError | None:
+    """The hub's own error is looked for among the causes: the texts on top of it name several reasons at once."""
+    causes = tuple(_causes(error))
+
+    def caused_by(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    if caused_by(hub.GatedRepoError):
+        return RunError(
+            f"{entry.source} is gated: accept its licence on its hub page and set HF_TOKEN to your access token, or pass "
+            "--model FOLDER with a copy."
+        )
+    if caused_by(hub.RevisionNotFoundError):
+        return ArgumentError(f"{entry.source} has no revision {entry.revision}: its hub page lists branches and tags.")
+    if caused_by(hub.RepositoryNotFoundError, hub.HFValidationError):
+        return ArgumentError(
+            f"The hub has no model {entry.source}: check the spelling, or set HF_TOKEN if it is private."
+        )
+    if caused_by(hub.LocalEntryNotFoundError, hub.HTTPError, ConnectionError):
+        return RunError(
+            f"{entry.source} is not on this machine and the model hub cannot be reached: connect to it, or pass --model FOLDER "
+            "with a copy, or --model smollm2-135m, which needs no hub."
+        )
+    if "safetensors" in str(error):
+        return RunError(
+            f"{entry.source} has no safetensors weights, and pickled weights are not read: convert it with transformers' "
+            "save_pretrained and pass --model FOLDER."
+        )
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what led to it, outermost first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def too_large(entry: ModelEntry, error: Exception) -> UserError:
+    """Returns the sentence for a model that does not fit on the device."""
+    first_line = str(error).splitlines()[0].rstrip(".")
+    return RunError(
+        f"{entry.name} does not fit on the device ({first_line}): try --dtype bfloat16, --device-map auto, or --device cpu."
+    )
