@@ -272,7 +272,7 @@ def plot_detectors(scores: pd.DataFrame) -> go.Figure:
         "direct": "direct logit contribution",
     }
     n_rows = -(-len(others) // 2)
-    figure = make_subplots(rows=n_rows, cols=2, subplot_titles=[titles[name] for name in others], vertical_spacing=0.16)
+    figure = make_subplots(rows=n_rows, cols=2, subplot_titles=[titles[name] for name in others], vertical_spacing=0.22)
     for index, name in enumerate(others):
         row, column = index // 2 + 1, index % 2 + 1
         points = go.Scatter(
@@ -286,7 +286,7 @@ def plot_detectors(scores: pd.DataFrame) -> go.Figure:
         )
         figure.add_trace(points, row=row, col=column)
         figure.update_yaxes(title="score", row=row, col=column)
-        figure.update_xaxes(title="copy-paste score", row=n_rows, col=column)
+        figure.update_xaxes(title="copy-paste score", row=row, col=column)
     return styled(
         figure,
         title=f"Other detectors against the copy-paste score · {_model(scores)}",
@@ -308,6 +308,8 @@ def plot_agreement(agreement: pd.DataFrame) -> go.Figure:
             z=grid.to_numpy(), x=list(grid.index), y=list(grid.index), colorscale=SEQUENTIAL, zmin=0, zmax=1, text=grid.round(2).to_numpy(),
             texttemplate="%{text}", showscale=column == 2, row=1, col=column,
         )  # fmt: skip
+    figure.update_xaxes(title="detector")
+    figure.update_yaxes(title="detector")
     figure.update_yaxes(autorange="reversed")
     return styled(
         figure,

@@ -24,7 +24,8 @@ def plot_run_correlation(pairs: pd.DataFrame) -> go.Figure:
             texttemplate="%{text}", colorbar={"title": "Pearson"},
         )
     )  # fmt: skip
-    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(title="run")
+    figure.update_yaxes(title="run", autorange="reversed")
     return styled(
         figure,
         title="Head scores between runs",

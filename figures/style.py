@@ -46,7 +46,7 @@ def faint(colour: str, opacity: float = 0.18) -> str:
     return f"rgba({red},{green},{blue},{opacity})"
 
 
-def band(x: list[float], low: list[float], high: list[float], colour: str, name: str) -> go.Scatter:
+def band(x: list[int] | list[float], low: list[float], high: list[float], colour: str, name: str) -> go.Scatter:
     """Returns the filled area between two curves, to lie under a line of the same colour."""
     return go.Scatter(
         x=[*x, *reversed(x)],

@@ -358,7 +358,9 @@ STARTS = [random_ids(4 + seed, seed=seed) for seed in range(5)]
 
 
 def test_leaving_ended_rows_behind_changes_neither_tokens_edits_nor_recordings():
-    """Five rows, each with a head of its own set to zero, end one by one; each equals the same row alone."""
+    """Five rows, each with a head of its own set to zero, end one by one; each equals the same row alone. All that
+    generation reads is the decode phase, so an edit of that phase does there what an edit of both does.
+    """
     model = tiny("llama")
     grid = torch.zeros(5, 3, 4, dtype=torch.bool)
     for row in range(5):
@@ -366,7 +368,7 @@ def test_leaving_ended_rows_behind_changes_neither_tokens_edits_nor_recordings()
     queries = torch.stack([torch.arange(len(row) - 1, len(row) + 9) for row in STARTS])
 
     def alone(row: int, stop: list[int]) -> tuple[list[int], Tensor]:
-        heads = model.edit_heads(grid[row : row + 1], "zero", phase="decode")
+        heads = model.edit_heads(grid[row : row + 1], "zero")
         with heads, model.record(queries[row : row + 1], Weights(20)) as recording:
             written = model.generate(model.prefix(), [STARTS[row]], max_new_tokens=10, stop_ids=stop)[0]
         return written, recording["weights"][:, 0]

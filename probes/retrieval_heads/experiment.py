@@ -171,6 +171,11 @@ class RetrievalHeads(Experiment):
         n_heads = facts.geometry.n_layers * facts.geometry.n_heads
         if self.k and max(self.k) > n_heads:
             raise ArgumentError(f"--k {max(self.k)} is more than the {n_heads} heads of {facts.name}.")
+        if self.k and max(self.k) > n_heads // 2:
+            raise ArgumentError(
+                f"--k {max(self.k)} leaves fewer than as many other heads of {facts.name} for a random control: use at most "
+                f"{n_heads // 2}."
+            )
         if len(read_needles(self.needles)) < 2:
             raise ArgumentError("At least two needles are needed: one to find heads, one to test them.")
 

@@ -57,9 +57,10 @@ def _reliability(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
             f"(the others are mostly tied at zero), Pearson {splits['pearson'].median():.2f}, {splits['top10_overlap'].mean():.0%} of "
             f"the top 10 in common (over {len(splits)} splits)."
         )
-    if settings.until_stable is not None:
-        curve = tables["convergence"]
-        last = curve[curve["definition"] == settings.definition].iloc[-1]
+    curve = tables["convergence"]
+    curve = curve[curve["definition"] == settings.definition]
+    if settings.until_stable is not None and len(curve):
+        last = curve.iloc[-1]
         yield Finding(
             f"Detection stopped after {int(last['n_needles'])} needles ({int(last['n_samples'])} samples): {last['stability']:.0%} of "
             f"the bootstrap draws keep nine tenths of the top {settings.until_stable}."

@@ -12,7 +12,7 @@ from interp.errors import ArgumentError
 from interp.models.encoding import encode_piece
 
 # A sentence ends at . ! or ? with its closing quotes, unless the word before is an abbreviation or an initial.
-_SENTENCE_END = re.compile(r"(\S+[.!?][\"'”’)]*)\s+(?=[\"'“‘(]?[A-Z0-9])")
+_SENTENCE_END = re.compile(r"(\S+[.!?][\"'”’)]*)\s+(?=[\"'“‘(]?(\w))")
 _NO_END = re.compile(
     r"^\W*(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|Sen|Rep|Gov|Gen|Lt|Col|Sgt|Capt|Rev|St|Jr|Sr|No|vs|Inc|Corp|Co|Ltd|Jan|Feb|Mar|Apr|Jun|Jul|"
     r"Aug|Sep|Sept|Oct|Nov|Dec|[A-Za-z]{1,2}(?:\.[A-Za-z])+|[DR]-\w+)\.$"
@@ -35,7 +35,11 @@ class Haystack:
 
 def sentence_starts(text: str) -> list[int]:
     """Returns the character positions at which sentences begin, the first included."""
-    ends = [match for match in _SENTENCE_END.finditer(text) if not _NO_END.match(match[1].rstrip("\"'”’)"))]
+    ends = [
+        match
+        for match in _SENTENCE_END.finditer(text)
+        if not match[2].islower() and not _NO_END.match(match[1].rstrip("\"'”’)"))
+    ]
     return [0, *(match.end() for match in ends)]
 
 
@@ -48,15 +52,15 @@ def build_haystack(
     """
     digest = hashlib.sha256(f"{seed} {key}".encode()).digest()
     order = np.random.default_rng(list(digest)).permutation(len(texts))
-    wanted, chosen, n_characters = n_tokens * _CHARACTERS_PER_TOKEN, [], 0
-    for index in order:
-        chosen.append(texts[index].strip())
-        n_characters += len(chosen[-1])
-        if n_characters >= wanted:
-            break
-    # Every sentence begins with a space, the first too, so that a needle fits before any of them.
-    text = " " + " ".join(chosen)
-    piece = encode_piece(tokenizer, text)
+    wanted, text, piece = n_tokens * _CHARACTERS_PER_TOKEN, "", encode_piece(tokenizer, "")
+    for place, index in enumerate(order, start=1):
+        # Every sentence begins with one space, the first too, so that a needle fits before any of them.
+        text += "".join(f" {word}" for word in texts[index].split())
+        if len(text) >= wanted or place == len(order):
+            piece = encode_piece(tokenizer, text)
+            if len(piece.ids) >= n_tokens:
+                break
+            wanted = 2 * len(text)
     if len(piece.ids) < n_tokens:
         raise ArgumentError(
             f"The haystack holds {len(piece.ids)} tokens and {n_tokens} are needed: add text to it or lower --context-tokens."
@@ -68,7 +72,8 @@ def _token_boundaries(offsets: list[tuple[int, int]], starts: list[int]) -> list
     """The tokens that begin a sentence: the one that covers its first character, unless it begins in the sentence before."""
     boundaries, token = [0], 0
     for start in starts[1:]:
-        while token < len(offsets) and offsets[token][1] <= start:
+        # A token of the space alone belongs to the sentence that it precedes.
+        while token < len(offsets) and offsets[token][0] < start - 1 and offsets[token][1] <= start:
             token += 1
         if token < len(offsets) and offsets[token][0] >= start - 1 and token > boundaries[-1]:
             boundaries.append(token)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,10 @@ def read_public_scores(path: Path) -> pd.DataFrame:
         if head is None or not isinstance(values, list) or not all(_is_number(value) for value in values):
             raise ArgumentError(f'{path}: "{name}" must be "layer-head" with a list of numbers.')
         frames.append((int(head[1]), int(head[2]), np.asarray(values, dtype=float)))
+    heads = [frame[:2] for frame in frames]
+    twice = next((head for head in heads if heads.count(head) > 1), None)
+    if twice:
+        raise ArgumentError(f"{path} has the head {twice[0]}-{twice[1]} twice.")
     lengths = {len(values) for _, _, values in frames}
     if lengths == {0}:
         raise ArgumentError(f"{path} has heads but no samples: no answer passed the filter of the run that wrote it.")
@@ -54,7 +59,7 @@ def read_public_scores(path: Path) -> pd.DataFrame:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def public_head_scores(path: Path) -> pd.DataFrame:

@@ -42,20 +42,24 @@ def read_needles(path: Path | None = None) -> tuple[Needle, ...]:
     """
     path = path or OWN_NEEDLES
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise ArgumentError(f"The needle file {path} cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
         raise ArgumentError(f"The needle file {path} is not UTF-8 (byte {error.start}): save it as UTF-8.") from error
-    needles = tuple(_parse(line, path, number) for number, line in enumerate(lines, start=1) if line.strip())
+    numbered = {number: _parse(line, path, number) for number, line in enumerate(lines, start=1) if line.strip()}
+    needles = tuple(numbered.values())
     if not needles:
         raise ArgumentError(
             f"The needle file {path} is empty: write one JSON object per line with {', '.join(_REQUIRED)}."
         )
-    ids = [needle.id for needle in needles]
-    twice = next((id for id in ids if ids.count(id) > 1), None)
-    if twice:
-        raise ArgumentError(f"The needle file {path} has the id {twice} twice: give every needle its own.")
+    first: dict[str, int] = {}
+    for number, needle in numbered.items():
+        if first.setdefault(needle.id, number) != number:
+            raise ArgumentError(
+                f"{path}, line {number}: this is the id {needle.id} twice (line {first[needle.id]} has it too): give every "
+                "needle its own."
+            )
     return needles
 
 
@@ -71,14 +75,14 @@ def _parse(line: str, path: Path, number: int) -> Needle:
         if not isinstance(fields.get(name), str) or not fields[name].strip():
             raise ArgumentError(f"{where}: the field {name} is missing or empty.")
     needle, question, real_needle = (fields[name].strip() for name in _REQUIRED)
-    found = needle.lower().find(real_needle.lower())
-    if found < 0:
+    found = find_words(needle, real_needle)
+    if found is None:
         raise ArgumentError(f"{where}: real_needle must be words of the needle, and {real_needle!r} is not in it.")
     return Needle(
-        id=_as_id(str(fields.get("id", f"needle-{number}"))),
+        id=_as_id(str(fields.get("id", ""))) or f"needle-{number}",
         needle=needle,
         question=question,
-        real_needle=needle[found : found + len(real_needle)],
+        real_needle=needle[slice(*found)],
         answer=str(fields.get("answer", needle)),
         form=str(fields.get("form", "")),
         literal=bool(fields.get("literal", shared_content_words(needle, question))),
@@ -86,7 +90,18 @@ def _parse(line: str, path: Path, number: int) -> Needle:
 
 
 def _as_id(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "needle"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def find_words(text: str, part: str) -> tuple[int, int] | None:
+    """Returns where a part of a text is, [start, end): best as whole words in its own spelling, else as can be found."""
+    exact = re.escape(part)
+    for pattern, flags in ((exact, 0), (exact, re.IGNORECASE)):
+        match = re.search(rf"(?<!\w){pattern}(?!\w)", text, flags)
+        if match:
+            return match.span()
+    match = re.search(exact, text, re.IGNORECASE)
+    return match.span() if match else None
 
 
 _FUNCTION_WORDS = frozenset(

@@ -4,6 +4,7 @@ Wu et al. 2024 (arXiv:2404.15574), section 2. At the step that emits token w a h
 to most lies in the needle and holds w.
 """
 
+import re
 from typing import NamedTuple
 
 from jaxtyping import Bool, Float, Int
@@ -78,9 +79,9 @@ def answer_steps(emitted: list[int], gold: list[int], words: list[str], gold_tex
     for word in words:
         begins.append(len(text))
         text += word
-    found = text.lower().find(gold_text.lower())
-    if found < 0 or not gold_text:
+    match = re.search(re.escape(gold_text), text, re.IGNORECASE) if gold_text else None
+    if match is None:
         return []
-    end = found + len(gold_text)
+    found, end = match.span()
     spans = zip(begins, [*begins[1:], len(text)], strict=True)
     return [step for step, (a, b) in enumerate(spans) if a < end and b > found]

@@ -21,7 +21,7 @@ from interp.models.encoding import (
     encode_piece,
 )
 from probes.retrieval_heads.haystack import Haystack
-from probes.retrieval_heads.needles import Needle
+from probes.retrieval_heads.needles import Needle, find_words
 from probes.retrieval_heads.plan import Cell
 
 PromptFormat = Literal["auto", "chat", "plain", "reference"]
@@ -107,7 +107,7 @@ def build_samples(
         start = len(frame.head) + index
         samples.append(
             Sample(
-                sample_id=f"{needle.id}-{n_tokens}-{round(100 * depth):03d}",
+                sample_id=f"{needle.id}-{n_tokens}-{100 * depth:03.6g}",
                 needle=needle,
                 context_tokens=n_tokens,
                 depth_fraction=depth,
@@ -147,8 +147,9 @@ def build_control(
 
 def gold_span(piece: Piece, needle: Needle) -> tuple[int, int]:
     """Returns the tokens [first, last) of an encoded needle (with its leading space) that cover its must-recall part."""
-    start = 1 + needle.needle.find(needle.real_needle)
-    return covering(piece, start, start + len(needle.real_needle))
+    place = find_words(needle.needle, needle.real_needle)
+    assert place is not None
+    return covering(piece, 1 + place[0], 1 + place[1])
 
 
 def _room(n_tokens: int, needle_tokens: int, needle: Needle, frame: Frame) -> int:

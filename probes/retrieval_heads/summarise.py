@@ -247,6 +247,7 @@ def summarise_convergence(totals: Mapping[str, NeedleTotals], k: int, model: str
     rows = []
     for definition, total in totals.items():
         final = total.means()
+        k = min(k, len(final))
         for n in range(1, len(total.needle_ids) + 1):
             so_far = (np.arange(len(total.needle_ids)) < n).astype(float)
             now = total.means(so_far)
@@ -273,6 +274,7 @@ def stability(total: NeedleTotals, n_needles: int, k: int, seed: int, draws: int
     """
     if n_needles < 2:
         return float("nan")
+    k = min(k, len(total.heads))
     weights = np.zeros((draws, len(total.needle_ids)))
     weights[:, :n_needles] = cluster_weights(n_needles, draws, seed)
     so_far = (np.arange(len(total.needle_ids)) < n_needles).astype(float)
