@@ -134,20 +134,22 @@ def test_head_counts_are_read_from_a_configuration(family, fields, expected):
 
 
 def test_query_heads_share_key_heads_in_consecutive_groups():
-    """12 query heads, 3 key heads: the keys of heads 4, 5, 6, 7 are those of key head 1."""
+    """12 query heads, 3 key heads: heads 4, 5, 6 and 7 read the keys of key head 1, each with a query of its own."""
     assert HeadGeometry(5, 12, 3, 8).group_size == 4
     model = tiny("llama", num_attention_heads=12, num_key_value_heads=3, hidden_size=96)
-    ids = random_ids(10)
+    attention = model.hf.model.layers[0].self_attn
 
-    def attended() -> torch.Tensor:
-        with model.record(torch.arange(10)[None], TopKeys(1)) as recording:
-            model.prefix(ids)
-        return recording["top_logit"][0, 0]
+    def heads_changed_by(weight: torch.Tensor, head: int) -> list[int]:
+        scores = []
+        for factor in (1, 2):
+            weight[8 * head : 8 * head + 8] *= factor
+            with model.record(torch.arange(10)[None], TopKeys(1)) as recording:
+                model.prefix(random_ids(10))
+            scores.append(recording["top_logit"][0, 0])
+        return (scores[0] != scores[1]).flatten(1).any(1).nonzero().flatten().tolist()
 
-    before = attended()
-    model.hf.model.layers[0].self_attn.k_proj.weight[8:16] *= 2  # key head 1
-    changed = (attended() != before).flatten(1).any(1).nonzero().flatten()
-    assert changed.tolist() == [4, 5, 6, 7]
+    assert heads_changed_by(attention.k_proj.weight, 1) == [4, 5, 6, 7]
+    assert heads_changed_by(attention.q_proj.weight, 5) == [5]
 
 
 @pytest.mark.parametrize(

@@ -32,15 +32,21 @@ def close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> None:
 
 
 @cache
-def plain(family: str, **changes: Any) -> Any:
+def plain(family: str) -> Any:
     """The same weights in transformers' own hands: no cache, no toolkit."""
-    return tiny_hf(family, **changes)
+    return tiny_hf(family)
+
+
+@cache
+def shared(family: str) -> LanguageModel:
+    return tiny(family)
 
 
 def whole(family: str, ids: list[int], **changes: Any) -> Tensor:
     """Logits [token, vocabulary] of a text read at once by transformers."""
     with torch.no_grad():
-        return (plain(family) if not changes else tiny_hf(family, **changes))(torch.tensor([ids])).logits[0]
+        hf = tiny_hf(family, **changes) if changes else plain(family)
+        return hf(torch.tensor([ids])).logits[0]
 
 
 def count_reads(model: LanguageModel) -> list[tuple[int, int]]:
@@ -84,11 +90,6 @@ def test_chosen_cropped_and_ragged_rows_continue_as_if_read_whole(family):
     logits = model.extend(branches, [IDS[:6], IDS[30:32]])
     close(logits[0, 0], whole(family, IDS[:18] + IDS[20:21] + IDS[:6])[-1])
     close(logits[1, 0], whole(family, IDS[:18] + IDS[9:12] + IDS[30:32])[-1])
-
-
-@cache
-def shared(family: str) -> LanguageModel:
-    return tiny(family)
 
 
 TOKENS = st.lists(st.integers(3, 96), max_size=6)
@@ -246,10 +247,11 @@ def test_a_failure_between_chunks_can_be_reread(monkeypatch):
     monkeypatch.setattr("interp.models.forward.CHUNK_TOKENS", 7)
     model = tiny("llama")
     prefix = model.prefix(IDS[:5])
-    head = model.attention_modules[0].register_forward_pre_hook(lambda *_: 1 / 0 if prefix.lengths[0] == 12 else None)
+    module = model.attention_modules[0]
+    broken = module.register_forward_pre_hook(lambda *_: 1 / 0 if prefix.lengths == [12] else None)
     with pytest.raises(ZeroDivisionError):
         model.extend(prefix, [IDS[5:30]])
-    head.remove()
+    broken.remove()
     assert prefix.ids == [IDS[:12]]
     assert model.reread(prefix, IDS[:30]) == 18
     close(model.extend(prefix, [[50]])[0, 0], whole("llama", [*IDS[:30], 50])[-1])
@@ -280,6 +282,17 @@ def test_a_model_without_keys_and_values_reads_on_right(family):
     logits = model.extend(rows, [IDS[20:30], IDS[40:44]], logits="all")
     close(logits[0], whole(family, IDS[:30], **sizes)[20:])
     close(logits[1, :4], whole(family, IDS[5:17] + IDS[40:44], **sizes)[12:])
+
+
+def test_a_failed_pass_leaves_rows_without_keys_and_values_as_they_were():
+    model = tiny("mamba", **RECURRENT["mamba"])
+    rows = model.rows(1)
+    model.extend(rows, [IDS[:7]], logits="none")
+    broken = model.hf.backbone.layers[1].register_forward_pre_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        model.extend(rows, [IDS[20:30]])
+    broken.remove()
+    assert rows.ids == [IDS[:7]]
 
 
 @pytest.mark.parametrize("family", RECURRENT)
@@ -324,6 +337,25 @@ def test_rows_around_the_rotary_switch_are_right_or_refused(starts, ends):
         return
     for row, end in enumerate(ends):
         close(logits[row, 0], whole("phi3", IDS[:end], **LONGROPE)[-1])
+
+
+@pytest.mark.parametrize("how", ["reread", "crop"])
+@pytest.mark.parametrize(("kept", "end"), [(20, 30), (20, 40), (40, 45)])
+def test_a_text_cut_back_over_the_rotary_switch_is_right_or_refused(how, kept, end):
+    """What was read with 48 tokens was rotated for a long text; a text of 30 that begins with it needs other keys."""
+    model = tiny("phi3", **LONGROPE)
+    prefix = model.prefix(IDS)
+    try:
+        if how == "reread":
+            model.reread(prefix, [*IDS[:kept], *IDS[10 : 10 + end - kept - 1]])
+        else:
+            prefix.crop(kept)
+            model.extend(prefix, [IDS[10 : 10 + end - kept - 1]], logits="none")
+        logits = model.extend(prefix, [[50]])
+    except UserError:
+        return
+    close(logits[0, 0], whole("phi3", [*prefix.ids[0]], **LONGROPE)[-1])
+    assert len(prefix.ids[0]) == end
 
 
 # ---------------------------------------------------------------- generation

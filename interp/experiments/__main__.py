@@ -2,8 +2,10 @@
 
 import dataclasses
 import logging
+import os
 import sys
 import tomllib
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,24 +37,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
-        _command(words)
+        try:
+            _command(words)
+        finally:
+            sys.stdout.flush()
     except BrokenPipeError:  # whoever read our output has read enough
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         verbs.say("Stopped; every finished unit is kept. The same command goes on from there.", error=True)
         return STOPPED
-    except UserError as error:
-        if "--debug" in words:
-            raise
-        verbs.say(str(error), error=True)
-        return error.exit_status
     except Exception as error:
         if "--debug" in words:
-            raise
-        verbs.say(f"{type(error).__name__}: {error}. This should not happen: --debug shows where.", error=True)
-        return 1
+            traceback.print_exc()
+        return _explain(error)
     return 0
+
+
+def _explain(error: Exception) -> int:
+    """Says what went wrong; returns the exit status."""
+    if isinstance(error, UserError):
+        verbs.say(str(error), error=True)
+        return error.exit_status
+    verbs.say(f"{type(error).__name__}: {error}. This should not happen: --debug shows where.", error=True)
+    return 1
 
 
 def _command(words: list[str]) -> None:
@@ -61,7 +69,7 @@ def _command(words: list[str]) -> None:
         return
     name, rest = words[0], words[1:]
     if name in VERBS:
-        tyro.cli(VERBS[name], prog=f"{PROGRAM} {name}", args=rest)
+        tyro.cli(VERBS[name], prog=f"{PROGRAM} {name}", args=[word for word in rest if word != "--debug"])
         return
     known = [*VERBS, *experiments()]
     if name.replace("-", "_") not in known:

@@ -141,6 +141,8 @@ def run_hash(experiment: Experiment, facts: ModelFacts) -> str:
         del configuration[field]
     identity = dataclasses.asdict(facts.identity)
     del identity["name"]
+    if Path(facts.identity.source).is_dir():
+        del identity["source"]  # the revision is a sha256 of the files, wherever they lie
     named = {
         "experiment": experiment.name,
         "schema_version": experiment.schema_version,

@@ -47,6 +47,8 @@ def export_figures(run: "Run", formats: Sequence[FigureFormat]) -> list[Path]:
         fig=[figure for figure, _ in jobs],
         file=[str(path) for _, path in jobs],
         scale=[_PIXELS_PER_PNG_PIXEL if path.suffix == ".png" else 1 for _, path in jobs],
+        width=[figure.layout.width for figure, _ in jobs],  # or plotly writes all in its own default size
+        height=[figure.layout.height for figure, _ in jobs],
     )
     return [path for _, path in jobs]
 
@@ -56,12 +58,17 @@ def require_browser() -> str:
 
     Raises RunError when there is none.
     """
+    from choreographer.cli._cli_utils import get_chrome_download_path  # where plotly_get_chrome puts it
+
     named = os.environ.get("BROWSER_PATH")
-    if named and Path(named).is_file():
-        return named
-    for browser in _BROWSERS:
-        if path := shutil.which(browser):
-            return path
+    if named:
+        if Path(named).is_file():
+            return named
+        raise RunError(f"BROWSER_PATH names {named}, which is no file: set it to a Chromium or Chrome, or unset it.")
+    downloaded = get_chrome_download_path(mkdir=False)
+    for path in (*map(shutil.which, _BROWSERS), downloaded):
+        if path and Path(path).is_file():
+            return str(path)
     raise RunError(
         "Writing PDF, SVG or PNG needs a Chromium or Chrome: install one (Debian: apt-get install chromium; elsewhere: "
         "plotly_get_chrome) or set BROWSER_PATH to it; the HTML figures need none."

@@ -64,4 +64,6 @@ def _default(field: "dataclasses.Field[Any]") -> Any:
 def _as_words(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [f"--{name}" if value else f"--no-{name}"]
+    if isinstance(value, str) and value.startswith("-"):
+        return [f"--{name}={value}"]  # or it would be read as an option
     return [f"--{name}", *(str(item) for item in (value if isinstance(value, tuple) else [value]))]

@@ -102,8 +102,8 @@ def _finish(experiment: Experiment, facts: ModelFacts, store: RunStore, descript
     done = store.done_units()
     order = _in_plan_order(experiment, facts, store, done)
     measured = MeasuredTables(store, order)
-    store.write_tables({name: measured[name] for name in measured})
-    store.write_tables(experiment.summarise(facts, measured))
+    summaries = experiment.summarise(facts, measured)
+    store.write_tables({name: measured[name] for name in store.schemas if name not in summaries} | dict(summaries))
     description["unit_seconds"] = {id: done[id] for id in order}
     description["table_sha256"] = store.table_sha256()
     description["finished"] = _now()
@@ -170,7 +170,7 @@ def _explaining_disk(folder: Path) -> Iterator[None]:
             raise RunError(
                 f"The disk that holds {folder} is full; every finished unit is kept: make room and type the same command again."
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
             raise RunError(
                 f"{error.filename or folder} cannot be written: choose another folder with --out."
             ) from error

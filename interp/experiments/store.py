@@ -27,6 +27,7 @@ from interp.errors import RunError
 from interp.tables import Schemas, empty, read_table, write_aside, write_table
 
 LOG = logging.getLogger(__name__)
+_LOCK = ".lock"
 
 
 class RunStore:
@@ -56,7 +57,7 @@ class RunStore:
         import filelock
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(self.folder / ".lock")
+        lock = filelock.FileLock(self.folder / _LOCK)
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
@@ -70,10 +71,11 @@ class RunStore:
 
     def clear(self) -> None:
         """Removes everything measured and made, for --fresh."""
-        for name in ("parts", "tables", "figures"):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-        for name in ("run.json", "report.html"):
-            (self.folder / name).unlink(missing_ok=True)
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != _LOCK:
+                path.unlink()
 
     # ------------------------------------------------------------------ parts
 
@@ -99,19 +101,19 @@ class RunStore:
         for path in sorted((self.folder / "parts" / "done").glob("*.json")):
             try:
                 record = json.loads(path.read_text(encoding="utf-8"))
+                seconds = float(record["seconds"])
                 damaged = [
                     str(part)
                     for name, sha256 in record["sha256"].items()
                     if not (part := self._part(name, path.stem)).is_file() or file_sha256(part) != sha256
                 ]
-            except (ValueError, KeyError):
-                damaged = [str(path)]
-                record = {}
+            except (ValueError, KeyError, TypeError, AttributeError):
+                damaged, seconds = [str(path)], 0.0
             if damaged:
                 LOG.warning("%s is damaged: %s is measured again", ", ".join(damaged), path.stem)
                 path.unlink()
             else:
-                done[path.stem] = float(record["seconds"])
+                done[path.stem] = seconds
         return done
 
     def read_parts(self, table: str, unit_ids: Sequence[str]) -> pd.DataFrame:
@@ -201,11 +203,14 @@ def read_description(folder: Path) -> dict[str, Any]:
     Raises RunError when it is not JSON.
     """
     try:
-        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        description = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        if not isinstance(description, dict):
+            raise ValueError("not an object")
     except FileNotFoundError:
         return {}
     except ValueError as error:
         raise RunError(f"{folder / 'run.json'} is damaged: delete it and run the same command again.") from error
+    return description
 
 
 @contextmanager

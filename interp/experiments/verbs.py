@@ -108,10 +108,15 @@ def _side(place: str, out: Path) -> "tuple[type[Experiment], str, Tables]":
     """One side of a comparison: a run, or a file of another tool that one of the experiments reads."""
     path = Path(place)
     if path.is_file():
+        refusals = []
         for kind in experiments().values():
-            tables = kind().read_foreign(path)
+            try:
+                tables = kind().read_foreign(path)
+            except ArgumentError as error:
+                refusals.append(error)
+                continue
             if tables is not None:
                 return kind, path.stem, tables
-        raise ArgumentError(f"No experiment reads files like {place}.")
+        raise refusals[0] if refusals else ArgumentError(f"No experiment reads files like {place}.")
     run = open_run(place, out)
     return type(run.experiment), run.label, run.tables

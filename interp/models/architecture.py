@@ -93,3 +93,12 @@ def rotary_switch(config: PreTrainedConfig) -> int | None:
         text, "original_max_position_embeddings", None
     )
     return int(original or text.max_position_embeddings)
+
+
+def shares_rotary_embedding(config: PreTrainedConfig, read: int, common: int, wanted: int) -> bool:
+    """Returns whether the first `common` of `read` tokens may be kept as the beginning of a text of `wanted` tokens.
+
+    Not when keys were rotated for texts on the other side of the model's rotary switch.
+    """
+    switch = rotary_switch(config)
+    return switch is None or max(read, wanted) <= switch or common > switch

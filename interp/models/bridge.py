@@ -19,5 +19,5 @@ def build_bridge(model: "LanguageModel") -> Any:
     hf = copy.deepcopy(model.hf)
     hf.set_attn_implementation("eager")
     return TransformerBridge.boot_transformers(
-        model.identity.source, hf_model=hf, tokenizer=model.tokenizer, device=str(model.device)
+        model.identity.source, hf_model=hf, tokenizer=copy.deepcopy(model.tokenizer), device=str(model.device)
     )

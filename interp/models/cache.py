@@ -59,13 +59,15 @@ class RowCache(Cache):
 
     def put(self, row: int, source: "RowCache") -> None:
         """Copies the keys and values of a single-row cache into one row."""
+        self.lengths[row] = source.lengths[0]
+        if not source.used:
+            return
         self.capacity = max(self.capacity, source.used)
         rows = len(self.lengths)
         for buffer, (key, value) in zip(self.buffers, source.segments(), strict=True):
             own_key, own_value = buffer.with_room(key.expand(rows, -1, -1, -1), value.expand(rows, -1, -1, -1))
             own_key[row, :, : source.used] = key[0]
             own_value[row, :, : source.used] = value[0]
-        self.lengths[row] = source.lengths[0]
 
     def select(self, rows: Sequence[int]) -> "RowCache":
         """Returns a cache with copies of the given rows; the trunk stays shared."""
@@ -79,6 +81,8 @@ class RowCache(Cache):
 
     def segments(self) -> list[Segment]:
         """Returns, per layer, views of the own keys and values in use; nothing before the first pass."""
+        if not self.used:
+            return []
         filled = ((buffer.keys, buffer.values) for buffer in self.buffers)
         return [
             Segment(k[:, :, : self.used], v[:, :, : self.used]) for k, v in filled if k is not None and v is not None

@@ -43,6 +43,8 @@ def read_on(
     _check_window(model, max(ends))
     if isinstance(prefix, History):
         return _read_again(model, prefix, ids, kept)
+    if not model.attention_modules:
+        raise ValueError(f"{model.identity.name} keeps no keys and values: begin with model.rows")
     prefix.check_unshared()
     chunk = _chunk_tokens(model, prefix.lengths, ends)
     prefix.cache.reserve(max(prefix.lengths) + max(n_read))
@@ -82,14 +84,14 @@ def _check_window(model: "LanguageModel", n_tokens: int) -> None:
 def _chunk_tokens(model: "LanguageModel", starts: list[int], ends: list[int]) -> int:
     """How many tokens to read at once: all of them where the rotary embedding depends on how long the text is."""
     switch = rotary_switch(model.hf.config)
-    if switch is None or all(start >= switch or end <= switch for start, end in zip(starts, ends, strict=True)):
+    if switch is None or max(ends) <= switch or min(starts) > switch:
         return CHUNK_TOKENS
-    if any(starts):
-        raise UserError(
-            f"{model.identity.name} changes its rotary embedding at {switch} tokens, so a text read so far to {max(starts)} "
-            f"cannot go on to {max(ends)}: keep prompts and answers below {switch} tokens."
-        )
-    return max(ends)
+    if min(ends) > switch and all(start == 0 or start > switch for start in starts):
+        return max(ends)
+    raise UserError(
+        f"{model.identity.name} changes its rotary embedding at {switch} tokens, so texts of {min(ends)} and {max(ends)} tokens, "
+        f"or one read to {max(starts)} and going on, cannot be read together: keep prompts and answers below {switch} tokens."
+    )
 
 
 def _pass(
@@ -100,8 +102,9 @@ def _pass(
     tokens = torch.tensor([row + [0] * (width - len(row)) for row in ids], device=model.device)
     starts = torch.tensor(prefix.lengths, device=model.device)
     positions = starts[:, None] + torch.arange(width, device=model.device)
-    window = model.context_window
-    position_ids = positions if window is None else positions.clamp(max=window - 1)
+    ends = starts + torch.tensor([len(row) for row in ids], device=model.device)
+    # Padding stands where its row ends: past the window, or past a switch of rotary embedding, it would count.
+    position_ids = torch.minimum(positions, (ends - 1).clamp(min=0)[:, None])
     level = len(set(prefix.lengths)) == 1
     cache = prefix.cache
     cache.begin(width)

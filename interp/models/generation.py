@@ -38,7 +38,9 @@ def greedy(
                 written[row].append(token)
         step = [[token] for token in chosen]
         still = [place for place, row in enumerate(rows) if not _ended(written[row], max_new_tokens, stop)]
-        if len(still) <= len(rows) // 2:  # ended rows cost as much as open ones: leave them behind
+        window = model.context_window
+        full = window is not None and max(prefix.lengths) >= window
+        if len(still) <= len(rows) // 2 or full:  # ended rows cost as much as open ones: leave them behind
             prefix, rows, step = prefix.select(still), [rows[i] for i in still], [step[i] for i in still]
     return written
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from interp.errors import UserError
-from interp.models.architecture import attention_modules, context_window, head_geometry
+from interp.models.architecture import attention_modules, context_window, head_geometry, shares_rotary_embedding
 from interp.models.attention import ATTENTION, HOOKS_ATTRIBUTE, AttentionHooks, Edit, Phase
 from interp.models.edits import BlockedAttention, EditMode, EditPhase, HeadEdit
 from interp.models.forward import Kept, read_on
@@ -132,12 +132,17 @@ class LanguageModel:
         """Makes a single-row prefix hold exactly `ids`, in place: keeps the tokens both begin with and reads the rest.
 
         Returns how many tokens were read. Texts that share a beginning cost only their different ends.
+        Raises ValueError for a prefix of several rows.
         """
+        if prefix.n_rows != 1:
+            raise ValueError("only a single row can be read again")
         common = 0
         for kept, wanted in zip(prefix.ids[0], ids, strict=False):
             if kept != wanted:
                 break
             common += 1
+        if not shares_rotary_embedding(self.hf.config, prefix.lengths[0], common, len(ids)):
+            common = 0
         prefix.crop(common)
         if common < len(ids):
             self.extend(prefix, [list(ids[common:])], logits="none")
@@ -195,6 +200,8 @@ class LanguageModel:
     ) -> Iterator[None]:
         """Opens an edit of heads: (layer, head) pairs, or one boolean grid per row of the batch. See HeadEdit."""
         grid = heads if isinstance(heads, Tensor) else self.head_grid(heads)[None]
+        if tuple(grid.shape[1:]) != (self.geometry.n_layers, self.geometry.n_heads):
+            raise ValueError(f"a grid of heads [row, layer, head] of this model, not {list(grid.shape)}, is needed")
         with self._editing(HeadEdit(grid, mode, phase, means)):
             yield
 

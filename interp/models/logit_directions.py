@@ -148,7 +148,9 @@ class LogitDirections:
 
         def after(layer: int, norm: Norm) -> Any:
             def keep(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-                scales.after_attention[layer] = norm.scale(inputs[0])
+                scale = norm.scale(inputs[0])
+                kept = scales.after_attention.get(layer, scale[:, :0])
+                scales.after_attention[layer] = torch.cat([kept, scale], dim=1)  # a long text is read in chunks
 
             return keep
 

@@ -23,7 +23,7 @@ def halving_on_out_of_memory(work: Callable[[list[Item]], Result], batch: list[I
             raise
         if len(batch) == 1:
             raise RunError(
-                f"One item at a time still does not fit in memory ({str(error).splitlines()[0].rstrip('.')}): use shorter texts, "
+                f"One item at a time still does not fit in memory ({_first_line(error)}): use shorter texts, "
                 "--dtype bfloat16 or --device-map auto."
             ) from error
     # Only here, out of the except block, are the tensors of the failed attempt free.
@@ -31,6 +31,10 @@ def halving_on_out_of_memory(work: Callable[[list[Item]], Result], batch: list[I
         torch.cuda.empty_cache()
     half = len(batch) // 2
     return [*halving_on_out_of_memory(work, batch[:half]), *halving_on_out_of_memory(work, batch[half:])]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

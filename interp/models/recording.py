@@ -155,8 +155,9 @@ class Recording:
 
     def _keep(self, name: str, call: AttentionCall, result: Tensor, wanted: Tensor, inside: Tensor) -> None:
         layers = self._kept.setdefault(name, {})
-        if call.layer not in layers:  # the first pass has all the rows
-            shape = (len(call.rows), result.shape[1], self.queries.shape[1], *result.shape[3:])
+        if call.layer not in layers:
+            n_rows = max(len(self.queries), int(call.rows.max()) + 1)  # the rows may be chosen from a larger batch
+            shape = (n_rows, result.shape[1], self.queries.shape[1], *result.shape[3:])
             layers[call.layer] = result.new_zeros(shape)
         kept = layers[call.layer][call.rows]
         here = inside[:, None].view(len(inside), 1, len(wanted), *[1] * (result.ndim - 3))

@@ -71,7 +71,9 @@ def measure_held_out(settings: RetrievalHeads, model: LanguageModel, unit: Ablat
         calibration = build_haystack(
             model.tokenizer, news_articles(), CALIBRATION_TOKENS, seed=settings.seed, key="calibration"
         )
-        means = model.mean_head_outputs([calibration.ids[:CALIBRATION_TOKENS]])
+        means = model.mean_head_outputs(
+            [calibration.ids[: min(CALIBRATION_TOKENS, model.context_window or CALIBRATION_TOKENS)]]
+        )
     ablation = measure_ablation(
         model,
         samples,

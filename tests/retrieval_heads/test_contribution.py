@@ -40,11 +40,13 @@ PLANTED = {
     # Looks there too, and pushes what it sees down with a quarter of the copy head's strength.
     OPPONENT: _COPY._replace(output=-_COPY.output / 4),
 }
+GOLD = GOLD_TOKENS + 1
 SET_SCORE = (NEEDLE_TOKENS - 1) / NEEDLE_TOKENS
 
 
 def samples_of(index: int, *, answerable: bool = True) -> list[Sample]:
     line: dict[str, Any] = dict(needle_line(index, answerable=answerable))
+    line["real_needle"] += "."  # so that the needle's last token is part of the answer
     needle = Needle(answer=line["needle"], form="", **line)
     frame = build_frame(word_tokenizer(), needle, "plain", "auto", "planted")
     haystack = build_haystack(word_tokenizer(), (prose(30),), 150, seed=0, key=needle.id)
@@ -113,8 +115,8 @@ def weights_on_the_copied_token(frames: dict[str, pd.DataFrame], head: tuple[int
         prompt, answer = list(sample.prompt_token_ids), list(sample.answer_token_ids)
         with torch.no_grad():
             attention = hf(torch.tensor([prompt + answer]), output_attentions=True).attentions[head[0]][0, head[1]]
-        steps = range(GOLD_TOKENS)
-        assert answer[:GOLD_TOKENS] == prompt[sample.gold_start : sample.gold_end]
+        steps = range(GOLD)
+        assert answer[:GOLD] == prompt[sample.gold_start : sample.gold_end]
         found = [attention[len(prompt) - 1 + t, sample.gold_start + t].item() for t in steps]
         means[sample.sample_id] = np.mean(found)
     return pd.Series(means)
@@ -131,7 +133,7 @@ def test_a_head_that_only_looks_at_the_needle_is_found_by_the_copy_score_alone(f
 
 def test_contribution_is_taken_over_the_steps_that_write_the_answer_and_is_missing_without_any(frames):
     table = frames["logit_contribution"]
-    assert set(answered(frames, "logit_contribution")["n_steps"]) == {GOLD_TOKENS}
+    assert set(answered(frames, "logit_contribution")["n_steps"]) == {GOLD}
     unanswered = table[table["needle_id"] == "needle-2"]
     assert len(unanswered) == 2 * 2 * 12  # two prompts, two definitions, twelve heads
     assert (unanswered["n_steps"] == 0).all()

@@ -16,6 +16,7 @@ from probes.retrieval_heads.answers import reading_order
 from probes.retrieval_heads.haystack import build_haystack
 from probes.retrieval_heads.measure import measure_samples
 from probes.retrieval_heads.needles import Needle
+from probes.retrieval_heads.scores import NEAR_TIE_LOGITS
 from probes.retrieval_heads.stimuli import Sample, build_control, build_frame, build_samples
 from tests.planted import COPY_HEAD, IDS, PREVIOUS_HEAD, copy_model, needle_line, prose, word_tokenizer
 from tests.tiny_models import tiny
@@ -87,6 +88,47 @@ def test_random_models_copy_often_enough_for_a_comparison_to_mean_something(shar
     assert (scores["hits"] > 0).sum() >= 8, name
     assert scores["set_score"].nunique() > 2
     assert frames["samples"]["answer_token_ids"].map(tuple).nunique() > 2
+
+
+def test_scores_are_those_of_eager_attention_by_definition(shared):
+    name, samples, frames = shared
+    if name == "falcon":
+        pytest.skip("Falcon cannot be switched to eager attention once loaded")
+    model = build(name)
+    table = frames["sample_head_scores"].set_index(["sample_id", "layer", "head"])
+    rows = frames["samples"].set_index("sample_id")
+    with model.eager():
+        for sample in (sample for sample in samples if sample.has_needle):
+            for (layer, head), expected in eager_scores(model.hf, rows.loc[sample.sample_id]).items():
+                assert table.loc[(sample.sample_id, layer, head), list(expected)].to_dict() == expected
+
+
+def eager_scores(hf: Any, sample: pd.Series) -> dict[tuple[int, int], dict[str, float]]:
+    """The paper's and the script's score of every head, word for word from their definitions."""
+    prompt, answer = list(sample["prompt_token_ids"]), list(sample["answer_token_ids"])
+    ids = prompt + answer[:-1]
+    with torch.no_grad():
+        attentions = hf(torch.tensor([ids]), output_attentions=True).attentions
+    needle = range(sample["needle_start"], sample["needle_end"])
+    gold = range(sample["gold_start"], sample["gold_end"])
+    found = {}
+    for layer, weights in enumerate(attentions):
+        for head in range(weights.shape[1]):
+            copied, from_gold, hits, near_ties = set(), 0, 0, 0
+            for step, token in enumerate(answer):
+                best = weights[0, head, len(prompt) - 1 + step].log().topk(2)
+                copies = [int(j) in needle and ids[j] == token for j in best.indices]
+                hits += copies[0]
+                copied |= {token} if copies[0] else set()
+                from_gold += copies[0] and int(best.indices[0]) in gold
+                near_ties += copies[0] != copies[1] and bool(best.values[0] - best.values[1] < NEAR_TIE_LOGITS)
+            found[layer, head] = {
+                "set_score": len(copied) / len({ids[j] for j in needle}),
+                "count_score": from_gold / len(gold),
+                "hits": hits,
+                "near_ties": near_ties,
+            }
+    return found
 
 
 def test_small_batches_give_the_numbers_of_one_batch(shared):

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import torch
 from transformers import GPT2LMHeadModel
 
 from interp.experiments.run import Run, open_run
@@ -19,10 +18,10 @@ from probes.retrieval_heads.ablation import Condition
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.interchange import read_public_scores
 from probes.retrieval_heads.plan import AblationUnit, split_needles
-from probes.retrieval_heads.scores import NEAR_TIE_LOGITS
 from probes.retrieval_heads.summarise import stability
 from probes.retrieval_heads.tables import SCHEMAS
 from tests.planted import COPY_HEAD, N_HEADS, N_LAYERS, NEEDLE_TOKENS, needle_line, news, write_files
+from tests.retrieval_heads.test_paths import eager_scores
 
 SET_SCORE = (NEEDLE_TOKENS - 1) / NEEDLE_TOKENS
 """All tokens of a needle are copied but its first, "Answer:", which the model never writes: 10 of 11."""
@@ -117,34 +116,6 @@ def test_scores_can_be_computed_again_from_the_stored_tokens_with_eager_attentio
             assert wanted.loc[(sample_id, layer, head), list(expected)].to_dict() == expected
     ties = found.tables["sample_head_scores"].groupby("sample_id")["near_ties"].sum()
     assert (samples["near_ties"] == ties.loc[samples.index]).all()
-
-
-def eager_scores(hf: GPT2LMHeadModel, sample: pd.Series) -> dict[tuple[int, int], dict[str, float]]:
-    """The paper's and the script's score of every head, word for word from their definitions."""
-    prompt, answer = list(sample["prompt_token_ids"]), list(sample["answer_token_ids"])
-    ids = prompt + answer[:-1]
-    with torch.no_grad():
-        attentions = hf(torch.tensor([ids]), output_attentions=True).attentions
-    needle = range(sample["needle_start"], sample["needle_end"])
-    gold = range(sample["gold_start"], sample["gold_end"])
-    found = {}
-    for layer, weights in enumerate(attentions):
-        for head in range(weights.shape[1]):
-            copied, from_gold, hits, near_ties = set(), 0, 0, 0
-            for step, token in enumerate(answer):
-                best = weights[0, head, len(prompt) - 1 + step].log().topk(2)
-                copies = [int(j) in needle and ids[j] == token for j in best.indices]
-                hits += copies[0]
-                copied |= {token} if copies[0] else set()
-                from_gold += copies[0] and int(best.indices[0]) in gold
-                near_ties += copies[0] != copies[1] and bool(best.values[0] - best.values[1] < NEAR_TIE_LOGITS)
-            found[layer, head] = {
-                "set_score": len(copied) / len({ids[j] for j in needle}),
-                "count_score": from_gold / len(gold),
-                "hits": hits,
-                "near_ties": near_ties,
-            }
-    return found
 
 
 @pytest.mark.parametrize("mode", ["zero", "uniform", "mean"])
