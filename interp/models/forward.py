@@ -46,7 +46,8 @@ def read_on(
     if not model.attention_modules:
         raise ValueError(f"{model.identity.name} keeps no keys and values: begin with model.rows")
     prefix.check_unshared()
-    chunk = _chunk_tokens(model, prefix.lengths, ends)
+    chunk = _chunk_tokens(model, prefix, ends)
+    prefix.rotated_for = max(prefix.rotated_for, *ends)
     prefix.cache.reserve(max(prefix.lengths) + max(n_read))
     logits = []
     for first in range(0, max(n_read), chunk):
@@ -62,14 +63,17 @@ def _read_again(
 ) -> Float[Tensor, "row kept vocabulary"]:
     """Reads whole rows from their first token, padded on the right, and looks at the columns of the new tokens only."""
     before = torch.tensor(history.lengths)[:, None]
-    history.ids = [[*old, *new] for old, new in zip(history.ids, ids, strict=True)]
+    whole = [[*old, *new] for old, new in zip(history.ids, ids, strict=True)]
     if kept == "none":  # read with what comes next
+        history.ids = whole
         return torch.zeros((history.n_rows, 0, 0))
-    width = max(history.lengths)
-    tokens = torch.tensor([row + [0] * (width - len(row)) for row in history.ids], device=model.device)
+    width = max(len(row) for row in whole)
+    tokens = torch.tensor([row + [0] * (width - len(row)) for row in whole], device=model.device)
     columns = before + _columns_to_keep(kept, [len(row) for row in ids], 0, [list(row) for row in ids])
     with _head_at(model, columns.clamp(max=width - 1)):
-        return model.hf(input_ids=tokens, use_cache=False).logits.float()
+        logits = model.hf(input_ids=tokens, use_cache=False).logits.float()
+    history.ids = whole
+    return logits
 
 
 def _check_window(model: "LanguageModel", n_tokens: int) -> None:
@@ -81,16 +85,20 @@ def _check_window(model: "LanguageModel", n_tokens: int) -> None:
         )
 
 
-def _chunk_tokens(model: "LanguageModel", starts: list[int], ends: list[int]) -> int:
+def _chunk_tokens(model: "LanguageModel", prefix: Prefix, ends: list[int]) -> int:
     """How many tokens to read at once: all of them where the rotary embedding depends on how long the text is."""
     switch = rotary_switch(model.hf.config)
-    if switch is None or max(ends) <= switch or min(starts) > switch:
+    if switch is None:
+        return CHUNK_TOKENS
+    starts = prefix.lengths
+    stays_short = max(ends) <= switch and (prefix.rotated_for <= switch or not any(starts))
+    if stays_short or min(starts) > switch:
         return CHUNK_TOKENS
     if min(ends) > switch and all(start == 0 or start > switch for start in starts):
         return max(ends)
     raise UserError(
-        f"{model.identity.name} changes its rotary embedding at {switch} tokens, so texts of {min(ends)} and {max(ends)} tokens, "
-        f"or one read to {max(starts)} and going on, cannot be read together: keep prompts and answers below {switch} tokens."
+        f"{model.identity.name} changes its rotary embedding at {switch} tokens, so what was read for {max(prefix.rotated_for, *starts)} "
+        f"tokens cannot go on to {max(ends)} beside {min(ends)}: keep prompts and answers below {switch} tokens."
     )
 
 

@@ -21,6 +21,8 @@ class Prefix:
         """Every row's tokens from position 0 on."""
         self.rows = list(range(len(ids))) if rows is None else rows
         """Which row of the batch it was selected from each row is; edits and recordings go by these."""
+        self.rotated_for = 0
+        """The longest text any of these keys was rotated for: some models rotate long texts otherwise."""
         self._branches: weakref.WeakSet[Prefix] = weakref.WeakSet()
         self._trunk: Prefix | None = None
 
@@ -52,6 +54,8 @@ class Prefix:
             if not self.cache.trunk_tokens <= length <= now:
                 raise ValueError(f"cannot crop a row of {now} tokens, {self.cache.trunk_tokens} shared, to {length}")
         self.cache.lengths = kept
+        if not any(kept):
+            self.rotated_for = 0
         self.ids = [row[:length] for row, length in zip(self.ids, kept, strict=True)]
 
     def put(self, row: int, source: "Prefix") -> None:
@@ -60,6 +64,7 @@ class Prefix:
             raise ValueError("only a single row with keys of its own can be copied into a row with keys of its own")
         self.check_unshared()
         self.cache.put(row, source.cache)
+        self.rotated_for = max(self.rotated_for, source.rotated_for)
         self.ids[row] = list(source.ids[0])
 
     def fork(self, n_rows: int) -> "Prefix":
@@ -81,10 +86,12 @@ class Prefix:
         )
         if self._trunk is not None:
             self._trunk.adopt(chosen)
+        chosen.rotated_for = self.rotated_for
         return chosen
 
     def adopt(self, branch: "Prefix") -> None:
         """Notes that a branch reads this prefix's keys."""
+        branch.rotated_for = self.rotated_for
         branch._trunk = self
         self._branches.add(branch)
 
