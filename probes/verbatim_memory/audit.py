@@ -1,7 +1,8 @@
 """What the stimuli are really like: overlaps, surviving pairs and tokens, counted on the lists that were read."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from probes.verbatim_memory.lists import surviving_pairs
@@ -15,13 +16,14 @@ def audit_lists(surprisals: pd.DataFrame) -> pd.DataFrame:
     """Returns `stimulus_audit`: one row per pool, length and condition, from the shortest cell that has them."""
     raw = surprisals[(surprisals["mode"] == "raw") & (surprisals["variant"] == "none")]
     rows = []
-    for (pool, length), group in raw.groupby(["pool", "list_length"], sort=False):
+    cells: dict[Any, pd.DataFrame] = dict(iter(raw.groupby(["pool", "list_length"], sort=False)))
+    for (pool, length), group in cells.items():
         first = _lists(group[group["condition"] == "first"])
         for condition, part in group[group["list_index"] == 2].groupby("condition", sort=False):
             second = _lists(part).loc[first.index]
             pairs = list(zip(first["noun"], second["noun"], strict=True))
             n_pairs = len(pairs) * (int(length) - 1)
-            tokens = pd.concat([*second["token_ids"].map(lambda lists: pd.Series([len(ids) for ids in lists]))])
+            tokens = np.array([len(ids) for lists in second["token_ids"] for ids in lists])
             rows.append(
                 {
                     "model": group["model"].iloc[0],
@@ -50,16 +52,7 @@ def _lists(rows: pd.DataFrame) -> pd.DataFrame:
 def audit_texts(surprisals: pd.DataFrame, settings: "VerbatimMemory") -> pd.DataFrame:
     """Returns `intervening_audit`: every text between the lists, with its length in tokens."""
     texts = read_texts(settings.texts)
-    cells = surprisals[surprisals["list_index"] == 2].drop_duplicates(["context_type", "intervening"])
-    return pd.DataFrame(
-        [
-            {
-                "model": row.model,
-                "context_type": row.context_type,
-                "intervening": row.intervening,
-                "intervening_tokens": row.intervening_tokens,
-                "text": texts.between(row.context_type, row.intervening, settings.seed),
-            }
-            for row in cells.itertuples()
-        ]
-    )
+    columns = ["model", "context_type", "intervening", "intervening_tokens"]
+    cells = surprisals.loc[surprisals["list_index"] == 2, columns].drop_duplicates(["context_type", "intervening"])
+    wanted = zip(cells["context_type"], cells["intervening"], strict=True)
+    return cells.assign(text=[texts.between(context, int(n), settings.seed) for context, n in wanted])

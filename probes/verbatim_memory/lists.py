@@ -78,9 +78,7 @@ def second_list(condition: Condition, first: FirstList, others: Sequence[FirstLi
         return foreign[int(generator.integers(len(foreign)))]
     for _ in range(10_000):
         drawn = tuple(first.nouns[index] for index in generator.permutation(len(first.nouns)))
-        if condition == "permute" and drawn != first.nouns:
-            return drawn
-        if condition == "permute_strict" and not surviving_pairs(first.nouns, drawn):
+        if drawn != first.nouns and (condition == "permute" or not surviving_pairs(first.nouns, drawn)):
             return drawn
     raise ArgumentError(
         f"A list of {len(first.nouns)} nouns has no permutation for {condition}: use lists of at least three."

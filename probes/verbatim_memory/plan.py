@@ -11,12 +11,11 @@ from probes.verbatim_memory.pools import OWN_POOLS, Pool, read_pool, read_public
 if TYPE_CHECKING:
     from interp.tables import Tables
     from probes.verbatim_memory.experiment import VerbatimMemory
-    from probes.verbatim_memory.texts import Context
 
 BASE_LISTS_PER_UNIT = 8
 """Base lists read together: enough rows for one batch, few enough to lose when a run is killed."""
 
-Between = tuple["Context", int]
+Between = tuple[str, int]
 """A context and how many paragraphs of it stand between the lists."""
 
 

@@ -26,11 +26,11 @@ class Texts:
     prompt: Mapping[str, str]
     paragraphs: Mapping[str, tuple[str, ...]]
 
-    def before(self, context: Context) -> str:
+    def before(self, context: str) -> str:
         """Returns the text before the first list."""
         return self.preface.get(context, self.preface["intact"])
 
-    def between(self, context: Context, length: int, seed: int) -> str:
+    def between(self, context: str, length: int, seed: int) -> str:
         """Returns the text between the lists: the first `length` paragraphs of the context (none for "short") and the prompt.
 
         "scrambled" is the intact text with the words of every sentence shuffled, then the sentences.

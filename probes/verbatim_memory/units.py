@@ -68,7 +68,7 @@ class _Reading:
     ) -> tuple[Prefix | History, list[tuple[EncodedList, list[WordSurprisal]]]]:
         tokenizer = self.model.tokenizer
         start = beginning(tokenizer, self.settings.bos)
-        before = [*start, *encode_text(tokenizer, self._texts.before(cast(Any, preface)), first=True)]
+        before = [*start, *encode_text(tokenizer, self._texts.before(preface), first=True)]
         lists = [encode_list(tokenizer, first.nouns) for first in firsts]
         rows = self.model.rows(
             len(firsts), 3 * max(len(one.ids) for one in lists) + len(before) + self._longest_between()

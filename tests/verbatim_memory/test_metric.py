@@ -1,0 +1,96 @@
+"""Repeat surprisal by hand, and word probability against brute force on a tiny vocabulary."""
+
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+import torch
+
+from probes.verbatim_memory.summarise import drop_2024, over_bases, trial_ratios, trimmed_mean
+from probes.verbatim_memory.word_probability import Spellings, WordSearch, boundary_log_probability, boundary_tokens
+
+FIRST = np.array([[8.0, 4.0, 6.0], [9.0, 10.0, 10.0]])
+SECOND = np.array([[4.0, 1.0, 2.0], [9.0, 1.0, 4.0]])
+
+
+def test_the_ratio_is_of_means_within_a_trial_and_leaves_the_first_noun_out():
+    ratios = trial_ratios(FIRST, SECOND)
+    np.testing.assert_allclose(ratios.ratio, [100 * 3 / 10, 100 * 5 / 20])  # not the mean of 1/4 and 2/6
+    np.testing.assert_allclose(ratios.first_noun, [50.0, 100.0])
+    np.testing.assert_allclose(ratios.all_positions, [100 * 7 / 18, 100 * 14 / 29])
+
+
+def test_the_2024_measure_is_a_mean_of_ratios_trimmed_over_trials():
+    # trial 1: 1 - (1/2, 1/4, 1/3) = 1/2, 3/4, 2/3; trial 2: 1 - (1, 1/10, 2/5) = 0, 9/10, 3/5
+    expected = 100 * np.mean([(1 / 2 + 3 / 4 + 2 / 3) / 3, (0 + 9 / 10 + 3 / 5) / 3])
+    assert drop_2024(FIRST, SECOND) == pytest.approx(expected)
+    assert trimmed_mean(np.array([1000.0, *[1.0] * 8, -1000.0])) == 1.0
+    assert trimmed_mean(np.array([1.0, 2.0, 9.0])) == 4.0
+
+
+def test_intervals_resample_base_lists_not_their_rotations():
+    bases = np.repeat(np.arange(8), 10)
+    values = np.repeat(np.random.default_rng(0).normal(size=8), 10)  # rotations add nothing new
+    mean = lambda trials: float(values[trials].mean())  # noqa: E731
+    _, low, high = over_bases(mean, bases, seed=0)
+    _, naive_low, naive_high = over_bases(mean, np.arange(80), seed=0)
+    assert (high - low) > 2 * (naive_high - naive_low)
+    assert np.isnan(over_bases(mean, np.zeros(80), seed=0)[1])
+
+
+# A language of five tokens in which every next token has a probability that depends on the one before.
+TEXTS = [" a", "b", " ab", ",", "ab"]
+TABLE = torch.tensor(
+    [
+        [0.1, 0.4, 0.1, 0.3, 0.1],
+        [0.1, 0.1, 0.2, 0.5, 0.1],
+        [0.2, 0.2, 0.2, 0.2, 0.2],
+        [0.3, 0.1, 0.4, 0.1, 0.1],
+        [0.25, 0.25, 0.125, 0.25, 0.125],
+    ]
+).log()
+
+
+def spelled_by_brute_force(word: str, after: int) -> float:
+    """Probability that the word comes next and ends, given that a new word begins: all sequences of up to three tokens."""
+    boundary = torch.tensor([text[0] in " ," for text in TEXTS])
+    total = 0.0
+    for n in (1, 2, 3):
+        for tokens in product(range(len(TEXTS)), repeat=n):
+            if "".join(TEXTS[token] for token in tokens) == word:
+                path = [after, *tokens]
+                p = sum(float(TABLE[a, b]) for a, b in pairwise(path))
+                total += np.exp(p) * float(TABLE[tokens[-1]].exp()[boundary].sum())
+    return total / float(TABLE[after].exp()[boundary].sum())
+
+
+@pytest.mark.parametrize("word", [" a", " ab", " abb", " abab"])
+@pytest.mark.parametrize("after", [1, 3])
+def test_the_exact_search_equals_brute_force(word, after):
+    boundary = boundary_tokens(TEXTS, [], len(TEXTS))
+    assert boundary.tolist() == [True, False, True, True, False]
+    search = WordSearch(word, Spellings(TEXTS, []), floor=-np.inf)
+    open_spellings = search.branches(word, 0.0, TABLE[after])
+    while open_spellings:
+        token, rest, log_p = open_spellings.pop()
+        if rest:
+            open_spellings += search.branches(rest, log_p, TABLE[token])
+        else:
+            search.complete(log_p, float(boundary_log_probability(TABLE[token], boundary)))
+    begins = float(boundary_log_probability(TABLE[after], boundary))
+    assert np.exp(search.log_probability() - begins) == pytest.approx(spelled_by_brute_force(word, after))
+    assert search.share_left_out() == 0.0
+
+
+def test_what_the_search_leaves_out_is_bounded():
+    boundary = boundary_tokens(TEXTS, [], len(TEXTS))
+    search = WordSearch(" ab", Spellings(TEXTS, []), floor=float(TABLE[3, 2]) + np.log(0.9))
+    search.complete(float(TABLE[3, 2]), float(boundary_log_probability(TABLE[2], boundary)))
+    assert search.branches(" ab", 0.0, TABLE[3], taken=2) == []
+    missing = spelled_by_brute_force(" ab", 3) * 0.8 - np.exp(search.log_probability())  # 0.8 = p(B) after ","
+    assert 0 < missing < search.share_left_out() * np.exp(search.log_probability())
+
+
+def test_a_boundary_is_punctuation_as_well_as_space_and_unused_outputs_are_none():
+    mask = boundary_tokens([" the", "ing", ",", "7", "", "</s>", "\ufffd", "-", "'s", "\n"], [5], 12)
+    assert mask.nonzero().flatten().tolist() == [0, 2, 3, 5, 9]
