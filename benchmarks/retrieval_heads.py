@@ -29,11 +29,11 @@ from probes.retrieval_heads.scores import CopyScores, copy_scores
 from probes.retrieval_heads.stimuli import Sample, build_frame, build_samples
 
 MODEL = "smollm2-135m"
-GRID = [(tokens, depth) for tokens in (1024, 2048) for depth in (0.1, 0.3, 0.5, 0.7, 0.9)]
+GRID = [(2048, depth) for depth in (0.1, 0.3, 0.5, 0.7, 0.9)]
 N_NEEDLES = 2
 MAX_NEW_TOKENS = 28
 LONG, MIDDLE = 8000, 4096
-ROUNDS = 5
+ROUNDS = 3
 
 
 def main() -> None:

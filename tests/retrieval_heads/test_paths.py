@@ -21,7 +21,7 @@ from probes.retrieval_heads.stimuli import Sample, build_control, build_frame, b
 from tests.planted import COPY_HEAD, IDS, PREVIOUS_HEAD, copy_model, needle_line, prose, word_tokenizer
 from tests.tiny_models import tiny
 
-NEW_TOKENS = 12
+NEW_TOKENS = 9
 MODELS = ["planted", "llama", "qwen2", "gemma2", "gpt2", "mixtral", "falcon"]
 SAID = [IDS[token] for token in (" The", " the", ".", " old", " small", " heavy", " near", " behind")]
 Frames = dict[str, pd.DataFrame]
@@ -53,7 +53,7 @@ def samples_for(name: str, n_needles: int = 2) -> list[Sample]:
         needle = needle_of(index, tiny_model=name != "planted")
         frame = build_frame(tokenizer, needle, "plain", "auto", name)
         haystack = build_haystack(tokenizer, (prose(30),), 200, seed=0, key=needle.id)
-        found += build_samples(tokenizer, needle, haystack, frame, [(70, 0.5), (70, 1.0), (96, 0.0), (96, 0.5)])
+        found += build_samples(tokenizer, needle, haystack, frame, [(70, 0.5), (70, 1.0), (96, 0.5)])
         found.append(build_control(tokenizer, needle, haystack, frame, context_tokens=70))
     return found
 
@@ -140,7 +140,7 @@ def test_small_batches_give_the_numbers_of_one_batch(shared):
 
 def test_reading_in_chunks_gives_the_same_numbers(shared, monkeypatch):
     name, samples, frames = shared
-    monkeypatch.setattr("interp.models.forward.CHUNK_TOKENS", 7)  # answers of 12 tokens are read in two
+    monkeypatch.setattr("interp.models.forward.CHUNK_TOKENS", 7)  # answers of 9 tokens are read in two
     assert_same_numbers(measure(build(name), samples), frames)
 
 
@@ -168,28 +168,27 @@ def test_sharing_reads_of_each_prompt_only_what_the_one_before_did_not_begin_wit
         prompt = sample.ids[:-1]
         assert read[sample.sample_id] == len(prompt) - n_shared(before, prompt)
         before = prompt
-    assert read.sum() < 0.8 * sum(len(sample.ids) - 1 for sample in samples)
+    assert read.sum() < 0.9 * sum(len(sample.ids) - 1 for sample in samples)
 
 
 # ---------------------------------------------------------------------- edits
 
-HEADS = {"one": ((1, 2),), "two": ((0, 1), (2, 3))}
+ONE, TWO = ((1, 2),), ((0, 1), (2, 3))
 CONDITIONS = [
     Condition("none", "none", 0, "zero", "decode", 0, ()),
     *(
-        Condition("top", f"{mode} {phase} {name}", len(heads), mode, phase, 0, heads)
-        for mode in ("zero", "mean", "uniform")
+        Condition("top", f"{mode} {phase} {len(heads)}", len(heads), mode, phase, 0, heads)
+        for mode, heads in (("zero", ONE), ("zero", TWO), ("mean", TWO), ("uniform", ONE))
         for phase in ("decode", "both")
-        for name, heads in HEADS.items()
     ),
 ]
-EDITED_TOKENS = 9
+STOPS = [IDS["."], IDS["\n"]]  # rows of a batch end at different steps, and their neighbours go on
 PASSAGE = Prose("passage", tuple(word_tokenizer()(prose(3, seed=9))["input_ids"]))
 
 
 def ablate(model: LanguageModel, samples: list[Sample], conditions: list[Condition], means: Any) -> pd.DataFrame:
     passages = {sample.sample_id: PASSAGE for sample in samples}
-    options = dict(means=means, max_new_tokens=EDITED_TOKENS, stop_ids=[])
+    options = dict(means=means, max_new_tokens=NEW_TOKENS, stop_ids=STOPS)
     return measure_ablation(model, samples, passages, conditions, **options)
 
 
@@ -207,18 +206,19 @@ def test_many_conditions_in_one_batch_equal_each_alone(ablated):
     name, samples, table = ablated
     model = build(name)
     means = mean_outputs(model)
-    assert table["generated_text"].nunique() > (1 if name == "planted" else 4)  # edits do change answers
+    assert table["generated_text"].nunique() > (1 if name == "planted" else 3)  # edits do change answers
     for condition, rows in by_condition(table):
+        edit = (condition.heads, condition.mode)
+        with model.edit_heads(*edit, means=means):
+            surprisal = model.surprisal([list(PASSAGE.ids)])[0, 1:].mean().item()
+        assert rows["prose_surprisal_nats"].tolist() == pytest.approx([surprisal] * len(samples), abs=1e-4)
         for sample in samples:
-            edit = (condition.heads, condition.mode)
             # "decode" edits begin after the prompt but its last token has been read without any.
             with model.edit_heads(*edit, means=means) if condition.phase == "both" else nullcontext():
                 prefix = model.prefix(sample.ids[:-1])
             with model.edit_heads(*edit, means=means):
-                written = model.generate(prefix, [[sample.ids[-1]]], max_new_tokens=EDITED_TOKENS)[0]
-                surprisal = model.surprisal([list(PASSAGE.ids)])[0, 1:].mean().item()
+                written = model.generate(prefix, [[sample.ids[-1]]], max_new_tokens=NEW_TOKENS, stop_ids=STOPS)[0]
             assert rows.loc[sample.sample_id, "generated_text"] == decode(model, written), condition
-            assert rows.loc[sample.sample_id, "prose_surprisal_nats"] == pytest.approx(surprisal, abs=1e-4)
 
 
 def by_condition(table: pd.DataFrame) -> Iterator[tuple[Condition, pd.DataFrame]]:
@@ -272,7 +272,7 @@ def test_editing_in_both_phases_equals_plain_transformers_with_the_head_changed_
         with plainly_edited(model, condition, means), model.eager(), torch.no_grad():
             for sample in samples:
                 ids, n = list(sample.ids), len(sample.ids)
-                while len(ids) < n + EDITED_TOKENS:
+                while len(ids) < n + NEW_TOKENS and not (len(ids) > n and ids[-1] in STOPS):
                     ids.append(int(model.hf(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
                 assert rows.loc[sample.sample_id, "generated_text"] == decode(model, ids[n:]), condition
             log_p = model.hf(torch.tensor([PASSAGE.ids]), use_cache=False).logits[0].double().log_softmax(-1)
@@ -282,7 +282,7 @@ def test_editing_in_both_phases_equals_plain_transformers_with_the_head_changed_
 
 def test_the_previous_token_head_matters_in_the_prompt_and_not_while_the_answer_is_written():
     """The planted circuit reads the needle's keys, which that head wrote: editing it in decode only comes too late."""
-    model, samples = copy_model(), samples_for("planted", n_needles=1)[:4]
+    model, samples = copy_model(), samples_for("planted", n_needles=1)[:3]
     conditions = [
         Condition("top", f"{head} {phase}", 1, "zero", phase, 0, (head,))
         for head in (PREVIOUS_HEAD, COPY_HEAD)

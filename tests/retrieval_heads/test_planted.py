@@ -62,7 +62,7 @@ def run(experiment: RetrievalHeads, folder: Path) -> Run:
 def found(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("planted")
     grid = dict(depths=(0.0, 0.5, 1.0), samples_per_needle=6, held_out_share=0.25)  # every needle in every cell
-    masks = dict(k=(1,), random_draws=3, other_k=3, ablation_modes=("zero", "uniform", "mean"))
+    masks = dict(k=(1,), random_draws=8, other_k=3, ablation_modes=("zero", "uniform", "mean"))
     return run(settings(folder, [needle_line(index) for index in range(8)], **grid, **masks), folder)
 
 
@@ -126,7 +126,7 @@ def test_masking_the_planted_head_destroys_recall_and_masking_its_neighbours_doe
     top, random = rows[rows["condition"] == "top"], rows[rows["condition"] == "random"]
     assert (top["heads"] == NAME).all()
     assert (top["recall"] == 0).all()
-    assert len(random) == 3 * len(top)
+    assert len(random) == 8 * len(top)
     assert set(random["heads"]) <= {"1-0", "1-1", "1-3"}
     assert (random["recall"] == 1).all()
     assert not set(table["needle_id"]) & set(found.tables["samples"]["needle_id"])
