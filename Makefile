@@ -28,7 +28,7 @@ lint: $(VENV)/.dev  ## lint and check types
 docs: $(VENV)/.dev  ## build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
-bench: $(VENV)/.dev  ## time the toolkit against the plain way on the same work (about 15 minutes on 2 cores)
+bench: $(VENV)/.dev  ## time the toolkit against the plain way on the same work (about 10 minutes)
 	$(BIN)/python -m benchmarks.retrieval_heads
 
 lab: $(VENV)/.lab  ## open the notebooks
