@@ -27,8 +27,10 @@ def draw_all(tables: Tables) -> dict[str, go.Figure]:
     if intact["intervening"].nunique() > 1:
         figures["intervening"] = plot_intervening(longest[longest["context_type"] == "intact"])
     if longest["context_type"].nunique() > 1:
+        other = longest["context_type"] != "intact"
+        same_length = longest[other | (longest["intervening"] == intact["intervening"].max())]
         figures["contexts"] = plot_groups(
-            longest, "context_type", "text between the lists", "Kinds of text between the lists"
+            same_length, "context_type", "text between the lists", "Kinds of text between the lists"
         )
     figures["positions"] = plot_positions(tables["position_curve"])
     figures["modes"] = plot_groups(
