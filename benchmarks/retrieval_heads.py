@@ -29,7 +29,7 @@ from probes.retrieval_heads.scores import CopyScores, copy_scores
 from probes.retrieval_heads.stimuli import Sample, build_frame, build_samples
 
 MODEL = "smollm2-135m"
-GRID = [(2048, depth) for depth in (0.1, 0.3, 0.5, 0.7, 0.9)]
+GRID = [(2048, step / 9) for step in range(10)]  # the depths of the paper
 N_NEEDLES = 1
 MAX_NEW_TOKENS = 28
 LONG, MIDDLE = 8000, 4096

@@ -30,17 +30,8 @@ class ListUnit(WorkUnit):
     betweens: tuple[Between, ...]
 
 
-@dataclass(frozen=True)
-class MaskingUnit(WorkUnit):
-    """The longest lists of some base lists under every set of masked heads."""
-
-    base_lists: tuple[int, ...]
-    head_sets: tuple[tuple[str, tuple[tuple[int, int], ...]], ...]
-    """Name of each set and its heads, most important first."""
-
-
 def plan_units(settings: "VerbatimMemory", measured: "Tables") -> Sequence[WorkUnit]:
-    """Returns the units of the model itself, of its nulls (main cell only), and of the masking."""
+    """Returns the units of the model itself, and of its nulls (shortest text between only)."""
     units: list[WorkUnit] = []
     longest = max(settings.list_lengths)
     for pool in settings.pools:

@@ -5,7 +5,7 @@ the median over trials. It is a median of ratios of means, not a ratio of median
 each other, so intervals resample base lists; the papers resample trials.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -157,48 +157,3 @@ def summarise_positions(surprisals: pd.DataFrame, seed: int) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-def summarise_masking(masking: pd.DataFrame, model: str, seed: int) -> pd.DataFrame:
-    """Returns `masking_summary`: median ratio under every mask; top sets against the mean of their random draws, by trial."""
-    rows = []
-    for (second, head_set, k), group in masking.groupby(["second_list", "head_set", "k"], sort=False):
-        by_condition: Mapping[str, pd.DataFrame] = {
-            str(name): part.pivot_table(index=["base_list", "trial_id"], columns="draw", values="ratio")
-            for name, part in group.groupby("condition", sort=False)
-        }
-        for condition, grid in by_condition.items():
-            bases = grid.index.get_level_values("base_list").to_numpy()
-            values = grid.to_numpy(dtype=float)
-            median, low, high = over_bases(_mean_of_medians(values), bases, seed=seed)
-            beyond = (float("nan"),) * 3
-            if condition == "top" and "random" in by_condition:
-                random = by_condition["random"].loc[grid.index].to_numpy(dtype=float)
-                beyond = over_bases(_difference(values, random), bases, seed=seed)
-            rows.append(
-                {
-                    "model": model,
-                    "condition": condition,
-                    "head_set": head_set,
-                    "k": k,
-                    "second_list": second,
-                    "value": median,
-                    "ci_low": low,
-                    "ci_high": high,
-                    "beyond_random": beyond[0],
-                    "beyond_random_ci_low": beyond[1],
-                    "beyond_random_ci_high": beyond[2],
-                    "n_draws": values.shape[1],
-                    "n_base_lists": len(np.unique(bases)),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def _mean_of_medians(values: Array) -> Callable[[np.ndarray], float]:
-    """Median over trials of each draw, mean over draws."""
-    return lambda trials: float(np.median(values[trials], axis=0).mean())
-
-
-def _difference(top: Array, random: Array) -> Callable[[np.ndarray], float]:
-    return lambda trials: _mean_of_medians(top)(trials) - _mean_of_medians(random)(trials)

@@ -82,39 +82,6 @@ class PositionCurve(TableSchema):
     n_base_lists: int
 
 
-class Masking(TableSchema):
-    """Surprisal of one trial's second list with one set of heads masked."""
-
-    condition: str
-    """none, top or random."""
-    head_set: str
-    k: int
-    draw: int
-    heads: str
-    trial_id: str
-    base_list: int
-    second_list: str
-    ratio: float
-
-
-class MaskingSummary(TableSchema):
-    """Median repeat surprisal with one set of heads masked, intervals over base lists."""
-
-    condition: str
-    head_set: str
-    k: int
-    second_list: str
-    value: float
-    ci_low: float = _may_lack()
-    ci_high: float = _may_lack()
-    beyond_random: float = _may_lack()
-    """Against as many random heads of the same layers, on the same trials."""
-    beyond_random_ci_low: float = _may_lack()
-    beyond_random_ci_high: float = _may_lack()
-    n_draws: int
-    n_base_lists: int
-
-
 class StimulusAudit(TableSchema):
     """What the lists of one cell are like under this model's tokenizer."""
 
@@ -146,8 +113,6 @@ SCHEMAS: Schemas = {
     "token_surprisals": TokenSurprisals,
     "repeat_surprisal": RepeatSurprisal,
     "position_curve": PositionCurve,
-    "masking": Masking,
-    "masking_summary": MaskingSummary,
     "stimulus_audit": StimulusAudit,
     "intervening_audit": InterveningAudit,
 }
