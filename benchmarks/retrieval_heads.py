@@ -7,11 +7,11 @@ Three ways score the same samples:
 The two slow ways are timed without logit contributions, which they do not compute.
 """
 
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -207,6 +207,7 @@ def say(text: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1:] in (["prefill"], ["measured"]):
         {"prefill": prefill_alone, "measured": measured_whole}[sys.argv[1]]()
-        say(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+        status = Path("/proc/self/status").read_text(encoding="ascii")  # getrusage would count the parent's peak too
+        say(str(int(status.split("VmHWM:")[1].split()[0]) / 1024))
     else:
         main()
