@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from interp.errors import ArgumentError
-from interp.experiments.experiment import Experiment, Finding, WorkUnit
+from interp.experiments.experiment import Dtype, Experiment, Finding, WorkUnit
 from interp.models.identity import ModelFacts
 from probes.verbatim_memory.plan import ListUnit, plan_units
 
@@ -40,6 +40,8 @@ class VerbatimMemory(Experiment):
         },
     }
 
+    dtype: Dtype = "float32"
+    """Precision of the weights. Surprisals of repeated nouns are tenths of a nat, which half precision does not resolve."""
     pools: tuple[Literal["arbitrary", "coherent"], ...] = ("arbitrary",)
     """arbitrary: nouns of mixed subjects; coherent: lists of one category each."""
     nouns: Path | None = None
@@ -85,6 +87,8 @@ class VerbatimMemory(Experiment):
             raise ArgumentError(
                 "--n-base-lists must be at least 2: intervals resample base lists, novel lists are another's."
             )
+        if self.nouns is not None and len(self.pools) > 1:
+            raise ArgumentError("--nouns is one pool: give --pools one name.")
         for name in ("rotations", "batch_trials"):
             if getattr(self, name) < 1:
                 raise ArgumentError(f"--{name.replace('_', '-')} must be at least 1.")
@@ -126,7 +130,7 @@ class VerbatimMemory(Experiment):
 
     def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
         """Returns all units."""
-        return plan_units(self, measured)
+        return plan_units(self)
 
     # ------------------------------------------------------------------ measure
 

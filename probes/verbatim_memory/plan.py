@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from interp.errors import ArgumentError
 from interp.experiments.experiment import WorkUnit
 from probes.verbatim_memory.lists import FirstList, group_rotations, rotate
 from probes.verbatim_memory.pools import OWN_POOLS, Pool, read_pool, read_public_lists
 
 if TYPE_CHECKING:
-    from interp.tables import Tables
     from probes.verbatim_memory.experiment import VerbatimMemory
 
 BASE_LISTS_PER_UNIT = 8
@@ -30,7 +30,7 @@ class ListUnit(WorkUnit):
     betweens: tuple[Between, ...]
 
 
-def plan_units(settings: "VerbatimMemory", measured: "Tables") -> Sequence[WorkUnit]:
+def plan_units(settings: "VerbatimMemory") -> Sequence[WorkUnit]:
     """Returns the units of the model itself, and of its nulls (shortest text between only)."""
     units: list[WorkUnit] = []
     longest = max(settings.list_lengths)
@@ -71,10 +71,13 @@ def _hands(n_base_lists: int) -> list[tuple[int, ...]]:
 def first_lists(settings: "VerbatimMemory", pool: str, length: int) -> list[FirstList]:
     """Returns all first lists of one pool and length.
 
-    Raises ArgumentError when the pool is too small.
+    Raises ArgumentError when the pool is too small, or a public file has no lists of that length.
     """
     if settings.nouns is not None and settings.nouns.suffix == ".json":
         lists = read_public_lists(settings.nouns)
+        if length not in lists:
+            known = " ".join(map(str, sorted(lists)))
+            raise ArgumentError(f"{settings.nouns} has no lists of {length} nouns: use --list-lengths {known}.")
         firsts = group_rotations(lists[length], lists[max(lists)])
         return [
             first for first in firsts if first.base_list < settings.n_base_lists and first.rotation < settings.rotations

@@ -45,15 +45,22 @@ class TokenSurprisals(TableSchema):
     """Mode exact: an upper bound on the probability of spellings not followed, as a share of what was found."""
 
 
-class RepeatSurprisal(TableSchema):
-    """One estimator in one cell, with its bootstrap interval over base lists."""
+class _Cell(TableSchema):
+    """What the summary tables have one row of numbers for."""
 
     variant: str
+    """What was done to the model: "none", or a null model's name."""
     pool: str
     list_length: int
     context_type: str
     intervening: int
+    """Paragraphs between the lists; 0 for the first list and for the short context."""
     intervening_tokens: int
+
+
+class RepeatSurprisal(_Cell):
+    """One estimator in one cell, with its bootstrap interval over base lists."""
+
     condition: str = pa.Field(isin=CONDITIONS_AND_FIRST[1:])
     mode: str
     estimator: str = pa.Field(isin=ESTIMATORS)
@@ -64,15 +71,9 @@ class RepeatSurprisal(TableSchema):
     n_trials: int
 
 
-class PositionCurve(TableSchema):
+class PositionCurve(_Cell):
     """Median surprisal by position around the second list, with its bootstrap interval over base lists."""
 
-    variant: str
-    pool: str
-    list_length: int
-    context_type: str
-    intervening: int
-    intervening_tokens: int
     condition: str = pa.Field(isin=CONDITIONS_AND_FIRST)
     list_index: int
     position: int

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import pandas as pd
@@ -28,15 +29,26 @@ TAIL_WORDS = 4
 def measure_lists(settings: VerbatimMemory, model: LanguageModel, unit: ListUnit) -> dict[str, pd.DataFrame]:
     """Returns the rows of `token_surprisals` for all trials of a unit."""
     if unit.variant != "none":
-        model = null_model(model, cast(Null, unit.variant), settings.seed)
+        model = _null(model, cast(Null, unit.variant), settings.seed)
     everyone = first_lists(settings, unit.pool, unit.list_length)
     firsts = [first for first in everyone if first.base_list in unit.base_lists]
-    reading = _Reading(settings, model, unit, everyone, Vocabulary.of(model))
+    reading = _Reading(settings, model, unit, everyone, _vocabulary(model))
     parts: list[list[dict[str, Any]]] = []
     for first in range(0, len(firsts), settings.batch_trials):
         batch = firsts[first : first + settings.batch_trials]
         parts += halving_on_out_of_memory(reading.rows_of, batch)
     return {"token_surprisals": pd.DataFrame([row for part in parts for row in part])}
+
+
+@lru_cache(maxsize=1)
+def _null(model: LanguageModel, null: Null, seed: int) -> LanguageModel:
+    """The units of one null come one after the other: it is made once and let go with the next."""
+    return null_model(model, null, seed)
+
+
+@lru_cache(maxsize=1)
+def _vocabulary(model: LanguageModel) -> Vocabulary:
+    return Vocabulary.of(model)
 
 
 @dataclass(frozen=True)
