@@ -4,29 +4,24 @@ Every condition is a row of one batch: those that change heads only while the an
 and values, so a question is read once for all of them.
 """
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from interp.models.edits import EditMode, EditPhase
+from interp.models.edits import EditMode
+from interp.models.head_sets import Edit, Head, editing_rows, heads_as_text, layer_matched
 from interp.models.language import LanguageModel
 from interp.models.memory import halving_on_out_of_memory
 from interp.models.prefix import Prefix
 from probes.retrieval_heads.answers import reading_order
 from probes.retrieval_heads.recall import answer_recall
 from probes.retrieval_heads.stimuli import Sample
-from probes.retrieval_heads.tables import heads_as_text
 
-Head = tuple[int, int]
 AblationPhase = Literal["decode", "both"]
 ROWS_AT_ONCE = 64
 
@@ -92,26 +87,6 @@ def plan_conditions(
     return conditions
 
 
-def layer_matched(top: Sequence[Head], n_heads: int, key: tuple[Any, ...]) -> tuple[Head, ...]:
-    """Returns as many random heads as `top` has, layer by layer as many, none of them in `top`.
-
-    A layer with too few others takes the rest from the nearest layers that `top` touches. Drawn from the key alone.
-    Raises ValueError when the layers of `top` have not enough other heads.
-    """
-    digest = hashlib.sha256(repr(key).encode()).digest()
-    generator = np.random.default_rng(list(digest))
-    layers = sorted({layer for layer, _ in top})
-    free = {layer: [head for head in range(n_heads) if (layer, head) not in set(top)] for layer in layers}
-    drawn: list[Head] = []
-    for layer in layers:
-        for _ in range(sum(1 for other, _ in top if other == layer)):
-            source = min((other for other in layers if free[other]), key=lambda other: abs(other - layer), default=None)
-            if source is None:
-                raise ValueError(f"{len(top)} heads leave too few others in their layers for a random control")
-            drawn.append((source, free[source].pop(int(generator.integers(len(free[source]))))))
-    return tuple(sorted(drawn))
-
-
 def measure_ablation(
     model: LanguageModel,
     samples: Sequence[Sample],
@@ -143,9 +118,6 @@ def measure_ablation(
         surprisals = _each(conditions, partial(answering.prose_surprisal, passage))
         frames.append(_rows(model, sample, conditions, written, surprisals, passage.prose_id))
     return pd.concat(frames, ignore_index=True)
-
-
-Edit = tuple[tuple[Head, ...], EditMode]
 
 
 def _each(conditions: Sequence[Condition], run: Callable[[list[Edit]], list[Result]]) -> dict[Condition, Result]:
@@ -196,24 +168,6 @@ class _Answering:
         return surprisal[:, 1:].double().mean(dim=1).tolist()
 
 
-@contextmanager
-def editing_rows(
-    model: LanguageModel, edits: Sequence[Edit], means: Float[Tensor, "layer head dim"] | None, *, phase: EditPhase
-) -> Iterator[None]:
-    """Opens one edit per mode, in which each row of the batch changes its own heads."""
-    with ExitStack() as stack:
-        modes: list[EditMode] = list(dict.fromkeys(mode for _, mode in edits))
-        for mode in modes:
-            grid = _grids(model, [heads if own == mode else () for heads, own in edits])
-            if bool(grid.any()):
-                stack.enter_context(model.edit_heads(grid, mode, phase=phase, means=means))
-        yield
-
-
-def _grids(model: LanguageModel, heads_of_rows: list[tuple[Head, ...]]) -> Bool[Tensor, "row layer head"]:
-    return torch.stack([model.head_grid(heads) for heads in heads_of_rows])
-
-
 def _rows(
     model: LanguageModel,
     sample: Sample,
@@ -234,7 +188,7 @@ def _rows(
                 "mode": c.mode,
                 "phase": c.phase,
                 "draw": c.draw,
-                "heads": heads_as_text(list(c.heads)),
+                "heads": heads_as_text(c.heads),
                 "sample_id": sample.sample_id,
                 "needle_id": sample.needle.id,
                 "literal": sample.needle.literal,

@@ -240,8 +240,3 @@ SCHEMAS: Schemas = {
     "ablation_summary": AblationSummary,
     "agreement": Agreement,
 }
-
-
-def heads_as_text(heads: list[tuple[int, int]]) -> str:
-    """Returns heads as "layer-head layer-head …", the spelling of the public score files."""
-    return " ".join(f"{layer}-{head}" for layer, head in heads)

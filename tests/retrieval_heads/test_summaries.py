@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from interp.models.head_sets import layer_matched
 from interp.models.identity import HeadGeometry, ModelFacts, ModelIdentity
 from interp.tables import checked, empty
-from probes.retrieval_heads.ablation import layer_matched, plan_conditions
+from probes.retrieval_heads.ablation import plan_conditions
 from probes.retrieval_heads.agreement import summarise_agreement
 from probes.retrieval_heads.causality import summarise_ablation
 from probes.retrieval_heads.experiment import RetrievalHeads
