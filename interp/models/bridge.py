@@ -37,7 +37,7 @@ def build_bridge(model: "LanguageModel") -> Any:
     from interp.models.language import LanguageModel
 
     single = model.hf.dtype == torch.float32
-    twin = copy.deepcopy(model.hf) if single else copy.deepcopy(model.hf).to("cpu", torch.float32)
+    twin = copy.deepcopy(model.hf) if single else copy.deepcopy(model.hf).cpu().float()
     alone = LanguageModel(twin, copy.deepcopy(model.tokenizer), model.identity)  # without the edits open on the model
     ids = _probe_text(alone)
     ours = alone.extend(alone.prefix(), [ids], logits="all")[0]
@@ -73,8 +73,8 @@ def _boot(model: "LanguageModel", hf: PreTrainedModel) -> Any:
 
 def _probe_text(model: "LanguageModel") -> list[int]:
     special = set(model.tokenizer.all_special_ids)
-    n_ids = min(len(model.tokenizer), model.hf.get_input_embeddings().weight.shape[0])
-    ordinary = [id for id in range(n_ids) if id not in special]
+    embedding: Any = model.hf.get_input_embeddings()
+    ordinary = [id for id in range(min(len(model.tokenizer), len(embedding.weight))) if id not in special]
     drawn = torch.randint(len(ordinary), (PROBE_BLOCK_TOKENS,), generator=torch.Generator().manual_seed(0))
     text = 2 * [ordinary[index] for index in drawn.tolist()]
     return text[: model.context_window]
