@@ -14,10 +14,13 @@ _HEAD = re.compile(r"(\d{1,4})-(\d{1,4})")
 
 
 def write_public_scores(sample_head_scores: pd.DataFrame, value: str) -> str:
-    """Returns the JSON text of one score column, heads in layer-major order, samples in table order."""
+    """Returns the JSON text of one score column, heads in layer-major order, samples in table order.
+
+    Every number is written in full: rounded, heads whose means are equal would no longer be.
+    """
     scores = sample_head_scores.sort_values(["layer", "head"], kind="stable")
     grouped = scores.groupby(["layer", "head"], sort=True)[value]
-    return json.dumps({f"{layer}-{head}": [round(x, 6) for x in group] for (layer, head), group in grouped})
+    return json.dumps({f"{layer}-{head}": group.tolist() for (layer, head), group in grouped})
 
 
 def read_public_scores(path: Path) -> pd.DataFrame:

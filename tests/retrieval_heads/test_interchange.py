@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from interp.errors import ArgumentError
+from interp.statistics import top_indices
 from probes.retrieval_heads.comparison import compare_all
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.interchange import public_head_scores, read_public_scores, write_public_scores
@@ -21,21 +22,35 @@ def test_scores_come_back_from_the_public_format_in_layer_order(tmp_path):
     ]  # fmt: skip
     text = write_public_scores(pd.DataFrame(rows, columns=["sample_id", "layer", "head", "count_score"]), "count_score")
     # Layer 2 before layer 10; samples as in the table; one line.
-    assert text == '{"2-0": [0.333333, 1.0], "2-1": [0.0, 0.5], "10-0": [1.25, 0.0]}'
+    assert text == '{"2-0": [0.3333333333333333, 1.0], "2-1": [0.0, 0.5], "10-0": [1.25, 0.0]}'
     path = tmp_path / "scores.json"
     path.write_text(text)
     back = read_public_scores(path)
     assert list(back.itertuples(index=False, name=None)) == [
-        (2, 0, 0, 0.333333), (2, 0, 1, 1.0), (2, 1, 0, 0.0), (2, 1, 1, 0.5), (10, 0, 0, 1.25), (10, 0, 1, 0.0)
+        (2, 0, 0, 1 / 3), (2, 0, 1, 1.0), (2, 1, 0, 0.0), (2, 1, 1, 0.5), (10, 0, 0, 1.25), (10, 0, 1, 0.0)
     ]  # fmt: skip
     path.write_text(json.dumps(dict(reversed(json.loads(text).items()))))
     pd.testing.assert_frame_equal(read_public_scores(path), back)  # whatever the order in the file
 
     heads = public_head_scores(path)
-    assert heads["score"].tolist() == pytest.approx([0.6666665, 0.25, 0.625])
+    assert heads["score"].tolist() == pytest.approx([2 / 3, 0.25, 0.625])
     assert heads["activation_frequency"].tolist() == [1.0, 0.5, 0.5]
     assert set(heads["n_samples"]) == {2}
     assert set(heads["definition"]) == {"count"}
+
+
+def test_numbers_and_ties_survive_the_round_trip(tmp_path):
+    """Head 0-0 copied a third of every needle and 0-1 all of one: equal means, which six digits would tell apart."""
+    scores = {(0, 0): [1 / 3, 1 / 3, 1 / 3], (0, 1): [0.0, 1.0, 0.0], (0, 2): [0.1 + 0.2, 1 / 7, 2**-40]}
+    rows = [(f"s{i}", *head, value) for head, values in scores.items() for i, value in enumerate(values)]
+    table = pd.DataFrame(rows, columns=["sample_id", "layer", "head", "set_score"])
+    path = tmp_path / "scores.json"
+    path.write_text(write_public_scores(table, "set_score"))
+    back = read_public_scores(path)
+    assert back["score"].tolist() == [value for values in scores.values() for value in values]
+    means = public_head_scores(path)["score"]
+    assert means[0] == means[1]
+    assert top_indices(means.to_numpy(), 3) == [0, 1, 2]
 
 
 def test_documents_hold_both_definitions_of_the_samples_that_count():
