@@ -1,0 +1,270 @@
+"""Sparse dictionaries of a residual stream, over SAELens: shipped with the toolkit, from a folder, or a public release.
+
+A dictionary is used as its release says: its hook, its input scaling and subtraction, its own activation function. sae_lens
+takes seconds to import, so it is imported when a dictionary is loaded and not before.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.errors import ArgumentError, RunError, did_you_mean
+
+if TYPE_CHECKING:
+    from interp.models.language import LanguageModel
+
+SHIPPED = Path(__file__).with_name("dictionaries")
+"""Folder of the dictionaries that come with the toolkit: <model>/layer_<L>."""
+CHUNK_FEATURES = 16384
+"""Features that are encoded at one time."""
+_HOOK = re.compile(r"blocks\.(\d+)\.hook_resid_(post|pre)")
+_BY_COLUMN = ("standard", "jumprelu", "topk")
+
+
+@dataclass(frozen=True, eq=False)
+class Dictionary:
+    """A sparse autoencoder of one layer's residual stream, with what its makers published about it."""
+
+    sae: Any
+    name: str
+    hook_name: str
+    model_name: str | None
+    """The model it was trained on, as its makers call it."""
+    published_l0: float | None = None
+    published_explained_variance: float | None = None
+    neuronpedia_id: str | None = None
+    card: dict[str, Any] = field(default_factory=dict)
+    """What else is known of it (shipped dictionaries: card.json)."""
+
+    @classmethod
+    def load(cls, name: str, *, device: str = "cpu") -> "Dictionary":
+        """Returns the dictionary of that name: a folder, or RELEASE:ID of a SAELens release.
+
+        Raises UserError when it does not exist, cannot be read or cannot be fetched.
+        """
+        if Path(name).is_dir():
+            return cls.from_folder(Path(name), device=device)
+        release, colon, sae_id = name.partition(":")
+        if not colon:
+            raise ArgumentError(
+                f"There is no folder {name}: give a folder that holds cfg.json and sae_weights.safetensors, or RELEASE:ID of a "
+                "SAELens release (gemma-scope-2b-pt-res:layer_12/width_16k/average_l0_82)."
+            )
+        return cls.from_release(release, sae_id, device=device)
+
+    @classmethod
+    def from_folder(cls, folder: Path, *, device: str = "cpu") -> "Dictionary":
+        """Returns the dictionary saved in a folder by SAELens; a card.json beside it tells its published figures.
+
+        Raises RunError when the folder cannot be read, ArgumentError when it does not say which hook it belongs to.
+        """
+        from safetensors import SafetensorError
+        from sae_lens import SAE
+
+        try:
+            sae = SAE.load_from_disk(folder, device=device, dtype="float32")
+            card_file = folder / "card.json"
+            card = json.loads(card_file.read_text(encoding="utf-8")) if card_file.is_file() else {}
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            raise RunError(
+                f"The dictionary in {folder} cannot be read ({type(error).__name__}: {_first_line(error)}): save it there again with "
+                "sae.save_inference_model."
+            ) from error
+        metadata = sae.cfg.metadata
+        return cls(
+            sae=sae,
+            name=f"{folder.parent.name}/{folder.name}",
+            hook_name=_checked_hook(metadata.hook_name, str(folder)),
+            model_name=metadata.model_name,
+            published_l0=card.get("l0"),
+            published_explained_variance=card.get("explained_variance"),
+            neuronpedia_id=metadata.neuronpedia_id,
+            card=card,
+        )
+
+    @classmethod
+    def from_release(cls, release: str, sae_id: str, *, device: str = "cpu") -> "Dictionary":
+        """Returns a dictionary of a SAELens release, fetched from its hub on the first call.
+
+        Raises ArgumentError for an unknown release or id, RunError when the hub cannot be reached.
+        """
+        from sae_lens import SAE
+        from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+        directory = get_pretrained_saes_directory()
+        if release not in directory:
+            raise ArgumentError(f"SAELens knows no release {release}.{did_you_mean(release, list(directory))}")
+        known = directory[release]
+        if sae_id not in known.saes_map:
+            raise ArgumentError(f"{release} has no dictionary {sae_id}.{did_you_mean(sae_id, list(known.saes_map))}")
+        try:
+            sae = SAE.from_pretrained(release, sae_id, device=device, dtype="float32")
+        except (OSError, ValueError, RuntimeError) as error:  # no network, no permission, a damaged download
+            raise RunError(
+                f"{release}:{sae_id} cannot be fetched ({_first_line(error)}): connect this machine to its hub ({known.repo_id}), or "
+                "give --dictionary a folder written elsewhere by sae.save_inference_model."
+            ) from error
+        l0_in_id = re.search(r"average_l0_(\d+)", sae_id)
+        return cls(
+            sae=sae,
+            name=f"{release}:{sae_id}",
+            hook_name=_checked_hook(sae.cfg.metadata.hook_name, f"{release}:{sae_id}"),
+            model_name=sae.cfg.metadata.model_name or known.model,
+            published_l0=float(l0_in_id[1]) if l0_in_id else known.expected_l0.get(sae_id),
+            published_explained_variance=known.expected_var_explained.get(sae_id),
+            neuronpedia_id=known.neuronpedia_id.get(sae_id),
+        )
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def layer(self) -> int:
+        """The layer after which the residual stream is read (hook_resid_pre of a layer is what the layer before left)."""
+        match = _HOOK.fullmatch(self.hook_name)
+        assert match is not None
+        return int(match[1]) - (match[2] == "pre")
+
+    @property
+    def n_features(self) -> int:
+        """Width."""
+        return int(self.sae.cfg.d_sae)
+
+    @property
+    def architecture(self) -> str:
+        """SAELens' name for its kind: standard, jumprelu, topk, …."""
+        return self.sae.cfg.architecture()
+
+    def check_fits(self, model: "LanguageModel", *, other_model: bool = False) -> None:
+        """Raises ArgumentError when it was trained on another model or on a layer the model does not have.
+
+        `other_model` allows another name (a fine-tuned copy), never another width of the residual stream.
+        """
+        width = model.hf.config.get_text_config(decoder=True).hidden_size
+        identity = model.identity
+        if self.sae.cfg.d_in != width:
+            raise ArgumentError(
+                f"{self.name} takes vectors of {self.sae.cfg.d_in} numbers but the residual stream of {identity.name} has {width}: "
+                f"it was trained on {self.model_name or 'another model'}; name a dictionary of {identity.name}."
+            )
+        if self.layer >= model.n_layers:
+            raise ArgumentError(
+                f"{self.name} belongs to {self.hook_name}, but {identity.name} has {model.n_layers} layers: name another dictionary."
+            )
+        known = {_plain(identity.name), _plain(identity.source.rsplit("/", maxsplit=1)[-1])}
+        if self.model_name and not other_model and _plain(self.model_name.rsplit("/", maxsplit=1)[-1]) not in known:
+            raise ArgumentError(
+                f"{self.name} was trained on {self.model_name}, not on {identity.name}: name a dictionary of this model, or add "
+                "--allow-other-model if it is a copy of that one."
+            )
+
+    def feature_page(self, feature_id: int) -> str | None:
+        """Returns the address of a feature's page on Neuronpedia, or None when the release has none."""
+        return f"https://www.neuronpedia.org/{self.neuronpedia_id}/{feature_id}" if self.neuronpedia_id else None
+
+    # ------------------------------------------------------------------ what it does
+
+    def encode(self, residuals: Float[Tensor, "*rows residual"]) -> Float[Tensor, "*rows feature"]:
+        """Returns every feature's activation, by SAELens' own encode."""
+        with torch.inference_mode():
+            return self.sae.encode(residuals.to(self.sae.W_dec.device, torch.float32))
+
+    def decode(self, activations: Float[Tensor, "*rows feature"]) -> Float[Tensor, "*rows residual"]:
+        """Returns the reconstructed residual stream."""
+        with torch.inference_mode():
+            return self.sae.decode(activations)
+
+    def active(
+        self, residuals: Float[Tensor, "row residual"], chunk_features: int = CHUNK_FEATURES
+    ) -> Iterator[tuple[Int[Tensor, " event"], Int[Tensor, " event"], Float[Tensor, " event"]]]:
+        """Yields the features that are active (activation above 0): their row, their id and their activation.
+
+        Exactly what `encode` gives, but never more than `chunk_features` activations per row at a time for ReLU, JumpReLU and
+        TopK dictionaries; others are encoded whole.
+        """
+        with torch.inference_mode():
+            residuals = residuals.to(self.sae.W_dec.device, torch.float32)
+            if self.architecture not in _BY_COLUMN:
+                yield _events(self.sae.encode(residuals), 0)
+                return
+            inputs = self.sae.process_sae_in(residuals)
+            chunks = (
+                (first, self._pre_activations(inputs, slice(first, first + chunk_features)))
+                for first in range(0, self.n_features, chunk_features)
+            )
+            if self.architecture == "topk":
+                yield _highest(chunks, int(self.sae.cfg.k))
+                return
+            for first, pre in chunks:
+                yield _events(self._activated(pre, slice(first, first + chunk_features)), first)
+
+    def _pre_activations(
+        self, inputs: Float[Tensor, "row residual"], columns: slice
+    ) -> Float[Tensor, "row chunk"]:
+        pre = torch.addmm(self.sae.b_enc[columns], inputs, self.sae.W_enc[:, columns])
+        if self.architecture == "topk" and self.sae.cfg.rescale_acts_by_decoder_norm:
+            pre = pre * self.sae.W_dec[columns].norm(dim=-1)
+        return pre
+
+    def _activated(self, pre: Float[Tensor, "row chunk"], columns: slice) -> Float[Tensor, "row chunk"]:
+        if self.architecture == "standard":
+            return self.sae.activation_fn(pre)
+        return self.sae.activation_fn(pre) * (pre > self.sae.threshold[columns])
+
+
+def shipped_dictionaries(model: str) -> list[Path]:
+    """Returns the folders of the dictionaries that come with the toolkit for a model, shallowest layer first."""
+    return sorted((SHIPPED / model).glob("layer_*"), key=lambda folder: int(folder.name.removeprefix("layer_")))
+
+
+def training_texts(names: Sequence[Path]) -> frozenset[str]:
+    """Returns the names (interp.models.harvest.text_name) of all texts that dictionaries in these folders were trained on."""
+    files = {folder.parent / "training_texts.txt" for folder in names}
+    return frozenset(name for file in files if file.is_file() for name in file.read_text(encoding="utf-8").split())
+
+
+def _events(
+    activations: Float[Tensor, "row chunk"], first: int
+) -> tuple[Int[Tensor, " event"], Int[Tensor, " event"], Float[Tensor, " event"]]:
+    rows, columns = (activations > 0).nonzero(as_tuple=True)
+    return rows, columns + first, activations[rows, columns]
+
+
+def _highest(
+    chunks: Iterator[tuple[int, Float[Tensor, "row chunk"]]], k: int
+) -> tuple[Int[Tensor, " event"], Int[Tensor, " event"], Float[Tensor, " event"]]:
+    """The k highest pre-activations of each row over all chunks, those above 0."""
+    best = ids = None
+    for first, pre in chunks:
+        found = pre.topk(min(k, pre.shape[1]), dim=1)
+        values, columns = found.values, found.indices + first
+        if best is not None and ids is not None:
+            values, columns = torch.cat([best, values], dim=1), torch.cat([ids, columns], dim=1)
+        kept = values.topk(min(k, values.shape[1]), dim=1)
+        best, ids = kept.values, columns.gather(1, kept.indices)
+    assert best is not None and ids is not None
+    rows, places = (best > 0).nonzero(as_tuple=True)
+    return rows, ids[rows, places], best[rows, places]
+
+
+def _checked_hook(hook_name: str | None, name: str) -> str:
+    if hook_name is None or not _HOOK.fullmatch(hook_name) or hook_name == "blocks.0.hook_resid_pre":
+        raise ArgumentError(
+            f"{name} belongs to the hook {hook_name or '(none named)'}: only residual streams after a layer can be read, so name a "
+            "dictionary of blocks.L.hook_resid_post."
+        )
+    return hook_name
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
