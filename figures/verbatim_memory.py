@@ -14,6 +14,18 @@ LABELS = {
     "repeat": "repeated",
     "novel": "novel",
 }
+HEAD_SETS = {
+    "matching": "look before the same noun",
+    "postmatch": "look at the same noun",
+    "recent": "look at the words before",
+    "retrieval": "retrieval heads",
+    "induction": "induction heads",
+}
+MASKS = {
+    ("top", "repeat"): ("repeated, top heads silent", BLUE, "solid"),
+    ("random", "repeat"): ("repeated, random heads silent", GREY, "solid"),
+    ("top", "novel"): ("novel, top heads silent", RED, "dot"),
+}
 RATIO_AXIS = "repeat surprisal, % of the first list"
 
 
@@ -39,11 +51,16 @@ def draw_all(tables: Tables) -> dict[str, go.Figure]:
         "how sub-words become a word",
         "What counts as the probability of a word",
     )
-    if summary["variant"].nunique() > 1:
-        models = _shortest(summary[(summary["mode"] == "raw") & (summary["estimator"] == "ratio")])
+    models = _shortest(summary[(summary["mode"] == "raw") & (summary["estimator"] == "ratio")])
+    models = models[~models["variant"].str.startswith("revision ") & (models["variant"] != "float32")]
+    if models["variant"].nunique() > 1:
         figures["nulls"] = plot_groups(
             models, "variant", "what was done to the model", "The model and its damaged copies"
         )
+    if len(tables["masking_summary"]):
+        figures["masking"] = plot_masking(tables["masking_summary"])
+    if len(tables["checkpoints"]):
+        figures["checkpoints"] = plot_checkpoints(tables["checkpoints"])
     return figures
 
 
@@ -131,7 +148,9 @@ def plot_groups(table: pd.DataFrame, by: str, axis: str, title: str) -> go.Figur
 def _ratios(figure: go.Figure, table: pd.DataFrame, title: str, caption: str) -> go.Figure:
     figure.add_hline(y=100, line={"color": "#444", "dash": "dash", "width": 1})
     figure.update_yaxes(title=RATIO_AXIS, rangemode="tozero")
-    return styled(figure, title=f"{title} · {table['model'].iloc[0]}", caption=caption)
+    models = list(dict.fromkeys(table["model"]))
+    named = f"{title} · {models[0]}" if len(models) == 1 else title
+    return styled(figure, title=named, caption=caption)
 
 
 def plot_positions(curve: pd.DataFrame) -> go.Figure:
@@ -161,4 +180,61 @@ def plot_positions(curve: pd.DataFrame) -> go.Figure:
         figure,
         title=f"Surprisal word by word · {curve['model'].iloc[0]}",
         caption="Left of the line the last words before the second list. Medians over trials, 95% bootstrap intervals over base lists.",
+    )
+
+
+def plot_masking(summary: pd.DataFrame) -> go.Figure:
+    """Returns repeat surprisal by the number of silent heads, a panel per ranking, top heads against random ones."""
+    from plotly.subplots import make_subplots
+
+    sets = [name for name in dict.fromkeys(summary["head_set"]) if name != "none"]
+    whole = summary[summary["control"] == "none"]
+    figure = make_subplots(
+        1, len(sets), shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=[HEAD_SETS[name] for name in sets]
+    )
+    for column, head_set in enumerate(sets, start=1):
+        for (control, condition), (name, colour, dash) in MASKS.items():
+            part = summary[(summary["head_set"] == head_set) & (summary["control"] == control)]
+            part = pd.concat([whole, part])
+            part = part[part["condition"] == condition].sort_values("k")
+            line = {"color": colour, "width": 2, "dash": dash}
+            figure.add_trace(
+                band(list(part["k"]), list(part["ci_low"]), list(part["ci_high"]), colour, name), row=1, col=column
+            )
+            figure.add_scatter(
+                x=part["k"], y=part["value"], mode="lines+markers", name=name, legendgroup=name, line=line,
+                showlegend=column == 1, row=1, col=column,
+            )  # fmt: skip
+        figure.update_xaxes(title="silent heads", row=1, col=column)
+    figure.update_yaxes(title=RATIO_AXIS, rangemode="tozero", col=1)
+    figure.update_layout(legend={"orientation": "h", "y": -0.22})
+    return styled(
+        figure,
+        title=f"Lists read without some heads · {summary['model'].iloc[0]}",
+        caption="Top heads of each ranking, and random heads of the same layers (mean over draws). Novel lists show general "
+        "harm. Medians over trials, 95% bootstrap intervals over base lists.",
+        width=max(520, 120 + 300 * len(sets)),
+    )
+
+
+def plot_checkpoints(checkpoints: pd.DataFrame) -> go.Figure:
+    """Returns repeat surprisal over training, the longest lists; steps on a logarithmic axis when all have one."""
+    table = checkpoints[(checkpoints["estimator"] == "ratio") & (checkpoints["pool"] == checkpoints["pool"].iloc[0])]
+    table = table[table["list_length"] == table["list_length"].max()]
+    stepped = bool(table["step"].notna().all())
+    figure = _lines(table, "step" if stepped else "revision")
+    if stepped:  # step 0 has no logarithm: it stands where step 1/2 would
+        figure.for_each_trace(lambda trace: trace.update(x=[max(0.5, step) for step in trace.x]))
+        shown = sorted(table["step"].unique())
+        figure.update_xaxes(
+            title="training step", type="log", tickvals=[max(0.5, step) for step in shown],
+            ticktext=[f"{step:,.0f}" for step in shown],
+        )  # fmt: skip
+    else:
+        figure.update_xaxes(title="checkpoint", type="category")
+    return _ratios(
+        figure,
+        table,
+        "Repeat surprisal over training",
+        f"Lists of {int(table['list_length'].iloc[0])}; medians over trials, 95% bootstrap intervals over base lists.",
     )

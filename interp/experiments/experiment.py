@@ -82,6 +82,10 @@ class Experiment:
         """Returns the unit's rows of each measured table. Writes nothing, plots nothing."""
         raise NotImplementedError
 
+    def revision_of(self, unit: WorkUnit) -> str | None:
+        """Returns the revision of the model that a unit is measured with: the run's own, unless a subclass says otherwise."""
+        return self.revision
+
     def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
         """Returns the summary tables, from the measured tables alone."""
         raise NotImplementedError

@@ -67,7 +67,7 @@ def _measure_all(experiment: Experiment, options: RunOptions, facts: ModelFacts,
     from tqdm.auto import tqdm
 
     done = store.done_units()
-    model = None
+    model, revision = None, None
     with tqdm(unit="unit", disable=None, desc=experiment.name) as progress:
         while True:
             planned = experiment.plan(facts, MeasuredTables(store, _in_plan_order(experiment, facts, store, done)))
@@ -77,15 +77,16 @@ def _measure_all(experiment: Experiment, options: RunOptions, facts: ModelFacts,
             progress.refresh()
             if not missing:
                 return
-            if model is None:
-                model = load(
-                    experiment.model,
-                    device=options.device,
-                    dtype=experiment.dtype,
-                    revision=experiment.revision,
-                    device_map=options.device_map,
-                )
             for unit in missing:
+                if model is None or experiment.revision_of(unit) != revision:
+                    revision, model = experiment.revision_of(unit), None  # the old one is let go first
+                    model = load(
+                        experiment.model,
+                        device=options.device,
+                        dtype=experiment.dtype,
+                        revision=revision,
+                        device_map=options.device_map,
+                    )
                 started = time.perf_counter()
                 tables = experiment.measure(model, unit)
                 seconds = time.perf_counter() - started

@@ -80,6 +80,31 @@ def output_projection_weight(module: nn.Module) -> Float[Tensor, "head_times_dim
     return weight if isinstance(projection, Conv1D) else weight.T
 
 
+def query_key_weights(
+    module: nn.Module, heads: HeadGeometry
+) -> tuple[Float[Tensor, "head a b"], Float[Tensor, "kv_head a b"]] | None:
+    """Returns views of an attention module's query and key weights, one matrix per head, or None where they are not found.
+
+    Separate projections, GPT-2's and Phi-3's joint one (queries, keys, values) and GPT-NeoX's (the three of each head
+    together). Which axis reads the residual stream differs.
+    """
+    sizes = [heads.n_heads, heads.n_kv_heads]
+    joint = getattr(module, "c_attn", None), getattr(module, "qkv_proj", None), getattr(module, "query_key_value", None)
+    if hasattr(module, "q_proj") and hasattr(module, "k_proj"):
+        query, key = (getattr(module, name).weight.data for name in ("q_proj", "k_proj"))
+    elif isinstance(joint[0], Conv1D):
+        query, key, _ = joint[0].weight.data.T.split(joint[0].nf // 3)
+    elif isinstance(joint[1], nn.Linear):
+        rows = [n_heads * heads.head_dim for n_heads in (*sizes, heads.n_kv_heads)]
+        query, key, _ = joint[1].weight.data.split(rows)
+    elif isinstance(joint[2], nn.Linear) and len(joint[2].weight) == 3 * heads.n_heads * heads.head_dim:
+        each = joint[2].weight.data.unflatten(0, (heads.n_heads, 3, heads.head_dim))
+        return each[:, 0], each[:, 1]
+    else:
+        return None
+    return query.unflatten(0, (sizes[0], heads.head_dim)), key.unflatten(0, (sizes[1], heads.head_dim))
+
+
 def rotary_switch(config: PreTrainedConfig) -> int | None:
     """Returns the text length at which a model changes its rotary embedding (LongRoPE, dynamic NTK), or None.
 

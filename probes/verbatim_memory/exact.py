@@ -23,13 +23,14 @@ SPELLINGS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class _Spelling:
-    """The beginning of one way to spell a word: its tokens, what is left to spell, ln p of the tokens."""
+    """The beginning of one way to spell a word: its tokens, what is left to spell, ln p of all its tokens."""
 
     search: WordSearch
     row: int
     start: int
-    """Tokens of the row before the word."""
+    """Tokens of the row before this spelling leaves the tokenizer's own."""
     tokens: tuple[int, ...]
+    """Its tokens from there on."""
     rest: str
     log_probability: float
 
@@ -56,6 +57,7 @@ def exact_probabilities(
             searches[row, noun] = search
             open_spellings += found
     while open_spellings:
+        open_spellings.sort(key=lambda spelling: len(spelling.tokens))  # a batch is as wide as its longest
         batch, open_spellings = open_spellings[:SPELLINGS_AT_ONCE], open_spellings[SPELLINGS_AT_ONCE:]
         open_spellings += _follow(model, rows, batch, vocabulary)
     return {key: (search.log_probability(), search.share_left_out()) for key, search in searches.items()}
@@ -79,7 +81,7 @@ def _own_spelling(
     rest, so_far, found = search.word, 0.0, []
     for index, token in enumerate(own):
         for other, left, log_probability in search.branches(rest, so_far, log_p[first + index], taken=token):
-            found.append(_Spelling(search, row, start + first, (*own[:index], other), left, log_probability))
+            found.append(_Spelling(search, row, start + first + index, (other,), left, log_probability))
         so_far += float(log_p[first + index, token])
         rest = rest[len(vocabulary.spellings.texts[token]) :]
     return search, found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from interp.errors import ArgumentError
 from interp.experiments.experiment import Dtype, Experiment, Finding, WorkUnit
 from interp.models.identity import ModelFacts
-from probes.verbatim_memory.plan import ListUnit, plan_units
+from probes.verbatim_memory.plan import ListUnit, LooksUnit, MaskUnit, plan_units
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,11 +68,24 @@ class VerbatimMemory(Experiment):
     bos: Literal["auto", "always", "never"] = "auto"
     """Whether texts begin with the beginning-of-sequence token; auto does as the tokenizer does."""
     exact_rotations: int = 1
-    """Rotations of each base list whose nouns get the exact probability too (0: none)."""
+    """Rotations of each base list whose nouns get the exact probability too (0: none): the longest lists, shortest text."""
     exact_threshold: float = 1e-3
     """Other spellings are followed while they are at least this likely, relative to the tokenizer's own."""
-    nulls: tuple[Literal["random_init", "qk_shuffled", "qk_shuffled_per_head"], ...] = ()
+    nulls: tuple[Literal["random_init", "qk_shuffled", "qk_shuffled_per_head", "positions_shuffled"], ...] = ()
     """Damaged copies of the model to measure beside it, with the shortest intervening text."""
+    revisions: tuple[str, ...] = ()
+    """Checkpoints of the model to measure beside it (branches on the hub, subfolders of a folder): step0 step1000 …"""
+    mask_sets: tuple[Literal["matching", "postmatch", "recent"], ...] = ("postmatch", "recent")
+    """Heads to silence, chosen by where they look from before a noun of the second list: before the same noun in the first
+    list, at it, at the words just before. Empty: no masking."""
+    heads_from: Path | None = None
+    """A finished retrieval_heads run of the same model, to silence its retrieval and its induction heads too."""
+    mask_k: tuple[int, ...] = (2, 5, 10, 20)
+    """How many heads of each set to silence."""
+    mask_draws: int = 5
+    """Random sets of heads of the same layers, for each set and size."""
+    mask_phase: Literal["second_list", "everything"] = "second_list"
+    """Heads are silent while the second list is read, or from the first token on."""
     batch_trials: int = 24
     """Trials read at one time; changes speed and memory, no number."""
 
@@ -94,8 +107,17 @@ class VerbatimMemory(Experiment):
                 raise ArgumentError(f"--{name.replace('_', '-')} must be at least 1.")
         if not 0 < self.exact_threshold < 1:
             raise ArgumentError("--exact-threshold lies between 0 and 1.")
+        if self.head_sets and (not self.mask_k or min(self.mask_k) < 1 or self.mask_draws < 1):
+            raise ArgumentError(
+                "--mask-k and --mask-draws must be at least 1 (--mask-sets with nothing behind it: no masking)."
+            )
         if "short" not in self.contexts and "intact" not in self.contexts:
             raise ArgumentError("--contexts must hold intact: the other contexts are compared with it.")
+
+    @property
+    def head_sets(self) -> tuple[str, ...]:
+        """Rankings whose top heads are silenced."""
+        return (*self.mask_sets, *(("retrieval", "induction") if self.heads_from else ()))
 
     # ------------------------------------------------------------------ plan
 
@@ -111,7 +133,12 @@ class VerbatimMemory(Experiment):
         from probes.verbatim_memory.texts import OWN_TEXTS
 
         pools = [self.nouns] if self.nouns else [OWN_POOLS[pool] for pool in self.pools]
-        return [*pools, self.texts or OWN_TEXTS]
+        return [*pools, self.texts or OWN_TEXTS, *self._run_files()]
+
+    def _run_files(self) -> Sequence[Path]:
+        from probes.verbatim_memory.rankings import run_files
+
+        return run_files(self.heads_from) if self.heads_from else ()
 
     def check_model(self, facts: ModelFacts) -> None:
         """Raises ArgumentError when the words and texts do not do for these settings."""
@@ -127,10 +154,40 @@ class VerbatimMemory(Experiment):
                 first_lists(self, pool, length)
         if facts.geometry is None and any(null != "random_init" for null in self.nulls):
             raise ArgumentError(f"{facts.name} has no attention heads to shuffle: use --nulls random_init.")
+        self._check_heads(facts)
+        self._check_revisions()
+
+    def _check_heads(self, facts: ModelFacts) -> None:
+        """Refuses masks that the model, or the run that ranks its heads, cannot have."""
+        from probes.verbatim_memory.rankings import check_same_model
+
+        if facts.geometry is None:
+            if self.heads_from is not None:
+                raise ArgumentError(f"{facts.name} has no attention heads to silence: leave out --heads-from.")
+            return
+        n_heads = facts.geometry.n_layers * facts.geometry.n_heads
+        if self.head_sets and max(self.mask_k) > n_heads // 2:
+            raise ArgumentError(
+                f"{facts.name} has {n_heads} heads, and a random control needs as many others: use --mask-k of at most {n_heads // 2}."
+            )
+        if self.heads_from is not None:
+            check_same_model(self.heads_from, facts)
+
+    def _check_revisions(self) -> None:
+        """Refuses a checkpoint that does not exist before anything is measured."""
+        from interp.models.loading import look_up
+
+        for revision in self.revisions:
+            look_up(self.model, dtype=self.dtype, revision=revision)
+
+    def revision_of(self, unit: WorkUnit) -> str | None:
+        """Returns the checkpoint that a unit is read with."""
+        own = unit.revision if isinstance(unit, ListUnit) else None
+        return own or self.revision
 
     def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
-        """Returns all units."""
-        return plan_units(self)
+        """Returns all units known to be needed."""
+        return plan_units(self, facts, measured)
 
     # ------------------------------------------------------------------ measure
 
@@ -138,6 +195,10 @@ class VerbatimMemory(Experiment):
         """Returns the unit's rows."""
         from probes.verbatim_memory import units
 
+        if isinstance(unit, LooksUnit):
+            return units.measure_looks_of(self, model, unit)
+        if isinstance(unit, MaskUnit):
+            return units.measure_masks_of(self, model, unit)
         assert isinstance(unit, ListUnit)
         return units.measure_lists(self, model, unit)
 
@@ -146,11 +207,16 @@ class VerbatimMemory(Experiment):
     def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
         """Returns the summary tables."""
         from probes.verbatim_memory.audit import audit_lists, audit_texts
+        from probes.verbatim_memory.checkpoints import summarise_checkpoints
+        from probes.verbatim_memory.mask_effects import summarise_masking
         from probes.verbatim_memory.summarise import summarise_positions, summarise_repeat_surprisal
 
         surprisals = measured["token_surprisals"]
+        repeat_surprisal = summarise_repeat_surprisal(surprisals, self.seed)
         return {
-            "repeat_surprisal": summarise_repeat_surprisal(surprisals, self.seed),
+            "repeat_surprisal": repeat_surprisal,
+            "checkpoints": summarise_checkpoints(repeat_surprisal),
+            "masking_summary": summarise_masking(measured["masking"], surprisals, self.seed),
             "position_curve": summarise_positions(surprisals, self.seed),
             "stimulus_audit": audit_lists(surprisals),
             "intervening_audit": audit_texts(surprisals, self),
@@ -167,3 +233,11 @@ class VerbatimMemory(Experiment):
         from probes.verbatim_memory.findings import find_all
 
         return find_all(self, tables)
+
+    def compare(self, runs: "Mapping[str, Tables]") -> "tuple[Mapping[str, pd.DataFrame], Mapping[str, go.Figure]]":
+        """Returns repeat surprisal of several models side by side."""
+        from figures.verbatim_memory_comparison import draw_comparison
+        from probes.verbatim_memory.comparison import compare_all
+
+        tables = compare_all(runs)
+        return tables, draw_comparison(tables)

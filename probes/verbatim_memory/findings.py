@@ -7,11 +7,20 @@ import pandas as pd
 from interp.experiments.experiment import Finding
 from interp.tables import Tables
 from probes.verbatim_memory.experiment import VerbatimMemory
+from probes.verbatim_memory.plan import FLOAT32
 
 
 def find_all(settings: VerbatimMemory, tables: Tables) -> list[Finding]:
     """Returns the report's headlines and warnings."""
-    return [*_headline(settings, tables), *_order(settings, tables), *_words(tables), *_nulls(settings, tables)]
+    return [
+        *_headline(settings, tables),
+        *_order(settings, tables),
+        *_masks(tables),
+        *_words(tables),
+        *_nulls(settings, tables),
+        *_checkpoints(tables),
+        *_precision(tables),
+    ]
 
 
 def _main(settings: VerbatimMemory, tables: Tables, variant: str = "none") -> pd.DataFrame:
@@ -77,3 +86,53 @@ def _nulls(settings: VerbatimMemory, tables: Tables) -> Iterator[Finding]:
         longest = main[main["list_length"] == main["list_length"].max()]
         shares = ", ".join(f"{row.condition} {row.value:.1f}%" for row in longest.itertuples())
         yield Finding(f"The same with the model damaged ({null.replace('_', ' ')}): {shares}.")
+
+
+def _masks(tables: Tables) -> Iterator[Finding]:
+    """Per ranking, the size at which silencing its top costs most beyond random heads."""
+    summary = tables["masking_summary"]
+    whole = summary[summary["control"] == "none"].set_index("condition")["value"]
+    top = summary[(summary["control"] == "top") & (summary["condition"] == "repeat")]
+    for head_set, part in top.groupby("head_set", sort=False):
+        row = part.sort_values("beyond_random", kind="stable").iloc[-1]
+        novel = summary[
+            (summary["head_set"] == head_set)
+            & (summary["control"] == "top")
+            & (summary["condition"] == "novel")
+            & (summary["k"] == row["k"])
+        ].iloc[0]
+        yield Finding(
+            f"Without the top {int(row['k'])} {head_set} heads a repeated list costs {row['value']:.1f}% "
+            f"[{row['ci_low']:.1f}, {row['ci_high']:.1f}] of the first, against {whole['repeat']:.1f}% with all heads: "
+            f"{row['beyond_random']:+.1f} points [{row['beyond_random_ci_low']:.1f}, {row['beyond_random_ci_high']:.1f}] beyond random "
+            f"heads of the same layers. Novel lists: {novel['value']:.1f}%, with all heads {whole['novel']:.1f}%."
+        )
+
+
+def _checkpoints(tables: Tables) -> Iterator[Finding]:
+    table = tables["checkpoints"]
+    repeated = table[(table["estimator"] == "ratio") & (table["condition"] == "repeat")]
+    repeated = repeated[repeated["list_length"] == repeated["list_length"].max()]
+    if len(repeated):
+        steps = ", ".join(f"{row.revision} {row.value:.1f}%" for row in repeated.itertuples())
+        yield Finding(f"Repeated lists of {int(repeated['list_length'].iloc[0])} over training: {steps}.")
+
+
+def _precision(tables: Tables) -> Iterator[Finding]:
+    """What half precision changes, where it was asked for: the same trials read again in float32."""
+    nouns = tables["token_surprisals"]
+    nouns = nouns[(nouns["mode"] == "raw") & (nouns["list_index"] > 0)]
+    keys = ["pool", "list_length", "trial_id", "context_type", "intervening", "condition", "list_index", "position"]
+    again = nouns[nouns["variant"] == FLOAT32]
+    if not len(again):
+        return
+    both = again.merge(nouns[nouns["variant"] == "none"], on=keys, suffixes=("_float32", "_half"))
+    change = both["surprisal_nats_half"] - both["surprisal_nats_float32"]
+    repeated = both[both["condition"] == "repeat"]
+    yield Finding(
+        f"In half precision the surprisal of a noun differs from that in float32 by {change.abs().mean():.3f} nats on average and "
+        f"{change.abs().max():.2f} at most ({len(both)} nouns, same weights); that of repeated nouns is "
+        f"{repeated['surprisal_nats_half'].mean():.3f} instead of {repeated['surprisal_nats_float32'].mean():.3f} nats on average. Use "
+        "--dtype float32 for numbers to report.",
+        "warning",
+    )

@@ -1,22 +1,28 @@
 """What a verbatim-memory run measures: cells of list length, context and intervening text, and the trials in each. No torch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from interp.errors import ArgumentError
 from interp.experiments.experiment import WorkUnit
+from interp.models.identity import ModelFacts
 from probes.verbatim_memory.lists import FirstList, group_rotations, rotate
 from probes.verbatim_memory.pools import OWN_POOLS, Pool, read_pool, read_public_lists
 
 if TYPE_CHECKING:
+    from interp.tables import Tables
     from probes.verbatim_memory.experiment import VerbatimMemory
+    from probes.verbatim_memory.masking import Mask
 
 BASE_LISTS_PER_UNIT = 8
 """Base lists read together: enough rows for one batch, few enough to lose when a run is killed."""
 
 Between = tuple[str, int]
 """A context and how many paragraphs of it stand between the lists."""
+
+FLOAT32 = "float32"
+"""The variant that reads some trials again in full precision, beside a model in half precision."""
 
 
 @dataclass(frozen=True)
@@ -28,27 +34,102 @@ class ListUnit(WorkUnit):
     list_length: int
     base_lists: tuple[int, ...]
     betweens: tuple[Between, ...]
+    revision: str | None = None
+    """The checkpoint to read with, where it is not the model's own."""
+    exact: bool = False
+    """Whether some nouns get the exact probability too, after the first text between."""
 
 
-def plan_units(settings: "VerbatimMemory") -> Sequence[WorkUnit]:
-    """Returns the units of the model itself, and of its nulls (shortest text between only)."""
+@dataclass(frozen=True)
+class LooksUnit(WorkUnit):
+    """Where heads look when some of the longest lists are repeated."""
+
+    base_lists: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MaskUnit(WorkUnit):
+    """Some of the longest lists, each read under every mask."""
+
+    base_lists: tuple[int, ...]
+    masks: "tuple[Mask, ...]"
+
+
+def plan_units(settings: "VerbatimMemory", facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
+    """Returns the units of the model itself, of its nulls and checkpoints (shortest text between only), and of masks.
+
+    Masks are planned once it is known where heads look.
+    """
     units: list[WorkUnit] = []
-    longest = max(settings.list_lengths)
+    lengths = sorted(
+        settings.list_lengths, reverse=True
+    )  # the longest texts first: what does not fit is refused at once
     for pool in settings.pools:
-        for length in sorted(settings.list_lengths):
-            betweens = _betweens(settings, length == longest)
-            units += [
-                ListUnit(f"{pool}-n{length}-{hand[0]:02d}", "none", pool, length, hand, betweens)
-                for hand in _hands(settings.n_base_lists)
-            ]
-    main = (("intact", settings.intervening[0]),)
+        for length in lengths:
+            betweens = _betweens(settings, length == lengths[0])
+            of_model = _list_units(settings, f"{pool}-n{length}", "none", pool, length, betweens)
+            units += [replace(unit, exact=length == lengths[0]) for unit in of_model]
+    if facts.identity.dtype != FLOAT32:
+        units += _main_units(settings, FLOAT32, lengths[-1:])[:1]
     for null in settings.nulls:
-        units += [
-            ListUnit(f"{null}-n{length}-{hand[0]:02d}".replace("_", "-"), null, settings.pools[0], length, hand, main)
-            for length in sorted(settings.list_lengths)
-            for hand in _hands(settings.n_base_lists)
-        ]
+        units += _main_units(settings, null, lengths)
+    for revision in settings.revisions:
+        units += _main_units(settings, f"revision {revision}", lengths, revision)
+    if settings.head_sets and facts.geometry is not None:
+        units += _mask_units(settings, facts, measured)
     return units
+
+
+def _main_units(
+    settings: "VerbatimMemory", variant: str, lengths: Sequence[int], revision: str | None = None
+) -> list[ListUnit]:
+    """The first pool after the shortest intact text."""
+    main = (("intact", settings.intervening[0]),)
+    name = "".join(letter if letter.isalnum() else "-" for letter in variant.lower())
+    return [
+        unit
+        for length in lengths
+        for unit in _list_units(settings, f"{name}-n{length}", variant, settings.pools[0], length, main, revision)
+    ]
+
+
+def _list_units(
+    settings: "VerbatimMemory",
+    name: str,
+    variant: str,
+    pool: str,
+    length: int,
+    betweens: tuple[Between, ...],
+    revision: str | None = None,
+) -> list[ListUnit]:
+    return [
+        ListUnit(f"{name}-{hand[0]:02d}", variant, pool, length, hand, betweens, revision)
+        for hand in _hands(settings.n_base_lists)
+    ]
+
+
+def _mask_units(settings: "VerbatimMemory", facts: ModelFacts, measured: "Tables") -> list[WorkUnit]:
+    from probes.verbatim_memory.masking import plan_masks
+    from probes.verbatim_memory.rankings import RUN_SETS, ranked_by_look, ranked_by_run
+
+    hands = _hands(settings.n_base_lists)
+    units: list[WorkUnit] = [LooksUnit(f"looks-{hand[0]:02d}", hand) for hand in hands]
+    attention = measured["list_attention"]
+    if attention["base_list"].nunique() < settings.n_base_lists:
+        return units
+    from_run = ranked_by_run(settings.heads_from) if settings.heads_from else {}
+    rankings = {
+        name: from_run[name] if name in RUN_SETS else ranked_by_look(attention, name) for name in settings.head_sets
+    }
+    assert facts.geometry is not None
+    masks = plan_masks(
+        rankings,
+        ks=settings.mask_k,
+        draws=settings.mask_draws,
+        n_heads=facts.geometry.n_heads,
+        seed=settings.seed,
+    )
+    return units + [MaskUnit(f"masks-{hand[0]:02d}", hand, tuple(masks)) for hand in hands]
 
 
 def _betweens(settings: "VerbatimMemory", longest: bool) -> tuple[Between, ...]:
@@ -79,6 +160,9 @@ def first_lists(settings: "VerbatimMemory", pool: str, length: int) -> list[Firs
             known = " ".join(map(str, sorted(lists)))
             raise ArgumentError(f"{settings.nouns} has no lists of {length} nouns: use --list-lengths {known}.")
         firsts = group_rotations(lists[length], lists[max(lists)])
+        n_there = 1 + max(first.base_list for first in firsts)
+        if n_there < settings.n_base_lists:
+            raise ArgumentError(f"{settings.nouns} has {n_there} base lists: use --n-base-lists {n_there}.")
         return [
             first for first in firsts if first.base_list < settings.n_base_lists and first.rotation < settings.rotations
         ]

@@ -23,7 +23,7 @@ class TokenSurprisals(TableSchema):
     """
 
     variant: str
-    """What was done to the model: "none", or a null model's name."""
+    """What was done to the model: "none", a null model's name, "revision NAME", or "float32" (beside half precision)."""
     trial_id: str
     pool: str
     base_list: int
@@ -49,7 +49,7 @@ class _Cell(TableSchema):
     """What the summary tables have one row of numbers for."""
 
     variant: str
-    """What was done to the model: "none", or a null model's name."""
+    """What was done to the model: "none", a null model's name, "revision NAME", or "float32" (beside half precision)."""
     pool: str
     list_length: int
     context_type: str
@@ -78,6 +78,78 @@ class PositionCurve(_Cell):
     list_index: int
     position: int
     median_surprisal_nats: float
+    ci_low: float = _may_lack()
+    ci_high: float = _may_lack()
+    n_base_lists: int
+
+
+class ListAttention(TableSchema):
+    """Where a head looks from the token before a noun of a repeated list: mean over the nouns but the first of one trial."""
+
+    trial_id: str
+    base_list: int
+    layer: int
+    head: int
+    matching: float
+    """Attention mass on the token before the same noun in the first list."""
+    postmatch: float
+    """On that noun's first token: what an induction head does."""
+    recent: float
+    """On the three tokens before."""
+
+
+class Masking(TableSchema):
+    """Raw surprisal of one noun, read with some heads silent."""
+
+    head_set: str
+    """The ranking whose top is silenced, or that random heads are matched to; "none": no mask."""
+    control: str = pa.Field(isin=["none", "top", "random"])
+    k: int
+    draw: int
+    heads: str
+    """Silent heads as "layer-head layer-head …"."""
+    trial_id: str
+    base_list: int
+    condition: str = pa.Field(isin=CONDITIONS_AND_FIRST[1:])
+    list_length: int
+    intervening_tokens: int
+    list_index: int = pa.Field(isin=[1, 2])
+    position: int
+    noun: str
+    surprisal_nats: float
+
+
+class MaskingSummary(TableSchema):
+    """Repeat surprisal with the top k heads of a ranking silent, or with random heads of the same layers silent."""
+
+    head_set: str
+    control: str = pa.Field(isin=["none", "top", "random"])
+    k: int
+    condition: str = pa.Field(isin=CONDITIONS_AND_FIRST[1:])
+    value: float
+    """Repeat surprisal in per cent: median over trials of the mean over draws."""
+    ci_low: float = _may_lack()
+    ci_high: float = _may_lack()
+    beyond_random: float = _may_lack()
+    """Top minus random, percentage points; the interval resamples base lists, both sides together."""
+    beyond_random_ci_low: float = _may_lack()
+    beyond_random_ci_high: float = _may_lack()
+    n_base_lists: int
+    n_draws: int
+
+
+class Checkpoints(TableSchema):
+    """One estimator at one checkpoint, shortest text between."""
+
+    revision: str
+    step: float = _may_lack()
+    """Training step in the revision's name, if there is one."""
+    pool: str
+    list_length: int
+    intervening_tokens: int
+    condition: str = pa.Field(isin=CONDITIONS_AND_FIRST[1:])
+    estimator: str = pa.Field(isin=ESTIMATORS)
+    value: float = _may_lack()
     ci_low: float = _may_lack()
     ci_high: float = _may_lack()
     n_base_lists: int
@@ -112,8 +184,12 @@ class InterveningAudit(TableSchema):
 
 SCHEMAS: Schemas = {
     "token_surprisals": TokenSurprisals,
+    "list_attention": ListAttention,
+    "masking": Masking,
     "repeat_surprisal": RepeatSurprisal,
     "position_curve": PositionCurve,
+    "masking_summary": MaskingSummary,
+    "checkpoints": Checkpoints,
     "stimulus_audit": StimulusAudit,
     "intervening_audit": InterveningAudit,
 }

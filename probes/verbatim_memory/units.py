@@ -1,5 +1,6 @@
 """Measuring one unit: lists become tokens, the model (or its null) reads them, surprisals become rows."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,13 +14,16 @@ from interp.models.encoding import beginning
 from interp.models.history import History
 from interp.models.language import LanguageModel
 from interp.models.memory import halving_on_out_of_memory
-from interp.models.nulls import Null, null_model
+from interp.models.nulls import NULLS, Null, null_model
 from interp.models.prefix import Prefix
 from probes.verbatim_memory.experiment import VerbatimMemory
-from probes.verbatim_memory.lists import FirstList, second_list
+from probes.verbatim_memory.lists import Condition, FirstList, second_list
+from probes.verbatim_memory.looks import measure_looks
+from probes.verbatim_memory.masking import measure_masks
 from probes.verbatim_memory.measure import Vocabulary, WordSurprisal, read_lists, read_tail
-from probes.verbatim_memory.plan import ListUnit, first_lists
+from probes.verbatim_memory.plan import FLOAT32, ListUnit, LooksUnit, MaskUnit, first_lists
 from probes.verbatim_memory.texts import read_texts
+from probes.verbatim_memory.trials import Trial, build_trial
 from probes.verbatim_memory.vignettes import EncodedList, encode_list, encode_text, last_words
 
 TAIL_WORDS = 4
@@ -28,7 +32,9 @@ TAIL_WORDS = 4
 
 def measure_lists(settings: VerbatimMemory, model: LanguageModel, unit: ListUnit) -> dict[str, pd.DataFrame]:
     """Returns the rows of `token_surprisals` for all trials of a unit."""
-    if unit.variant != "none":
+    if unit.variant == FLOAT32:
+        model = _in_float32(model)
+    elif unit.variant in NULLS:
         model = _null(model, cast(Null, unit.variant), settings.seed)
     everyone = first_lists(settings, unit.pool, unit.list_length)
     firsts = [first for first in everyone if first.base_list in unit.base_lists]
@@ -38,6 +44,56 @@ def measure_lists(settings: VerbatimMemory, model: LanguageModel, unit: ListUnit
         batch = firsts[first : first + settings.batch_trials]
         parts += halving_on_out_of_memory(reading.rows_of, batch)
     return {"token_surprisals": pd.DataFrame([row for part in parts for row in part])}
+
+
+def measure_looks_of(settings: VerbatimMemory, model: LanguageModel, unit: LooksUnit) -> dict[str, pd.DataFrame]:
+    """Returns the rows of `list_attention` for the first rotation of some base lists, repeated."""
+    trials = [trial for _, trial in _whole_trials(settings, model, unit.base_lists, ("repeat",))]
+    parts = halving_on_out_of_memory(lambda some: measure_looks(model, some), trials)
+    return {"list_attention": pd.concat(parts, ignore_index=True)}
+
+
+def measure_masks_of(settings: VerbatimMemory, model: LanguageModel, unit: MaskUnit) -> dict[str, pd.DataFrame]:
+    """Returns the rows of `masking` for the first rotation of some base lists: repeated, and novel as the control."""
+    frames = []
+    only_top = [mask for mask in unit.masks if mask.control != "random"]
+    for condition, trial in _whole_trials(settings, model, unit.base_lists, ("repeat", "novel")):
+        masks = unit.masks if condition == "repeat" else only_top  # novel lists show what the top heads harm in general
+        cell = {
+            "condition": condition,
+            "list_length": len(trial.first.nouns),
+            "intervening_tokens": trial.starts[1] - trial.starts[0] - len(trial.lists[0].ids),
+        }
+        frames.append(measure_masks(model, trial, masks, settings.mask_phase).assign(**cell))
+    return {"masking": pd.concat(frames, ignore_index=True)}
+
+
+def _whole_trials(
+    settings: VerbatimMemory, model: LanguageModel, base_lists: Sequence[int], conditions: Sequence[Condition]
+) -> Iterator[tuple[Condition, Trial]]:
+    """The longest lists of the first pool in their first rotation, after the shortest intact text."""
+    everyone = first_lists(settings, settings.pools[0], max(settings.list_lengths))
+    for first in everyone:
+        if first.base_list in base_lists and first.rotation == 0:
+            for condition in conditions:
+                yield (
+                    condition,
+                    build_trial(
+                        model.tokenizer,
+                        read_texts(settings.texts),
+                        first,
+                        second_list(condition, first, everyone, settings.seed),
+                        context="intact",
+                        intervening=settings.intervening[0],
+                        bos=settings.bos,
+                        seed=settings.seed,
+                    ),
+                )
+
+
+def _in_float32(model: LanguageModel) -> LanguageModel:
+    """The same (rounded) weights, computed in full precision: what half precision does to the numbers."""
+    return model.rewrapped(copy.deepcopy(model.hf).float())
 
 
 @lru_cache(maxsize=1)
@@ -86,7 +142,8 @@ class _Reading:
             len(firsts), 3 * max(len(one.ids) for one in lists) + len(before) + self._longest_between()
         )
         logits = self.model.extend(rows, [before] * len(firsts))
-        return rows, list(zip(lists, self._read(rows, logits, firsts, lists), strict=True))
+        words = self._read(rows, logits, firsts, lists, exact=preface == "intact")
+        return rows, list(zip(lists, words, strict=True))
 
     def _read_second(
         self, rows: Prefix | History, context: Any, n: int, firsts: list[FirstList]
@@ -97,10 +154,11 @@ class _Reading:
         cell = {"context_type": context, "intervening": n, "intervening_tokens": len(ids)}
         logits, tail = read_tail(self.model, rows, ids, last_words(tokenizer, text, TAIL_WORDS))
         after_text = rows.lengths
+        exact = (context, n) == self.unit.betweens[0]
         for condition in self.settings.conditions:
             seconds = [second_list(condition, first, self.everyone, self.settings.seed) for first in firsts]
             lists = [encode_list(tokenizer, nouns) for nouns in seconds]
-            words = self._read(rows, logits, firsts, lists)
+            words = self._read(rows, logits, firsts, lists, exact=exact)
             rows.crop(after_text)
             for row, first in enumerate(firsts):
                 named = {**self._names(first), **cell, "condition": condition}
@@ -114,15 +172,17 @@ class _Reading:
         logits: Float[Tensor, "row one vocabulary"],
         firsts: list[FirstList],
         lists: list[EncodedList],
+        *,
+        exact: bool,
     ) -> list[list[WordSurprisal]]:
-        exact = [row for row, first in enumerate(firsts) if first.rotation < self.settings.exact_rotations]
+        n_exact = self.settings.exact_rotations if exact and self.unit.exact else 0
         return read_lists(
             self.model,
             rows,
             logits,
             lists,
             self.vocabulary,
-            exact_rows=exact,
+            exact_rows=[row for row, first in enumerate(firsts) if first.rotation < n_exact],
             exact_threshold=self.settings.exact_threshold,
         )
 
