@@ -14,6 +14,7 @@ from interp.models.attention import Phase
 from interp.models.history import History
 from interp.models.masks import QUERY_POSITIONS
 from interp.models.prefix import Prefix
+from interp.models.recurrent import LSTMForCausalLM
 
 if TYPE_CHECKING:
     from interp.models.language import LanguageModel
@@ -61,19 +62,31 @@ def read_on(
 def _read_again(
     model: "LanguageModel", history: History, ids: Sequence[Sequence[int]], kept: Kept
 ) -> Float[Tensor, "row kept vocabulary"]:
-    """Reads whole rows from their first token, padded on the right, and looks at the columns of the new tokens only."""
-    before = torch.tensor(history.lengths)[:, None]
+    """Reads each row on from its last kept state, or from its first token, and looks at the new tokens' columns only.
+
+    Rows are padded on the right.
+    """
     whole = [[*old, *new] for old, new in zip(history.ids, ids, strict=True)]
-    if kept == "none":  # read with what comes next
+    carries_state = isinstance(model.hf, LSTMForCausalLM)
+    if kept == "none" and not carries_state:  # read with what comes next
         history.ids = whole
         return torch.zeros((history.n_rows, 0, 0))
-    width = max(len(row) for row in whole)
-    tokens = torch.tensor([row + [0] * (width - len(row)) for row in whole], device=model.device)
+    starts = history.state_lengths
+    unread = [row[start:] for row, start in zip(whole, starts, strict=True)]
+    width = max(len(row) for row in unread)
+    tokens = torch.tensor([row + [0] * (width - len(row)) for row in unread], device=model.device)
+    before = torch.tensor(history.lengths)[:, None] - torch.tensor(starts)[:, None]
     columns = before + _columns_to_keep(kept, [len(row) for row in ids], 0, [list(row) for row in ids])
     with _head_at(model, columns.clamp(max=width - 1)):
-        logits = model.hf(input_ids=tokens, use_cache=False).logits.float()
+        if carries_state:
+            lengths = torch.tensor([len(row) for row in unread])
+            output = model.hf(input_ids=tokens, state=history.last_states(), lengths=lengths)
+        else:
+            output = model.hf(input_ids=tokens, use_cache=False)
     history.ids = whole
-    return logits
+    if carries_state:
+        history.keep(output.state)
+    return output.logits.float()
 
 
 def _check_window(model: "LanguageModel", n_tokens: int) -> None:

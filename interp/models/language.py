@@ -48,6 +48,10 @@ class LanguageModel:
         if self._geometry is not None:
             self._take_over_attention()
 
+    def rewrapped(self, hf: PreTrainedModel) -> "LanguageModel":
+        """Returns another module of the same architecture, such as a changed copy, under this one's name and tokenizer."""
+        return LanguageModel(hf, self._tokenizer, self.identity)
+
     def _take_over_attention(self) -> None:
         if self.hf.config.model_type == "falcon":
             from interp.models.falcon import adapt_falcon
@@ -109,7 +113,8 @@ class LanguageModel:
     def rows(self, n_rows: int, room: int = 0) -> Prefix | History:
         """Returns rows that have read nothing, with memory set aside for `room` tokens each.
 
-        Models with attention get a Prefix; the others a History, which reads everything again each time.
+        Models with attention get a Prefix; the others a History, which goes on from a kept state (LSTM) or reads
+        everything again each time.
         """
         return (
             History([[] for _ in range(n_rows)])

@@ -89,8 +89,8 @@ def _identify(entry: ModelEntry, source: _Source, dtype: DtypeName) -> ModelIden
     """Returns what names exactly these weights: the hub's commit, or the sha256 of the folder's files."""
     if entry.source.startswith("asset:"):
         revision = ASSETS[entry.source.removeprefix("asset:")].sha256
-    elif Path(entry.source).is_dir():
-        revision = _folder_sha256(Path(entry.source))
+    elif entry.folder is not None:
+        revision = _folder_sha256(entry.folder)
     else:
         revision = getattr(source.revision, "resolved", None) or source.revision or "main"
     return ModelIdentity(name=entry.name, source=entry.source, revision=revision, dtype=dtype)
@@ -125,12 +125,13 @@ def _find(entry: ModelEntry) -> _Source:
     if entry.source.startswith("asset:"):
         folder = str(converted_asset(entry.source.removeprefix("asset:")))
         return _Source(folder, None, AutoConfig.from_pretrained(folder))
-    revision = None if Path(entry.source).is_dir() else resolve_revision(entry.source, entry.revision)
+    folder_or_id = str(entry.folder or entry.source)
+    revision = None if entry.folder else resolve_revision(entry.source, entry.revision)
     try:
-        config = AutoConfig.from_pretrained(entry.source, revision=revision, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder_or_id, revision=revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise explained(entry, error) from error
-    return _Source(entry.source, revision, config)
+    return _Source(folder_or_id, revision, config)
 
 
 def converted_asset(name: str) -> Path:

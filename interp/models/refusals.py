@@ -1,7 +1,6 @@
 """Why a model could not be loaded, in one sentence that says what to do."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from huggingface_hub import errors as hub
 
@@ -11,7 +10,7 @@ from interp.models.registry import ModelEntry
 
 def explained(entry: ModelEntry, error: Exception) -> UserError:
     """Returns the sentence for what transformers and the hub raise; raise it from the original."""
-    refused = None if Path(entry.source).is_dir() else _refused_by_hub(entry, error)
+    refused = None if entry.folder else _refused_by_hub(entry, error)
     if refused is not None:
         return refused
     if "mismatched" in str(error):
