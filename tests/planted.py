@@ -138,8 +138,22 @@ def _balanced(written: Tensor) -> Tensor:
     return written
 
 
-def copy_hf(window: int = DIGITS**2) -> GPT2LMHeadModel:
-    """Returns the planted model as transformers knows it, with a window of at most 1024 tokens."""
+def distance_head() -> Head:
+    """Returns a head that looks at the address in BEFORE and says the token there."""
+    digits, spoken = range(2 * DIGITS), range(len(TOKENS))
+    return Head(
+        _route(digits, digits, BEFORE, _sharp()),
+        _route(digits, digits, ADDRESS, _sharp()),
+        _route(spoken, spoken, TOKEN),
+        _route(spoken, spoken, OUTPUT).T,
+    )
+
+
+def copy_hf(window: int = DIGITS**2, *, back: int = 1) -> GPT2LMHeadModel:
+    """Returns the planted model as transformers knows it, with a window of at most 1024 tokens.
+
+    BEFORE holds the address of the position `back` before.
+    """
     config = GPT2Config(
         vocab_size=len(TOKENS),
         n_positions=window,
@@ -163,7 +177,7 @@ def copy_hf(window: int = DIGITS**2) -> GPT2LMHeadModel:
         hf.transformer.ln_f.bias[OUTPUT + IDS["."]] = FULL_STOP_LOGIT / COPY_LOGIT
         hf.transformer.wte.weight.copy_(_balanced(_one_hot(TOKEN, range(len(TOKENS)))))
         hf.transformer.wte.weight[:, -2:] = torch.tensor([CONSTANT, -CONSTANT])
-        hf.transformer.wpe.weight.copy_(_balanced(_addresses(window)))
+        hf.transformer.wpe.weight.copy_(_balanced(_addresses(window, back)))
         hf.lm_head.weight.copy_(COPY_LOGIT * _one_hot(OUTPUT, range(len(TOKENS))))
         hf.lm_head.weight[IDS["\n"], TOKEN + IDS["."]] = COPY_LOGIT
     for place in np.ndindex(N_LAYERS, N_HEADS):
@@ -180,11 +194,11 @@ def _one_hot(offset: int, channels: Sequence[int]) -> Tensor:
     return rows
 
 
-def _addresses(window: int) -> Tensor:
-    """Each position's own address and that of the position before it (the first has none)."""
+def _addresses(window: int, back: int) -> Tensor:
+    """Each position's own address and that of the position `back` before it (the first ones have none)."""
     rows = torch.zeros(window, WIDTH)
     for position in range(window):
-        for offset, named in ((ADDRESS, position), (BEFORE, position - 1)):
+        for offset, named in ((ADDRESS, position), (BEFORE, position - back)):
             if named >= 0:
                 rows[position, [offset + named // DIGITS, offset + DIGITS + named % DIGITS]] = 1.0
     return rows
