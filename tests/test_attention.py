@@ -72,6 +72,19 @@ def test_tokens_read_one_by_one_and_in_chunks_give_the_same(family, eager, monke
     close(model.extend(model.prefix(), [IDS], logits="all")[0], eager[0])
 
 
+def test_masked_queries_in_blocks_give_the_same(family, eager, monkeypatch):
+    monkeypatch.setattr("interp.models.attention.QUERIES_AT_ONCE", 7)
+    model = tiny(family)
+    read_on = model.prefix(IDS[:10])
+    close(model.extend(read_on, [IDS[10:]], logits="all")[0], eager[0][10:])
+    ragged = stack([model.prefix(IDS[:3]), model.prefix(IDS[:17])], room=N)
+    logits = model.extend(ragged, [IDS[3:], IDS[17:]], logits="all")
+    close(logits[0], eager[0][3:])
+    close(logits[1, : N - 17], eager[0][17:])
+    branches = model.prefix(IDS[:10]).fork(2)
+    close(model.extend(branches, [IDS[10:], IDS[10:29]], logits="last")[:, 0], eager[0][[N - 1, 28]])
+
+
 def test_zeroing_a_head_equals_zeroing_the_input_of_the_output_projection(family):
     from interp.models.architecture import output_projection
 
