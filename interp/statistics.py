@@ -1,6 +1,7 @@
 """Intervals and comparisons: clustered bootstrap, paired differences, Wilson intervals, rank agreement. Knows no model."""
 
 import warnings
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -80,6 +81,46 @@ def paired_difference(
         raise ValueError(f"{len(a)} rows cannot be paired with {len(b)}")
     difference = a - b
     return mean_estimate(difference, clusters, draws=draws, seed=seed)
+
+
+def resampled(
+    statistic: Callable[[Array], Array], clusters: ArrayLike, *, draws: int = 1000, seed: int = 0
+) -> Estimate:
+    """Returns a statistic of rows with its bootstrap interval when whole clusters are resampled.
+
+    `statistic` takes how often each row counts, [draw, row], and returns one number per draw, such as `weighted_median`.
+    One cluster carries no information about the spread between clusters: its interval is NaN.
+    """
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    n_clusters = int(index.max()) + 1
+    whole = float(statistic(np.ones((1, len(index))))[0])
+    if n_clusters < 2:
+        return Estimate(whole, np.nan, np.nan, n_clusters)
+    low, high = percentile_interval(statistic(cluster_weights(n_clusters, draws, seed)[:, index]))
+    return Estimate(whole, float(low), float(high), n_clusters)
+
+
+def weighted_median(values: ArrayLike, weights: Array) -> Array:
+    """Returns the median of values [row] of which each counts as often as its weight says, whole numbers [draw, row]."""
+    order = np.argsort(np.asarray(values), kind="stable")
+    ordered = np.asarray(values, dtype=float)[order]
+    reached = weights[:, order].cumsum(axis=1)
+    total = reached[:, -1:]
+    lower, upper = ((reached > middle).argmax(axis=1) for middle in ((total - 1) // 2, total // 2))
+    return (ordered[lower] + ordered[upper]) / 2
+
+
+def weighted_trimmed_mean(values: ArrayLike, weights: Array, share: float) -> Array:
+    """Returns the mean of values [row] counted as often as weights [draw, row] say, without that share at each end.
+
+    As many are left out as the share of the whole number of values comes to, rounded down.
+    """
+    order = np.argsort(np.asarray(values), kind="stable")
+    reached = weights[:, order].cumsum(axis=1)
+    total = reached[:, -1:]
+    cut = np.floor(share * total)
+    kept = np.diff(reached.clip(cut, total - cut), axis=1, prepend=cut)
+    return kept @ np.asarray(values, dtype=float)[order] / kept.sum(axis=1)
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Estimate:

@@ -15,9 +15,12 @@ from interp.statistics import (
     paired_difference,
     pearson,
     percentile_interval,
+    resampled,
     spearman,
     top_indices,
     top_overlap,
+    weighted_median,
+    weighted_trimmed_mean,
     wilson_interval,
 )
 
@@ -196,3 +199,27 @@ def test_one_cluster_gives_its_mean_without_an_interval_and_no_rows_give_nothing
 def test_a_row_without_a_number_makes_the_estimate_nan_and_not_a_mean_of_the_others():
     assert mean_estimate([1, NAN, 3], [0, 1, 2]) == pytest.approx((NAN, NAN, NAN, 3), nan_ok=True)
     assert math.isnan(spearman([1, NAN, 3], [1, 2, 3]))
+
+
+def test_weighted_order_statistics_are_those_of_the_repeated_values():
+    generator = np.random.default_rng(3)
+    values = generator.normal(size=9).round(1)  # with ties
+    weights = generator.multinomial(12, np.full(9, 1 / 9), size=50).astype(float)
+    for draw, counts in enumerate(weights):
+        repeated = np.sort(np.repeat(values, counts.astype(int)))
+        assert weighted_median(values, weights)[draw] == pytest.approx(np.median(repeated))
+        cut = int(0.2 * len(repeated))
+        kept = repeated[cut : len(repeated) - cut]
+        assert weighted_trimmed_mean(values, weights, 0.2)[draw] == pytest.approx(kept.mean())
+    assert weighted_trimmed_mean([1000.0, *[1.0] * 8, -1000.0], np.ones((1, 10)), 0.1)[0] == 1.0
+
+
+def test_resampled_intervals_resample_clusters_not_rows():
+    clusters = np.repeat(np.arange(8), 10)
+    values = np.repeat(np.random.default_rng(0).normal(size=8), 10)  # rows of a cluster add nothing new
+    mean = lambda weights: weights @ values / weights.sum(axis=1)  # noqa: E731
+    found, naive = resampled(mean, clusters, seed=0), resampled(mean, np.arange(80), seed=0)
+    assert found.value == pytest.approx(values.mean())
+    assert found.ci_high - found.ci_low > 2 * (naive.ci_high - naive.ci_low)
+    assert (found.n, naive.n) == (8, 80)
+    assert np.isnan(resampled(mean, np.zeros(80), seed=0).ci_low)

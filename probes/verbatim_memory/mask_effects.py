@@ -1,13 +1,14 @@
 """What masking does to repeat surprisal: the top of each ranking against random heads of the same layers."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from interp.statistics import Array
+from interp.statistics import Array, Estimate, resampled, weighted_median
 from interp.tables import empty
-from probes.verbatim_memory.summarise import over_bases
+from probes.verbatim_memory.summarise import DRAWS
 from probes.verbatim_memory.tables import MaskingSummary
 
 _KEYS = ["head_set", "k", "condition"]
@@ -66,12 +67,15 @@ def _row(
     seed: int,
 ) -> dict[str, Any]:
     ratios, bases = _per_trial(rows)
-    value, low, high = over_bases(lambda trials: float(np.median(ratios[trials])), bases, seed=seed)
-    beyond = (float("nan"),) * 3
+    estimate = resampled(partial(weighted_median, ratios), bases, draws=DRAWS, seed=seed)
+    beyond = Estimate(float("nan"), float("nan"), float("nan"), 0)
     if random is not None:
         control_ratios, _ = _per_trial(random)
-        beyond = over_bases(
-            lambda trials: float(np.median(ratios[trials]) - np.median(control_ratios[trials])), bases, seed=seed
+        beyond = resampled(
+            lambda weights: weighted_median(ratios, weights) - weighted_median(control_ratios, weights),
+            bases,
+            draws=DRAWS,
+            seed=seed,
         )
     return {
         "model": rows["model"].iloc[0],
@@ -79,13 +83,13 @@ def _row(
         "control": control,
         "k": k,
         "condition": condition,
-        "value": value,
-        "ci_low": low,
-        "ci_high": high,
-        "beyond_random": beyond[0],
-        "beyond_random_ci_low": beyond[1],
-        "beyond_random_ci_high": beyond[2],
-        "n_base_lists": len(np.unique(bases)),
+        "value": estimate.value,
+        "ci_low": estimate.ci_low,
+        "ci_high": estimate.ci_high,
+        "beyond_random": beyond.value,
+        "beyond_random_ci_low": beyond.ci_low,
+        "beyond_random_ci_high": beyond.ci_high,
+        "n_base_lists": estimate.n,
         "n_draws": int(rows["draw"].nunique()),
     }
 

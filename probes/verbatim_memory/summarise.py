@@ -6,12 +6,13 @@ each other, so intervals resample base lists; the papers resample trials.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from interp.statistics import Array, cluster_weights, percentile_interval
+from interp.statistics import Array, resampled, weighted_median, weighted_trimmed_mean
 
 DRAWS = 1000
 CELL = [
@@ -49,36 +50,12 @@ def trial_ratios(first: Array, second: Array) -> TrialRatios:
     )
 
 
-def trimmed_mean(values: Array, share: float = TRIM_SHARE) -> float:
-    """Returns the mean without the given share of the values at each end (at least rounded down)."""
-    cut = int(share * len(values))
-    return float(np.sort(values)[cut : len(values) - cut].mean())
+def drops_2024(first: Array, second: Array) -> Array:
+    """Returns Armeni et al.'s 2024 measure of single trials in per cent: 100 · (1 − second / first), mean over positions.
 
-
-def drop_2024(first: Array, second: Array) -> float:
-    """Returns Armeni et al.'s 2024 measure in per cent: 100 · (1 − second / first) per trial and position, mean over positions,
-    20% trimmed mean over trials.
+    They take its 20% trimmed mean over trials, a tenth left out at each end.
     """
-    return trimmed_mean((100 * (1 - second / first)).mean(axis=1))
-
-
-def over_bases(
-    statistic: Callable[[np.ndarray], float], base_lists: np.ndarray, *, seed: int, draws: int = DRAWS
-) -> tuple[float, float, float]:
-    """Returns a statistic of trial indices over all trials, and its bootstrap interval when base lists are resampled.
-
-    One base list has no interval (NaN).
-    """
-    whole = statistic(np.arange(len(base_lists)))
-    names, index = np.unique(base_lists, return_inverse=True)
-    if len(names) < 2:
-        return whole, float("nan"), float("nan")
-    members = [np.flatnonzero(index == base) for base in range(len(names))]
-    drawn = []
-    for weights in cluster_weights(len(names), draws, seed).astype(int):
-        drawn.append(statistic(np.concatenate([np.tile(members[base], n) for base, n in enumerate(weights) if n])))
-    low, high = percentile_interval(drawn)
-    return whole, float(low), float(high)
+    return (100 * (1 - second / first)).mean(axis=1)
 
 
 def summarise_repeat_surprisal(surprisals: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -98,38 +75,34 @@ def summarise_repeat_surprisal(surprisals: pd.DataFrame, seed: int) -> pd.DataFr
         bases = second.index.get_level_values("base_list").to_numpy()
         a, b = first.to_numpy(dtype=float), second.to_numpy(dtype=float)
         ratios = trial_ratios(a, b)
-        statistics: dict[str, Callable[[np.ndarray], float]] = {
-            **{name: _median_of(values) for name, values in ratios._asdict().items()},
-            "drop_2024": lambda trials, a=a, b=b: drop_2024(a[trials], b[trials]),
+        statistics: dict[str, Callable[[Array], Array]] = {
+            **{name: partial(weighted_median, values) for name, values in ratios._asdict().items()},
+            "drop_2024": partial(weighted_trimmed_mean, drops_2024(a, b), share=TRIM_SHARE),
         }
         same = tuple(value for name, value in cell.items() if name != "condition")
         if cell["condition"] == "novel":
             novel[same] = ratios.ratio, bases
         elif same in novel and len(novel[same][0]) == len(ratios.ratio):
-            statistics["over_novel"] = _median_of_quotient(ratios.ratio, novel[same][0])
+            statistics["over_novel"] = partial(_quotient_of_medians, ratios.ratio, novel[same][0])
         for estimator, statistic in statistics.items():
-            value, low, high = over_bases(statistic, bases, seed=seed)
+            estimate = resampled(statistic, bases, draws=DRAWS, seed=seed)
             rows.append(
                 {
                     **cell,
                     "estimator": estimator,
-                    "value": value,
-                    "ci_low": low,
-                    "ci_high": high,
-                    "n_base_lists": len(np.unique(bases)),
+                    "value": estimate.value,
+                    "ci_low": estimate.ci_low,
+                    "ci_high": estimate.ci_high,
+                    "n_base_lists": estimate.n,
                     "n_trials": len(bases),
                 }
             )
     return pd.DataFrame(rows)
 
 
-def _median_of(values: Array) -> Callable[[np.ndarray], float]:
-    return lambda trials: float(np.median(values[trials]))
-
-
-def _median_of_quotient(values: Array, novel: Array) -> Callable[[np.ndarray], float]:
+def _quotient_of_medians(values: Array, novel: Array, weights: Array) -> Array:
     """Median repeat surprisal over that of novel lists, on the same trials, in per cent."""
-    return lambda trials: float(100 * np.median(values[trials]) / np.median(novel[trials]))
+    return 100 * weighted_median(values, weights) / weighted_median(novel, weights)
 
 
 def _grid(rows: pd.DataFrame) -> pd.DataFrame:
@@ -143,17 +116,15 @@ def summarise_positions(surprisals: pd.DataFrame, seed: int) -> pd.DataFrame:
     keys = [name for name in CELL if name != "mode"] + ["list_index", "position"]
     rows = []
     for key, group in raw.groupby(keys, sort=False):
-        bases = group["base_list"].to_numpy()
-        median, low, high = over_bases(
-            _median_of(group["surprisal_nats"].to_numpy(dtype=float)), bases, seed=seed, draws=300
-        )
+        nats = group["surprisal_nats"].to_numpy(dtype=float)
+        estimate = resampled(partial(weighted_median, nats), group["base_list"], draws=DRAWS, seed=seed)
         rows.append(
             {
                 **dict(zip(keys, key, strict=True)),
-                "median_surprisal_nats": median,
-                "ci_low": low,
-                "ci_high": high,
-                "n_base_lists": len(np.unique(bases)),
+                "median_surprisal_nats": estimate.value,
+                "ci_low": estimate.ci_low,
+                "ci_high": estimate.ci_high,
+                "n_base_lists": estimate.n,
             }
         )
     return pd.DataFrame(rows)

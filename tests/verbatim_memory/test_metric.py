@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from probes.verbatim_memory.summarise import drop_2024, over_bases, trial_ratios, trimmed_mean
+from probes.verbatim_memory.summarise import drops_2024, trial_ratios
 from probes.verbatim_memory.word_probability import Spellings, WordSearch, boundary_log_probability, boundary_tokens
 
 FIRST = np.array([[8.0, 4.0, 6.0], [9.0, 10.0, 10.0]])
@@ -20,22 +20,10 @@ def test_the_ratio_is_of_means_within_a_trial_and_leaves_the_first_noun_out():
     np.testing.assert_allclose(ratios.all_positions, [100 * 7 / 18, 100 * 14 / 29])
 
 
-def test_the_2024_measure_is_a_mean_of_ratios_trimmed_over_trials():
+def test_the_2024_measure_is_a_mean_of_ratios_over_all_positions():
     # trial 1: 1 - (1/2, 1/4, 1/3) = 1/2, 3/4, 2/3; trial 2: 1 - (1, 1/10, 2/5) = 0, 9/10, 3/5
-    expected = 100 * np.mean([(1 / 2 + 3 / 4 + 2 / 3) / 3, (0 + 9 / 10 + 3 / 5) / 3])
-    assert drop_2024(FIRST, SECOND) == pytest.approx(expected)
-    assert trimmed_mean(np.array([1000.0, *[1.0] * 8, -1000.0])) == 1.0
-    assert trimmed_mean(np.array([1.0, 2.0, 9.0])) == 4.0
-
-
-def test_intervals_resample_base_lists_not_their_rotations():
-    bases = np.repeat(np.arange(8), 10)
-    values = np.repeat(np.random.default_rng(0).normal(size=8), 10)  # rotations add nothing new
-    mean = lambda trials: float(values[trials].mean())  # noqa: E731
-    _, low, high = over_bases(mean, bases, seed=0)
-    _, naive_low, naive_high = over_bases(mean, np.arange(80), seed=0)
-    assert (high - low) > 2 * (naive_high - naive_low)
-    assert np.isnan(over_bases(mean, np.zeros(80), seed=0)[1])
+    expected = [100 * (1 / 2 + 3 / 4 + 2 / 3) / 3, 100 * (0 + 9 / 10 + 3 / 5) / 3]
+    np.testing.assert_allclose(drops_2024(FIRST, SECOND), expected)
 
 
 # A language of five tokens in which every next token has a probability that depends on the one before.
@@ -80,6 +68,42 @@ def test_the_exact_search_equals_brute_force(word, after):
     begins = float(boundary_log_probability(TABLE[after], boundary))
     assert np.exp(search.log_probability() - begins) == pytest.approx(spelled_by_brute_force(word, after))
     assert search.share_left_out() == 0.0
+
+
+def longer_than(n: int, after: int) -> float:
+    """Probability that the word that comes next has more than n characters, by following every token until it does."""
+    boundary = [text[0] in " ," for text in TEXTS]
+    p = TABLE.exp().double()
+
+    def beyond(token: int, length: int) -> float:
+        if length > n:
+            return 1.0
+        return sum(
+            float(p[token, next]) * beyond(next, length + len(TEXTS[next])) for next in range(5) if not boundary[next]
+        )
+
+    begins = [float(p[after, token]) if boundary[token] else 0.0 for token in range(5)]
+    return sum(begins[token] * beyond(token, len(TEXTS[token])) for token in range(5)) / sum(begins)
+
+
+def test_the_probabilities_of_all_words_sum_to_one():
+    """Every word of up to five characters by the exact search, and what is longer by hand."""
+    boundary = boundary_tokens(TEXTS, [], len(TEXTS))
+    after, total = 1, 0.0
+    words = ["".join(rest) for n in range(5) for rest in product("ab", repeat=n)]
+    for word in [*(f" {rest}" for rest in words), *(f",{rest}" for rest in words)]:
+        search = WordSearch(word, Spellings(TEXTS, []), floor=-np.inf)
+        open_spellings = search.branches(word, 0.0, TABLE[after])
+        while open_spellings:
+            token, rest, log_p = open_spellings.pop()
+            if rest:
+                open_spellings += search.branches(rest, log_p, TABLE[token])
+            else:
+                search.complete(log_p, float(boundary_log_probability(TABLE[token], boundary)))
+        if search.total:
+            total += np.exp(search.log_probability() - float(boundary_log_probability(TABLE[after], boundary)))
+    assert 0.01 < longer_than(5, after) < 0.5
+    assert total + longer_than(5, after) == pytest.approx(1.0, abs=1e-6)
 
 
 def test_what_the_search_leaves_out_is_bounded():
