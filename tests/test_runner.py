@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shlex
 import shutil
 import signal
 import subprocess
@@ -17,8 +16,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from interp.errors import RunError, UserError
@@ -26,8 +23,6 @@ from interp.experiments import runner
 from interp.experiments.__main__ import main
 from interp.experiments.catalogue import experiments
 from interp.experiments.experiment import WorkUnit, run_hash
-from interp.experiments.options import RunOptions
-from interp.experiments.provenance import command_line
 from interp.experiments.run import Run
 from interp.models.loading import load, look_up
 from tests.counting import FAIL, HOLD, Counting, environment, install_plugin, one_thread, save_model
@@ -330,97 +325,6 @@ def test_a_damaged_or_missing_table_of_a_finished_run_is_made_again_from_the_par
     assert_frame_equal(counting.run(out=tmp_path).tables["texts"], whole)
     table.unlink()
     assert_frame_equal(counting.run(out=tmp_path).tables["texts"], whole)
-
-
-# ---------------------------------------------------------------------- names
-
-
-@pytest.fixture
-def settled(folder: Path, tmp_path: Path) -> Counting:
-    """A configuration with a model and an input file of its own."""
-    (tmp_path / "words.txt").write_text("one two")
-    return Counting(model=str(shutil.copytree(folder, tmp_path / "tiny")), words=tmp_path / "words.txt")
-
-
-def name_of(counting: Counting) -> str:
-    return run_hash(counting, look_up(counting.model, dtype=counting.dtype))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [dict(seed=1), dict(note="x"), dict(depths=(0.5, 0.6)), dict(limit=None), dict(words=None), dict(dtype="bfloat16")],
-)
-def test_another_setting_gives_another_name(settled: Counting, change: dict[str, Any]) -> None:
-    assert len(name_of(settled)) == 12
-    assert name_of(settled) == name_of(dataclasses.replace(settled))
-    assert name_of(dataclasses.replace(settled, **change)) != name_of(settled)
-
-
-@pytest.mark.parametrize(
-    "file",
-    ["words.txt", "tiny/model.safetensors", "tiny/config.json", "tiny/tokenizer.json", "tiny/chat_template.jinja"],
-)
-def test_other_contents_of_a_file_give_another_name(settled: Counting, tmp_path: Path, file: str) -> None:
-    before = name_of(settled)
-    with (tmp_path / file).open("ab") as stream:
-        stream.write(b" ")
-    assert name_of(settled) != before
-
-
-def test_another_version_of_the_tables_gives_another_name(settled: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = name_of(settled)
-    monkeypatch.setattr(Counting, "schema_version", 2)
-    assert name_of(settled) != before
-
-
-def test_the_same_weights_under_any_path_and_the_same_precision_keep_the_name(
-    settled: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = name_of(settled)
-    assert name_of(dataclasses.replace(settled, dtype="float32")) == before  # which auto is on a CPU
-    monkeypatch.chdir(tmp_path)
-    assert name_of(dataclasses.replace(settled, model="./tiny")) == before
-    elsewhere = shutil.copytree(settled.model, tmp_path / "elsewhere" / "tiny")
-    assert name_of(dataclasses.replace(settled, model=str(elsewhere))) == before
-
-
-WORDS = st.text(st.sampled_from("ab -'\"$;\\*=é\n"), max_size=6)
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    chosen=st.fixed_dictionaries(
-        {},
-        optional=dict(
-            model=st.just("gpt2"),
-            revision=st.just("main"),
-            dtype=st.just("bfloat16"),
-            seed=st.integers(-5, 5),
-            note=WORDS,
-            depths=st.lists(st.floats(-1, 1), max_size=3).map(tuple),
-            sharing=st.booleans(),
-            limit=st.none() | st.integers(0, 3),
-            words=st.just(Path("a folder/it's.txt")),
-        ),
-    ),
-    place=st.fixed_dictionaries({}, optional=dict(out=st.just(Path("my runs")), export=st.just(("pdf", "svg")))),
-)
-@example(chosen=dict(note="--preset"), place={})
-@example(chosen=dict(limit=None, depths=()), place={})
-def test_the_recorded_command_repeats_the_run(plugin: Path, chosen: dict[str, Any], place: dict[str, Any]) -> None:
-    counting, options = Counting(**chosen), RunOptions(**place)
-    words = shlex.split(command_line(counting, options))
-    assert words[:4] == ["python", "-m", "interp.experiments", "counting"]
-    repeated: list[Any] = []
-
-    def capture(self: Counting, **given_options: Any) -> Any:
-        repeated.extend([self, RunOptions(**given_options)])
-        raise RunError("not run")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Counting, "run", capture)
-        assert main(words[3:]) == 1
-    assert repeated == [counting, options]
 
 
 def test_a_model_without_attention_heads_is_refused_with_what_can_be_used(plugin: Path, tmp_path: Path) -> None:
