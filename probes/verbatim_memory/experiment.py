@@ -80,8 +80,8 @@ class VerbatimMemory(Experiment):
     list, at it, at the words just before. Empty: no masking."""
     heads_from: Path | None = None
     """A finished retrieval_heads run of the same model, to silence its retrieval and its induction heads too."""
-    mask_k: tuple[int, ...] = (2, 5, 10, 20)
-    """How many heads of each set to silence."""
+    mask_k: tuple[int, ...] = ()
+    """How many heads of each set to silence; if not given 2, 5, 10 and 20, up to a fifth of the model's heads."""
     mask_draws: int = 5
     """Random sets of heads of the same layers, for each set and size."""
     mask_phase: Literal["second_list", "everything"] = "second_list"
@@ -107,7 +107,7 @@ class VerbatimMemory(Experiment):
                 raise ArgumentError(f"--{name.replace('_', '-')} must be at least 1.")
         if not 0 < self.exact_threshold < 1:
             raise ArgumentError("--exact-threshold lies between 0 and 1.")
-        if self.head_sets and (not self.mask_k or min(self.mask_k) < 1 or self.mask_draws < 1):
+        if self.head_sets and (min(self.mask_k, default=1) < 1 or self.mask_draws < 1):
             raise ArgumentError(
                 "--mask-k and --mask-draws must be at least 1 (--mask-sets with nothing behind it: no masking)."
             )
@@ -166,7 +166,7 @@ class VerbatimMemory(Experiment):
                 raise ArgumentError(f"{facts.name} has no attention heads to silence: leave out --heads-from.")
             return
         n_heads = facts.geometry.n_layers * facts.geometry.n_heads
-        if self.head_sets and max(self.mask_k) > n_heads // 2:
+        if self.head_sets and max(self.mask_k, default=1) > n_heads // 2:
             raise ArgumentError(
                 f"{facts.name} has {n_heads} heads, and a random control needs as many others: use --mask-k of at most {n_heads // 2}."
             )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from interp.errors import ArgumentError
 from interp.experiments.experiment import WorkUnit
-from interp.models.identity import ModelFacts
+from interp.models.identity import HeadGeometry, ModelFacts
 from probes.verbatim_memory.lists import FirstList, group_rotations, rotate
 from probes.verbatim_memory.pools import OWN_POOLS, Pool, read_pool, read_public_lists
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 BASE_LISTS_PER_UNIT = 8
 """Base lists read together: enough rows for one batch, few enough to lose when a run is killed."""
+
+MASK_KS = (2, 5, 10, 20)
+MASK_SHARE = 0.2
+"""The default numbers of silent heads stop at this share of a model's heads."""
 
 Between = tuple[str, int]
 """A context and how many paragraphs of it stand between the lists."""
@@ -124,12 +128,18 @@ def _mask_units(settings: "VerbatimMemory", facts: ModelFacts, measured: "Tables
     assert facts.geometry is not None
     masks = plan_masks(
         rankings,
-        ks=settings.mask_k,
+        ks=settings.mask_k or default_mask_ks(facts.geometry),
         draws=settings.mask_draws,
         n_heads=facts.geometry.n_heads,
         seed=settings.seed,
     )
     return units + [MaskUnit(f"masks-{hand[0]:02d}", hand, tuple(masks)) for hand in hands]
+
+
+def default_mask_ks(geometry: HeadGeometry) -> tuple[int, ...]:
+    """Returns how many heads to silence in a model of that size."""
+    most = MASK_SHARE * geometry.n_layers * geometry.n_heads
+    return tuple(k for k in MASK_KS if k <= most) or (1,)
 
 
 def _betweens(settings: "VerbatimMemory", longest: bool) -> tuple[Between, ...]:

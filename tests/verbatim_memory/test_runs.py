@@ -11,13 +11,14 @@ import torch
 
 from interp.errors import ArgumentError, UserError
 from interp.experiments.run import Run
+from interp.models.identity import HeadGeometry
 from interp.models.loading import look_up
 from interp.tables import write_table
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.tables import EchoInduction, HeadScores
 from probes.verbatim_memory.checkpoints import step_of
 from probes.verbatim_memory.experiment import VerbatimMemory
-from probes.verbatim_memory.plan import MaskUnit, plan_units
+from probes.verbatim_memory.plan import MaskUnit, default_mask_ks, plan_units
 from tests.tiny_models import tiny_hf
 from tests.verbatim_memory.test_measure import N_TOKENS, SIZES, settings, tokenizer  # noqa: F401
 
@@ -207,8 +208,15 @@ def test_public_files_with_fewer_lists_than_asked_are_refused(quick, tmp_path):
     assert second.sort_values("position")["noun"].drop_duplicates().tolist() == rows[1]
 
 
-@pytest.mark.parametrize("changes", [dict(mask_k=()), dict(mask_k=(0,)), dict(mask_draws=0)])
+@pytest.mark.parametrize("changes", [dict(mask_k=(0,)), dict(mask_k=(5, -1)), dict(mask_draws=0)])
 def test_masks_that_cannot_be_meant_are_refused(changes):
     with pytest.raises(ArgumentError, match="--mask-k and --mask-draws must be at least 1"):
         VerbatimMemory(**changes)
     VerbatimMemory(mask_sets=(), **changes)
+
+
+def test_small_models_lose_few_heads_by_default():
+    assert default_mask_ks(HeadGeometry(30, 9, 3, 64)) == (2, 5, 10, 20)
+    assert default_mask_ks(HeadGeometry(12, 12, 12, 64)) == (2, 5, 10, 20)
+    assert default_mask_ks(HeadGeometry(6, 8, 8, 64)) == (2, 5)
+    assert default_mask_ks(HeadGeometry(1, 4, 4, 32)) == (1,)
