@@ -118,7 +118,7 @@ def plot_groups(table: pd.DataFrame, by: str, axis: str, title: str) -> go.Figur
     figure = go.Figure()
     table = table[table["pool"] == table["pool"].iloc[0]]
     groups = list(dict.fromkeys(table[by]))
-    conditions = list(dict.fromkeys(table["condition"]))
+    conditions = [condition for condition in COLOURS if condition in set(table["condition"])]
     for place, condition in enumerate(conditions):
         part = table[table["condition"] == condition].set_index(by).reindex(groups)
         shift = (place - (len(conditions) - 1) / 2) * 0.12
