@@ -1,6 +1,7 @@
 """The LSTM: its arithmetic against a plain loop over cells, and its state through sharing, cropping, padding and batches."""
 
 import json
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,7 +45,7 @@ def by_cells(hf: LSTMForCausalLM, ids: Sequence[int]) -> torch.Tensor:
     states = [(torch.zeros(1, hf.config.state_size).double(),) * 2 for _ in cells]
     logits = []
     for token in ids:
-        flowing = hf.embedding.weight[token].double()[None]
+        flowing = hf.embedding.weight[token].double()[None] * hf.config.hidden_size**0.5
         for layer, cell in enumerate(cells):
             states[layer] = cell(flowing, states[layer])
             flowing = states[layer][0]
@@ -80,11 +81,16 @@ def test_logits_and_surprisal_are_those_of_a_plain_loop_over_cells(lstm):
     )
 
 
-def test_a_new_lstm_has_open_forget_gates_and_tied_embeddings():
+def test_a_new_lstm_starts_from_its_own_scales_with_open_forget_gates_and_tied_embeddings():
     hf = LSTMForCausalLM(LSTMForCausalLM.config_class(**SIZES))
-    gates = (hf.lstm.bias_ih_l1 + hf.lstm.bias_hh_l1).view(4, -1)  # torch's order: input, forget, cell, output
-    assert gates.tolist() == [[0.0] * 20, [1.0] * 20, [0.0] * 20, [0.0] * 20]
+    biases = (hf.lstm.bias_ih_l1 + hf.lstm.bias_hh_l1).view(4, -1)  # torch's order: input, forget, cell, output
+    assert biases.tolist() == [[0.0] * 20, [1.0] * 20, [0.0] * 20, [0.0] * 20]
+    for gate in hf.lstm.weight_hh_l1.view(4, 20, 20):
+        torch.testing.assert_close(gate @ gate.T, torch.eye(20), atol=1e-5, rtol=0)
+    for gate in hf.lstm.weight_ih_l0.view(4, 20, 12):
+        assert 0.9 * math.sqrt(6 / 32) < gate.abs().max() < math.sqrt(6 / 32)
     assert hf.lm_head.weight is hf.embedding.weight
+    assert hf.embedding.weight.std().item() == pytest.approx(0.1, rel=0.1)
     d, s = 12, 20
     assert hf.num_parameters() == VOCABULARY * d + 4 * s * (d + s + 2) + 4 * s * (s + s + 2) + (s + 1) * d
 

@@ -98,7 +98,7 @@ def card(name: str, model: Any, recipe: Recipe, facts: Mapping[str, Any]) -> Mod
 trained from nothing on news articles of 2017 (the toolkit's prose asset) to be compared with the other models of its \
 family: `lstm-news`, `transformer-news-1`, `transformer-news-2`, `transformer-news-4`. They share the tokenizer \
 (byte-level BPE, {config.vocab_size} tokens, trained on the same articles), the batches in the same order, the optimiser and \
-its schedule, the width of the embeddings ({config.hidden_size}, tied) and, within 0.1 %, the number of parameters.
+its schedule, the width of the embeddings ({config.hidden_size}, tied) and, within 0.5 %, the number of parameters.
 
 | | |
 |---|---|

@@ -71,19 +71,19 @@ def train(
         losses.append(take_step(model, optimizer, inputs, targets, recipe.clip_norm))
         progress.step += 1
         progress.tokens += int((targets != -100).sum())
-        progress.cpu_seconds = time.process_time() - began
-        if progress.step % recipe.curve_steps == 0 or progress.step == len(batches):
+        if progress.step % recipe.checkpoint_steps == 0 or progress.step == len(batches):
             progress.curve.append(
                 {
                     "step": progress.step,
                     "tokens": progress.tokens,
                     "learning_rate": schedule(progress.step - 1),
-                    "train_nats": float(np.mean(losses[-recipe.curve_steps :])),
+                    "train_nats": float(np.mean(losses)),
                     "held_out_nats": mean_nats(model, held_out, recipe.batch_tokens)[0],
                 }
             )
+            losses.clear()
+            progress.cpu_seconds = time.process_time() - began
             tqdm.write(json.dumps({**progress.curve[-1], "cpu_seconds": round(progress.cpu_seconds)}))
-        if progress.step % recipe.checkpoint_steps == 0 or progress.step == len(batches):
             keep(folder / CHECKPOINT, model, optimizer, progress)
     return progress
 

@@ -24,8 +24,8 @@ class LSTMConfig(PreTrainedConfig):
         self,
         vocab_size: int = 4096,
         hidden_size: int = 128,
-        state_size: int = 216,
-        num_hidden_layers: int = 2,
+        state_size: int = 344,
+        num_hidden_layers: int = 1,
         initializer_range: float = 0.1,
         tie_word_embeddings: bool = True,
         **options: Any,
@@ -49,7 +49,7 @@ class LSTMOutput(ModelOutput):
 
 
 class LSTMForCausalLM(PreTrainedModel):
-    """Embedding, torch's own LSTM, a projection back to the embedding's width, and the embedding again as output head."""
+    """Scaled embedding, torch's own LSTM, a projection back to the embedding's width, the embedding again as output head."""
 
     config_class = LSTMConfig
     _tied_weights_keys = {"lm_head.weight": "embedding.weight"}  # noqa: RUF012, transformers' own shape
@@ -64,20 +64,24 @@ class LSTMForCausalLM(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Torch's uniform initialisation, but forget gates begin open (Jozefowicz et al. 2015, sec. 2.2)."""
+        """Each gate on its own: Glorot's scale for inputs, orthogonal recurrence, zero biases but open forget gates.
+
+        Torch's own uniform scale starts this model on a plateau that takes some hundred steps to leave. Forget gates:
+        Jozefowicz et al. 2015, sec. 2.2.
+        """
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
         elif isinstance(module, nn.LSTM):
-            bound = module.hidden_size**-0.5
             for name, parameter in module.named_parameters():
-                if "weight" in name:
-                    nn.init.uniform_(parameter, -bound, bound)
-                else:
-                    nn.init.zeros_(parameter)
-                if name.startswith("bias_ih"):
-                    nn.init.ones_(parameter[module.hidden_size : 2 * module.hidden_size])
+                for gate, part in enumerate(parameter.chunk(4)):  # input, forget, cell, output
+                    if name.startswith("weight_ih"):
+                        nn.init.xavier_uniform_(part)
+                    elif name.startswith("weight_hh"):
+                        nn.init.orthogonal_(part)
+                    else:
+                        nn.init.constant_(part, float(gate == 1 and name.startswith("bias_ih")))
         elif isinstance(module, nn.Linear):
-            nn.init.uniform_(module.weight, -(module.in_features**-0.5), module.in_features**-0.5)
+            nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
@@ -112,7 +116,7 @@ class LSTMForCausalLM(PreTrainedModel):
         if state is None:
             shape = (2, self.config.num_hidden_layers, len(input_ids), self.config.state_size)
             state = torch.zeros(shape, dtype=self.projection.weight.dtype, device=input_ids.device)
-        embedded = self.embedding(input_ids)
+        embedded = self.embedding(input_ids) * self.config.hidden_size**0.5  # Vaswani et al. 2017, sec. 3.4
         hidden, cell = state.unbind(0)
         if lengths is None:
             outputs, after = self.lstm(embedded, (hidden.contiguous(), cell.contiguous()))
