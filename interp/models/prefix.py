@@ -59,9 +59,12 @@ class Prefix:
         self.ids = [row[:length] for row, length in zip(self.ids, kept, strict=True)]
 
     def put(self, row: int, source: "Prefix") -> None:
-        """Makes one row a copy of a single-row prefix, which may read on afterwards without changing this row."""
-        if source.n_rows != 1 or source.cache.trunk_tokens or self.cache.trunk_tokens:
-            raise ValueError("only a single row with keys of its own can be copied into a row with keys of its own")
+        """Makes one row a copy of a single-row prefix, which may read on afterwards without changing this row.
+
+        Raises ValueError unless the two share the same trunk, or both have none.
+        """
+        if source.n_rows != 1 or source.cache.trunk is not self.cache.trunk:
+            raise ValueError("only a single row of the same trunk, or of none like this one, can be copied into a row")
         self.check_unshared()
         self.cache.put(row, source.cache)
         self.rotated_for = max(self.rotated_for, source.rotated_for)

@@ -1,0 +1,118 @@
+"""Inference that stays valid while one looks: confidence sequences, bets against a hypothesis, control of false discoveries.
+
+All of it may be looked at after every draw and stopped for any reason that depends on the past only. Knows no model.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import betaln, logsumexp, xlog1py, xlogy
+
+from interp.statistics import Array
+
+Flags = NDArray[np.bool_]
+_HALVINGS = 50
+_BETS = 40
+
+
+class Bounds(NamedTuple):
+    """Lower and upper confidence bounds."""
+
+    low: Array
+    high: Array
+
+
+def beta_binomial_bounds(successes: ArrayLike, trials: ArrayLike, alpha: float = 0.05) -> Bounds:
+    """Returns a confidence sequence for a chance of success: all bounds over all trials hold at once, with chance 1 − alpha.
+
+    The chances q for which the likelihood ratio of a uniform mixture against q stays below 1 / alpha (Robbins 1970):
+    B(s + 1, n − s + 1) / (q^s (1 − q)^(n−s)) < 1 / alpha. Without trials the bounds are 0 and 1.
+    Raises ValueError unless 0 <= successes <= trials and 0 < alpha < 1.
+    """
+    s, n = np.broadcast_arrays(np.asarray(successes, dtype=float), np.asarray(trials, dtype=float))
+    if not 0 < alpha < 1 or (s < 0).any() or (s > n).any():
+        raise ValueError("a confidence sequence needs 0 <= successes <= trials and 0 < alpha < 1")
+    mixture = betaln(s + 1, n - s + 1)
+    share = np.divide(s, n, out=np.full(s.shape, 0.5), where=n > 0)
+
+    def kept(q: Array) -> Flags:
+        return mixture - xlogy(s, q) - xlog1py(n - s, -q) < -np.log(alpha)
+
+    low = _border(kept, np.zeros(s.shape), share)
+    high = _border(kept, np.ones(s.shape), share)
+    return Bounds(np.where(s == 0, 0.0, low), np.where(s == n, 1.0, high))
+
+
+def _border(kept: "object", outside: Array, inside: Array) -> Array:
+    """Bisects for where a condition begins to hold on the way from outside to inside."""
+    assert callable(kept)
+    for _ in range(_HALVINGS):
+        middle = (outside + inside) / 2
+        holds = kept(middle)
+        inside, outside = np.where(holds, middle, inside), np.where(holds, outside, middle)
+    return outside
+
+
+def log_betting_e_values(differences: ArrayLike, null_mean: float) -> Array:
+    """Returns ln of an e-process against "the mean difference is at most null_mean": one value after each difference.
+
+    Differences lie in [−1, 1]. Wealth ∏ (1 + λ (d_i − m)) is averaged over a grid of stakes λ in (0, 1 / (1 + m)), so it never
+    becomes negative and its mean is at most 1 under the hypothesis, at any stopping time (Waudby-Smith and Ramdas 2024).
+    The chance that it ever reaches 1 / alpha is then at most alpha (Ville 1939).
+    Raises ValueError for differences outside [−1, 1] or a null_mean outside (−1, 1).
+    """
+    d = np.asarray(differences, dtype=float)
+    if not -1 < null_mean < 1 or (np.abs(d) > 1).any():
+        raise ValueError("differences lie in [-1, 1] and the mean that is tested inside of it")
+    stakes = (np.arange(_BETS) + 0.5) / _BETS / (1 + null_mean)
+    wealth = np.cumsum(np.log1p(stakes[:, None] * (d - null_mean)), axis=1)
+    return logsumexp(wealth, axis=0) - np.log(_BETS)
+
+
+def e_benjamini_hochberg(log_e_values: ArrayLike, alpha: float) -> Flags:
+    """Returns which hypotheses are rejected at a false-discovery rate of alpha, however the e-values depend on each other.
+
+    The k largest, for the largest k whose k-th e-value is at least n / (alpha k) (Wang and Ramdas 2022). Takes ln of e-values.
+    """
+    log_e = np.asarray(log_e_values, dtype=float)
+    order = np.argsort(-log_e, kind="stable")
+    needed = np.log(len(log_e) / alpha) - np.log(np.arange(1, len(log_e) + 1))
+    return _largest_passing(order, log_e[order] >= needed)
+
+
+def benjamini_yekutieli(p_values: ArrayLike, alpha: float) -> Flags:
+    """Returns which hypotheses are rejected at a false-discovery rate of alpha, however the p-values depend on each other.
+
+    The k smallest, for the largest k with p_(k) <= alpha k / (n (1 + 1/2 + … + 1/n)) (Benjamini and Yekutieli 2001).
+    """
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    ranks = np.arange(1, len(p) + 1)
+    limit = alpha * ranks / (len(p) * (1 / ranks).sum()) if len(p) else ranks
+    return _largest_passing(order, p[order] <= limit)
+
+
+def _largest_passing(order: "NDArray[np.intp]", passes: Flags) -> Flags:
+    rejected = np.zeros(len(order), dtype=bool)
+    if passes.any():
+        rejected[order[: int(np.flatnonzero(passes)[-1]) + 1]] = True
+    return rejected
+
+
+def pairs_needed(difference: float, null_mean: float, alpha: float, most: int = 100_000) -> int | None:
+    """Returns how many pairs of right-or-wrong outcomes a bet needs, on average, to reach 1 / alpha when their mean difference
+    is `difference`, at the largest spread such pairs can have; None where `most` are not enough.
+
+    The growth rate of the best single stake, plus what averaging over stakes costs.
+    """
+    if difference <= null_mean:
+        return None
+    up, down = (1 + difference) / 2, (1 - difference) / 2
+    stakes = (np.arange(_BETS) + 0.5) / _BETS / (1 + null_mean)
+    growth = up * np.log1p(stakes * (1 - null_mean)) + down * np.log1p(stakes * (-1 - null_mean))
+    best = float(growth.max())
+    if best <= 0:
+        return None
+    needed = int(np.ceil((np.log(1 / alpha) + np.log(_BETS) / 2) / best))
+    return needed if needed <= most else None

@@ -1,0 +1,187 @@
+"""Rollouts around one trajectory: the trajectory is read once, and every branch continues from its keys and values.
+
+Tokens are ids throughout: texts are decoded to be graded, never encoded again.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from interp.errors import RunError
+from interp.models.encoding import beginning
+from interp.models.language import LanguageModel
+from interp.models.sampling import BATCH_ROWS, Job, Policy, StopRule, draw, sample, stream
+from probes.critical_tokens.problems import Outcome, Problem
+from probes.critical_tokens.spine import branch_points, branches_needed
+
+
+class Response(NamedTuple):
+    """One sampled response: its tokens, whether it ended by itself, and whether it is right."""
+
+    token_ids: list[int]
+    ended: bool
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How responses are written and when they end: the same for every rollout of a run."""
+
+    policy: Policy
+    stop: StopRule
+    max_new_tokens: int
+    seed: int
+    batch_rows: int = BATCH_ROWS
+
+
+def prompt_ids(model: LanguageModel, text: str) -> list[int]:
+    """Returns the tokens of a prompt, with the beginning-of-sequence token if the tokenizer adds one."""
+    ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    return [*beginning(model.tokenizer, "auto"), *ids]
+
+
+def respond(model: LanguageModel, problem: Problem, setting: Setting, n_draws: int) -> list[Response]:
+    """Returns that many independent responses to a problem, draw r with the stream of (seed, problem, "response", r)."""
+    ids = prompt_ids(model, problem.prompt)
+    spine = model.prefix(ids[:-1]).fork(1)
+    keys = [(setting.seed, problem.id, "response", index) for index in range(n_draws)]
+    jobs = [Job(len(ids) - 1, (ids[-1],), setting.max_new_tokens, key) for key in keys]
+    rollouts = sample(model, spine, jobs, setting.policy, setting.stop, batch_rows=setting.batch_rows)
+    return [Response(r.token_ids, r.ended, problem.outcome(decode(model, r.token_ids))) for r in rollouts]
+
+
+def decode(model: LanguageModel, token_ids: Sequence[int]) -> str:
+    """Returns the text of a response, special tokens left out."""
+    text = model.tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return str(text)
+
+
+class Branch(NamedTuple):
+    """What follows after leaving the trajectory: the token written instead, the tokens after it, and how it came out."""
+
+    token_ids: list[int]
+    ended: bool
+    outcome: Outcome
+
+
+class Explorer:
+    """One trajectory of one model, read once."""
+
+    def __init__(
+        self, model: LanguageModel, problem: Problem, key: str, token_ids: Sequence[int], setting: Setting
+    ) -> None:
+        """Reads prompt and trajectory in one teacher-forced pass."""
+        self.model, self.problem, self.setting = model, problem, setting
+        self.key, self.token_ids = key, list(token_ids)
+        prompt = prompt_ids(model, problem.prompt)
+        self._prompt_tokens = len(prompt)
+        self._spine = model.prefix(prompt[:-1]).fork(1)
+        logits = model.extend(self._spine, [[prompt[-1], *self.token_ids[:-1]]], logits="all")[0]
+        self.logits: Float[Tensor, "token vocabulary"] = logits
+        """Raw next-token logits before each token of the trajectory."""
+        self.probability: Float[Tensor, "token vocabulary"] = setting.policy.distribution(logits).probability
+        """The policy's next-token probabilities before each token of the trajectory."""
+        own = torch.tensor(self.token_ids, device=logits.device)
+        found = self.probability.gather(1, own[:, None]).squeeze(1)
+        self.p: Float[np.ndarray, " token"] = found.cpu().numpy()
+        """The policy's probability of each token of the trajectory."""
+        if (self.p == 0).any():
+            raise RunError(
+                f"{key} holds a token that the policy never draws (number {int((self.p == 0).argmax())}): give trajectories "
+                "sampled under the same --temperature, --top-p and --top-k."
+            )
+
+    # ------------------------------------------------------------------ random numbers
+
+    def _uniforms(self, arm: str, kept: int, index: int) -> tuple[float, float]:
+        """The coin and the replacement of draw `index` at a token: the same whatever else is drawn."""
+        generator = stream(self.setting.seed, self.key, arm, kept, index)
+        return float(generator.random()), float(generator.random())
+
+    def coins(self, arm: str, n_draws: int) -> Bool[np.ndarray, "token draw"]:
+        """Returns for each draw whether it writes the trajectory's token too."""
+        uniform = [
+            [self._uniforms(arm, kept, index)[0] for index in range(n_draws)] for kept in range(len(self.token_ids))
+        ]
+        return np.array(uniform).reshape(len(self.token_ids), n_draws) < self.p[:, None]
+
+    def branch_points(self, arm: str, n_draws: int) -> Int[np.ndarray, "kept draw"]:
+        """Returns where each draw from each number of kept tokens leaves the trajectory."""
+        return branch_points(self.coins(arm, n_draws))
+
+    # ------------------------------------------------------------------ rollouts
+
+    def branches(self, arm: str, wanted: Sequence[tuple[int, int]]) -> list[Branch]:
+        """Returns branches (token, draw): the trajectory's token is forbidden there, another drawn in its place."""
+        starts = []
+        for kept, index in wanted:
+            allowed = self.probability[kept].clone()
+            allowed[self.token_ids[kept]] = 0
+            uniform = torch.tensor([self._uniforms(arm, kept, index)[1]], dtype=allowed.dtype, device=allowed.device)
+            starts.append(int(draw(allowed[None], uniform)[0]))
+        return self._continued(arm, wanted, starts)
+
+    def independent(self, arm: str, wanted: Sequence[tuple[int, int]]) -> list[Branch]:
+        """Returns rollouts (kept tokens, draw) of the plain kind: nothing forbidden, nothing shared. The oracle's way."""
+        kept = torch.tensor([n for n, _ in wanted], dtype=torch.long, device=self.probability.device)
+        uniform = torch.tensor([self._uniforms(arm, *one)[1] for one in wanted], dtype=self.probability.dtype)
+        starts = [
+            int(draw(self.probability[n][None], u[None].to(kept.device))[0])
+            for n, u in zip(kept, uniform, strict=True)
+        ]
+        return self._continued(arm, wanted, starts)
+
+    def _continued(self, arm: str, wanted: Sequence[tuple[int, int]], starts: Sequence[int]) -> list[Branch]:
+        jobs = [
+            Job(
+                kept=self._prompt_tokens + kept,
+                pending=(start,),
+                room=max(0, self.setting.max_new_tokens - kept - 1),
+                key=(self.setting.seed, self.key, arm, kept, index, "on"),
+            )
+            for (kept, index), start in zip(wanted, starts, strict=True)
+        ]
+        rollouts = sample(
+            self.model, self._spine, jobs, self.setting.policy, self.setting.stop, batch_rows=self.setting.batch_rows
+        )
+        return [
+            Branch(
+                [start, *rollout.token_ids],
+                rollout.ended,
+                self.problem.outcome(decode(self.model, [*self.token_ids[:kept], start, *rollout.token_ids])),
+            )
+            for (kept, _), start, rollout in zip(wanted, starts, rollouts, strict=True)
+        ]
+
+
+@dataclass
+class Pool:
+    """The draws of one arm around one trajectory, made when they are asked for; branches are shared between positions."""
+
+    arm: str
+    points: Int[np.ndarray, "kept draw"]
+    roll: Callable[[str, Sequence[tuple[int, int]]], list[Branch]]
+    own_outcome: Outcome
+    branches: dict[tuple[int, int], Branch]
+
+    @classmethod
+    def around(cls, explorer: Explorer, arm: str, n_draws: int, own_outcome: Outcome) -> "Pool":
+        """Returns the empty pool of an arm."""
+        return cls(arm, explorer.branch_points(arm, n_draws), explorer.branches, own_outcome, {})
+
+    def make(self, kept: Iterable[int], draws: slice = slice(None)) -> None:
+        """Makes what the draws from these numbers of kept tokens need and what is not there yet."""
+        first = draws.indices(self.points.shape[1])[0]
+        needed = [(at, first + r) for at, r in branches_needed(self.points[:, draws], kept)]
+        missing = [key for key in needed if key not in self.branches]
+        self.branches |= dict(zip(missing, self.roll(self.arm, missing), strict=True))
+
+    def outcome(self, kept: int, index: int) -> Outcome:
+        """Returns how draw `index` from `kept` tokens came out; it must have been made."""
+        point = int(self.points[kept, index])
+        return self.own_outcome if point == len(self.points) - 1 else self.branches[point, index].outcome
