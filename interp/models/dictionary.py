@@ -204,9 +204,7 @@ class Dictionary:
             for first, pre in chunks:
                 yield _events(self._activated(pre, slice(first, first + chunk_features)), first)
 
-    def _pre_activations(
-        self, inputs: Float[Tensor, "row residual"], columns: slice
-    ) -> Float[Tensor, "row chunk"]:
+    def _pre_activations(self, inputs: Float[Tensor, "row residual"], columns: slice) -> Float[Tensor, "row chunk"]:
         pre = torch.addmm(self.sae.b_enc[columns], inputs, self.sae.W_enc[:, columns])
         if self.architecture == "topk" and self.sae.cfg.rescale_acts_by_decoder_norm:
             pre = pre * self.sae.W_dec[columns].norm(dim=-1)

@@ -283,7 +283,9 @@ def describe(
     for part in vectors.split(4096):
         fired |= (dictionary.encode(part.float()) > 0).any(dim=0)
     norms = torch.cat([part.float().norm(dim=1) for part in vectors.split(1 << 16)])
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(recipe).items()}
+    settings = {
+        key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(recipe).items()
+    }
     return {
         "model": recipe.model,
         "model_revision": model.identity.revision,

@@ -31,9 +31,7 @@ def layer_modules(model: LanguageModel) -> nn.ModuleList:
 
 
 @torch.inference_mode()
-def read_residuals(
-    model: LanguageModel, ids: Int[Tensor, "row token"], layers: Sequence[int]
-) -> dict[int, Residuals]:
+def read_residuals(model: LanguageModel, ids: Int[Tensor, "row token"], layers: Sequence[int]) -> dict[int, Residuals]:
     """Returns the residual stream after each of the layers (TransformerLens: blocks.L.hook_resid_post), in the model's dtype.
 
     Layers beyond the deepest one asked for, the final norm and the language-model head are not computed. Rows may be

@@ -1,0 +1,137 @@
+"""The sentences of a function-token report: what was found, with intervals and controls, and what to be careful about."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from interp.experiments.experiment import Finding
+from interp.tables import Tables
+from probes.function_tokens.experiment import FunctionTokens
+
+SMALL_RUN = 500_000
+"""Counted positions below which coverage says more about the size of the corpus than about tokens."""
+
+
+def find_all(settings: FunctionTokens, tables: Tables) -> list[Finding]:
+    """Returns the report's headlines and warnings."""
+    graph = _graph(tables) if "graph" in settings.parts else ()
+    return [
+        *graph,
+        *_losses(settings, tables),
+        *_reactivation(tables),
+        *_steering(tables),
+        *_warnings(settings, tables),
+    ]
+
+
+def _graph(tables: Tables) -> Iterator[Finding]:
+    for dictionary, coverage in tables["coverage"].groupby("dictionary", sort=False):
+        plain = coverage[(coverage["min_count"] == 1) & (coverage["token_order"] == "frequency")]
+        ten = plain[plain["k"] == min(10, plain["k"].max())].iloc[0]
+        verdict = (
+            "more than"
+            if ten["excess_ci_low"] > 0
+            else "fewer than"
+            if ten["excess_ci_high"] < 0
+            else "no more and no fewer than"
+        )
+        yield Finding(
+            f"{dictionary}: the {int(ten['k'])} most frequent tokens reach {ten['coverage_alive']:.1%} of the features that are active "
+            f"[{ten['coverage_ci_low']:.1%}, {ten['coverage_ci_high']:.1%}]. Labels shuffled over positions reach "
+            f"{ten['null_alive']:.1%}: {verdict} chance gives ({100 * ten['excess_alive']:+.1f} points "
+            f"[{100 * ten['excess_ci_low']:+.1f}, {100 * ten['excess_ci_high']:+.1f}])."
+        )
+        content = coverage[(coverage["token_order"] == "content") & (coverage["k"] == ten["k"])]
+        if len(content):
+            row = content.iloc[0]
+            yield Finding(
+                f"{dictionary}: random content tokens with {row['occurrence_share']:.1%} of the occurrences (those ten have "
+                f"{ten['occurrence_share']:.1%}) reach {row['coverage_alive']:.1%} [{row['low_alive']:.1%}, {row['high_alive']:.1%}]."
+            )
+        degrees = tables["token_degrees"]
+        common = degrees[(degrees["dictionary"] == dictionary) & degrees["rarefied_20"].notna()]
+        if len(common):
+            by_class = common.groupby("token_class")["rarefied_20"].median()
+            text = " and ".join(f"{value:.0f} for {name} tokens" for name, value in by_class.items())
+            yield Finding(
+                f"{dictionary}: twenty occurrences of one token reach {text} (medians), of random tokens "
+                f"{common['null_rarefied_20'].iloc[0]:.0f}."
+            )
+
+
+def _losses(settings: FunctionTokens, tables: Tables) -> Iterator[Finding]:
+    losses = tables["pair_losses"]
+    rows = losses[losses["threshold"] == settings.threshold].sort_values("mean_loss_nats", ascending=False)
+    if not len(rows):
+        return
+    text = "; ".join(
+        f"{row.current_class}→{row.next_class} {row.mean_loss_nats:.2f} nats [{row.mean_loss_nats_ci_low:.2f}, "
+        f"{row.mean_loss_nats_ci_high:.2f}], {row.loss_share:.0%} of the total"
+        for row in rows.itertuples()
+    )
+    yield Finding(f"Loss by class of current and next token: {text}.")
+    most = rows.sort_values("loss_share").iloc[-1]
+    yield Finding(
+        f"The largest share of the loss is {most['current_class']}→{most['next_class']}: {most['loss_share']:.1%} "
+        f"[{most['loss_share_ci_low']:.1%}, {most['loss_share_ci_high']:.1%}] of it, with {most['frequency']:.1%} of the predictions."
+    )
+
+
+def _reactivation(tables: Tables) -> Iterator[Finding]:
+    for row in tables["reactivation"].itertuples():
+        yield Finding(
+            f"{row.dictionary}: at {row.token_class} tokens a feature that was active before loses {row.lost:.0%} "
+            f"[{row.lost_ci_low:.0%}, {row.lost_ci_high:.0%}] of its activation when attention to those positions is knocked out, "
+            f"{row.control_lost:.0%} [{row.control_lost_ci_low:.0%}, {row.control_lost_ci_high:.0%}] for as many neighbouring "
+            f"positions ({row.n_prompts} prompts)."
+        )
+
+
+def _steering(tables: Tables) -> Iterator[Finding]:
+    table = tables["steering"]
+    table = table[table["outcome"] == "promoted_gain_nats"]
+    for dictionary, rows in table.groupby("dictionary", sort=False):
+        text = "; ".join(
+            f"{row.where} {row.token_class} {row.beyond_random:+.2f} [{row.beyond_random_ci_low:+.2f}, {row.beyond_random_ci_high:+.2f}]"
+            for row in rows.itertuples()
+        )
+        yield Finding(
+            f"{dictionary}: log probability gained by the tokens a steered feature promotes, beyond a random direction, in nats: {text}."
+        )
+
+
+def _warnings(settings: FunctionTokens, tables: Tables) -> Iterator[Finding]:
+    blocks = tables["blocks"]
+    if bool(blocks["classes_in_sample"].any()):
+        yield Finding(
+            "Token classes were counted in the measured texts, because the corpus has no others: use fewer --tokens or a larger --corpus.",
+            "warning",
+        )
+    if "graph" not in settings.parts:
+        return
+    positions = tables["block_positions"]
+    counted = int(positions.groupby("dictionary")["positions"].sum().max())
+    if counted < SMALL_RUN:
+        yield Finding(
+            f"Only {counted:,} positions were counted: coverage grows with the corpus, so compare it with its null and not with the "
+            "paper's (use --preset million).",
+            "warning",
+        )
+    left_out = positions.groupby("dictionary")[["early_positions", "sink_positions", "special_positions"]].sum().iloc[0]
+    yield Finding(
+        f"Left out of the counts: {int(left_out['early_positions'])} positions at the beginning of a window, "
+        f"{int(left_out['sink_positions'])} attention sinks, {int(left_out['special_positions'])} special tokens; the table "
+        "sensitivity has them counted.",
+        "warning",
+    )
+    texts = int(blocks["texts_left_out"].iloc[0])
+    if texts:
+        yield Finding(f"{texts} texts were left out because a dictionary was trained on them.", "warning")
+    dense = tables["feature_profile"].groupby("dictionary", sort=False)[["dense", "single_token"]].sum()
+    for dictionary, row in dense.iterrows():
+        if isinstance(row, pd.Series):
+            yield Finding(
+                f"{dictionary}: {int(row['dense'])} features are active at more than a tenth of the positions, "
+                f"{int(row['single_token'])} at one token almost only.",
+                "warning",
+            )

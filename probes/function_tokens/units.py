@@ -1,0 +1,177 @@
+"""What each unit of work measures: rows of every measured table, from the run's bench."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from interp.experiments.experiment import WorkUnit
+from interp.models.language import LanguageModel
+from interp.models.residuals import read_residuals
+from probes.function_tokens import plan
+from probes.function_tokens.bench import Bench, document_slices, set_up
+from probes.function_tokens.corpus import STRATA, special_positions
+from probes.function_tokens.knockout import measure_reactivation
+from probes.function_tokens.losses import SWEEP, Bigrams, pair_table
+from probes.function_tokens.steering import measure_steering
+from probes.function_tokens.tally import Tally, active_features, to_masks
+from probes.function_tokens.token_classes import is_function
+
+if TYPE_CHECKING:
+    from probes.function_tokens.experiment import FunctionTokens
+
+SAMPLED_FEATURES, CONTEXTS_PER_BLOCK = 20, 3
+Frames = Mapping[str, pd.DataFrame]
+
+
+def measure_unit(settings: "FunctionTokens", model: LanguageModel, unit: WorkUnit) -> Frames:
+    """Returns the unit's rows."""
+    bench = set_up(settings, model)
+    name = model.identity.name
+    if isinstance(unit, plan.CheckUnit):
+        frames = measure_check(bench)
+    elif isinstance(unit, plan.GraphUnit):
+        frames = measure_graph(bench, unit.block)
+    elif isinstance(unit, plan.LossUnit):
+        frames = {"pair_loss_documents": measure_losses(bench, unit.block)}
+    else:
+        assert isinstance(unit, plan.PromptUnit)
+        loaded = bench.loaded[unit.dictionary]
+        prompts = range(unit.first_prompt, unit.first_prompt + unit.n_prompts)
+        steering = isinstance(unit, plan.SteeringUnit)
+        table = (measure_steering if steering else measure_reactivation)(bench, loaded, prompts)
+        table = table.assign(dictionary=loaded.dictionary.name, layer=loaded.dictionary.layer)
+        frames = {"steering_prompts" if steering else "reactivation_prompts": table} if len(table) else {}
+    return {table: frame.assign(model=name) for table, frame in frames.items()}
+
+
+def measure_check(bench: Bench) -> Frames:
+    """Returns `token_classes`, `blocks` and `dictionary_check`."""
+    corpus, windows = bench.corpus, bench.corpus.windows
+    rows = []
+    for loaded in bench.loaded.values():
+        dictionary, fidelity = loaded.dictionary, loaded.fidelity
+        rows.append(
+            {
+                "dictionary": dictionary.name,
+                "layer": dictionary.layer,
+                "architecture": dictionary.architecture,
+                "width": dictionary.n_features,
+                "l0": fidelity.l0,
+                "published_l0": bench.settings.expected_l0 or dictionary.published_l0,
+                "explained_variance": fidelity.explained_variance,
+                "published_explained_variance": dictionary.published_explained_variance,
+                "cross_entropy_recovered": dictionary.card.get("cross_entropy_recovered"),
+                "never_active_share": fidelity.dead_share,
+                "n_vectors": fidelity.n_vectors,
+                "norm_limit": loaded.norm_limit,
+                "neuronpedia_id": dictionary.neuronpedia_id or "",
+            }
+        )
+    blocks = pd.DataFrame(
+        {"block": corpus.block[windows.document], "document": windows.document, "tokens": windows.lengths.numpy()}
+    )
+    blocks = blocks.groupby("block", as_index=False).agg(
+        documents=("document", "nunique"), windows=("document", "size"), tokens=("tokens", "sum")
+    )
+    blocks = blocks.assign(classes_in_sample=corpus.in_sample, texts_left_out=corpus.left_out)
+    frames = {"token_classes": corpus.classes.assign(threshold=bench.settings.threshold), "blocks": blocks}
+    return {**frames, "dictionary_check": pd.DataFrame(rows)} if rows else frames
+
+
+def measure_graph(bench: Bench, block: int) -> Frames:
+    """Returns the pairs, first ranks, left-out positions and contexts of one block, for all dictionaries."""
+    settings, corpus = bench.settings, bench.corpus
+    windows = corpus.block_windows(block)
+    own = np.flatnonzero(corpus.block[corpus.windows.document] == block)
+    shuffled = _shuffled_labels(bench, slice(int(own[0]), int(own[-1]) + 1))
+    rank = corpus.rank()
+    special = special_positions(windows, bench.model)
+    ids = windows.ids.numpy()
+    with tempfile.TemporaryDirectory() as spill:
+        tallies = []
+        for index, loaded in enumerate(bench.loaded.values()):
+            folder = Path(spill) / str(index)
+            folder.mkdir()
+            sample = np.random.default_rng([settings.seed, 5]).choice(
+                loaded.dictionary.n_features, min(SAMPLED_FEATURES, loaded.dictionary.n_features), replace=False
+            )
+            tallies.append(Tally(loaded, rank, folder, sample))
+        for rows in document_slices(windows):
+            text = windows[rows]
+            present = text.present()
+            width = present.shape[1]
+            residuals = read_residuals(bench.model, text.ids, bench.layers)
+            labels = {key: values[rows, :width] for key, values in shuffled.items()}
+            for tally in tallies:
+                stream = residuals[tally.loaded.dictionary.layer]
+                masks = to_masks(tally.loaded, stream, present, special[rows, :width], settings.skip_first)
+                events = active_features(tally.loaded, stream, present)
+                kept = tally.add(events, masks, ids[rows, :width], labels, int(text.document[0]))
+                decode = bench.model.tokenizer.decode
+                tally.note_contexts(kept, ids[rows, :width], text.lengths.numpy(), decode, CONTEXTS_PER_BLOCK)
+        frames = [_frames(tally, block) for tally in tallies]
+    return {table: pd.concat([frame[table] for frame in frames], ignore_index=True) for table in frames[0]}
+
+
+def _shuffled_labels(bench: Bench, rows: slice) -> dict[tuple[str, int], np.ndarray]:
+    """The block's part of every shuffle of the whole corpus: equal for all units, whatever their order."""
+    counted = bench.counted(bench.corpus.windows)
+    labels = {}
+    for stratum_index, stratum in enumerate(STRATA):
+        for replicate in range(bench.settings.shuffles):
+            generator = np.random.default_rng([bench.settings.seed, 20, stratum_index, replicate])
+            labels[stratum, replicate] = bench.corpus.shuffled(stratum, generator, counted)[rows].numpy()
+    return labels
+
+
+def _frames(tally: Tally, block: int) -> Frames:
+    dictionary = tally.loaded.dictionary
+    ids = {"dictionary": dictionary.name, "layer": dictionary.layer, "block": block}
+    ranks = [
+        {"labels": labels, "positions": positions, "replicate": replicate, "first_rank": first}
+        for (labels, positions, replicate), first in tally.first_rank.items()
+    ]
+    contexts = pd.DataFrame(tally.contexts, columns=["feature_id", "activation", "before", "token", "after"])
+    left_out = {f"{name}_positions": count for name, count in tally.left_out.items()}
+    positions = {"documents": tally.documents, "positions": int(tally.occurrences.sum()), **left_out}
+    frames = {
+        "block_pairs": tally.pairs(),
+        "block_first_ranks": pd.DataFrame(ranks),
+        "block_positions": pd.DataFrame([positions]),
+        "feature_contexts": contexts,
+    }
+    return {name: frame.assign(**ids) for name, frame in frames.items()}
+
+
+def measure_losses(bench: Bench, block: int) -> pd.DataFrame:
+    """Returns losses per text and pair of classes, for the run's threshold and those of the sweep."""
+    corpus, settings = bench.corpus, bench.settings
+    windows = corpus.block_windows(block)
+    budget = settings.loss_tokens / (int(corpus.block.max()) + 1)
+    n_ids = bench.model.hf.config.get_text_config(decoder=True).vocab_size
+    bigrams = Bigrams(corpus.other_texts, n_ids)
+    tables, read = [], 0
+    counted = bench.counted(windows).numpy()
+    for rows in document_slices(windows):
+        if read >= budget:
+            break
+        text = windows[rows]
+        read += text.n_tokens
+        length = text.lengths.tolist()
+        surprisal = bench.model.surprisal([ids[:n] for ids, n in zip(text.ids.tolist(), length, strict=True)]).numpy()
+        ids = text.ids.numpy()
+        scored = counted[rows, : ids.shape[1]][:, :-1] & text.present().numpy()[:, 1:]
+        current, following = ids[:, :-1][scored], ids[:, 1:][scored]
+        loss = surprisal[:, 1:][scored].astype(np.float64)
+        document = np.full(len(loss), int(text.document[0]))
+        bigram = bigrams.surprisal(current, following)
+        for threshold in sorted({*SWEEP, settings.threshold}):
+            function = is_function(corpus.classes["cumulative_share"].to_numpy(), threshold)
+            function_ids = corpus.classes["token_id"].to_numpy()[function]
+            table = pair_table(current, following, loss, bigram, document, function_ids)
+            tables.append(table.assign(threshold=threshold, block=block))
+    return pd.concat(tables, ignore_index=True)
