@@ -5,11 +5,12 @@ finished weights are those of a run that was never stopped.
 """
 
 import argparse
+import copy
 import json
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -50,11 +51,14 @@ def train(
     held_out: Sequence[list[int]],
     recipe: Recipe,
     folder: Path,
+    *,
     stop_after: int | None = None,
+    look: Callable[[int, Any], None] = lambda step, model: None,
 ) -> Progress:
     """Trains the model in place, from the folder's checkpoint if there is one; returns how far it came.
 
-    `stop_after` ends the run after that step, as a kill would.
+    `stop_after` ends the run after that step, as a kill would. `look` is shown the model before the first step and after
+    every one, and must leave it as it is.
     """
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
@@ -64,6 +68,7 @@ def train(
     schedule = partial(learning_rate, recipe=recipe, steps=len(batches))
     losses: list[float] = []
     began = time.process_time() - progress.cpu_seconds
+    look(progress.step, model)
     for batch in tqdm(batches[progress.step : stop_after], initial=progress.step, total=len(batches), disable=None):
         for group in optimizer.param_groups:
             group["lr"] = schedule(progress.step)
@@ -85,6 +90,7 @@ def train(
             progress.cpu_seconds = time.process_time() - began
             tqdm.write(json.dumps({**progress.curve[-1], "cpu_seconds": round(progress.cpu_seconds)}))
             keep(folder / CHECKPOINT, model, optimizer, progress)
+        look(progress.step, model)
     return progress
 
 
@@ -148,6 +154,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=SIZES)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and finished models")
+    parser.add_argument(
+        "--snapshots",
+        type=int,
+        nargs="*",
+        default=(0, 50, 100, 200, 400, 800),
+        help="steps whose weights are kept as NAME-training/stepN (with no number behind it: none)",
+    )
     arguments = parser.parse_args()
     recipe = Recipe()
     texts, held_out = split_articles()
@@ -158,7 +171,13 @@ def main() -> None:
     model = AutoModelForCausalLM.from_config(architecture(arguments.name, recipe))
     workplace = arguments.out / f"{arguments.name}-training"
     workplace.mkdir(parents=True, exist_ok=True)
-    progress = train(model, windows, curve_windows, recipe, workplace)
+
+    def snapshot(step: int, model: Any) -> None:
+        if step in arguments.snapshots:
+            copy.deepcopy(model).half().save_pretrained(workplace / f"step{step}")
+            tokenizer.save_pretrained(workplace / f"step{step}")
+
+    progress = train(model, windows, curve_windows, recipe, workplace, look=snapshot)
     seen = {
         "train_articles": len(texts),
         "train_tokens": sum(len(window) - 1 for window in windows),
