@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from figures.style import BLUE, GREEN, GREY, ORANGE, PALETTE, RED, SEQUENTIAL, band, styled
+from figures.retrieval_heads_ablation import plot_ablation, plot_detector_ablation
+from figures.retrieval_heads_detectors import plot_agreement, plot_detectors
+from figures.style import BLUE, GREEN, GREY, ORANGE, SEQUENTIAL, styled
 from interp.tables import Tables
 
 RETRIEVAL_SCORE = 0.1
@@ -165,80 +166,6 @@ def plot_needle_grid(samples: pd.DataFrame) -> go.Figure:
     )
 
 
-def plot_ablation(summary: pd.DataFrame) -> go.Figure:
-    """Returns recall and the rise of prose surprisal against the number of masked heads: top of the ranking and random."""
-    rows = summary[summary["needles"] == "all"]
-    settings = rows[rows["condition"] == "random"][["ranking", "mode", "phase"]].drop_duplicates()
-    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.13)
-    panels = (
-        ("recall", "mean", ("ci_low", "ci_high"), "recall on held-out needles", 1),
-        ("prose_surprisal_nats", "lost", ("lost_ci_low", "lost_ci_high"), "rise of prose surprisal, nats", 2),
-    )
-    dashes = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-    for (ranking, mode, phase), dash in zip(settings.itertuples(index=False), dashes, strict=False):
-        same = rows[(rows["mode"] == mode) & (rows["phase"] == phase) & (rows["ranking"] == ranking)]
-        for condition, colour in (("top", BLUE), ("random", RED)):
-            line = pd.concat([rows[rows["condition"] == "none"], same[same["condition"] == condition]]).sort_values("k")
-            name = f"{condition}, {mode}, {phase}" if len(settings) > 1 else condition
-            for outcome, value, (low, high), _, column in panels:
-                part = line[line["outcome"] == outcome]
-                x = part["k"].tolist()
-                figure.add_trace(band(x, part[low].tolist(), part[high].tolist(), colour, name), row=1, col=column)
-                curve = go.Scatter(
-                    x=x, y=part[value], mode="lines+markers", name=name, line={"color": colour, "dash": dash}
-                )
-                figure.add_trace(curve.update(legendgroup=name, showlegend=column == 1), row=1, col=column)
-    for _, _, _, label, column in panels:
-        figure.update_xaxes(title="heads masked (K)", row=1, col=column)
-        figure.update_yaxes(title=label, row=1, col=column)
-    figure.update_yaxes(range=[0, 1.03], row=1, col=1)
-    modes = "; ".join(f"{mode}, {phase}" for _, mode, phase in settings.itertuples(index=False))
-    return styled(
-        figure,
-        title=f"Masking retrieval heads against random heads · {_model(summary)}",
-        caption="Held-out needles and plain prose with the top K heads masked, or K random heads of the same layers (mean of "
-        f"several draws). Masking: {modes}. Bands: 95% bootstrap over needles.",
-        width=960,
-    )
-
-
-def plot_detector_ablation(summary: pd.DataFrame) -> go.Figure:
-    """Returns the recall lost when each detector's top heads are masked, on literal and on non-literal needles."""
-    recall = summary[summary["outcome"] == "recall"]
-    main = recall[recall["condition"] == "random"]["ranking"].iloc[0]
-    others = recall[(recall["condition"] == "top") & (recall["ranking"] != main)]
-    first = others.iloc[0]
-    same = recall[(recall["k"] == first["k"]) & (recall["mode"] == first["mode"]) & (recall["phase"] == first["phase"])]
-    figure = go.Figure()
-    for needles, colour in (("literal", BLUE), ("non-literal", ORANGE)):
-        part = same[same["needles"] == needles]
-        part = pd.concat([part[part["condition"] == "top"], part[part["condition"] == "random"]])
-        figure.add_bar(
-            x=part["ranking"].where(part["condition"] == "top", "random heads"),
-            y=part["lost"],
-            name=needles,
-            marker_color=colour,
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": part["lost_ci_high"] - part["lost"],
-                "arrayminus": part["lost"] - part["lost_ci_low"],
-            },
-        )
-    figure.update_layout(barmode="group")
-    figure.update_xaxes(title="ranking whose top heads are masked")
-    figure.update_yaxes(title="recall lost")
-    counts = same.drop_duplicates("needles").set_index("needles")["n_needles"]
-    return styled(
-        figure,
-        title=f"Which list matters: top {first['k']} of each detector masked · {_model(summary)}",
-        caption=f"Recall lost on held-out needles ({counts.get('literal', 0)} literal, {counts.get('non-literal', 0)} non-literal) when "
-        f"the top {first['k']} heads of each ranking are masked ({first['mode']}, {first['phase']}). Non-literal questions share no "
-        "content word with their needle. 95% bootstrap over needles.",
-        width=900,
-    )
-
-
 def plot_activation(scores: pd.DataFrame) -> go.Figure:
     """Returns activation frequency against score."""
     table = scores[(scores["definition"] == "set") & (scores["score"] > 0)]
@@ -258,65 +185,6 @@ def plot_activation(scores: pd.DataFrame) -> go.Figure:
         figure,
         title=f"Always on, or now and then · {_model(scores)}",
         caption="Each point is a head with a score above 0: how often it copies at all, and how much of the needle.",
-    )
-
-
-def plot_detectors(scores: pd.DataFrame) -> go.Figure:
-    """Returns each other detector's score against the copy score."""
-    others = [name for name in ("echo", "induction", "locos", "direct") if name in set(scores["definition"])]
-    wide = scores.pivot(index=["layer", "head"], columns="definition", values="score")
-    titles = {
-        "echo": "echo",
-        "induction": "induction",
-        "locos": "LOCOS, raw logits",
-        "direct": "direct logit contribution",
-    }
-    n_rows = -(-len(others) // 2)
-    figure = make_subplots(rows=n_rows, cols=2, subplot_titles=[titles[name] for name in others], vertical_spacing=0.22)
-    for index, name in enumerate(others):
-        row, column = index // 2 + 1, index % 2 + 1
-        points = go.Scatter(
-            x=wide["set"],
-            y=wide[name],
-            mode="markers",
-            marker={"color": PALETTE[index], "size": 6},
-            showlegend=False,
-            text=[f"{layer}-{head}" for layer, head in wide.index],
-            hovertemplate="head %{text}: %{x:.3f}, %{y:.3f}<extra></extra>",
-        )
-        figure.add_trace(points, row=row, col=column)
-        figure.update_yaxes(title="score", row=row, col=column)
-        figure.update_xaxes(title="copy-paste score", row=row, col=column)
-    return styled(
-        figure,
-        title=f"Other detectors against the copy-paste score · {_model(scores)}",
-        caption="One point per head. Echo and induction: attention on repeated random tokens (RazorAttention); logit contribution: "
-        "what the head writes from the needle toward the emitted token, in raw logits (LOCOS) or with the norms' scales (direct).",
-        height=640,
-        width=820,
-    )
-
-
-def plot_agreement(agreement: pd.DataFrame) -> go.Figure:
-    """Returns Spearman correlations and top-k overlaps between detectors as two matrices."""
-    figure = make_subplots(
-        rows=1, cols=2, horizontal_spacing=0.16, subplot_titles=["Spearman over all heads", f"overlap of the top {agreement['k'].iloc[0]}"]
-    )  # fmt: skip
-    for column, value in enumerate(("spearman", "top_k_overlap"), start=1):
-        grid = symmetric_matrix(agreement, value)
-        figure.add_heatmap(
-            z=grid.to_numpy(), x=list(grid.index), y=list(grid.index), colorscale=SEQUENTIAL, zmin=0, zmax=1, text=grid.round(2).to_numpy(),
-            texttemplate="%{text}", showscale=column == 2, row=1, col=column,
-        )  # fmt: skip
-    figure.update_xaxes(title="detector")
-    figure.update_yaxes(title="detector")
-    figure.update_yaxes(autorange="reversed")
-    return styled(
-        figure,
-        title=f"Agreement between detectors · {_model(agreement)}",
-        caption="Rank correlation of head scores, and share of the top heads that two detectors have in common; intervals are in "
-        "the table `agreement`.",
-        width=960,
     )
 
 
@@ -343,15 +211,6 @@ def plot_convergence(convergence: pd.DataFrame) -> go.Figure:
         caption="Head scores after the first needles against those after all of them, and how stable the top is when needles are "
         "resampled.",
     )
-
-
-def symmetric_matrix(pairs: pd.DataFrame, value: str) -> pd.DataFrame:
-    """Returns a symmetric matrix from one row per pair (first, second, value), ones on its diagonal."""
-    names = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
-    grid = pd.DataFrame(1.0, index=names, columns=names)
-    for first, second, number in zip(pairs["first"], pairs["second"], pairs[value], strict=True):
-        grid.loc[first, second] = grid.loc[second, first] = float(number)
-    return grid
 
 
 def _model(table: pd.DataFrame) -> str:

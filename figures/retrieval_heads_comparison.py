@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 import plotly.graph_objects as go
 
-from figures.retrieval_heads import symmetric_matrix
+from figures.retrieval_heads_detectors import symmetric_matrix
 from figures.style import PALETTE, styled
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from interp.statistics import Array, cluster_weights, percentile_interval, spearman, top_overlap
-from probes.retrieval_heads.summarise import NeedleTotals
+from probes.retrieval_heads.totals import NeedleTotals
 
 DRAWS = 500
 

@@ -220,7 +220,7 @@ class RetrievalHeads(Experiment):
     def documents(self, tables: "Tables") -> Mapping[str, str]:
         """Returns the copy scores in the public format, one file per definition."""
         from probes.retrieval_heads.interchange import write_public_scores
-        from probes.retrieval_heads.summarise import scored_rows
+        from probes.retrieval_heads.totals import scored_rows
 
         scores = scored_rows(tables, "sample_head_scores", only_passed=self.success_filter)
         return {f"head_score_{name}.json": write_public_scores(scores, f"{name}_score") for name in ("set", "count")}

@@ -14,7 +14,7 @@ from interp.models.identity import HeadGeometry
 
 if TYPE_CHECKING:
     from interp.tables import Tables
-    from probes.retrieval_heads.ablation import Condition
+    from probes.retrieval_heads.conditions import Condition
     from probes.retrieval_heads.experiment import RetrievalHeads
     from probes.retrieval_heads.needles import Needle
 
@@ -127,7 +127,7 @@ def _detection_units(settings: "RetrievalHeads", needles: "list[Needle]", measur
 
 
 def _conditions(settings: "RetrievalHeads", geometry: HeadGeometry, measured: "Tables") -> "tuple[Condition, ...]":
-    from probes.retrieval_heads.ablation import plan_conditions
+    from probes.retrieval_heads.conditions import plan_conditions
     from probes.retrieval_heads.rankings import rankings_of
 
     rankings = rankings_of(measured, only_passed=settings.success_filter)

@@ -1,7 +1,12 @@
 """Every detector's list of heads, best first."""
 
+from collections.abc import Sequence
+
+import pandas as pd
+
+from interp.statistics import Array, top_indices
 from interp.tables import Tables
-from probes.retrieval_heads.summarise import Head, detection_totals, echo_induction_means, ranked_heads
+from probes.retrieval_heads.totals import Head, detection_totals
 
 
 def rankings_of(measured: Tables, *, only_passed: bool) -> dict[str, list[Head]]:
@@ -16,3 +21,18 @@ def rankings_of(measured: Tables, *, only_passed: bool) -> dict[str, list[Head]]
         if heads:
             rankings[name] = ranked_heads(heads, echo[name].to_numpy())
     return rankings
+
+
+def ranked_heads(heads: Sequence[Head], scores: Array) -> list[Head]:
+    """Returns heads in falling order of their score, equal scores in layer-major order."""
+    return [heads[index] for index in top_indices(scores, len(heads))]
+
+
+def echo_induction_means(measured: Tables) -> pd.DataFrame:
+    """Returns echo and induction scores of every query head, averaged over draws, in layer-major order."""
+    return (
+        measured["echo_induction"]
+        .groupby(["layer", "head", "kv_head"], as_index=False)[["echo", "induction"]]
+        .mean()
+        .sort_values(["layer", "head"], ignore_index=True)
+    )

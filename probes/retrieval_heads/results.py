@@ -9,17 +9,16 @@ from interp.tables import Tables, empty
 from probes.retrieval_heads.agreement import summarise_agreement
 from probes.retrieval_heads.causality import summarise_ablation
 from probes.retrieval_heads.experiment import RetrievalHeads
+from probes.retrieval_heads.rankings import echo_induction_means
+from probes.retrieval_heads.reliability import summarise_convergence, summarise_reliability
 from probes.retrieval_heads.summarise import (
-    detection_totals,
-    echo_induction_means,
-    summarise_convergence,
     summarise_head_scores,
     summarise_kv_heads,
     summarise_needles,
-    summarise_reliability,
     summarise_sparsity,
 )
 from probes.retrieval_heads.tables import SCHEMAS
+from probes.retrieval_heads.totals import detection_totals
 
 
 def summarise_all(settings: RetrievalHeads, facts: ModelFacts, measured: Tables) -> Mapping[str, pd.DataFrame]:

@@ -3,7 +3,8 @@
 import math
 
 from interp.tables import Tables
-from probes.retrieval_heads.summarise import detection_totals, stability
+from probes.retrieval_heads.reliability import stability
+from probes.retrieval_heads.totals import detection_totals
 
 FIRST_NEEDLES = 4
 STEP_NEEDLES = 4

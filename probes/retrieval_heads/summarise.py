@@ -1,108 +1,15 @@
-"""Statistics of the retrieval-head experiment, from the measured tables alone."""
+"""How strong every head is, by every detector, and what each needle asked: summaries of the measured tables alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
-from interp.statistics import (
-    Array,
-    cluster_weights,
-    pearson,
-    percentile_interval,
-    spearman,
-    top_indices,
-    top_overlap,
-)
-from interp.tables import Tables
+from interp.statistics import Array, percentile_interval
+from probes.retrieval_heads.totals import COPY_DEFINITIONS, NeedleTotals
 
-Head = tuple[int, int]
-DRAWS = 2000
-COPY_DEFINITIONS = {"set": "set_score", "count": "count_score"}
-CONTRIBUTION_DEFINITIONS = ("locos", "direct")
-SPLITS = 200
-SCORING = 0.01
-"""Heads below this over all needles are mostly tied at zero."""
 BUCKETS = ("0", "0–0.1", "0.1–0.5", "≥0.5")
 """Ranges of score in the paper's Figure 5: zero, below 0.1, below 0.5, the rest."""
-
-
-class NeedleTotals:
-    """Per-sample scores of every head, added up by needle: all that means, intervals and splits over needles need."""
-
-    def __init__(self, frame: pd.DataFrame, value: str) -> None:
-        """`frame` has one row per sample and head; samples whose value is NaN (no answer step) do not count."""
-        frame = frame.dropna(subset=[value])
-        self.needle_ids = list(frame["needle_id"].unique())
-        grouped = frame.groupby(["needle_id", "layer", "head"], sort=False)[value]
-        self.sums = grouped.sum().unstack(["layer", "head"]).sort_index(axis=1).loc[self.needle_ids]
-        self.active = (
-            (frame.assign(active=frame[value] > 0).groupby(["needle_id", "layer", "head"], sort=False)["active"].sum())
-            .unstack(["layer", "head"])
-            .sort_index(axis=1)
-            .loc[self.needle_ids]
-        )
-        self.counts = frame.groupby("needle_id", sort=False)["sample_id"].nunique().loc[self.needle_ids]
-
-    @property
-    def heads(self) -> list[Head]:
-        """(layer, head) of every column, in layer-major order."""
-        return [(int(layer), int(head)) for layer, head in self.sums.columns]
-
-    @property
-    def n_samples(self) -> int:
-        """Samples that count."""
-        return int(self.counts.sum())
-
-    def means(self, weights: Array | None = None) -> Array:
-        """Returns the mean score of every head: [head], or [draw, head] when needles are weighted per draw."""
-        weights = np.ones((1, len(self.needle_ids))) if weights is None else np.atleast_2d(weights)
-        with np.errstate(invalid="ignore"):  # a draw without any of these needles has no mean: NaN
-            means = (weights @ self.sums.to_numpy()) / (weights @ self.counts.to_numpy())[:, None]
-        return means[0] if len(means) == 1 else means
-
-    def bootstrap(self, seed: int, draws: int = DRAWS) -> Array:
-        """Returns bootstrap draws of the mean scores over needles: [draw, head]."""
-        return self.means(cluster_weights(len(self.needle_ids), draws, seed))
-
-
-def detection_totals(measured: Tables, *, only_passed: bool) -> dict[str, NeedleTotals]:
-    """Returns the totals of every detector that is scored on samples: set, count, locos, direct.
-
-    `only_passed` leaves out samples that were answered wrong (the reference's success filter). A detector without any
-    sample that counts is left out.
-    """
-    scores = scored_rows(measured, "sample_head_scores", only_passed=only_passed)
-    contributions = scored_rows(measured, "logit_contribution", only_passed=only_passed).dropna(subset=["score"])
-    totals = {name: NeedleTotals(scores, column) for name, column in COPY_DEFINITIONS.items()} if len(scores) else {}
-    for name in CONTRIBUTION_DEFINITIONS:
-        part = contributions[contributions["definition"] == name]
-        if len(part):
-            totals[name] = NeedleTotals(part, "score")
-    return totals
-
-
-def scored_rows(tables: Tables, name: str, *, only_passed: bool) -> pd.DataFrame:
-    """Returns the rows of a per-sample table that count: those of all samples, or of the ones answered right."""
-    samples = tables["samples"]
-    kept = samples[samples["has_needle"] & (samples["passed"] | (not only_passed))]["sample_id"]
-    table = tables[name]
-    return table[table["sample_id"].isin(kept)]
-
-
-def echo_induction_means(measured: Tables) -> pd.DataFrame:
-    """Returns echo and induction scores of every query head, averaged over draws, in layer-major order."""
-    return (
-        measured["echo_induction"]
-        .groupby(["layer", "head", "kv_head"], as_index=False)[["echo", "induction"]]
-        .mean()
-        .sort_values(["layer", "head"], ignore_index=True)
-    )
-
-
-def ranked_heads(heads: Sequence[Head], scores: Array) -> list[Head]:
-    """Returns heads in falling order of their score, equal scores in layer-major order."""
-    return [heads[index] for index in top_indices(scores, len(heads))]
 
 
 def summarise_head_scores(
@@ -213,70 +120,3 @@ def summarise_needles(samples: pd.DataFrame, model: str) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-def summarise_reliability(totals: Mapping[str, NeedleTotals], model: str, seed: int) -> pd.DataFrame:
-    """Returns `reliability`: over random splits of the needles into disjoint halves, how well their head scores agree."""
-    rows = []
-    for definition, total in totals.items():
-        n = len(total.needle_ids)
-        scoring = total.means() >= SCORING
-        generator = np.random.default_rng([seed, 1])
-        for split in range(SPLITS if n >= 2 else 0):
-            half = np.zeros(n)
-            half[generator.permutation(n)[: n // 2]] = 1
-            a, b = total.means(half), total.means(1 - half)
-            rows.append(
-                {
-                    "model": model,
-                    "definition": definition,
-                    "split": split,
-                    "n_needles_half": n // 2,
-                    "pearson": pearson(a, b),
-                    "spearman": spearman(a, b),
-                    "spearman_scoring": spearman(a[scoring], b[scoring]) if scoring.sum() > 2 else np.nan,
-                    "n_scoring_heads": int(scoring.sum()),
-                    "top10_overlap": top_overlap(a, b, min(10, len(a))),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def summarise_convergence(totals: Mapping[str, NeedleTotals], k: int, model: str, seed: int) -> pd.DataFrame:
-    """Returns `convergence`: scores after the first 1, 2, … needles against those after all."""
-    rows = []
-    for definition, total in totals.items():
-        final = total.means()
-        k = min(k, len(final))
-        for n in range(1, len(total.needle_ids) + 1):
-            so_far = (np.arange(len(total.needle_ids)) < n).astype(float)
-            now = total.means(so_far)
-            rows.append(
-                {
-                    "model": model,
-                    "definition": definition,
-                    "n_needles": n,
-                    "n_samples": int(total.counts.iloc[:n].sum()),
-                    "k": k,
-                    "pearson_with_final": pearson(now, final),
-                    "top_k_overlap_with_final": top_overlap(now, final, k),
-                    "stability": stability(total, n, k, seed),
-                }
-            )
-    columns = ["n_needles", "n_samples", "k", "pearson_with_final", "top_k_overlap_with_final", "stability"]
-    return pd.DataFrame(rows, columns=["model", "definition", *columns])
-
-
-def stability(total: NeedleTotals, n_needles: int, k: int, seed: int, draws: int = 500) -> float:
-    """Returns the share of bootstrap draws over the first n needles that keep at least nine tenths of the top k heads.
-
-    NaN below two needles: nothing can be resampled.
-    """
-    if n_needles < 2:
-        return float("nan")
-    k = min(k, len(total.heads))
-    weights = np.zeros((draws, len(total.needle_ids)))
-    weights[:, :n_needles] = cluster_weights(n_needles, draws, seed)
-    so_far = (np.arange(len(total.needle_ids)) < n_needles).astype(float)
-    now, drawn = total.means(so_far), total.means(weights)
-    return float(np.mean([top_overlap(now, one, k) >= 0.9 for one in drawn]))

@@ -5,9 +5,7 @@ import pytest
 
 from probes.retrieval_heads.agreement import summarise_agreement
 from probes.retrieval_heads.rankings import rankings_of
-from probes.retrieval_heads.summarise import (
-    detection_totals,
-)
+from probes.retrieval_heads.totals import detection_totals
 from tests.retrieval_heads.hand_tables import NOISE, TWO, measured, totals
 
 

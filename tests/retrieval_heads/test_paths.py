@@ -11,8 +11,9 @@ import torch
 from interp.errors import UserError
 from interp.models.architecture import output_projection
 from interp.models.language import LanguageModel
-from probes.retrieval_heads.ablation import Condition, Prose, measure_ablation
+from probes.retrieval_heads.ablation import Prose, measure_ablation
 from probes.retrieval_heads.answers import reading_order
+from probes.retrieval_heads.conditions import Condition
 from probes.retrieval_heads.haystack import build_haystack
 from probes.retrieval_heads.measure import measure_samples
 from probes.retrieval_heads.needles import Needle
