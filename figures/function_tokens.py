@@ -1,6 +1,7 @@
 """Figures of the function-token experiment, each from its tables."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from figures.function_tokens_graph import plot_bipartite
 from figures.style import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, RED, SKY, band, styled
 from interp.tables import Tables
 
+Place = dict[str, Any]
 CLASS_COLOURS = {"function": ORANGE, "content": BLUE}
 PAIRS = (("function", "function"), ("function", "content"), ("content", "function"), ("content", "content"))
 _POINTS = 1500
@@ -48,8 +50,8 @@ def plot_coverage(coverage: pd.DataFrame, shuffled: pd.DataFrame) -> go.Figure:
     figure = _panels(dictionaries)
     for column, dictionary in enumerate(dictionaries, start=1):
         table = coverage[(coverage["dictionary"] == dictionary) & (coverage["min_count"] == 1)].sort_values("k")
-        plain = table[table["token_order"] == "frequency"]
-        place = {"row": 1, "col": column}
+        plain = table[table["chosen_by"] == "frequency"]
+        place: Place = {"row": 1, "col": column}
         low, high = plain["coverage_ci_low"].clip(0, 1), plain["coverage_ci_high"].clip(0, 1)
         figure.add_trace(band(plain["k"].tolist(), low.tolist(), high.tolist(), ORANGE, "most frequent"), **place)
         _line(figure, plain["k"], plain["coverage_alive"], "most frequent", ORANGE, place, width=3)
@@ -62,9 +64,9 @@ def plot_coverage(coverage: pd.DataFrame, shuffled: pd.DataFrame) -> go.Figure:
             mean = own[own["labels"] == labels].groupby("k")["coverage_alive"].mean()
             _line(figure, mean.index, mean, text, colour, place, dash="dot")
         for order, colour, text in (("greedy", RED, "greedy cover"), ("random", SKY, "random tokens")):
-            part = table[table["token_order"] == order]
+            part = table[table["chosen_by"] == order]
             _line(figure, part["k"], part["coverage_alive"], text, colour, place)
-        matched = table[table["token_order"] == "content"]
+        matched = table[table["chosen_by"] == "content"]
         figure.add_scatter(
             x=matched["k"],
             y=matched["coverage_alive"],
@@ -84,7 +86,8 @@ def plot_coverage(coverage: pd.DataFrame, shuffled: pd.DataFrame) -> go.Figure:
         len(dictionaries),
         f"How many features do a few tokens reach? · {_model(coverage)}",
         "Share of the features active anywhere in the measured texts that are active at one of k tokens at least once. Band: ± 1.96 "
-        "bootstrap standard deviations over blocks of texts. Diamonds: random content tokens with as many occurrences as the k most frequent tokens.",
+        "bootstrap standard deviations over blocks of texts. Diamonds: random content tokens with as many occurrences as the k most "
+        "frequent tokens.",
     )
 
 
@@ -94,7 +97,7 @@ def plot_degree_frequency(degrees: pd.DataFrame) -> go.Figure:
     figure = _panels(dictionaries)
     for column, dictionary in enumerate(dictionaries, start=1):
         table = degrees[(degrees["dictionary"] == dictionary) & (degrees["degree"] > 0)]
-        place = {"row": 1, "col": column}
+        place: Place = {"row": 1, "col": column}
         for name in ("content", "function"):
             part = _thinned(table[table["token_class"] == name])
             _points(
@@ -120,7 +123,7 @@ def plot_rarefied(degrees: pd.DataFrame) -> go.Figure:
     figure = _panels(dictionaries)
     for column, dictionary in enumerate(dictionaries, start=1):
         table = degrees[(degrees["dictionary"] == dictionary) & degrees["rarefied_20"].notna()]
-        place = {"row": 1, "col": column}
+        place: Place = {"row": 1, "col": column}
         for name in ("content", "function"):
             part = _thinned(table[table["token_class"] == name])
             _points(
@@ -151,7 +154,7 @@ def plot_degree_distribution(degrees: pd.DataFrame, profile: pd.DataFrame, fits:
     dictionaries = list(degrees["dictionary"].unique())
     figure = _panels(dictionaries)
     for column, dictionary in enumerate(dictionaries, start=1):
-        place = {"row": 1, "col": column}
+        place: Place = {"row": 1, "col": column}
         for side, table, colour in (("token", degrees, ORANGE), ("feature", profile, BLUE)):
             values = np.sort(table.loc[table["dictionary"] == dictionary, "degree"].to_numpy())
             values = values[values > 0]
@@ -170,14 +173,15 @@ def plot_degree_distribution(degrees: pd.DataFrame, profile: pd.DataFrame, fits:
     figure.update_yaxes(title="share with at least this degree", col=1)
     fits = fits.assign(text=fits["side"] + "s against " + fits["alternative"].str.replace("_", " "))
     verdicts = "; ".join(
-        f"{_short(row.dictionary)} {row.text}: {row.likelihood_ratio:+.1f} (p {row.p:.2g})" for row in fits.itertuples()
+        f"{_short(str(row.dictionary))} {row.text}: {row.likelihood_ratio:+.1f} (p {row.p:.2g})"
+        for row in fits.itertuples()
     )
     return _wide(
         figure,
         len(dictionaries),
         f"Degree distributions and the best power law · {_model(degrees)}",
-        "Dashed: the power law that fits the tail best (Clauset, Shalizi, Newman 2009). Normalised log likelihood ratios (positive: the power "
-        f"law fits better): {verdicts}.",
+        "Dashed: the power law that fits the tail best (Clauset, Shalizi, Newman 2009). Normalised log likelihood ratios (positive: the "
+        f"power law fits better): {verdicts}.",
     )
 
 
@@ -273,8 +277,8 @@ def plot_reactivation(reactivation: pd.DataFrame) -> go.Figure:
     return styled(
         figure,
         title=f"Do tokens fetch features from where they were active? · {_model(reactivation)}",
-        caption="Mean share of a feature's activation that is lost when the token may not attend to the earlier positions where the feature "
-        "was active, or to as many neighbouring positions where it was not. 95% bootstrap over prompts.",
+        caption="Mean share of a feature's activation that is lost when the token may not attend to the earlier positions where the "
+        "feature was active, or to as many neighbouring positions where it was not. 95% bootstrap over prompts.",
         width=860,
     )
 
@@ -348,7 +352,7 @@ def _line(
     y: object,
     name: str,
     colour: str,
-    place: dict[str, int],
+    place: Place,
     *,
     dash: str = "solid",
     width: float = 1.8,
@@ -359,9 +363,7 @@ def _line(
     )
 
 
-def _points(
-    figure: go.Figure, x: object, y: object, text: pd.Series, name: str, colour: str, place: dict[str, int]
-) -> None:
+def _points(figure: go.Figure, x: object, y: object, text: pd.Series, name: str, colour: str, place: Place) -> None:
     figure.add_scatter(
         x=x,
         y=y,

@@ -1,5 +1,7 @@
 """A picture of the bipartite graph: frequent tokens on the left, the features that are most their own on the right."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -25,7 +27,8 @@ def plot_bipartite(degrees: pd.DataFrame, edges: pd.DataFrame, profile: pd.DataF
     figure = go.Figure()
     colours = {"function": ORANGE, "content": BLUE}
     classes = dict(zip(tokens["token_id"], tokens["token_class"], strict=True))
-    for link in links.sort_values("share").itertuples():
+    rows: Any = links.sort_values("share").itertuples()
+    for link in rows:
         x, y = _curve(link.token_y, feature_y[link.feature_id])
         colour = faint(colours[classes[link.token_id]], min(1.0, 0.12 + 0.88 * link.share))
         figure.add_scatter(
@@ -62,8 +65,8 @@ def plot_bipartite(degrees: pd.DataFrame, edges: pd.DataFrame, profile: pd.DataF
     figure = styled(
         figure,
         title=f"Frequent tokens and the features that are most their own · {dictionary}",
-        caption=f"The {len(tokens)} most frequent tokens, and for each the {FEATURES_EACH} features with the largest share of their occurrences at "
-        "it. Lines are as thick as that share; circles grow with the number of features a token reaches.",
+        caption=f"The {len(tokens)} most frequent tokens, and for each the {FEATURES_EACH} features with the largest share of their "
+        "occurrences at it. Lines are as thick as that share; circles grow with the number of features a token reaches.",
         width=900,
         height=980,
     )

@@ -65,8 +65,8 @@ class Dictionary:
 
         Raises RunError when the folder cannot be read, ArgumentError when it does not say which hook it belongs to.
         """
-        from safetensors import SafetensorError
         from sae_lens import SAE
+        from safetensors import SafetensorError
 
         try:
             sae = SAE.load_from_disk(folder, device=device, dtype="float32")
@@ -246,7 +246,8 @@ def _highest(
             values, columns = torch.cat([best, values], dim=1), torch.cat([ids, columns], dim=1)
         kept = values.topk(min(k, values.shape[1]), dim=1)
         best, ids = kept.values, columns.gather(1, kept.indices)
-    assert best is not None and ids is not None
+    assert best is not None
+    assert ids is not None
     rows, places = (best > 0).nonzero(as_tuple=True)
     return rows, ids[rows, places], best[rows, places]
 

@@ -35,8 +35,7 @@ def explained(dictionary: Dictionary, vectors: Float[Tensor, "vector residual"])
     mean = vectors.double().mean(dim=0).float()
     active, error, variance = 0, 0.0, 0.0
     fired = torch.zeros(dictionary.n_features, dtype=torch.bool)
-    for part in vectors.split(ROWS_AT_ONCE):
-        part = part.float()
+    for part in vectors.float().split(ROWS_AT_ONCE):
         activations = dictionary.encode(part)
         active += int((activations > 0).sum())
         fired |= (activations > 0).any(dim=0).cpu()

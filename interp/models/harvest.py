@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,8 @@ def deal_texts(texts: Sequence[str], shares: Sequence[float], seed: int = 0) -> 
     """Returns disjoint groups of texts, with the given shares of their number; what the shares leave over is one more group."""
     order = np.random.default_rng(seed).permutation(len(texts))
     ends = np.round(np.cumsum([0.0, *shares]) * len(texts)).astype(int)
-    groups = [order[first:last] for first, last in zip(ends[:-1], ends[1:], strict=True)]
-    return [[texts[index] for index in group] for group in [*groups, order[ends[-1] :]]]
+    groups = [order[first:last] for first, last in pairwise(ends)]
+    return [[texts[int(index)] for index in group] for group in [*groups, order[ends[-1] :]]]
 
 
 def harvest(model: LanguageModel, windows: Windows, layers: Sequence[int], folder: Path) -> None:

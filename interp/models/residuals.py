@@ -21,9 +21,10 @@ def layer_modules(model: LanguageModel) -> nn.ModuleList:
     """
     inside = set(model.attention_modules)
     for module in model.hf.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == model.n_layers:
-            if all(inside & set(layer.modules()) for layer in module):
-                return module
+        if not isinstance(module, nn.ModuleList) or len(module) != model.n_layers:
+            continue
+        if all(inside & set(layer.modules()) for layer in module):
+            return module
     raise UserError(
         f"{model.identity.name} ({model.hf.config.model_type}) does not keep its {model.n_layers} layers in one list, so its "
         "residual stream cannot be read: name another model."

@@ -29,24 +29,16 @@ def build_graph(tables: Tables, dictionary: str) -> "nx.Graph[Any]":
         )
     graph: nx.Graph[Any] = nx.Graph(dictionary=dictionary)
     degrees, profile = (_own(tables[name], dictionary) for name in ("token_degrees", "feature_profile"))
-    for row in degrees.itertuples():
-        graph.add_node(
-            f"t{row.token_id}",
-            bipartite=0,
-            token=_legal(str(row.token)),
-            token_class=row.token_class,
-            occurrences=int(row.occurrences),
-        )
-    for row in profile.itertuples():
-        graph.add_node(f"f{row.feature_id}", bipartite=1, occurrences=int(row.occurrences), density=float(row.density))
-    graph.add_edges_from(
-        (
-            f"t{row.token_id}",
-            f"f{row.feature_id}",
-            {"count": int(row.count), "activation_sum": float(row.activation_sum)},
-        )
-        for row in edges.itertuples()
-    )
+    rows: Any = degrees.itertuples()
+    for row in rows:
+        attributes = {"token": _legal(row.token), "token_class": row.token_class, "occurrences": row.occurrences}
+        graph.add_node(f"t{row.token_id}", bipartite=0, **attributes)
+    rows = profile.itertuples()
+    for row in rows:
+        graph.add_node(f"f{row.feature_id}", bipartite=1, occurrences=row.occurrences, density=row.density)
+    names = ("token_id", "feature_id", "count", "activation_sum")
+    for token, feature, count, mass in zip(*(edges[name].tolist() for name in names), strict=True):
+        graph.add_edge(f"t{token}", f"f{feature}", count=count, activation_sum=mass)
     return graph
 
 

@@ -18,7 +18,7 @@ def compare_all(runs: Mapping[str, Tables]) -> dict[str, pd.DataFrame]:
             losses.append(table[table["threshold"] == thresholds.iloc[0]].assign(run=run))
         table = tables["coverage"]
         if len(table):
-            plain = (table["token_order"] == "frequency") & (table["min_count"] == 1) & (table["k"] == 10)
+            plain = (table["chosen_by"] == "frequency") & (table["min_count"] == 1) & (table["k"] == 10)
             coverage.append(table[plain].assign(run=run))
     return {
         "pair_losses": pd.concat(losses, ignore_index=True) if losses else pd.DataFrame(),

@@ -17,7 +17,7 @@ from interp.models.harvest import text_name
 from interp.models.language import LanguageModel
 from interp.models.windows import Windows, cut_windows, tokenize
 from interp.prose import news_articles, read_folder
-from probes.function_tokens.token_classes import classify
+from probes.function_tokens.token_classes import FUNCTION, classify
 
 if TYPE_CHECKING:
     from probes.function_tokens.experiment import FunctionTokens
@@ -63,7 +63,7 @@ class Corpus:
 
     def function_ids(self) -> NDArray[np.int64]:
         """Returns the ids of the function tokens."""
-        return self.classes.loc[self.classes["token_class"] == "function", "token_id"].to_numpy(copy=True)
+        return self.classes.loc[self.classes["token_class"] == FUNCTION, "token_id"].to_numpy(copy=True)
 
     def rank(self) -> NDArray[np.int32]:
         """Returns each token id's frequency rank (1 is the most frequent); ids that never occurred come after all others."""

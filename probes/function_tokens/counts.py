@@ -45,7 +45,7 @@ class Run(NamedTuple):
         return token, feature
 
 
-EMPTY = Run(*(np.empty(0, dtype=np.int64) for _ in range(4)), np.empty(0, dtype=np.float32))
+EMPTY = Run._make([*[np.empty(0, dtype=np.int64)] * 4, np.empty(0, dtype=np.float32)])
 
 
 def add_up(runs: Iterable[Run]) -> Run:
@@ -57,7 +57,7 @@ def add_up(runs: Iterable[Run]) -> Run:
     pair = columns[0][order]
     first = np.flatnonzero(np.concatenate([[True], pair[1:] != pair[:-1]]))
     totals = [np.add.reduceat(column[order], first) for column in columns[1:4]]
-    return Run(pair[first], *totals, np.maximum.reduceat(columns[4][order], first))
+    return Run._make([pair[first], *totals, np.maximum.reduceat(columns[4][order], first)])
 
 
 class PairCounter:
@@ -128,7 +128,7 @@ def read_run(path: Path) -> Iterator[Run]:
     """Yields a written run in pieces."""
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
-            yield Run(*(batch.column(name).to_numpy() for name in Run._fields))
+            yield Run._make(batch.column(name).to_numpy() for name in Run._fields)
 
 
 def merge(runs: Iterable[Iterator[Run]]) -> Iterator[Run]:
@@ -139,9 +139,9 @@ def merge(runs: Iterable[Iterator[Run]]) -> Iterator[Run]:
         # Whatever comes later in a run is above the last pair of its piece in hand.
         safe = min(head.pair[-1] for head in heads if len(head.pair))
         taken = [int(np.searchsorted(head.pair, safe, side="right")) for head in heads]
-        yield add_up([Run(*(column[:n] for column in head)) for head, n in zip(heads, taken, strict=True)])
+        yield add_up([Run._make(column[:n] for column in head) for head, n in zip(heads, taken, strict=True)])
         heads = [
-            Run(*(column[n:] for column in head)) if n < len(head.pair) else next(run, EMPTY) if n else head
+            Run._make(column[n:] for column in head) if n < len(head.pair) else next(run, EMPTY) if n else head
             for head, n, run in zip(heads, taken, waiting, strict=True)
         ]
 

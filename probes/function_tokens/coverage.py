@@ -1,7 +1,7 @@
 """How many features sets of tokens reach: in a given order, chosen greedily, drawn at random, matched on occurrences."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,8 @@ Ints = NDArray[np.int64]
 class Graph(NamedTuple):
     """Pairs with counts, as a matrix: rows are the distinct tokens (token_ids), columns all features of the dictionary."""
 
-    matrix: sparse.csr_array
+    matrix: Any
+    """A scipy.sparse.csr_array [token, feature]."""
     token_ids: Ints
     occurrences: Ints
     """Counted positions of each token."""

@@ -60,7 +60,7 @@ class _Context:
             drawn = [round(occurrences)]
             null = expected_features(self.active, drawn, self.counted.n_positions)[0][0] / alive
         return {
-            "token_order": order,
+            "chosen_by": order,
             "min_count": min_count,
             "k": int(k),
             "occurrence_share": occurrences / self.counted.n_positions,
@@ -78,7 +78,8 @@ class _Context:
         reached = covered_in_order(graph, order)
         occurrences, mass = np.cumsum(graph.occurrences[order]), np.cumsum(self.mass[order])
         for k in ks:
-            yield self.row(name, min_count, k, occurrences[k - 1], reached[k - 1], mass[k - 1])
+            at = int(k) - 1
+            yield self.row(name, min_count, k, float(occurrences[at]), float(reached[at]), float(mass[at]))
 
     def random_order(self, ks: NDArray[np.int64], n_sets: int, generator: np.random.Generator) -> Iterator[Row]:
         orders = [generator.permutation(len(self.graph.token_ids)) for _ in range(n_sets)]
@@ -102,7 +103,7 @@ class _Context:
         mass = np.array([self.mass[rows].sum() for rows in sets])
         yield self.spread("content", len(top), occurrences, reached, mass)
 
-    def spread(self, order: str, k: int, occurrences: Array, reached: NDArray[Any], mass: Array) -> Row:
+    def spread(self, order: str, k: int, occurrences: NDArray[Any], reached: NDArray[Any], mass: Array) -> Row:
         row = self.row(order, 1, k, float(occurrences.mean()), float(reached.mean()), float(mass.mean()))
         low, high = np.percentile(reached, [2.5, 97.5]) / max(len(self.active), 1)
         return row | {"low_alive": low, "high_alive": high}
@@ -148,7 +149,7 @@ def frequency_intervals(
 def with_intervals(coverage: pd.DataFrame, spread: pd.DataFrame) -> pd.DataFrame:
     """Returns the coverage table with the intervals of the frequency order."""
     table = coverage.merge(spread, on="k", how="left")
-    plain = (table["token_order"] == "frequency") & (table["min_count"] == 1)
+    plain = (table["chosen_by"] == "frequency") & (table["min_count"] == 1)
     for value, sd, name in (("coverage_alive", "coverage_sd", "coverage"), ("excess_alive", "excess_sd", "excess")):
         half = Z95 * table[sd].where(plain)
         table[f"{name}_ci_low"], table[f"{name}_ci_high"] = table[value] - half, table[value] + half

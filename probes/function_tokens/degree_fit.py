@@ -1,6 +1,7 @@
 """Is the degree distribution a power law? Likelihood ratios against heavy-tailed alternatives, never R² on a log-log plot."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ def fit_degrees(degrees: ArrayLike) -> pd.DataFrame:
     rows = []
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # powerlaw tries out xmin values for which its own integrals overflow
-        fit = powerlaw.Fit(values, discrete=True, estimate_discrete=True, verbose=False)
+        fit: Any = powerlaw.Fit(values, discrete=True, estimate_discrete=True, verbose=False)
         n_tail = int((values >= fit.xmin).sum())
         for alternative in ALTERNATIVES:
             nested = alternative == "truncated_power_law"

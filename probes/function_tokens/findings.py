@@ -26,7 +26,7 @@ def find_all(settings: FunctionTokens, tables: Tables) -> list[Finding]:
 
 def _graph(tables: Tables) -> Iterator[Finding]:
     for dictionary, coverage in tables["coverage"].groupby("dictionary", sort=False):
-        plain = coverage[(coverage["min_count"] == 1) & (coverage["token_order"] == "frequency")]
+        plain = coverage[(coverage["min_count"] == 1) & (coverage["chosen_by"] == "frequency")]
         ten = plain[plain["k"] == min(10, plain["k"].max())].iloc[0]
         verdict = (
             "more than"
@@ -41,7 +41,7 @@ def _graph(tables: Tables) -> Iterator[Finding]:
             f"{ten['null_alive']:.1%}: {verdict} chance gives ({100 * ten['excess_alive']:+.1f} points "
             f"[{100 * ten['excess_ci_low']:+.1f}, {100 * ten['excess_ci_high']:+.1f}])."
         )
-        content = coverage[(coverage["token_order"] == "content") & (coverage["k"] == ten["k"])]
+        content = coverage[(coverage["chosen_by"] == "content") & (coverage["k"] == ten["k"])]
         if len(content):
             row = content.iloc[0]
             yield Finding(

@@ -58,7 +58,7 @@ def total_counts(pairs: pd.DataFrame, n_features: int) -> Counted:
         order = np.lexsort((feature, token))
         pair = token.astype(np.int64) * n_features + feature
         run = Run(pair, count.astype(np.int64), documents.astype(np.int64), sums, maxima.astype(np.float32))
-        runs.append(Run(*(column[order] for column in run)))
+        runs.append(Run._make(column[order] for column in run))
     tokens = pairs.groupby("token_id")["occurrences"].sum()
     return Counted(add_up(runs), n_features, tokens.index.to_numpy(np.int64), tokens.to_numpy(np.int64))
 

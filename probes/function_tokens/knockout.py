@@ -12,6 +12,7 @@ from interp.models.attention import AttentionCall, Phase
 from interp.models.language import LanguageModel
 from interp.models.residuals import read_residuals
 from probes.function_tokens.bench import Bench, Loaded
+from probes.function_tokens.token_classes import CONTENT, FUNCTION
 
 ROWS_AT_ONCE = 8
 EARLIEST = 16
@@ -26,7 +27,7 @@ class BlockedPairs:
 
     blocked: Bool[Tensor, "row query key"]
 
-    def applies(self, layer: int, phase: Phase) -> bool:  # noqa: ARG002 (every layer alike)
+    def applies(self, layer: int, phase: Phase) -> bool:
         """Always."""
         return True
 
@@ -40,7 +41,7 @@ class BlockedPairs:
     def after(
         self,
         call: AttentionCall,
-        output: Float[Tensor, "row query head dim"],  # noqa: ARG002
+        output: Float[Tensor, "row query head dim"],
     ) -> Float[Tensor, "row query head dim"]:
         """Returns the outputs as they are."""
         return output
@@ -133,8 +134,8 @@ def _cases(bench: Bench, loaded: Loaded, prompts: range) -> list[Case]:
     cases = []
     for row, prompt in enumerate(prompts):
         active = (loaded.dictionary.encode(residuals[row]) > 0).cpu()
-        token_class = "function" if prompt % 2 == 0 else "content"
-        wanted = counted[row] & ~sink[row] & (function[row] == (token_class == "function"))
+        token_class = FUNCTION if prompt % 2 == 0 else CONTENT
+        wanted = counted[row] & ~sink[row] & (function[row] == (token_class == FUNCTION))
         generator = np.random.default_rng([bench.settings.seed, 8, prompt])
         case = choose_case(active.numpy(), wanted.numpy(), counted[row].numpy(), generator)
         if case is not None:

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from probes.function_tokens.token_classes import CONTENT, FUNCTION
+
 SWEEP = (0.2, 0.3, 0.4, 0.5)
 """Thresholds of the sweep, beside the run's own."""
-CLASSES = ("function", "content")
 
 
 class Bigrams:
@@ -51,7 +52,7 @@ def pair_table(
 
     The class pair of a prediction is (class of the token it is made at, class of the token that comes next).
     """
-    names = np.array(CLASSES)
+    names = np.array([FUNCTION, CONTENT])
     frame = pd.DataFrame(
         {
             "document": document,

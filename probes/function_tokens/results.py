@@ -1,6 +1,7 @@
 """All summary tables of a function-token run, put together from its measured tables."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ from probes.function_tokens.losses import summarise_losses
 from probes.function_tokens.steering import summarise_steering
 from probes.function_tokens.tables import SCHEMAS
 from probes.function_tokens.tally import NEVER
+from probes.function_tokens.token_classes import FUNCTION
 
 DRAWS = 200
 """Bootstrap draws of blocks."""
@@ -50,7 +52,8 @@ def summarise_all(settings: FunctionTokens, facts: ModelFacts, measured: Tables)
     name, seed = facts.name, settings.seed
     frames: dict[str, list[pd.DataFrame]] = {table: [] for table in SUMMARIES}
     classes = measured["token_classes"]
-    for check in measured["dictionary_check"].itertuples() if "graph" in settings.parts else ():
+    checks: Any = measured["dictionary_check"].itertuples() if "graph" in settings.parts else ()
+    for check in checks:
         own = {
             table: measured[table][measured[table]["dictionary"] == check.dictionary]
             for table in ("block_pairs", "block_first_ranks")
@@ -94,7 +97,7 @@ class _DictionarySummary:
         self.settings, self.classes, self.pairs, self.first_ranks = settings, classes, pairs, first_ranks
         self.counted: Counted = total_counts(pairs, width)
         self.rank = token_ranks(classes, int(pairs["token_id"].max()))
-        self.function_ids = classes.loc[classes["token_class"] == "function", "token_id"].to_numpy()
+        self.function_ids = classes.loc[classes["token_class"] == FUNCTION, "token_id"].to_numpy()
 
     def tables(self, neuronpedia_id: str) -> dict[str, pd.DataFrame]:
         """Returns every summary table that rests on the graph."""
@@ -143,7 +146,7 @@ class _DictionarySummary:
         return table.drop(columns=["excess_sd", "rarefied_sd"])
 
     def _coverage_with_intervals(self, coverage: pd.DataFrame) -> pd.DataFrame:
-        plain = coverage[(coverage["token_order"] == "frequency") & (coverage["min_count"] == 1)]
+        plain = coverage[(coverage["chosen_by"] == "frequency") & (coverage["min_count"] == 1)]
         ks = np.sort(plain["k"].to_numpy())
         observed = self.first_ranks[
             (self.first_ranks["labels"] == "observed") & (self.first_ranks["positions"] == "kept")

@@ -219,12 +219,12 @@ class TokenDegrees(_OfDictionary):
 class Coverage(_OfDictionary):
     """Features reached by a set of k tokens."""
 
-    token_order: str
+    chosen_by: str
     """frequency, greedy (each the token that adds most), random, or content (random content tokens with as many occurrences)."""
     min_count: int
     """Occurrences that make an edge."""
     k: int
-    """Tokens in the set; in the order content, those of the frequency order that it is matched to."""
+    """Tokens in the set; chosen by content, those of the frequency order that it is matched to."""
     occurrence_share: float = pa.Field(ge=0.0, le=1.0000001)
     features: float
     """Distinct features reached (mean over the random sets)."""

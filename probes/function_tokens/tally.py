@@ -30,7 +30,7 @@ class Events(NamedTuple):
     def at(self, mask: NDArray[np.bool_]) -> "Events":
         """Returns the events at the positions where the mask [row, column] is True."""
         kept = mask[self.row, self.column]
-        return Events(*(values[kept] for values in self))
+        return Events._make(values[kept] for values in self)
 
 
 class Masks(NamedTuple):
@@ -147,7 +147,7 @@ class Tally:
 
 
 def _joined(runs: list[Run]) -> Run:
-    return Run(*(np.concatenate(parts) for parts in zip(*runs, strict=True)))
+    return Run._make(np.concatenate(parts) for parts in zip(*runs, strict=True))
 
 
 def to_masks(loaded: Loaded, residuals: Tensor, present: Tensor, special: Tensor, skip_first: int) -> Masks:

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 Kind = Literal["word", "part of word", "number", "punctuation", "whitespace", "other"]
+FUNCTION, CONTENT = "function", "content"
 SHARE_ROUNDING = 1e-12
 
 
@@ -58,7 +59,7 @@ def classify(texts: Sequence[Sequence[int]], threshold: float, tokenizer: Any, n
             "cumulative_share": cumulative,
             "document_coverage": documents[order] / len(texts),
             "dispersion": dispersion[order],
-            "token_class": np.where(is_function(cumulative, threshold), "function", "content"),
+            "token_class": np.where(is_function(cumulative, threshold), FUNCTION, CONTENT),
         }
     )
 
