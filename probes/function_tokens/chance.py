@@ -9,10 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
 Array = NDArray[np.float64]
+Numbers = ArrayLike | float | int
 PAIRS_AT_ONCE = 1 << 22
 
 
-def met(active: ArrayLike, drawn: ArrayLike, positions: ArrayLike) -> Array:
+def met(active: Numbers, drawn: Numbers, positions: Numbers) -> Array:
     """Returns the probability that at least one of `drawn` positions is among the `active` ones (arguments broadcast)."""
     n, m, total = (np.asarray(value, dtype=float) for value in (active, drawn, positions))
     left = total - n - m
@@ -21,7 +22,7 @@ def met(active: ArrayLike, drawn: ArrayLike, positions: ArrayLike) -> Array:
     return np.where(left < 0, 1.0, -np.expm1(np.minimum(log_missed, 0.0)))
 
 
-def expected_features(feature_counts: ArrayLike, drawn: ArrayLike, positions: float) -> tuple[Array, Array]:
+def expected_features(feature_counts: ArrayLike, drawn: ArrayLike, positions: float | int) -> tuple[Array, Array]:
     """Returns, per number of drawn positions, the expected number of distinct features and the standard deviation.
 
     `feature_counts` [feature]: positions at which each is active, of `positions`. This is the degree of a token with `drawn`

@@ -77,8 +77,8 @@ class _Context:
     ) -> Iterator[Row]:
         reached = covered_in_order(graph, order)
         occurrences, mass = np.cumsum(graph.occurrences[order]), np.cumsum(self.mass[order])
-        for k in ks:
-            at = int(k) - 1
+        for k in ks.tolist():
+            at = k - 1
             yield self.row(name, min_count, k, float(occurrences[at]), float(reached[at]), float(mass[at]))
 
     def random_order(self, ks: NDArray[np.int64], n_sets: int, generator: np.random.Generator) -> Iterator[Row]:
@@ -88,7 +88,7 @@ class _Context:
         mass = np.array([np.cumsum(self.mass[order])[ks - 1] for order in orders])
         yield from (
             self.spread("random", k, occurrences[:, index], reached[:, index], mass[:, index])
-            for index, k in enumerate(ks)
+            for index, k in enumerate(ks.tolist())
         )
 
     def matched(
