@@ -174,7 +174,7 @@ class SampledBatchTopK(nn.Module):
     cent. 7 divides no width, so every feature is looked at.
     """
 
-    def __init__(self, k: float) -> None:
+    def __init__(self, k: int) -> None:
         super().__init__()
         self.k = k
 
@@ -202,8 +202,8 @@ def _point(trainer: Any, check: Float[Tensor, "vector residual"]) -> dict[str, f
         active = trainer.sae.encode(check)
         error = (trainer.sae.decode(active) - check).pow(2).sum()
     return {
-        "step": trainer.n_training_steps,
-        "samples": trainer.n_training_samples,
+        "step": float(trainer.n_training_steps),
+        "samples": float(trainer.n_training_samples),
         "explained_variance": float(1 - error / (check - check.mean(dim=0)).pow(2).sum()),
         "resting_share": float(trainer.dead_neurons.float().mean()),
         "processor_seconds": time.process_time(),
