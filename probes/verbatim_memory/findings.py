@@ -10,6 +10,10 @@ from probes.verbatim_memory.experiment import VerbatimMemory
 from probes.verbatim_memory.plan import FLOAT32
 
 
+HEADLINE_K = 10
+"""Silent heads that the report's sentences speak of, where this size was measured; else the largest."""
+
+
 def find_all(settings: VerbatimMemory, tables: Tables) -> list[Finding]:
     """Returns the report's headlines and warnings."""
     return [
@@ -89,12 +93,12 @@ def _nulls(settings: VerbatimMemory, tables: Tables) -> Iterator[Finding]:
 
 
 def _masks(tables: Tables) -> Iterator[Finding]:
-    """Per ranking, the size at which silencing its top costs most beyond random heads."""
+    """Per ranking, one size that is fixed beforehand: the one with the largest effect would flatter the ranking."""
     summary = tables["masking_summary"]
     whole = summary[summary["control"] == "none"].set_index("condition")["value"]
     top = summary[(summary["control"] == "top") & (summary["condition"] == "repeat")]
     for head_set, part in top.groupby("head_set", sort=False):
-        row = part.sort_values("beyond_random", kind="stable").iloc[-1]
+        row = part[part["k"] == (HEADLINE_K if HEADLINE_K in set(part["k"]) else part["k"].max())].iloc[0]
         novel = summary[
             (summary["head_set"] == head_set)
             & (summary["control"] == "top")
