@@ -1,0 +1,111 @@
+"""Knock-out and steering: the right pairs blocked, the planted source found, controls matched, effects where they belong."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from interp.models.recording import Weights
+from probes.function_tokens.knockout import BlockedPairs, choose_case, summarise_reactivation
+from probes.function_tokens.steering import steered, summarise_steering
+from tests.tiny_models import random_ids, tiny
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "mistral"])
+def test_only_the_blocked_pairs_get_no_attention(family):
+    model = tiny(family)
+    ids = torch.tensor([random_ids(12, 1), random_ids(12, 2)])
+    blocked = torch.zeros((2, 12, 12), dtype=torch.bool)
+    blocked[1, 10, [3, 5]] = True
+    rows = {}
+    for name, edits in (("plain", []), ("blocked", [BlockedPairs(blocked)])):
+        model.hooks.edits.extend(edits)
+        with model.record(torch.arange(12)[None], Weights(12)) as recording, torch.no_grad():
+            model.hf(ids, use_cache=False)
+        model.hooks.edits.clear()
+        rows[name] = recording["weights"]  # [layer, row, head, query, key]
+    assert (rows["blocked"][:, 1, :, 10, [3, 5]] == 0).all()
+    assert (rows["plain"][:, 1, :, 10, [3, 5]] > 0).all()
+    torch.testing.assert_close(rows["blocked"].sum(dim=-1), torch.ones_like(rows["blocked"][..., 0]))
+    torch.testing.assert_close(rows["blocked"][:, 0], rows["plain"][:, 0], atol=1e-6, rtol=0)
+    torch.testing.assert_close(rows["blocked"][:, 1, :, :10], rows["plain"][:, 1, :, :10], atol=1e-6, rtol=0)
+    first = rows["plain"][0, 1, :, 10].clone()
+    first[:, [3, 5]] = 0
+    torch.testing.assert_close(rows["blocked"][0, 1, :, 10], first / first.sum(dim=-1, keepdim=True), atol=1e-5, rtol=0)
+
+
+def test_cases_are_features_that_come_back_with_controls_beside_their_sources():
+    active = np.zeros((30, 6), dtype=bool)
+    active[[5, 9, 20], 2] = True  # comes back at 20
+    active[[3, 25], 4] = True  # comes back at 25, which is not wanted
+    active[22, 1] = True  # is there for the first time
+    active[::2, 5] = True  # is everywhere
+    wanted = np.zeros(30, dtype=bool)
+    wanted[[20, 22, 24]] = True
+    usable = np.arange(30) >= 2
+    for seed in range(5):
+        assert choose_case(active, wanted, usable, np.random.default_rng(seed)) == (20, 2, (5, 9), (4, 8))
+    assert choose_case(active[:, [1]], wanted, usable, np.random.default_rng(0)) is None
+    early = active.copy()
+    early[20, 2], early[12, 2] = False, True  # comes back too early to have a context
+    assert choose_case(early, wanted | (np.arange(30) == 12), usable, np.random.default_rng(0)) is None
+
+
+def test_sources_that_may_not_be_used_are_no_sources():
+    active = np.zeros((30, 1), dtype=bool)
+    active[[1, 20], 0] = True
+    wanted = np.arange(30) == 20
+    assert choose_case(active, wanted, np.arange(30) >= 4, np.random.default_rng(0)) is None
+
+
+def test_the_summary_of_knockouts_by_hand():
+    table = pd.DataFrame(
+        {
+            "dictionary": "d",
+            "layer": 1,
+            "token_class": ["function", "function", "content"],
+            "prompt": [0, 2, 1],
+            "activation": [2.0, 4.0, 1.0],
+            "activation_sources_out": [0.0, 2.0, 1.0],
+            "activation_controls_out": [2.0, 3.0, 1.0],
+        }
+    )
+    summary = summarise_reactivation(table, "m").set_index("token_class")
+    row = summary.loc["function"]
+    assert (row["lost"], row["control_lost"], row["beyond_control"], row["silenced"]) == (0.75, 0.125, 0.625, 0.5)
+    assert summary.at["content", "lost"] == 0.0
+
+
+def test_steering_by_nothing_does_nothing_and_acts_only_from_its_position_on():
+    model = tiny("llama")
+    ids = torch.tensor(random_ids(10, 3))
+    vectors = torch.stack([torch.zeros(64), 4 * torch.randn(64, generator=torch.Generator().manual_seed(0))])
+    outcome = steered(model, 1, ids, 9, vectors, torch.tensor([5, 6]))
+    assert outcome[0].tolist() == pytest.approx([0.0, 0.0], abs=1e-5)
+    assert outcome[1, 0] > 1e-3
+    with torch.no_grad():
+        from interp.models.residuals import changed_residuals
+
+        def add(x):
+            x = x.clone()
+            x[:, 9] += vectors[1]
+            return x
+
+        clean = torch.log_softmax(model.hf(ids[None]).logits[0, -1].double(), dim=-1)
+        with changed_residuals(model, 1, add):
+            changed = torch.log_softmax(model.hf(ids[None]).logits[0, -1].double(), dim=-1)
+    divergence = float((changed.exp() * (changed - clean)).sum())
+    gain = float(torch.logsumexp(changed[[5, 6]], 0) - torch.logsumexp(clean[[5, 6]], 0))
+    assert outcome[1].tolist() == pytest.approx([divergence, gain], abs=1e-4)
+
+
+def test_the_summary_of_steering_pairs_feature_and_random_direction():
+    rows = [
+        {"prompt": prompt, "direction": name, "kl_nats": value, "promoted_gain_nats": -value}
+        for prompt in range(3)
+        for name, value in (("feature", 2.0 + prompt), ("random", 1.0 + prompt))
+    ]
+    table = pd.DataFrame(rows).assign(dictionary="d", layer=1, where="last", token_class="function")
+    summary = summarise_steering(table, "m").set_index("outcome")
+    assert summary.loc["kl_nats", ["feature", "random", "beyond_random"]].tolist() == [3.0, 2.0, 1.0]
+    assert summary.at["promoted_gain_nats", "beyond_random_ci_low"] == -1.0
