@@ -1,5 +1,6 @@
 """The sentences of a retrieval-head report: what was found, with intervals and controls, and what to be careful about."""
 
+import math
 from collections.abc import Iterator
 
 import pandas as pd
@@ -41,10 +42,11 @@ def _heads(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
         f"{RETRIEVAL_SCORE}, over {int(first['n_samples'])} samples of {int(first['n_needles'])} needles."
     )
     leaders = ", ".join(
-        f"{row.layer}-{row.head} {row.score:.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}]"
-        for row in scores.head(5).itertuples()
+        f"{row['layer']}-{row['head']} {row['score']:.2f}{_interval(row['ci_low'], row['ci_high'], '.2f')}"
+        for row in scores.head(5).to_dict("records")
     )
-    yield Finding(f"Strongest heads (layer-head, 95% interval over needles): {leaders}.")
+    bracketed = "" if math.isnan(first["ci_low"]) else ", 95% interval over needles"
+    yield Finding(f"Strongest heads (layer-head{bracketed}): {leaders}.")
 
 
 def _reliability(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
@@ -82,11 +84,16 @@ def _causality(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
         f"Masking the top {k} heads ({mode}, {phase}) takes recall on {int(recall['n_needles'])} held-out needles from "
         f"{unchanged['mean']:.2f} to {recall['mean']:.2f}; as many random heads of the same layers leave {random['mean']:.2f}."
     )
+    beyond = _interval(100 * recall["beyond_random_ci_low"], 100 * recall["beyond_random_ci_high"], ".0f")
     yield Finding(
-        f"That is {100 * recall['beyond_random']:.0f} points more recall lost than by random masking "
-        f"[{100 * recall['beyond_random_ci_low']:.0f}, {100 * recall['beyond_random_ci_high']:.0f}]; prose surprisal changes by "
-        f"{prose['lost']:.3f} nats [{prose['lost_ci_low']:.3f}, {prose['lost_ci_high']:.3f}]."
+        f"That is {100 * recall['beyond_random']:.0f} points more recall lost than by random masking{beyond}; prose surprisal "
+        f"changes by {prose['lost']:.3f} nats{_interval(prose['lost_ci_low'], prose['lost_ci_high'], '.3f')}."
     )
+
+
+def _interval(low: float, high: float, form: str) -> str:
+    """The interval in brackets; nothing where a single needle gave none."""
+    return "" if math.isnan(low) else f" [{low:{form}}, {high:{form}}]"
 
 
 def _one(rows: pd.DataFrame, outcome: str) -> pd.Series:

@@ -63,3 +63,11 @@ def test_the_report_says_what_masking_did():
     assert "leave 0.70." in texts
     assert "That is 40 points more recall lost than by random masking [20, 60]" in texts
     assert "prose surprisal changes by 0.300 nats [0.100, 0.500]." in texts
+
+
+def test_the_report_gives_no_interval_where_one_needle_gave_none():
+    summary = summarise_ablation(ABLATION[ABLATION["needle_id"] == "p"], "tiny", 0)
+    texts = " ".join(report(RetrievalHeads(), measured({"a": TWO["a"]}), ablation_summary=summary))
+    assert "Strongest heads (layer-head): 0-0 0.75, 1-1 0.50, " in texts
+    assert "That is 60 points more recall lost than by random masking; prose surprisal changes by 0.500 nats." in texts
+    assert "nan" not in texts
