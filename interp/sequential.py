@@ -3,6 +3,7 @@
 All of it may be looked at after every draw and stopped for any reason that depends on the past only. Knows no model.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -44,9 +45,8 @@ def beta_binomial_bounds(successes: ArrayLike, trials: ArrayLike, alpha: float =
     return Bounds(np.where(s == 0, 0.0, low), np.where(s == n, 1.0, high))
 
 
-def _border(kept: "object", outside: Array, inside: Array) -> Array:
+def _border(kept: Callable[[Array], Flags], outside: Array, inside: Array) -> Array:
     """Bisects for where a condition begins to hold on the way from outside to inside."""
-    assert callable(kept)
     for _ in range(_HALVINGS):
         middle = (outside + inside) / 2
         holds = kept(middle)

@@ -96,6 +96,12 @@ class Explorer:
                 "sampled under the same --temperature, --top-p and --top-k."
             )
 
+    def added_text(self, kept: int, token_id: int) -> str:
+        """Returns what a token adds to the first `kept` tokens of the trajectory."""
+        before = self.model.tokenizer.decode(self.token_ids[:kept], clean_up_tokenization_spaces=False)
+        after = self.model.tokenizer.decode([*self.token_ids[:kept], token_id], clean_up_tokenization_spaces=False)
+        return str(after)[len(str(before)) :]
+
     # ------------------------------------------------------------------ random numbers
 
     def _uniforms(self, arm: str, kept: int, index: int) -> tuple[float, float]:
@@ -131,8 +137,7 @@ class Explorer:
         kept = torch.tensor([n for n, _ in wanted], dtype=torch.long, device=self.probability.device)
         uniform = torch.tensor([self._uniforms(arm, *one)[1] for one in wanted], dtype=self.probability.dtype)
         starts = [
-            int(draw(self.probability[n][None], u[None].to(kept.device))[0])
-            for n, u in zip(kept, uniform, strict=True)
+            int(draw(self.probability[n][None], u[None].to(kept.device))[0]) for n, u in zip(kept, uniform, strict=True)
         ]
         return self._continued(arm, wanted, starts)
 

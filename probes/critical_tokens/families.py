@@ -10,6 +10,7 @@ words       size: words to write; difficulty: 0 copies the list, 1 reverses it.
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from random import Random
 from typing import NamedTuple
 
@@ -128,7 +129,7 @@ def _lookup(random: Random, level: Level) -> _Task:
     keys = random.sample(NAMES, level.size)
     path = keys[: level.difficulty + 1]
     table = {key: str(random.randint(100, 999)) for key in keys}
-    table |= dict(zip(path, path[1:], strict=False))
+    table |= dict(pairwise(path))
     rows = list(table.items())
     random.shuffle(rows)
     question = "; ".join(f"{key} {value}" for key, value in rows) + f". {path[0]}:"
@@ -181,9 +182,7 @@ def _words_answer(response: str) -> str | None:
 
 _FAMILIES: dict[
     str,
-    tuple[
-        Callable[[Random, Level], _Task], Callable[[str], str | None], Callable[[_Task, str], list[bool]]
-    ],
+    tuple[Callable[[Random, Level], _Task], Callable[[str], str | None], Callable[[_Task, str], list[bool]]],
 ] = {
     "arithmetic": (_arithmetic, _arithmetic_answer, _arithmetic_steps),
     "lookup": (_lookup, _lookup_answer, _word_steps),

@@ -28,9 +28,7 @@ def branch_points(follows: Bool[Nd, "token draw"]) -> Int[Nd, "kept draw"]:
 def branches_needed(points: Int[Nd, "kept draw"], kept: Iterable[int]) -> list[tuple[int, int]]:
     """Returns the branches (token, draw) that the draws from these numbers of kept tokens run into, in order, each once."""
     n_tokens = len(points) - 1
-    found = {
-        (int(point), draw) for n in kept for draw, point in enumerate(points[n]) if point < n_tokens
-    }
+    found = {(int(point), draw) for n in kept for draw, point in enumerate(points[n]) if point < n_tokens}
     return sorted(found)
 
 
@@ -52,9 +50,7 @@ def drop(p: Float[Nd, " token"], without: Float[Nd, " token"], after: Float[Nd, 
     return (1 - p) * (without - after)
 
 
-def values(
-    p: Float[Nd, " token"], without: Float[Nd, " token"], last: float
-) -> Float[Nd, " kept"]:
+def values(p: Float[Nd, " token"], without: Float[Nd, " token"], last: float) -> Float[Nd, " kept"]:
     """Returns V_0, …, V_n_tokens from every token's value with it forbidden: V_n = p_n V_{n+1} + (1 − p_n) without_n."""
     found = np.empty(len(p) + 1)
     found[-1] = last

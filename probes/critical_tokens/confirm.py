@@ -1,0 +1,146 @@
+"""Cliffs and pivots: tokens that change V, proven on fresh draws, with false discoveries controlled over the trajectory.
+
+The change that token n makes is known up to two values: V_n − V_{n+1} = (1 − p_n) (V_without − V_after). Pairs of a rollout
+with the token forbidden and one with it kept give differences in {−1, 0, 1}; a bet against "the drop is at most `margin`" is
+a bet against "their mean is at most margin / (1 − p)". Bets may be stopped at any time, so easy tokens cost few pairs.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy import ndarray as Nd
+
+from interp.sequential import beta_binomial_bounds, e_benjamini_hochberg, log_betting_e_values
+from probes.critical_tokens.spine import certified
+
+BLOCK = 8
+MOST_CANDIDATES = 4
+
+
+class Thresholds(NamedTuple):
+    """What counts as a cliff: the drop sought, the drop that is still none, and the rate of false discoveries."""
+
+    effect: float = 0.2
+    margin: float = 0.1
+    alpha: float = 0.05
+
+
+class Evidence(NamedTuple):
+    """What the pairs of one token say."""
+
+    token: int
+    n_pairs: int
+    without: float
+    after: float
+    drop: float
+    drop_low: float
+    drop_high: float
+    log_e_drop: float
+    log_e_rise: float
+
+
+def screen(
+    p: Float[Nd, " token"], value: Float[Nd, " kept"], thresholds: Thresholds, most: int = MOST_CANDIDATES
+) -> list[int]:
+    """Returns the tokens worth fresh draws: not certified, estimated change at least half the effect, the largest ones."""
+    change = np.abs(np.diff(value))
+    worth = ~certified(p, thresholds.effect) & (change >= thresholds.effect / 2)
+    largest = [int(token) for token in np.argsort(-change, kind="stable") if worth[token]]
+    return sorted(largest[:most])
+
+
+def evidence(
+    token: int, p: float, without: Bool[Nd, " pair"], after: Bool[Nd, " pair"], thresholds: Thresholds, n_tests: int
+) -> Evidence:
+    """Returns what pairs say about one token. Bounds on the drop hold for all n_tests tokens at once, whenever one stops."""
+    d = without.astype(float) - after
+    null = thresholds.margin / (1 - p)
+    level = thresholds.alpha / (2 * n_tests)
+    low, high = zip(*(beta_binomial_bounds(int(arm.sum()), len(arm), level) for arm in (without, after)), strict=True)
+    return Evidence(
+        token=token,
+        n_pairs=len(d),
+        without=float(without.mean()),
+        after=float(after.mean()),
+        drop=float((1 - p) * d.mean()),
+        drop_low=float((1 - p) * (low[0] - high[1])),
+        drop_high=float((1 - p) * (high[0] - low[1])),
+        log_e_drop=_last(log_betting_e_values(d, null)) if null < 1 else 0.0,
+        log_e_rise=_last(log_betting_e_values(-d, null)) if null < 1 else 0.0,
+    )
+
+
+def _last(values: Float[Nd, " pair"]) -> float:
+    return float(values[-1]) if len(values) else 0.0
+
+
+def settled(p: float, d: Int[Nd, " pair"], thresholds: Thresholds, n_tests: int) -> bool:
+    """Whether more pairs of a token can be spared: its change is proven, or a change of the size sought is ruled out."""
+    null, sought = thresholds.margin / (1 - p), thresholds.effect / (1 - p)
+    proof = np.log(2 * n_tests / thresholds.alpha)
+    if max(_last(log_betting_e_values(sign * d, null)) for sign in (1, -1)) >= proof:
+        return True
+    ruled_out = [_last(log_betting_e_values(-sign * d, -sought)) for sign in (1, -1)] if sought < 1 else [0.0]
+    return min(ruled_out) >= np.log(1 / thresholds.alpha)
+
+
+Pairs = Callable[[Sequence[int], slice], dict[int, tuple[Bool[Nd, " pair"], Bool[Nd, " pair"]]]]
+"""Makes these draws for these tokens; by token, whether the rollout without it and the one with it came out right."""
+
+
+def confirm(
+    p: Float[Nd, " token"], candidates: Sequence[int], pairs: Pairs, thresholds: Thresholds, most_pairs: int
+) -> dict[int, tuple[Bool[Nd, " pair"], Bool[Nd, " pair"]]]:
+    """Returns the outcomes of fresh pairs for every candidate, made in blocks until each is settled or has most_pairs."""
+    found = {token: (np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)) for token in candidates}
+    open_ = list(candidates)
+    for first in range(0, most_pairs, BLOCK):
+        block = pairs(open_, slice(first, min(first + BLOCK, most_pairs)))
+        for token, new in block.items():
+            found[token] = (np.append(found[token][0], new[0]), np.append(found[token][1], new[1]))
+        open_ = [
+            token
+            for token in open_
+            if not settled(p[token], found[token][0].astype(int) - found[token][1], thresholds, len(candidates))
+        ]
+        if not open_:
+            break
+    return found
+
+
+class Discovery(NamedTuple):
+    """A token whose change was proven; `sign` is 1 for a drop and −1 for a rise."""
+
+    evidence: Evidence
+    sign: int
+    set_first: int
+    set_last: int
+    set_tokens: tuple[int, ...]
+    """Tokens that may hold the trajectory's largest change of that sign."""
+
+
+def discoveries(
+    found: Sequence[Evidence], p: Float[Nd, " token"], thresholds: Thresholds, *, both_signs: bool
+) -> list[Discovery]:
+    """Returns the proven drops (cliffs), or drops and rises (pivots), by e-BH over all candidates of a trajectory.
+
+    At most `alpha` of the tokens returned, in the mean, change V by `margin` or less: candidates were chosen on other draws.
+    """
+    signs = (1, -1) if both_signs else (1,)
+    tests = [(one, sign) for sign in signs for one in found]
+    log_e = [one.log_e_drop if sign == 1 else one.log_e_rise for one, sign in tests]
+    rejected = e_benjamini_hochberg(log_e, thresholds.alpha)
+    return [_discovery(one, sign, found, p) for (one, sign), yes in zip(tests, rejected, strict=True) if yes]
+
+
+def _discovery(one: Evidence, sign: int, found: Sequence[Evidence], p: Float[Nd, " token"]) -> Discovery:
+    """Tokens that were not tried count as far as the bound 1 − p lets them."""
+    upper = 1 - p
+    for other in found:
+        upper[other.token] = min(upper[other.token], other.drop_high if sign == 1 else -other.drop_low)
+    least = max(one.drop_low if sign == 1 else -one.drop_high, 0.0)
+    inside = tuple(int(t) for t in np.flatnonzero(upper >= least)) if least > 0 else tuple(range(len(p)))
+    inside = tuple(sorted({*inside, one.token}))
+    return Discovery(one, sign, inside[0], inside[-1], inside)

@@ -1,0 +1,147 @@
+"""The sentences of a critical-token report: what was found, with intervals and controls, and what to be careful about."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from interp.experiments.experiment import Finding
+from interp.tables import Tables
+
+if TYPE_CHECKING:
+    from probes.critical_tokens.experiment import CriticalTokens
+
+
+def find_all(settings: "CriticalTokens", tables: Tables) -> list[Finding]:
+    """Returns the report's headlines and warnings."""
+    return [
+        *_levels(tables["levels"]),
+        *_critical(settings, tables),
+        *_replacement(tables["replacement"]),
+        *_agreement(tables["agreement"]),
+        *_cost(settings, tables["cost"]),
+        *_audit(tables["audit"]),
+        *_warnings(settings, tables),
+    ]
+
+
+def _levels(levels: pd.DataFrame) -> Iterator[Finding]:
+    parts = [
+        f"{row.level} {row.success:.0%} [{row.ci_low:.0%}, {row.ci_high:.0%}]{'' if row.usable else ' (not usable)'}"
+        for row in levels.itertuples()
+    ]
+    yield Finding(
+        f"Answered right, by level (95% interval over {int(levels['n_problems'].min())} or more problems): {', '.join(parts)}."
+    )
+
+
+def _critical(settings: "CriticalTokens", tables: Tables) -> Iterator[Finding]:
+    critical, positions = tables["critical"], tables["positions"]
+    n = positions["trajectory_id"].nunique()
+    if not n:
+        return
+    for definition in settings.definitions:
+        rows = critical[critical["definition"] == definition]
+        with_one = rows["trajectory_id"].nunique()
+        text = f"{definition}: {len(rows)} critical tokens in {with_one} of {n} wrong trajectories"
+        known = rows[rows["first_error_position"] >= 0]
+        if len(known):
+            at = int((known["relative_to_error"] == 0).sum())
+            before = int((known["relative_to_error"] < 0).sum())
+            text += f"; {at} at the first wrong token, {before} before it, {len(known) - at - before} after it"
+        yield Finding(f"{text}.")
+    certified = positions["certified"].mean()
+    yield Finding(
+        f"{certified:.0%} of {len(positions)} tokens are certified: 1 − p is below {settings.effect:g}, so they cannot change V by "
+        "that much."
+    )
+
+
+def _replacement(replacement: pd.DataFrame) -> Iterator[Finding]:
+    first = replacement[replacement["k"] == 1]
+    for definition, rows in first.groupby("definition", sort=False):
+        words = {
+            "kept": "kept",
+            "forbidden": "forbidden",
+            "random": "a random token forbidden",
+            "entropy": "one of like entropy forbidden",
+        }
+        parts = [
+            f"{words[str(row.condition)]} {row.pass_at_k:.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}]"
+            for row in rows.itertuples()
+        ]
+        yield Finding(
+            f"Pass@1 on fresh draws, {definition} token of {int(rows['n_trajectories'].max())} trajectories: {', '.join(parts)}."
+        )
+
+
+def _agreement(agreement: pd.DataFrame) -> Iterator[Finding]:
+    if not len(agreement):
+        return
+    parts = [
+        f"{row.score} {row.auroc:.2f} [{row.auroc_ci_low:.2f}, {row.auroc_ci_high:.2f}] and {row.top1_hit:.0%}"
+        for row in agreement.itertuples()
+    ]
+    first = agreement.iloc[0]
+    yield Finding(
+        f"Finding the {int(first['n_positive'])} confirmed cliffs among {int(first['n_tokens'])} tokens, AUROC and top-1 hit: "
+        f"{'; '.join(parts)}."
+    )
+
+
+def _cost(settings: "CriticalTokens", cost: pd.DataFrame) -> Iterator[Finding]:
+    if not len(cost):
+        return
+    brute = cost.drop_duplicates("trajectory_id")["brute_tokens"].sum()
+    stages = cost.groupby("stage", sort=False)["generated_tokens"].sum()
+    search = stages.drop("causal test", errors="ignore").sum()
+    parts = ", ".join(f"{stage} {tokens:,}" for stage, tokens in stages.items())
+    yield Finding(
+        f"Generated tokens: {parts}. {settings.rule_rollouts} rollouts at every position would generate about {brute:,.0f}, "
+        f"{brute / search:.1f} times the {search:,} of the search."
+    )
+
+
+def _audit(audit: pd.DataFrame) -> Iterator[Finding]:
+    passed = audit["passed"].sum()
+    parts = ", ".join(f"{row.check} {row.value:.3g} ({row.expected})" for row in audit.itertuples())
+    yield Finding(f"Audits passed: {passed} of {len(audit)}: {parts}.")
+    for row in audit[~audit["passed"]].itertuples():
+        yield Finding(
+            f"Audit failed: {row.check} is {row.value:.3g}, expected {row.expected}: {row.meaning}.", "warning"
+        )
+
+
+def _warnings(settings: "CriticalTokens", tables: Tables) -> Iterator[Finding]:
+    responses, positions = tables["trajectories"], tables["positions"]
+    lost = responses[responses["outcome"] == "unextracted"]
+    if len(lost):
+        shown = ", ".join(repr(text) for text in lost["text"].head(3))
+        yield Finding(
+            f"{len(lost)} of {len(responses)} responses hold no answer that can be read (outcome `unextracted` in `trajectories`, such as "
+            f"{shown}): not right, never analysed as wrong.",
+            "warning",
+        )
+    branches = tables["branches"]
+    unended = int((~responses["ended"]).sum() + (~branches["ended"]).sum())
+    if unended:
+        yield Finding(
+            f"{unended} of {len(responses) + len(branches)} responses and rollouts were cut off at {settings.max_new_tokens} tokens.",
+            "warning",
+        )
+    n = positions["trajectory_id"].nunique()
+    if not settings.calibrate_only and n < settings.n_trajectories:
+        yield Finding(
+            f"Only {n} wrong trajectories with V_0 between 0.2 and 0.8 were found; more with --max-problems or other --levels.",
+            "warning",
+        )
+    open_ = tables["candidates"]
+    undecided = open_[(open_["n_pairs"] >= settings.max_pairs)]
+    if len(undecided):
+        needed = undecided["pairs_needed"]
+        more = f"about {int(needed.max())} pairs (--max-pairs)" if (needed > 0).all() else "more pairs than can be told"
+        yield Finding(
+            f"{len(undecided)} of {len(open_)} candidate tokens were left undecided after {settings.max_pairs} pairs: a drop of "
+            f"{settings.effect:g} at all of them would take {more}.",
+            "warning",
+        )

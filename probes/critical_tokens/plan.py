@@ -1,0 +1,225 @@
+"""What a critical-token run measures, wave by wave: problems, trajectories, candidates on fresh draws, causal tests, adapters.
+
+Pure functions of the settings and of what has been measured; imports no torch.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from interp.errors import RunError
+from interp.experiments.experiment import WorkUnit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from interp.tables import Tables
+    from probes.critical_tokens.experiment import CriticalTokens
+
+USABLE = (0.05, 0.95)
+"""A level is usable if its success lies between these."""
+UNSURE = (0.2, 0.8)
+"""A problem is analysed if its V_0 lies between these (Abdin et al. 2024, the Phi-4 report, section 4.3)."""
+
+
+@dataclass(frozen=True)
+class ProblemUnit(WorkUnit):
+    """All responses to one problem."""
+
+    level: str
+    index: int
+
+
+@dataclass(frozen=True)
+class TrajectoryUnit(WorkUnit):
+    """The curve of V along one wrong trajectory, and the paper's rule."""
+
+    trajectory_id: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ConfirmUnit(WorkUnit):
+    """Fresh pairs for the candidate tokens of one trajectory."""
+
+    trajectory_id: str
+    token_ids: tuple[int, ...]
+    candidates: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ReplacementUnit(WorkUnit):
+    """One critical token forbidden and kept, beside two other tokens forbidden."""
+
+    trajectory_id: str
+    token_ids: tuple[int, ...]
+    definition: str
+    position: int
+
+
+@dataclass(frozen=True)
+class ContrastiveUnit(WorkUnit):
+    """Two adapters, trained on problems that are not analysed, and their scores of every analysed trajectory."""
+
+    right: tuple[tuple[str, tuple[int, ...]], ...]
+    """Problem and tokens of each right response to train on."""
+    wrong: tuple[tuple[str, tuple[int, ...]], ...]
+    analysed: tuple[tuple[str, tuple[int, ...]], ...]
+    """Trajectory and tokens of each response to score."""
+
+
+def plan_units(settings: "CriticalTokens", model: str, measured: "Tables") -> Sequence[WorkUnit]:
+    """Returns all units known to be needed."""
+    responses = measured["trajectories"]
+    units: list[WorkUnit] = list(_calibration(settings))
+    answered = set(responses["problem_id"])
+    if not {problem_key(unit) for unit in units if isinstance(unit, ProblemUnit)} <= answered:
+        return units
+    usable = usable_levels(settings, model, responses)
+    if settings.calibrate_only:
+        return units
+    searched, complete = _search(settings, usable, responses)
+    units += searched
+    if not complete:
+        return units
+    ids = chosen_trajectories(settings, usable, responses)
+    tokens = tokens_by_trajectory(responses)
+    units += [TrajectoryUnit(f"trajectory-{id}", id, tokens[id]) for id in ids]
+    if not set(ids) <= set(measured["spines"]["trajectory_id"]):
+        return units
+    return [*units, *_tests(settings, measured, ids)]
+
+
+def problem_key(unit: ProblemUnit) -> str:
+    """Returns the problem's id."""
+    return f"{unit.level}-{unit.index}"
+
+
+def _problem_unit(level: str, index: int) -> ProblemUnit:
+    return ProblemUnit(f"problem-{level}-{index}", level, index)
+
+
+def _calibration(settings: "CriticalTokens") -> Iterator[ProblemUnit]:
+    for level in levels_of(settings):
+        for index in range(min(settings.calibration_problems, n_problems(settings))):
+            yield _problem_unit(level, index)
+
+
+def calibration_problem_ids(settings: "CriticalTokens") -> set[str]:
+    """Returns the problems that levels are judged by."""
+    return {problem_key(unit) for unit in _calibration(settings)}
+
+
+def levels_of(settings: "CriticalTokens") -> list[str]:
+    """Returns the names of the levels: those asked for, or the file's only one."""
+    return list(settings.levels) if settings.task_file is None else [settings.task_format]
+
+
+def n_problems(settings: "CriticalTokens") -> int:
+    """Returns how many problems a level has at most."""
+    if settings.task_file is None:
+        return settings.max_problems
+    from probes.critical_tokens.checks import file_problems
+
+    return min(settings.max_problems, len(file_problems(settings)))
+
+
+def usable_levels(settings: "CriticalTokens", model: str, responses: "pd.DataFrame") -> list[str]:
+    """Returns the levels that the model sometimes solves, judged by their calibration problems.
+
+    Raises RunError, with the calibration, where there is none (unless calibration is all that is asked).
+    """
+    rows = responses[responses["problem_id"].isin(calibration_problem_ids(settings))]
+    success = (rows["outcome"] == "right").groupby(rows["level"], sort=False).mean()
+    usable = [level for level in levels_of(settings) if USABLE[0] <= success[level] <= USABLE[1]]
+    if not usable and not settings.calibrate_only:
+        found = ", ".join(f"{level} {share:.0%}" for level, share in success.items())
+        side = (
+            "wrong" if success.max() < USABLE[0] else "right" if success.min() > USABLE[1] else "wrong or always right"
+        )
+        harder = "harder" if side == "right" else "easier"
+        raise RunError(
+            f"{model} is almost always {side} at every level ({found} right), so no token decides anything: give {harder} ones with "
+            "--levels, or another --temperature."
+        )
+    return usable
+
+
+def _search(settings: "CriticalTokens", usable: list[str], responses: "pd.DataFrame") -> tuple[list[ProblemUnit], bool]:
+    """The problems looked through beyond calibration, a round of all usable levels at a time, and whether that is all."""
+    answered = set(responses["problem_id"])
+    units: list[ProblemUnit] = []
+    for index in range(settings.calibration_problems, n_problems(settings)):
+        seen = responses[
+            ~responses["problem_id"].isin([problem_key(unit) for unit in _beyond(usable, index, settings)])
+        ]
+        if len(chosen_trajectories(settings, usable, seen)) >= settings.n_trajectories:
+            return units, True
+        units += [_problem_unit(level, index) for level in usable]
+        if not {problem_key(unit) for unit in units} <= answered:
+            return units, False
+    return units, True
+
+
+def _beyond(usable: list[str], index: int, settings: "CriticalTokens") -> list[ProblemUnit]:
+    """Problems from that number on: a resumed run must not see further than an uninterrupted one did at this point."""
+    return [_problem_unit(level, later) for level in usable for later in range(index, n_problems(settings))]
+
+
+def chosen_trajectories(settings: "CriticalTokens", usable: list[str], responses: "pd.DataFrame") -> list[str]:
+    """Returns the trajectories to analyse: the first wrong one that ended by itself of each problem with V_0 in between."""
+    rows = responses[responses["level"].isin(usable)]
+    chosen = []
+    for _, group in rows.groupby("problem_id", sort=False):
+        success = (group["outcome"] == "right").mean()
+        wrong = group[(group["outcome"] == "wrong") & group["ended"]]
+        if UNSURE[0] <= success <= UNSURE[1] and len(wrong):
+            chosen.append(str(wrong.iloc[0]["trajectory_id"]))
+    return chosen[: settings.n_trajectories]
+
+
+def tokens_by_trajectory(responses: "pd.DataFrame") -> dict[str, tuple[int, ...]]:
+    """Returns the tokens of every response."""
+    pairs = zip(responses["trajectory_id"], responses["token_ids"], strict=True)
+    return {str(id): tuple(int(token) for token in ids) for id, ids in pairs}
+
+
+def _tests(settings: "CriticalTokens", measured: "Tables", ids: list[str]) -> Iterator[WorkUnit]:
+    """The units that need every curve: fresh pairs for candidates, then causal tests and adapters."""
+    from probes.critical_tokens.summarise import candidate_tokens, critical_tokens
+
+    cliffs = {"cliff", "pivot"} & set(settings.definitions) and settings.method == "recycled"
+    tokens = tokens_by_trajectory(measured["trajectories"])
+    confirming = []
+    if cliffs:
+        found = {id: candidate_tokens(settings, measured, id) for id in ids}
+        confirming = [ConfirmUnit(f"confirm-{id}", id, tokens[id], tried) for id, tried in found.items() if tried]
+    yield from confirming
+    rollouts = measured["rollouts"]
+    confirmed = set(rollouts[rollouts["arm"] == "without"]["trajectory_id"])
+    if not {unit.trajectory_id for unit in confirming} <= confirmed:
+        return
+    if settings.replacement_rollouts:
+        critical = critical_tokens(settings, measured)
+        first = critical[critical["definition"] != "pivot"].drop_duplicates(["trajectory_id", "definition"])
+        for id, definition, at in zip(first["trajectory_id"], first["definition"], first["position"], strict=True):
+            yield ReplacementUnit(f"replace-{definition}-{id}", str(id), tokens[str(id)], str(definition), int(at))
+    contrastive = _contrastive_unit(settings, measured["trajectories"], ids)
+    if contrastive is not None:
+        yield contrastive
+
+
+def _contrastive_unit(settings: "CriticalTokens", responses: "pd.DataFrame", ids: list[str]) -> ContrastiveUnit | None:
+    """The first right and wrong responses, in turn over problems, of problems none of whose trajectories is analysed."""
+    analysed = responses[responses["trajectory_id"].isin(ids)]
+    others = responses[~responses["problem_id"].isin(analysed["problem_id"]) & responses["ended"]]
+    others = others.sort_values("draw", kind="stable")
+    n = settings.contrastive_examples
+    tokens = tokens_by_trajectory(responses)
+    right, wrong = (
+        tuple((str(rows["problem_id"][i]), tokens[str(rows["trajectory_id"][i])]) for i in rows.index)
+        for rows in (others[others["outcome"] == outcome].head(n) for outcome in ("right", "wrong"))
+    )
+    if not (n and ids and right and wrong):
+        return None
+    return ContrastiveUnit("contrastive", right, wrong, tuple((id, tokens[id]) for id in ids))

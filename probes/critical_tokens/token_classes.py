@@ -1,0 +1,22 @@
+"""Classes of tokens, after Lin et al. 2024, table 2: function, content, number, operator, punctuation (and space alone)."""
+
+FUNCTION_WORDS = frozenset(
+    "a an the this that these those of in on at to for from by with as and or but nor so if then than because while when where "
+    "which who whom whose what how it its he she they them his her their we us our you your i me my is are was were be been being "
+    "am do does did has have had will would can could may might shall should must not no there here all each every some any".split()
+)
+_OPERATORS = frozenset("+-*/=<>^×÷−%&|~")
+
+
+def token_class(text: str) -> str:
+    """Returns the class of a token's text: a token with a digit is a number, one of operator signs an operator."""
+    bare = text.strip()
+    if not bare:
+        return "space"
+    if any(sign.isdigit() for sign in bare):
+        return "number"
+    if all(sign in _OPERATORS for sign in bare):
+        return "operator"
+    if not any(sign.isalpha() for sign in bare):
+        return "punctuation"
+    return "function" if bare.lower() in FUNCTION_WORDS else "content"

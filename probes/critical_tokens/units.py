@@ -1,0 +1,302 @@
+"""Measuring one unit: from a model to rows."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from interp.experiments.experiment import WorkUnit
+from interp.models.encoding import stop_ids
+from interp.models.language import LanguageModel
+from interp.models.sampling import Policy, StopRule, stream
+from probes.critical_tokens.backward import backward_scan
+from probes.critical_tokens.checks import file_problems
+from probes.critical_tokens.confirm import Thresholds, confirm
+from probes.critical_tokens.explorer import Branch, Explorer, Pool, Setting, decode, prompt_ids, respond
+from probes.critical_tokens.families import build_problem, parse_level
+from probes.critical_tokens.plan import ConfirmUnit, ContrastiveUnit, ProblemUnit, ReplacementUnit, TrajectoryUnit
+from probes.critical_tokens.problems import Problem
+from probes.critical_tokens.readers import STOP_STRINGS
+from probes.critical_tokens.token_classes import token_class
+
+if TYPE_CHECKING:
+    from probes.critical_tokens.experiment import CriticalTokens
+
+Rows = Mapping[str, pd.DataFrame]
+
+
+def measure_unit(settings: "CriticalTokens", model: LanguageModel, unit: WorkUnit) -> Rows:
+    """Returns the unit's rows by table."""
+    if isinstance(unit, ProblemUnit):
+        return measure_problem(settings, model, unit)
+    if isinstance(unit, TrajectoryUnit):
+        return measure_trajectory(settings, model, unit)
+    if isinstance(unit, ConfirmUnit):
+        return measure_pairs(settings, model, unit)
+    if isinstance(unit, ReplacementUnit):
+        return measure_replacement(settings, model, unit)
+    assert isinstance(unit, ContrastiveUnit)
+    from probes.critical_tokens.contrastive import measure_contrastive
+
+    return measure_contrastive(settings, model, unit)
+
+
+def find_problem(settings: "CriticalTokens", level: str, index: int) -> Problem:
+    """Returns a problem by its level and number."""
+    if settings.task_file is not None:
+        return file_problems(settings)[index]
+    return build_problem(parse_level(level), index, seed=settings.seed, shots=settings.shots)
+
+
+def setting_of(settings: "CriticalTokens", model: LanguageModel) -> Setting:
+    """Returns how responses are written: generated problems have answers of one line, those of files end at a blank one."""
+    one_line = settings.task_file is None
+    ends = _ends(model, one_line)
+    strings = () if one_line else STOP_STRINGS
+    return Setting(
+        policy=Policy(settings.temperature, settings.top_p, settings.top_k),
+        stop=StopRule(ends, strings, model.tokenizer),
+        max_new_tokens=settings.max_new_tokens,
+        seed=settings.seed,
+        batch_rows=settings.batch_rows,
+    )
+
+
+@lru_cache(maxsize=2)
+def _ends(model: LanguageModel, one_line: bool) -> list[int]:
+    return stop_ids(model.tokenizer, model.hf.generation_config, at_newline=one_line)
+
+
+# ---------------------------------------------------------------------- problems
+
+
+def measure_problem(settings: "CriticalTokens", model: LanguageModel, unit: ProblemUnit) -> Rows:
+    """Returns the responses to one problem."""
+    problem = find_problem(settings, unit.level, unit.index)
+    responses = respond(model, problem, setting_of(settings, model), settings.responses_per_problem)
+    n_prompt = len(prompt_ids(model, problem.prompt))
+    rows = []
+    for index, response in enumerate(responses):
+        text = decode(model, response.token_ids)
+        steps = problem.check_steps(text) if problem.check_steps else None
+        rows.append(
+            {
+                "model": model.identity.name,
+                "trajectory_id": f"{problem.id}-{index}",
+                "problem_id": problem.id,
+                "level": problem.level,
+                "draw": index,
+                "outcome": response.outcome,
+                "ended": response.ended,
+                "n_tokens": len(response.token_ids),
+                "first_error_position": error_position(model, problem, response.token_ids),
+                "n_wrong_steps": -1 if steps is None else steps.count(False),
+                "prompt_tokens": n_prompt,
+                "gold": problem.gold,
+                "prompt": problem.prompt,
+                "text": text,
+                "token_ids": response.token_ids,
+            }
+        )
+    return {"trajectories": pd.DataFrame(rows)}
+
+
+def error_position(model: LanguageModel, problem: Problem, token_ids: Sequence[int]) -> int:
+    """Returns the first token whose text leaves the right solution; −1 where none does or no solution is known."""
+    character = problem.first_error(decode(model, token_ids))
+    if character is None:
+        return -1
+    ends = [len(decode(model, token_ids[: kept + 1])) for kept in range(len(token_ids))]
+    return next((kept for kept, end in enumerate(ends) if end > character), len(token_ids) - 1)
+
+
+# ---------------------------------------------------------------------- one trajectory
+
+
+def read_trajectory(
+    settings: "CriticalTokens", model: LanguageModel, trajectory_id: str, token_ids: Sequence[int]
+) -> Explorer:
+    """Returns the reader of one trajectory."""
+    problem = find_problem(settings, *split_id(trajectory_id.rpartition("-")[0]))
+    return Explorer(model, problem, trajectory_id, token_ids, setting_of(settings, model))
+
+
+def split_id(problem_id: str) -> tuple[str, int]:
+    """Returns a problem's level and number from its id."""
+    level, _, index = problem_id.rpartition("-")
+    return level, int(index)
+
+
+def measure_trajectory(settings: "CriticalTokens", model: LanguageModel, unit: TrajectoryUnit) -> Rows:
+    """Returns the tokens of one trajectory, draws from every position, and what the paper's rule finds."""
+    explorer = read_trajectory(settings, model, unit.trajectory_id, unit.token_ids)
+    n_tokens = len(explorer.token_ids)
+    tables: dict[str, pd.DataFrame] = {"spines": _spine_rows(explorer)}
+    if settings.method == "brute":
+        return tables | dict(_brute(settings, explorer))
+    pool = Pool.around(explorer, "scan", max(settings.scan_rollouts, settings.rule_rollouts), "wrong")
+    scanned = slice(0, settings.scan_rollouts)
+    pool.make(range(n_tokens + 1), scanned)
+    made = dict.fromkeys(range(n_tokens + 1), settings.scan_rollouts)
+    if "paper" in settings.definitions:
+
+        def right(kept: int, draws: slice) -> np.ndarray:
+            pool.make([kept], draws)
+            made[kept] = max(made[kept], draws.stop)
+            return np.array([pool.outcome(kept, index) == "right" for index in range(draws.start, draws.stop)])
+
+        scan = backward_scan(n_tokens, settings.rule_rollouts, right, alpha=settings.alpha)
+        critical = -1 if scan.critical is None else scan.critical
+        tables["scans"] = _one_row(
+            explorer,
+            critical_position=critical,
+            set_first=scan.set_first,
+            set_last=scan.set_last,
+            n_rollouts=settings.rule_rollouts,
+        )
+    return tables | {
+        "rollouts": _pool_rows(explorer, pool, made),
+        "branches": _branch_rows(explorer, "scan", pool.branches),
+    }
+
+
+def _brute(settings: "CriticalTokens", explorer: Explorer) -> Rows:
+    """Independent rollouts after every token, and before the first."""
+    n = settings.rule_rollouts
+    wanted = [(kept, index) for kept in range(len(explorer.token_ids)) for index in range(n)]
+    branches = dict(zip(wanted, explorer.independent("brute", wanted), strict=True))
+    rows = [(kept, index, kept, branch.outcome == "right") for (kept, index), branch in branches.items()]
+    rows += [(len(explorer.token_ids), index, len(explorer.token_ids), False) for index in range(n)]
+    return {"rollouts": _rollout_rows(explorer, "brute", rows), "branches": _branch_rows(explorer, "brute", branches)}
+
+
+def _spine_rows(explorer: Explorer) -> pd.DataFrame:
+    probability, own = explorer.probability, explorer.token_ids
+    entropy = -(probability * probability.clamp(min=1e-300).log()).sum(-1)
+    texts = [explorer.added_text(kept, id) for kept, id in enumerate(own)]
+    return pd.DataFrame(
+        {
+            "model": explorer.model.identity.name,
+            "trajectory_id": explorer.key,
+            "position": range(len(own)),
+            "token_id": own,
+            "token": texts,
+            "token_class": [token_class(text) for text in texts],
+            "p": explorer.p,
+            "rank": [int((row > row[id]).sum()) for row, id in zip(probability, own, strict=True)],
+            "entropy_nats": entropy.clamp(min=0).cpu().numpy(),
+            "surprisal_nats": np.maximum(0.0, -np.log(explorer.p)),
+        }
+    )
+
+
+# ---------------------------------------------------------------------- fresh draws
+
+
+def thresholds_of(settings: "CriticalTokens") -> Thresholds:
+    """Returns what counts as a cliff."""
+    return Thresholds(settings.effect, settings.margin, settings.alpha)
+
+
+def measure_pairs(settings: "CriticalTokens", model: LanguageModel, unit: ConfirmUnit) -> Rows:
+    """Returns fresh pairs for the candidates of one trajectory: with the token forbidden, and with it kept."""
+    explorer = read_trajectory(settings, model, unit.trajectory_id, unit.token_ids)
+    kept_pool = Pool.around(explorer, "after", settings.max_pairs, "wrong")
+    without: dict[tuple[int, int], Branch] = {}
+
+    def pairs(tokens: Sequence[int], draws: slice) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        indices = range(draws.start, draws.stop)
+        wanted = [(token, index) for token in tokens for index in indices]
+        without.update(zip(wanted, explorer.branches("without", wanted), strict=True))
+        kept_pool.make([token + 1 for token in tokens], draws)
+        return {
+            token: (
+                np.array([without[token, index].outcome == "right" for index in indices]),
+                np.array([kept_pool.outcome(token + 1, index) == "right" for index in indices]),
+            )
+            for token in tokens
+        }
+
+    found = confirm(explorer.p, unit.candidates, pairs, thresholds_of(settings), settings.max_pairs)
+    made = {token + 1: len(arms[0]) for token, arms in found.items()}
+    forbidden = [(kept, index, kept, branch.outcome == "right") for (kept, index), branch in without.items()]
+    return {
+        "rollouts": pd.concat(
+            [_rollout_rows(explorer, "without", forbidden), _pool_rows(explorer, kept_pool, made)], ignore_index=True
+        ),
+        "branches": pd.concat(
+            [
+                _branch_rows(explorer, "without", without),
+                _branch_rows(explorer, "after", kept_pool.branches),
+            ],
+            ignore_index=True,
+        ),
+    }
+
+
+def measure_replacement(settings: "CriticalTokens", model: LanguageModel, unit: ReplacementUnit) -> Rows:
+    """Returns fresh rollouts with the critical token kept and forbidden, and with two other tokens forbidden."""
+    explorer = read_trajectory(settings, model, unit.trajectory_id, unit.token_ids)
+    n, arm = settings.replacement_rollouts, f"replace-{unit.definition}"
+    probability = explorer.probability
+    entropy = -(probability * probability.clamp(min=1e-300).log()).sum(-1).cpu().numpy()
+    others = np.array([t for t in range(len(explorer.token_ids)) if t != unit.position and explorer.p[t] < 1])
+    generator = stream(settings.seed, unit.id, "controls")
+    tokens = {"forbidden": unit.position}
+    if len(others):
+        tokens["random"] = int(generator.choice(others))
+        tokens["entropy"] = int(others[np.abs(entropy[others] - entropy[unit.position]).argmin()])
+    kept = Pool.around(explorer, f"{arm}-kept", n, "wrong")
+    kept.make([unit.position + 1])
+    rollouts = [_pool_rows(explorer, kept, {unit.position + 1: n})]
+    branches = [_branch_rows(explorer, kept.arm, kept.branches)]
+    for condition, token in tokens.items():
+        wanted = [(token, index) for index in range(n)]
+        made = dict(zip(wanted, explorer.branches(f"{arm}-{condition}", wanted), strict=True))
+        rows = [(at, index, at, branch.outcome == "right") for (at, index), branch in made.items()]
+        rollouts.append(_rollout_rows(explorer, f"{arm}-{condition}", rows))
+        branches.append(_branch_rows(explorer, f"{arm}-{condition}", made))
+    return {
+        "rollouts": pd.concat(rollouts, ignore_index=True),
+        "branches": pd.concat([part for part in branches if len(part)], ignore_index=True),
+    }
+
+
+# ---------------------------------------------------------------------- rows
+
+
+def _one_row(explorer: Explorer, **columns: Any) -> pd.DataFrame:
+    return pd.DataFrame([{"model": explorer.model.identity.name, "trajectory_id": explorer.key, **columns}])
+
+
+def _pool_rows(explorer: Explorer, pool: Pool, made: Mapping[int, int]) -> pd.DataFrame:
+    rows = [
+        (kept, index, int(pool.points[kept, index]), pool.outcome(kept, index) == "right")
+        for kept, n in made.items()
+        for index in range(n)
+    ]
+    return _rollout_rows(explorer, pool.arm, rows)
+
+
+def _rollout_rows(explorer: Explorer, arm: str, rows: list[tuple[int, int, int, bool]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["kept", "draw", "branched_at", "right"])
+    return frame.assign(model=explorer.model.identity.name, trajectory_id=explorer.key, arm=arm)
+
+
+def _branch_rows(explorer: Explorer, arm: str, branches: Mapping[tuple[int, int], Branch]) -> pd.DataFrame:
+    rows = [
+        (
+            kept,
+            index,
+            explorer.added_text(kept, branch.token_ids[0]),
+            branch.outcome,
+            branch.ended,
+            len(branch.token_ids),
+            branch.token_ids,
+        )
+        for (kept, index), branch in sorted(branches.items())
+    ]
+    frame = pd.DataFrame(rows, columns=["kept", "draw", "token", "outcome", "ended", "n_tokens", "token_ids"])
+    return frame.assign(model=explorer.model.identity.name, trajectory_id=explorer.key, arm=arm)
