@@ -9,7 +9,6 @@ from interp.tables import Tables
 from probes.verbatim_memory.experiment import VerbatimMemory
 from probes.verbatim_memory.plan import FLOAT32
 
-
 HEADLINE_K = 10
 """Silent heads that the report's sentences speak of, where this size was measured; else the largest."""
 
