@@ -51,10 +51,10 @@ def plot_agreement(agreement: pd.DataFrame) -> go.Figure:
     for column, value in enumerate(("spearman", "top_k_overlap"), start=1):
         grid = symmetric_matrix(agreement, value)
         figure.add_heatmap(
-            z=grid.to_numpy(), x=list(grid.index), y=list(grid.index), colorscale=SEQUENTIAL, zmin=0, zmax=1, text=grid.round(2).to_numpy(),
-            texttemplate="%{text}", showscale=column == 2, row=1, col=column,
+            z=grid.to_numpy(), x=list(grid.index), y=list(grid.index), colorscale=SEQUENTIAL, zmin=0, zmax=1, texttemplate="%{z:.2f}",
+            showscale=column == 2, row=1, col=column,
         )  # fmt: skip
-    figure.update_xaxes(title="detector")
+    figure.update_xaxes(title="detector", tickangle=-35)
     figure.update_yaxes(title="detector")
     figure.update_yaxes(autorange="reversed")
     return styled(

@@ -107,6 +107,13 @@ def test_figures_open_without_a_network(run: Run) -> None:
     assert (path.parent / "plotly.min.js").stat().st_size > 1_000_000
 
 
+def test_no_figure_offers_to_send_its_data_away(run: Run) -> None:
+    """plotly's own default is a button that uploads the figure."""
+    for path in (run.folder / "report.html", *write_figures(run)):
+        calls = path.read_text(encoding="utf-8").rsplit("Plotly.newPlot(", 1)[1]
+        assert '"showSendToCloud": false' in calls
+
+
 # ---------------------------------------------------------------------- browsers
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from interp.errors import RunError
 from interp.experiments.options import FigureFormat
+from interp.experiments.report import FIGURE_CONFIG
 from interp.tables import write_aside
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def write_figures(run: "Run") -> list[Path]:
     paths = []
     for name, figure in run.figures.items():
         path = run.folder / "figures" / f"{name}.html"
-        page = figure.to_html(include_plotlyjs="plotly.min.js", full_html=True)
+        page = figure.to_html(include_plotlyjs="plotly.min.js", full_html=True, config=FIGURE_CONFIG)
         write_aside(path, lambda aside, page=page: aside.write_text(page, encoding="utf-8"))
         paths.append(path)
     from plotly.offline import get_plotlyjs

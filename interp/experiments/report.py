@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 
 ROWS_SHOWN = 10
 
+FIGURE_CONFIG = {
+    "displaylogo": False,
+    "showSendToCloud": False,  # plotly offers by default to send a figure's data to its maker
+    # A longer bar lies over the title; dragging zooms and a double click shows all without buttons.
+    "modeBarButtonsToRemove": ["zoom2d", "pan2d", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
+}
+"""How interactive figures behave: plotly's own options."""
+
 _STYLE = """
 :root { color-scheme: light; --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --paper: #fff; --mark: #0072b2; --warn: #b34700; }
 * { box-sizing: border-box; }
@@ -81,7 +89,7 @@ def _list(items: list[str], kind: str) -> str:
 def render_figure(name: str, figure: "go.Figure") -> str:
     """Returns a figure with its caption as HTML; the page must hold plotly's script."""
     caption = str((figure.layout.meta or {}).get("caption", name))
-    chart = figure.to_html(include_plotlyjs=False, full_html=False, config={"responsive": True, "displaylogo": False})
+    chart = figure.to_html(include_plotlyjs=False, full_html=False, config=FIGURE_CONFIG)
     return f"<figure id='{escape(name)}' aria-label='{escape(caption)}'>{chart}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
