@@ -355,7 +355,7 @@ def _line(
     place: Place,
     *,
     dash: str = "solid",
-    width: float = 1.8,
+    width: float | int = 1.8,
 ) -> None:
     line = {"color": colour, "dash": dash, "width": width}
     figure.add_scatter(
