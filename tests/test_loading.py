@@ -32,8 +32,8 @@ def test_the_promised_aliases_exist_and_every_alias_resolves():
     for name in aliases():
         entry = resolve(name)
         assert entry.name == name
-        asset = entry.source.removeprefix("asset:")
-        assert (asset in ASSETS) if asset != entry.source else entry.source.count("/") == 1
+        kind, colon, rest = entry.source.partition(":")
+        assert {"asset": rest in ASSETS, "trained": rest == name}[kind] if colon else kind.count("/") == 1
         assert entry.notes
     assert resolve("smollm2-135m").source == "asset:smollm2-135m"
     assert resolve("pythia-70m", "step0").revision == "step0"
