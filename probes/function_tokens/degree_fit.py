@@ -15,6 +15,8 @@ FEWEST = 50
 def fit_degrees(degrees: ArrayLike) -> pd.DataFrame:
     """Returns a power law against each alternative in the tail above the best xmin (Clauset, Shalizi, Newman 2009).
 
+    Degrees are taken as continuous: their discrete likelihoods need minutes of arithmetic at high precision, and differ where
+    xmin is a handful only.
     Columns: alternative, xmin, exponent, n_tail, likelihood_ratio (normalised), p. Empty below 50 degrees or when all are equal.
     """
     import powerlaw
@@ -27,7 +29,7 @@ def fit_degrees(degrees: ArrayLike) -> pd.DataFrame:
     rows = []
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # powerlaw tries out xmin values for which its own integrals overflow
-        fit: Any = powerlaw.Fit(values, discrete=True, estimate_discrete=True, verbose=False)
+        fit: Any = powerlaw.Fit(values, discrete=False, verbose=False)
         n_tail = int((values >= fit.xmin).sum())
         for alternative in ALTERNATIVES:
             nested = alternative == "truncated_power_law"
