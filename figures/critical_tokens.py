@@ -8,7 +8,8 @@ from figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, band, sty
 from interp.tables import Tables
 
 SHOWN_TRAJECTORIES = 3
-DEFINITIONS = {"paper": (ORANGE, "diamond"), "cliff": (RED, "x"), "pivot": (PURPLE, "circle-open")}
+DEFINITIONS = {"paper": (ORANGE, "diamond-open"), "cliff": (RED, "x"), "pivot": (PURPLE, "circle-open")}
+_SIZES = {"paper": 26, "cliff": 11, "pivot": 17}
 _CONDITIONS = {
     "forbidden": (RED, "critical token forbidden"),
     "kept": (GREY, "critical token kept"),
@@ -72,7 +73,12 @@ def plot_trajectory(positions: pd.DataFrame, critical: pd.DataFrame, responses: 
                 y=values[marked["position"]],
                 mode="markers",
                 name=definition,
-                marker={"color": colour, "symbol": symbol, "size": 15, "line": {"width": 2.5, "color": colour}},
+                marker={
+                    "color": colour,
+                    "symbol": symbol,
+                    "size": _SIZES[definition],
+                    "line": {"width": 2.5, "color": colour},
+                },
                 row=1,
                 col=1,
             )
@@ -95,17 +101,16 @@ def plot_trajectory(positions: pd.DataFrame, critical: pd.DataFrame, responses: 
         caption=f"Chance V of a right answer after every token of the wrong response {id} to "
         f"“{_last_line(str(response['prompt']))}” (right: {response['gold']}), with 95% intervals. "
         "Below: 1 − p, the most by which a token can change V; grey tokens are certified.",
-        width=max(760, 60 + 38 * len(x)),
+        width=max(820, 160 + 38 * len(x)),
         height=520,
     )
     figure.update_xaxes(tickvals=x, ticktext=texts, tickangle=0, row=2, col=1)
-    figure.update_layout(legend={"orientation": "h", "y": -0.16, "x": 0})
     return figure
 
 
 def _last_line(prompt: str) -> str:
     """What was asked: the last paragraph of the prompt on one line."""
-    return " ".join(prompt.rstrip().split("\n\n")[-1].split("\n"))
+    return " ".join(prompt.rstrip().split("\n\n")[-1].split("\n")).removesuffix(" A:").removeprefix("Q: ")
 
 
 def visible(token: str) -> str:
@@ -246,7 +251,7 @@ def plot_cost(cost: pd.DataFrame) -> go.Figure:
         if len(tokens):
             figure.add_bar(x=ids, y=[int(tokens.get(id, 0)) for id in ids], name=stage, marker_color=colour)
     figure.update_layout(barmode="group")
-    figure.update_yaxes(title="generated tokens", type="log")
+    figure.update_yaxes(title="generated tokens", type="log", tickvals=[10**power for power in range(1, 8)])
     figure.update_xaxes(title="trajectory", tickangle=-40, tickfont={"size": 10}, type="category")
     return styled(
         figure,

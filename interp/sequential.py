@@ -24,7 +24,7 @@ class Bounds(NamedTuple):
     high: Array
 
 
-def beta_binomial_bounds(successes: ArrayLike, trials: ArrayLike, alpha: float = 0.05) -> Bounds:
+def beta_binomial_bounds(successes: int | ArrayLike, trials: int | ArrayLike, alpha: float = 0.05) -> Bounds:
     """Returns a confidence sequence for a chance of success: all bounds over all trials hold at once, with chance 1 − alpha.
 
     The chances q for which the likelihood ratio of a uniform mixture against q stays below 1 / alpha (Robbins 1970):
@@ -32,6 +32,7 @@ def beta_binomial_bounds(successes: ArrayLike, trials: ArrayLike, alpha: float =
     Raises ValueError unless 0 <= successes <= trials and 0 < alpha < 1.
     """
     s, n = np.broadcast_arrays(np.asarray(successes, dtype=float), np.asarray(trials, dtype=float))
+    shape, s, n = s.shape, s.ravel(), n.ravel()
     if not 0 < alpha < 1 or (s < 0).any() or (s > n).any():
         raise ValueError("a confidence sequence needs 0 <= successes <= trials and 0 < alpha < 1")
     mixture = betaln(s + 1, n - s + 1)
@@ -42,7 +43,8 @@ def beta_binomial_bounds(successes: ArrayLike, trials: ArrayLike, alpha: float =
 
     low = _border(kept, np.zeros(s.shape), share)
     high = _border(kept, np.ones(s.shape), share)
-    return Bounds(np.where(s == 0, 0.0, low), np.where(s == n, 1.0, high))
+    low, high = np.where(s == 0, 0.0, low), np.where(s == n, 1.0, high)
+    return Bounds(low.reshape(shape), high.reshape(shape))
 
 
 def _border(kept: Callable[[Array], Flags], outside: Array, inside: Array) -> Array:
@@ -77,7 +79,7 @@ def e_benjamini_hochberg(log_e_values: ArrayLike, alpha: float) -> Flags:
     """
     log_e = np.asarray(log_e_values, dtype=float)
     order = np.argsort(-log_e, kind="stable")
-    needed = np.log(len(log_e) / alpha) - np.log(np.arange(1, len(log_e) + 1))
+    needed = np.log(len(log_e) / (alpha * np.arange(1, len(log_e) + 1)))
     return _largest_passing(order, log_e[order] >= needed)
 
 

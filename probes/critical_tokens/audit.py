@@ -25,7 +25,7 @@ SUSPICIOUS = 0.001
 
 def audit_all(settings: "CriticalTokens", measured: Tables, tables: Tables) -> pd.DataFrame:
     """Returns `audit`."""
-    rows = [*_bound(tables["positions"])]
+    rows = [*_bound(tables["positions"]), *_exact(tables["positions"], measured["exact"])]
     if settings.method == "recycled":
         rows += [
             *_martingale(tables["positions"], tables["candidates"], settings.scan_rollouts),
@@ -63,6 +63,23 @@ def _bound(positions: pd.DataFrame) -> Iterator[dict[str, Any]]:
         f"above {SUSPICIOUS}",
         len(positions),
         "smallest chance, times the tokens looked at, of a change as large as estimated if |change| <= 1 - p",
+    )
+
+
+def _exact(positions: pd.DataFrame, exact: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Sampled intervals against bounds from the tree of continuations, where one token or more is kept."""
+    both = positions.assign(kept=positions["position"] + 1).merge(exact, on=["trajectory_id", "kept"])
+    if not len(both):
+        return
+    overlap = (both["ci_low"] <= both["high"]) & (both["ci_high"] >= both["low"])
+    share = float(overlap.mean())
+    yield _row(
+        "exact",
+        share,
+        share >= 0.8,
+        "at least 0.8",
+        len(both),
+        "share of sampled intervals of V that meet the bounds from the tree of continuations",
     )
 
 

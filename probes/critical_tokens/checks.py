@@ -20,6 +20,7 @@ _AT_LEAST_ONE = (
     "rule_rollouts",
     "max_pairs",
     "batch_rows",
+    "exact_nodes",
     "contrastive_epochs",
 )
 
@@ -42,7 +43,7 @@ def check_settings(settings: "CriticalTokens") -> None:
         raise ArgumentError("--margin lies above 0 and below --effect, and --effect below 1.")
     if not 0 < settings.alpha < 0.5:
         raise ArgumentError("--alpha lies above 0 and below 0.5, such as 0.05.")
-    for name in ("replacement_rollouts", "contrastive_examples"):
+    for name in ("replacement_rollouts", "contrastive_examples", "exact_tokens"):
         if getattr(settings, name) < 0:
             raise ArgumentError(f"--{name.replace('_', '-')} is 0 or more.")
     _check_rule(settings)

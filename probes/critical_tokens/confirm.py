@@ -83,7 +83,7 @@ def settled(p: float, d: Int[Nd, " pair"], thresholds: Thresholds, n_tests: int)
     if max(_last(log_betting_e_values(sign * d, null)) for sign in (1, -1)) >= proof:
         return True
     ruled_out = [_last(log_betting_e_values(-sign * d, -sought)) for sign in (1, -1)] if sought < 1 else [0.0]
-    return min(ruled_out) >= np.log(1 / thresholds.alpha)
+    return bool(min(ruled_out) >= np.log(1 / thresholds.alpha))
 
 
 Pairs = Callable[[Sequence[int], slice], dict[int, tuple[Bool[Nd, " pair"], Bool[Nd, " pair"]]]]

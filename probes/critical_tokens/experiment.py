@@ -86,6 +86,10 @@ class CriticalTokens(Experiment):
     """Rate of false discoveries over a trajectory, and error of every interval (0.05: 95%)."""
     max_pairs: int = 64
     """Most fresh pairs of rollouts per candidate token."""
+    exact_tokens: int = 3
+    """Last tokens of a trajectory at which V is also bounded by the tree of continuations, as a check (0: none)."""
+    exact_nodes: int = 32
+    """Most continuations to read for one such bound."""
     replacement_rollouts: int = 16
     """Rollouts per condition of the causal test (0: none)."""
     contrastive_examples: int = 48

@@ -16,6 +16,7 @@ from interp.errors import RunError
 from interp.models.encoding import beginning
 from interp.models.language import LanguageModel
 from interp.models.sampling import BATCH_ROWS, Job, Policy, StopRule, draw, sample, stream
+from probes.critical_tokens.enumeration import Bracket, enumerate_value
 from probes.critical_tokens.problems import Outcome, Problem
 from probes.critical_tokens.spine import branch_points, branches_needed
 
@@ -140,6 +141,25 @@ class Explorer:
             int(draw(self.probability[n][None], u[None].to(kept.device))[0]) for n, u in zip(kept, uniform, strict=True)
         ]
         return self._continued(arm, wanted, starts)
+
+    @torch.inference_mode()
+    def exact_value(self, kept: int, *, most_nodes: int, gap: float = 0.01) -> Bracket:
+        """Returns bounds on V after `kept` tokens (fewer than all) that hold for certain: see enumerate_value."""
+        before = self.token_ids[:kept]
+
+        def step(texts: Sequence[tuple[int, ...]]) -> Float[Tensor, "text vocabulary"]:
+            if texts == [()]:
+                return self.probability[kept][None]
+            rows = self._spine.select([0] * len(texts))
+            rows.crop(self._prompt_tokens + kept)
+            logits = self.model.extend(rows, [list(text) for text in texts], phase="decode")[:, -1]
+            return self.setting.policy.distribution(logits).probability
+
+        def right(text: tuple[int, ...]) -> bool:
+            return self.problem.outcome(decode(self.model, [*before, *text])) == "right"
+
+        room = self.setting.max_new_tokens - kept
+        return enumerate_value(step, self.setting.stop.ended, right, room=room, gap=gap, most_nodes=most_nodes)
 
     def _continued(self, arm: str, wanted: Sequence[tuple[int, int]], starts: Sequence[int]) -> list[Branch]:
         jobs = [

@@ -89,6 +89,16 @@ class Scans(TableSchema):
     n_rollouts: int
 
 
+class Exact(TableSchema):
+    """Bounds on V after `kept` tokens from the tree of continuations, without sampling error."""
+
+    trajectory_id: str
+    kept: int = pa.Field(ge=0)
+    low: float = _share()
+    high: float = _share()
+    n_nodes: int
+
+
 class ContrastiveScores(TableSchema):
     """Log-probabilities of one token under the positive and negative adapters, and the contrastive score s (low: critical)."""
 
@@ -233,6 +243,7 @@ SCHEMAS: Schemas = {
     "branches": Branches,
     "rollouts": Rollouts,
     "scans": Scans,
+    "exact": Exact,
     "contrastive": ContrastiveScores,
     "levels": Levels,
     "positions": Positions,

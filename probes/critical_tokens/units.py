@@ -133,7 +133,7 @@ def measure_trajectory(settings: "CriticalTokens", model: LanguageModel, unit: T
     """Returns the tokens of one trajectory, draws from every position, and what the paper's rule finds."""
     explorer = read_trajectory(settings, model, unit.trajectory_id, unit.token_ids)
     n_tokens = len(explorer.token_ids)
-    tables: dict[str, pd.DataFrame] = {"spines": _spine_rows(explorer)}
+    tables = {"spines": _spine_rows(explorer), "exact": _exact_rows(settings, explorer)}
     if settings.method == "brute":
         return tables | dict(_brute(settings, explorer))
     pool = Pool.around(explorer, "scan", max(settings.scan_rollouts, settings.rule_rollouts), "wrong")
@@ -170,6 +170,14 @@ def _brute(settings: "CriticalTokens", explorer: Explorer) -> Rows:
     rows = [(kept, index, kept, branch.outcome == "right") for (kept, index), branch in branches.items()]
     rows += [(len(explorer.token_ids), index, len(explorer.token_ids), False) for index in range(n)]
     return {"rollouts": _rollout_rows(explorer, "brute", rows), "branches": _branch_rows(explorer, "brute", branches)}
+
+
+def _exact_rows(settings: "CriticalTokens", explorer: Explorer) -> pd.DataFrame:
+    n_tokens = len(explorer.token_ids)
+    kept = range(max(0, n_tokens - settings.exact_tokens), n_tokens)
+    rows = [(at, *explorer.exact_value(at, most_nodes=settings.exact_nodes)) for at in kept]
+    frame = pd.DataFrame(rows, columns=["kept", "low", "high", "n_nodes"])
+    return frame.assign(model=explorer.model.identity.name, trajectory_id=explorer.key)
 
 
 def _spine_rows(explorer: Explorer) -> pd.DataFrame:
