@@ -117,8 +117,8 @@ class Dictionary:
             name=f"{release}:{sae_id}",
             hook_name=_checked_hook(sae.cfg.metadata.hook_name, f"{release}:{sae_id}"),
             model_name=sae.cfg.metadata.model_name or known.model,
-            published_l0=float(l0_in_id[1]) if l0_in_id else known.expected_l0.get(sae_id),
-            published_explained_variance=known.expected_var_explained.get(sae_id),
+            published_l0=float(l0_in_id[1]) if l0_in_id else known.expected_l0.get(sae_id) or None,
+            published_explained_variance=_unless_unknown(known.expected_var_explained.get(sae_id)),
             neuronpedia_id=known.neuronpedia_id.get(sae_id),
         )
 
@@ -259,6 +259,11 @@ def _checked_hook(hook_name: str | None, name: str) -> str:
             "dictionary of blocks.L.hook_resid_post."
         )
     return hook_name
+
+
+def _unless_unknown(explained_variance: float | None) -> float | None:
+    """SAELens' list says 1.0 where nothing is published."""
+    return None if explained_variance == 1.0 else explained_variance
 
 
 def _plain(name: str) -> str:
