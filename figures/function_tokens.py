@@ -111,7 +111,7 @@ def plot_degree_frequency(degrees: pd.DataFrame) -> go.Figure:
     return _wide(
         figure,
         len(dictionaries),
-        f"Degree follows frequency, below chance or above it · {_model(degrees)}",
+        f"Degree against chance · {_model(degrees)}",
         "Distinct features active at a token at least once, against its occurrences. Dashed: expected degree of a token with as many "
         "occurrences when labels are shuffled over all positions.",
     )
@@ -144,7 +144,7 @@ def plot_rarefied(degrees: pd.DataFrame) -> go.Figure:
     return _wide(
         figure,
         len(dictionaries),
-        f"Frequency taken out: features in twenty occurrences · {_model(degrees)}",
+        f"Frequency taken out · {_model(degrees)}",
         "Expected distinct features in 20 random occurrences of a token (exact, from counts). Dashed: in 20 random positions of the texts.",
     )
 
@@ -252,7 +252,9 @@ def plot_pair_losses(losses: pd.DataFrame, threshold: float) -> go.Figure:
         row=1,
         col=3,
     )
+    figure.update_xaxes(tickangle=0, tickfont={"size": 11})
     figure.update_yaxes(tickformat=".0%", row=1, col=3)
+    figure.update_layout(legend={"orientation": "h", "y": -0.2, "x": 1, "xanchor": "right"})
     return styled(
         figure,
         title=f"Where the loss is: class of the current → of the next token · {_model(losses)}",

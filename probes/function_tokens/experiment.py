@@ -70,12 +70,12 @@ class FunctionTokens(Experiment):
     """Random sets of tokens of each size."""
     loss_tokens: int = 8_000
     """Tokens of the measured texts whose prediction loss is measured."""
-    reactivation_prompts: int = 96
+    reactivation_prompts: int = 64
     """Prompts per dictionary in which attention is knocked out."""
     steering_prompts: int = 16
     """Prompts per dictionary in which features are steered."""
-    steering_strength: float = 4.0
-    """Length of the steering vector, in multiples of the feature's highest activation in the prompts' block."""
+    steering_strength: float = 8.0
+    """Length of the steering vector, in multiples of the feature's highest activation in the prompt."""
     graphml: bool = False
     """Also write the bipartite graph as GraphML (graphs of at most a million edges)."""
 
