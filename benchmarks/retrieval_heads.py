@@ -1,4 +1,6 @@
-"""What sharing, teacher forcing and looking inside the fused kernel save: `python -m benchmarks.retrieval_heads`.
+"""What sharing, teacher forcing and looking inside the fused kernel save: `python -m benchmarks.retrieval_heads [2048]`.
+
+With prompt lengths, only these are timed, and neither memory nor the cost of recording is measured.
 
 Three ways score the same samples:
   shared    this toolkit: shared prefixes, batched answers, one teacher-forced pass (logit contributions included);
@@ -29,33 +31,38 @@ from probes.retrieval_heads.scores import CopyScores, copy_scores
 from probes.retrieval_heads.stimuli import Sample, build_frame, build_samples
 
 MODEL = "smollm2-135m"
-GRID = [(2048, step / 9) for step in range(10)]  # the depths of the paper
+GRIDS = {
+    2048: [(2048, step / 9) for step in range(10)],  # the depths of the paper
+    4096: [(4096, step / 4) for step in range(5)],
+}
 N_NEEDLES = 1
 MAX_NEW_TOKENS = 28
 LONG, MIDDLE = 8000, 4096
 ROUNDS = 3
 
 
-def main() -> None:
-    """Prints three tables: seconds and scores, peak memory, cost of recording."""
+def main(lengths: list[int]) -> None:
+    """Prints seconds and scores by prompt length, and unless lengths are given peak memory and the cost of recording."""
     torch.set_num_threads(1)  # waiting threads would count as work
     model = load(MODEL)
-    samples = samples_of(model)
     stop = [model.tokenizer.eos_token_id]
-    lengths = sorted({tokens for tokens, _ in GRID})
-    say(f"{len(samples)} samples of {lengths} tokens, {MODEL} float32, one thread, processor seconds\n")
-    speed(model, samples, stop)
-    recording_cost(model)
-    memory()
+    model.prefix([1] * 256)  # warm up
+    for length in lengths or GRIDS:
+        samples = samples_of(model, GRIDS[length])
+        say(f"{len(samples)} samples of {length} tokens, {MODEL} float32, one thread, processor seconds\n")
+        speed(model, samples, stop)
+    if not lengths:
+        recording_cost(model)
+        memory()
 
 
-def samples_of(model: LanguageModel) -> list[Sample]:
+def samples_of(model: LanguageModel, grid: list[tuple[int, float]]) -> list[Sample]:
     """The same samples for all ways."""
     samples = []
     for needle in read_needles()[:N_NEEDLES]:
         frame = build_frame(model.tokenizer, needle, "auto", "auto", MODEL)
-        haystack = build_haystack(model.tokenizer, news_articles(), max(n for n, _ in GRID), seed=0, key=needle.id)
-        samples += build_samples(model.tokenizer, needle, haystack, frame, GRID)
+        haystack = build_haystack(model.tokenizer, news_articles(), max(n for n, _ in grid), seed=0, key=needle.id)
+        samples += build_samples(model.tokenizer, needle, haystack, frame, grid)
     return samples
 
 
@@ -64,7 +71,6 @@ def samples_of(model: LanguageModel) -> list[Sample]:
 
 def speed(model: LanguageModel, samples: list[Sample], stop: list[int]) -> None:
     """Times the three ways and compares their scores head by head."""
-    model.prefix(samples[0].ids[:256])  # warm up
     shared_seconds, tables = timed(
         lambda: measure_samples(model, samples, max_new_tokens=MAX_NEW_TOKENS, stop_ids=stop, sharing=True)
     )
@@ -76,6 +82,8 @@ def speed(model: LanguageModel, samples: list[Sample], stop: list[int]) -> None:
     say("| way | processor seconds | times the shared way |\n|---|---|---|")
     for name, seconds in (("shared", shared_seconds), ("plain", plain_seconds), ("script", script_seconds)):
         say(f"| {name} | {seconds:.1f} | {seconds / shared_seconds:.1f} |")
+    n_read, n_prompt = tables["samples"]["tokens_read"].sum(), tables["samples"]["context_tokens"].sum()
+    say(f"\nthe shared way read {n_read:,} of {n_prompt:,} prompt tokens ({n_read / n_prompt:.0%})")
     ours = tables["sample_head_scores"]
     say(
         "\n| shared against | scores compared | different | explained by near-ties | largest difference |\n|---|---|---|---|---|"
@@ -89,6 +97,7 @@ def speed(model: LanguageModel, samples: list[Sample], stop: list[int]) -> None:
         differ = gaps > 1e-9
         tied = (ours["near_ties"].to_numpy() > 0) & differ
         say(f"| {name} | {2 * len(ours):,} | {int(differ.sum())} | {int(tied.sum())} | {gaps.max():.3g} |")
+    say("")
 
 
 def timed(work: Callable[[], object]) -> tuple[float, object]:
@@ -146,9 +155,7 @@ def recording_cost(model: LanguageModel) -> None:
     pairs = [(timed(lambda: model.prefix(ids))[0], timed(recorded)[0]) for _ in range(ROUNDS)]
     bare, looked = (median(side) for side in zip(*pairs, strict=True))
     ratios = ", ".join(f"{with_ / without - 1:+.1%}" for without, with_ in pairs)
-    say(
-        f"\nprefill of {MIDDLE} tokens: {bare:.2f} s, with its last row recorded {looked:.2f} s (medians of {ROUNDS}), "
-    )
+    say(f"prefill of {MIDDLE} tokens: {bare:.2f} s, with its last row recorded {looked:.2f} s (medians of {ROUNDS}), ")
     say(f"{looked / bare - 1:+.1%}; by pair {ratios}")
 
 
@@ -210,4 +217,4 @@ if __name__ == "__main__":
         status = Path("/proc/self/status").read_text(encoding="ascii")  # getrusage would count the parent's peak too
         say(str(int(status.split("VmHWM:")[1].split()[0]) / 1024))
     else:
-        main()
+        main([int(length) for length in sys.argv[1:]])
