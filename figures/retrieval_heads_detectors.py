@@ -17,8 +17,15 @@ def plot_detectors(scores: pd.DataFrame) -> go.Figure:
         "locos": "LOCOS, raw logits",
         "direct": "direct logit contribution",
     }
+    units = {"echo": "attention weight", "induction": "attention weight", "locos": "raw logits", "direct": "logits"}
     n_rows = -(-len(others) // 2)
-    figure = make_subplots(rows=n_rows, cols=2, subplot_titles=[titles[name] for name in others], vertical_spacing=0.22)
+    figure = make_subplots(
+        rows=n_rows,
+        cols=2,
+        subplot_titles=[titles[name] for name in others],
+        vertical_spacing=0.22,
+        horizontal_spacing=0.15,
+    )
     for index, name in enumerate(others):
         row, column = index // 2 + 1, index % 2 + 1
         points = go.Scatter(
@@ -31,7 +38,7 @@ def plot_detectors(scores: pd.DataFrame) -> go.Figure:
             hovertemplate="head %{text}: %{x:.3f}, %{y:.3f}<extra></extra>",
         )
         figure.add_trace(points, row=row, col=column)
-        figure.update_yaxes(title="score", row=row, col=column)
+        figure.update_yaxes(title=units[name], row=row, col=column)
         figure.update_xaxes(title="copy-paste score", row=row, col=column)
     return styled(
         figure,
