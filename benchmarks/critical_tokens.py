@@ -27,7 +27,7 @@ from probes.critical_tokens.units import find_problem, setting_of
 
 MODEL = "smollm2-135m"
 PROBLEMS = [("arithmetic-2-5", index) for index in range(30)]
-N_TRAJECTORIES = 4
+N_TRAJECTORIES = 3
 N = 64
 
 

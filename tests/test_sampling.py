@@ -39,7 +39,9 @@ def test_policy_says_what_a_last_digit_could_let_in() -> None:
     tied = torch.log(torch.tensor([0.25, 0.25, 0.3, 0.2]))
     assert Policy(top_k=2).distribution(tied).doubtful == pytest.approx(0.5)
     assert Policy(top_k=3).distribution(tied).doubtful == 0
-    assert Policy(top_p=0.3).distribution(tied).doubtful == pytest.approx(0.25)  # the second token comes in at 0.3 exactly
+    assert Policy(top_p=0.3).distribution(tied).doubtful == pytest.approx(
+        0.25
+    )  # the second token comes in at 0.3 exactly
     assert Policy(top_p=0.9).distribution(tied).doubtful == 0
 
 
@@ -173,9 +175,7 @@ def test_a_row_can_take_a_prefix_of_its_own_trunk_only() -> None:
     model.extend(rows, [[3], [4]], logits="none")
     rows.put(1, spine)
     read_on = model.extend(rows, [[8], [8]])
-    torch.testing.assert_close(
-        read_on[1], model.extend(model.rows(1), [[*PROMPT, *SPINE, 8]])[0], atol=1e-4, rtol=0
-    )
+    torch.testing.assert_close(read_on[1], model.extend(model.rows(1), [[*PROMPT, *SPINE, 8]])[0], atol=1e-4, rtol=0)
     other = model.prefix(PROMPT).fork(1)
     model.extend(other, [SPINE], logits="none")
     with pytest.raises(ValueError, match="same trunk"):
@@ -188,7 +188,5 @@ def test_batching_changes_no_rollout_of_the_default_model() -> None:
     ids = real_model.tokenizer("Q: 2 + 3 - 1\nA: 2 + 3 = 5, 5 - 1 = 4. Answer: 4\n\nQ: 4 + 4 - 3\nA:")["input_ids"]
     spine = real_model.prefix(ids[:-1]).fork(1)
     wanted = [Job(len(ids) - 1, (ids[-1],), 6, ("real", i)) for i in range(12)]
-    together, alone = (
-        sample(real_model, spine, wanted, Policy(0.8), NEVER, batch_rows=rows) for rows in (32, 1)
-    )
+    together, alone = (sample(real_model, spine, wanted, Policy(0.8), NEVER, batch_rows=rows) for rows in (32, 1))
     assert together == alone

@@ -33,7 +33,7 @@ def test_values_by_hand() -> None:
 
 
 def test_certified_by_hand() -> None:
-    assert certified(np.array([0.79, 0.8, 0.81]), 0.2).tolist() == [False, False, True]
+    assert certified(np.array([0.7, 0.79, 0.81]), 0.2).tolist() == [False, False, True]
     assert largest_change(np.array([0.5, 0.9, 0.8]), 1, 3) == pytest.approx(0.28)
 
 
@@ -83,22 +83,20 @@ def test_intervals_cover(n_draws: int) -> None:
 
 def found(chain: Chain, n_chains: int, seed: int) -> list[list[int]]:
     generator = np.random.default_rng(seed)
-    return [
-        [one.evidence.token for one in search(chain, 24, 64, Thresholds(), generator)] for _ in range(n_chains)
-    ]
+    return [[one.evidence.token for one in search(chain, 24, 64, Thresholds(), generator)] for _ in range(n_chains)]
 
 
 def test_nothing_is_found_where_nothing_is_critical() -> None:
     n_tokens = len(null_chain().p)
-    wrong = [any(token < n_tokens - 1 for token in tokens) for tokens in found(null_chain(), 300, 3)]
+    wrong = [any(token < n_tokens - 1 for token in tokens) for tokens in found(null_chain(), 150, 3)]
     assert np.mean(wrong) <= 0.05
 
 
 def test_drops_as_large_as_the_margin_are_not_discoveries() -> None:
     """The hardest null: a drop of exactly the margin. False ones stay at or under the nominal rate."""
     chain = chain_with_drop(20, 8, 0.5, 0.1, 0.6)
-    assert np.mean([8 in tokens for tokens in found(chain, 300, 4)]) <= 0.05
+    assert np.mean([8 in tokens for tokens in found(chain, 200, 4)]) <= 0.05
 
 
 def test_a_drop_of_three_tenths_is_found() -> None:
-    assert np.mean([8 in tokens for tokens in found(chain_with_drop(20, 8, 0.5, 0.3, 0.6), 200, 5)]) >= 0.9
+    assert np.mean([8 in tokens for tokens in found(chain_with_drop(20, 8, 0.5, 0.3, 0.6), 150, 5)]) >= 0.9
