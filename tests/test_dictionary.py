@@ -160,7 +160,7 @@ def test_other_hooks_are_refused(tmp_path, hook):
 def test_what_is_no_dictionary(tmp_path):
     with pytest.raises(RunError, match=r"cannot be read .*save it there again"):
         Dictionary.load(str(tmp_path))
-    with pytest.raises(ArgumentError, match="no folder nowhere: give a folder that holds cfg.json"):
+    with pytest.raises(ArgumentError, match=r"no folder nowhere: give a folder that holds cfg.json"):
         Dictionary.load("nowhere")
     with pytest.raises(ArgumentError, match=r"no release gemma-scope-2b-pt-re\. Did you mean gemma-scope-2b-pt-res"):
         Dictionary.load("gemma-scope-2b-pt-re:layer_12")
@@ -182,11 +182,11 @@ def test_an_unreachable_hub_is_one_sentence(monkeypatch):
 def test_dictionaries_of_other_models_and_layers_are_refused():
     sae = make_sae("standard")
     wrap(sae).check_fits(tiny("llama"))
-    with pytest.raises(ArgumentError, match="was trained on tiny-llama, not on tiny-qwen2.*--allow-other-model"):
+    with pytest.raises(ArgumentError, match=r"was trained on tiny-llama, not on tiny-qwen2.*--allow-other-model"):
         wrap(sae).check_fits(tiny("qwen2"))
     wrap(sae).check_fits(tiny("qwen2"), other_model=True)
     deep = Dictionary(sae=sae, name="deep", hook_name="blocks.7.hook_resid_post", model_name=None)
-    with pytest.raises(ArgumentError, match="belongs to blocks.7.hook_resid_post, but tiny-llama has 3 layers"):
+    with pytest.raises(ArgumentError, match=r"belongs to blocks.7.hook_resid_post, but tiny-llama has 3 layers"):
         deep.check_fits(tiny("llama"))
     with pytest.raises(ArgumentError, match="takes vectors of 64 numbers but the residual stream of tiny-llama has 32"):
         wrap(sae).check_fits(tiny("llama", hidden_size=32))
@@ -231,7 +231,7 @@ def test_the_gate_lets_the_right_scale_pass_and_refuses_the_wrong_one():
 
 def test_the_gate_needs_a_published_l0_and_live_features():
     measured = explained(identity_dictionary(), VECTORS)
-    with pytest.raises(RunError, match="No L0 is published for test.*give --expected-l0"):
+    with pytest.raises(RunError, match=r"No L0 is published for test.*give --expected-l0"):
         refuse_mismatch(identity_dictionary(), measured)
     refuse_mismatch(identity_dictionary(), measured, expected_l0=measured.l0)
     dead = identity_dictionary(published_l0=5.0)
@@ -262,7 +262,7 @@ def test_windows_hold_every_token_once():
     texts = [list(range(3, 30)), [5] * 10, [7]]
     windows = cut_windows(texts, 8, shortest=2)
     cut = [row[:length].tolist() for row, length in zip(windows.ids, windows.lengths, strict=True)]
-    assert sum(cut[:4], []) == texts[0]
+    assert [id for row in cut[:4] for id in row] == texts[0]
     assert (windows.n_tokens, windows.start.tolist()) == (37, [0, 8, 16, 24, 0, 8])
     assert windows.present(2)[3].tolist() == [False, False, True] + [False] * 5
     assert [len(batch) for batch in windows.batches(4)] == [4, 2]
@@ -274,7 +274,7 @@ def test_texts_are_dealt_into_disjoint_groups():
     texts = [f"text {index}" for index in range(101)]
     groups = deal_texts(texts, (0.3, 0.1))
     assert [len(group) for group in groups] == [30, 10, 61]
-    assert sorted(sum(groups, [])) == sorted(texts)
+    assert sorted(text for group in groups for text in group) == sorted(texts)
 
 
 def test_harvest_goes_on_where_it_stopped_and_leaves_sinks_out(tmp_path, monkeypatch):
@@ -301,7 +301,9 @@ def training(tmp_path: Path, name: str, **changes: Any):
 
     generator = torch.Generator().manual_seed(0)
     atoms = torch.nn.functional.normalize(torch.randn(40, 16, generator=generator), dim=1)
-    active = (torch.rand(4000, 40, generator=generator) < 0.06).float() * (1 + torch.rand(4000, 40, generator=generator))
+    active = (torch.rand(4000, 40, generator=generator) < 0.06).float() * (
+        1 + torch.rand(4000, 40, generator=generator)
+    )
     vectors = (active @ atoms + 3.0).half()
     recipe = module.Recipe(
         layers=(0,), out=tmp_path / name / "out", work=tmp_path / name / "work", width=64, l0=4, batch=128, **changes

@@ -40,6 +40,37 @@ def expected_features(feature_counts: ArrayLike, drawn: ArrayLike, positions: fl
     return mean[index], np.sqrt(variance[index])
 
 
+def met_often(active: Numbers, drawn: Numbers, positions: Numbers, least: int) -> Array:
+    """Returns the probability that at least `least` of the drawn positions are among the active ones (arguments broadcast)."""
+    n, m, total = (np.asarray(value, dtype=float) for value in (active, drawn, positions))
+    fewer = np.zeros(np.broadcast(n, m, total).shape)
+    for j in range(least):
+        possible = (j <= n) & (j <= m) & (m - j <= total - n)
+        log_p = _log_choose(n, j) + _log_choose(total - n, m - j) - _log_choose(total, m)
+        fewer += np.where(possible, np.exp(np.minimum(log_p, 0.0)), 0.0)
+    return np.asarray(np.clip(1 - fewer, 0.0, 1.0))
+
+
+def _log_choose(n: Numbers, k: Numbers) -> Array:
+    """The logarithm of n over k; what it says for impossible k is not used."""
+    n, k = np.asarray(n, dtype=float), np.asarray(k, dtype=float)
+    return np.asarray(gammaln(n + 1) - gammaln(np.maximum(k, 0) + 1) - gammaln(np.maximum(n - k, 0) + 1))
+
+
+def expected_often(feature_counts: ArrayLike, occurrences: ArrayLike, positions: float | int, least: int) -> Array:
+    """Returns, for the first 1, 2, … of some tokens, the expected number of features met `least` times by one of them.
+
+    With labels shuffled over all positions; tokens are taken to be independent of each other, which they nearly are.
+    """
+    values, weights = np.unique(np.asarray(feature_counts), return_counts=True)
+    never = np.ones(len(values))
+    expected = []
+    for drawn in np.asarray(occurrences):
+        never = never * (1 - met_often(values, drawn, positions, least))
+        expected.append(float((1 - never) @ weights))
+    return np.array(expected)
+
+
 def rarefied(pair_counts: ArrayLike, groups: ArrayLike, occurrences: ArrayLike, m: int) -> Array:
     """Returns per token the expected number of distinct features in m of its occurrences; NaN for tokens with fewer.
 

@@ -8,12 +8,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from interp.statistics import cluster_weights
-from probes.function_tokens.chance import Array, expected_features
+from probes.function_tokens.chance import Array, expected_features, expected_often
 from probes.function_tokens.coverage import Graph, covered_in_order, greedy_cover, matched_rows, n_covered, sizes
 from probes.function_tokens.graph import Z95, Counted, feature_counts_by_block
 
 MIN_COUNTS = (1, 2, 5, 10)
 GREEDY = 100
+OFTEN = 100
+"""Tokens up to which edges of several occurrences have a null."""
 MATCHED_SIZES = (1, 2, 5, 10, 20, 50)
 Row = dict[str, Any]
 
@@ -77,9 +79,18 @@ class _Context:
     ) -> Iterator[Row]:
         reached = covered_in_order(graph, order)
         occurrences, mass = np.cumsum(graph.occurrences[order]), np.cumsum(self.mass[order])
+        often = (
+            []
+            if min_count == 1
+            else expected_often(self.active, graph.occurrences[order[:OFTEN]], self.counted.n_positions, min_count)
+        )
         for k in ks.tolist():
             at = k - 1
-            yield self.row(name, min_count, k, float(occurrences[at]), float(reached[at]), float(mass[at]))
+            row = self.row(name, min_count, k, float(occurrences[at]), float(reached[at]), float(mass[at]))
+            if min_count > 1 and k <= OFTEN:
+                row["null_alive"] = often[at] / max(len(self.active), 1)
+                row["excess_alive"] = row["coverage_alive"] - row["null_alive"]
+            yield row
 
     def random_order(self, ks: NDArray[np.int64], n_sets: int, generator: np.random.Generator) -> Iterator[Row]:
         orders = [generator.permutation(len(self.graph.token_ids)) for _ in range(n_sets)]

@@ -236,7 +236,7 @@ class Coverage(_OfDictionary):
     """2.5th percentile over random sets, as a share of the features alive."""
     high_alive: float = _may_lack()
     null_alive: float = _may_lack()
-    """Exact expectation with labels shuffled, for as many occurrences; where an edge is one occurrence."""
+    """Expectation with labels shuffled, for as many occurrences: exact where an edge is one occurrence, else up to 100 tokens."""
     excess_alive: float = _may_lack()
     coverage_ci_low: float = _may_lack()
     """Coverage ± 1.96 standard deviations over bootstrap draws of blocks of texts."""

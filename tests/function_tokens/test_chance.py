@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from probes.function_tokens.chance import expected_features, met, rarefied
+from probes.function_tokens.chance import expected_features, expected_often, met, met_often, rarefied
 from probes.function_tokens.graph import degree_table, total_counts
 from tests.function_tokens.planted import N_FEATURES, block_pairs, draw_events
 
@@ -65,7 +65,9 @@ def test_planted_dependence_is_found_on_the_right_side():
     probabilities[0] = 0.0
     probabilities[0, :3] = 0.9  # a narrow token
     probabilities[1] = 0.08  # a broad one
-    counted = total_counts(block_pairs(tokens, draw_events(tokens, probabilities, 2), np.zeros_like(tokens)), N_FEATURES)
+    counted = total_counts(
+        block_pairs(tokens, draw_events(tokens, probabilities, 2), np.zeros_like(tokens)), N_FEATURES
+    )
     table = degree_table(counted).set_index("token_id")
     assert table.at[0, "degree"] == 3
     assert table.at[0, "excess_z"] < -10
@@ -73,4 +75,27 @@ def test_planted_dependence_is_found_on_the_right_side():
     shares = counted.graph.matrix.toarray() / 400
     assert shares == pytest.approx(probabilities, abs=0.08)  # four standard errors of 400 draws at .9 are .06
     assert table.at[0, "rarefied_20"] == pytest.approx(3, abs=1e-6)
-    assert table.at[1, "accumulation_exponent"] < table.at[2, "accumulation_exponent"]  # it has reached nearly all there is
+    assert (
+        table.at[1, "accumulation_exponent"] < table.at[2, "accumulation_exponent"]
+    )  # it has reached nearly all there is
+
+
+@pytest.mark.parametrize("least", [1, 2, 3])
+@pytest.mark.parametrize(("active", "drawn", "positions"), [(2, 3, 7), (4, 4, 7), (0, 3, 6), (3, 2, 6), (5, 6, 8)])
+def test_probability_of_meeting_often_equals_enumeration(active, drawn, positions, least):
+    draws = list(combinations(range(positions), drawn))
+    hit = sum(sum(position < active for position in draw) >= least for draw in draws)
+    assert met_often(active, drawn, positions, least) == pytest.approx(hit / len(draws), abs=1e-12)
+
+
+def test_edges_of_several_occurrences_have_the_null_of_shuffles():
+    generator = np.random.default_rng(4)
+    labels = np.repeat([0, 1, 2], [60, 40, 1900])
+    active = generator.random((2000, 40)) < generator.uniform(0.005, 0.06, 40)
+    found = np.zeros((1500, 2))
+    for draw in range(1500):
+        shuffled = generator.permutation(labels)
+        often = [active[shuffled == token].sum(axis=0) >= 2 for token in (0, 1)]
+        found[draw] = often[0].sum(), (often[0] | often[1]).sum()
+    expected = expected_often(active.sum(axis=0), [60, 40], 2000, 2)
+    assert found.mean(axis=0) == pytest.approx(expected, rel=0.02)

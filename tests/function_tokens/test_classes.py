@@ -42,8 +42,18 @@ def test_the_token_that_reaches_the_threshold_is_the_last_one_in(threshold, n):
 
 @pytest.mark.parametrize(
     ("token", "kind"),
-    [(" Paris", "word"), ("ed", "part of word"), (" 12", "number"), ("\n", "whitespace"), (" ", "whitespace")]
-    + [(" -", "punctuation"), ("$", "punctuation"), ("'s", "part of word"), ("\ufffd", "other"), (" don't", "word")],
+    [
+        (" Paris", "word"),
+        ("ed", "part of word"),
+        (" 12", "number"),
+        ("\n", "whitespace"),
+        (" ", "whitespace"),
+        (" -", "punctuation"),
+        ("$", "punctuation"),
+        ("'s", "part of word"),
+        ("\ufffd", "other"),
+        (" don't", "word"),
+    ],
 )
 def test_kinds(token, kind):
     assert kind_of(token) == kind
@@ -66,7 +76,11 @@ def test_shuffles_keep_their_strata_and_nothing_else(corpus, stratum):
     assert (shuffled[~kept] == ids[~kept]).all()
     assert (shuffled != ids).float().mean() > 0.5
     rows, columns = kept.nonzero(as_tuple=True)
-    strata = {"all": torch.zeros_like(rows), "document": torch.from_numpy(corpus.windows.document)[rows], "position": columns}
+    strata = {
+        "all": torch.zeros_like(rows),
+        "document": torch.from_numpy(corpus.windows.document)[rows],
+        "position": columns,
+    }
     for value in strata[stratum].unique():
         inside = strata[stratum] == value
         assert sorted(shuffled[kept][inside].tolist()) == sorted(ids[kept][inside].tolist())

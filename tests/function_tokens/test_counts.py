@@ -99,5 +99,5 @@ def test_a_full_disk_is_one_sentence(texts, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(counts.pq, "write_table", full)
-    with pytest.raises(RunError, match="is full while counts are spilled there.*TMPDIR"):
+    with pytest.raises(RunError, match=r"is full while counts are spilled there.*TMPDIR"):
         count(texts, tmp_path / "spill", 50)

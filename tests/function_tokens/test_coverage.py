@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from probes.function_tokens.coverage import Graph, covered_in_order, first_places, greedy_cover, matched_rows, n_covered, sizes
+from probes.function_tokens.coverage import (
+    Graph,
+    covered_in_order,
+    first_places,
+    greedy_cover,
+    matched_rows,
+    n_covered,
+    sizes,
+)
 from probes.function_tokens.curves import coverage_rows, frequency_intervals
 from probes.function_tokens.graph import total_counts
 from tests.function_tokens.planted import N_FEATURES, block_pairs, draw_events
@@ -68,7 +76,9 @@ def test_sizes_hold_the_first_ten_and_end_in_time():
 def make_corpus(dependent: bool, n: int = 6000):
     generator = np.random.default_rng(8)
     tokens = np.minimum(generator.zipf(1.3, n), 200) - 1
-    rank = np.argsort(np.argsort(-np.bincount(tokens, minlength=200), kind="stable"), kind="stable").astype(np.int32) + 1
+    rank = (
+        np.argsort(np.argsort(-np.bincount(tokens, minlength=200), kind="stable"), kind="stable").astype(np.int32) + 1
+    )
     probabilities = np.tile(generator.uniform(0.0005, 0.01, N_FEATURES), (200, 1))
     if dependent:
         probabilities[rank[np.arange(200)] <= 10, 6:] = 0.0  # the ten most frequent tokens reach six features

@@ -38,7 +38,9 @@ def test_profiles_by_hand():
     assert table.index.tolist() == [5, 6]
     assert table["density"].tolist() == [0.5, 0.5]
     assert table.at[5, "token_entropy_nats"] == pytest.approx(-0.9 * np.log(0.9) - 0.1 * np.log(0.1))
-    assert table.at[6, "effective_tokens"] == pytest.approx(np.exp(-0.45 * np.log(0.45) - 0.05 * np.log(0.05) - 0.5 * np.log(0.5)))
+    assert table.at[6, "effective_tokens"] == pytest.approx(
+        np.exp(-0.45 * np.log(0.45) - 0.05 * np.log(0.05) - 0.5 * np.log(0.5))
+    )
     assert table["top_token_id"].tolist() == [1, 3]
     assert table["function_share"].tolist() == pytest.approx([0.9, 0.45])
     assert table["single_token"].tolist() == [True, False]

@@ -123,7 +123,10 @@ def test_edges_equal_brute_force(run, place):
         assert (found[key][6], found[key].document_count) == (count, len(documents))
         assert found[key].activation_sum == pytest.approx(mass, rel=1e-4)
     degrees = run.tables["token_degrees"].set_index("token_id")["degree"]
-    assert degrees.to_dict() == pd.Series([token for token, _ in counts]).value_counts().reindex(degrees.index, fill_value=0).to_dict()
+    assert (
+        degrees.to_dict()
+        == pd.Series([token for token, _ in counts]).value_counts().reindex(degrees.index, fill_value=0).to_dict()
+    )
 
 
 @pytest.mark.parametrize("blocks", [2, 8])
@@ -231,7 +234,7 @@ def test_a_context_longer_than_the_window(place):
 
 
 def test_a_model_without_shipped_dictionaries(place):
-    with pytest.raises(ArgumentError, match="ships no dictionary for tiny.*--parts losses"):
+    with pytest.raises(ArgumentError, match=r"ships no dictionary for tiny.*--parts losses"):
         settings(place, dictionary=()).run(out=place / "refused", device="cpu")
     alone = settings(place, dictionary=(), parts=("losses",)).run(out=place / "runs", device="cpu")
     assert len(alone.tables["pair_losses"]) == 16
@@ -286,4 +289,3 @@ def test_texts_a_dictionary_was_trained_on_are_left_out(place, tmp_path):
     names.write_text("\n".join(text_name(text) for text in texts), encoding="utf-8")
     with pytest.raises(ArgumentError, match="All texts of the corpus were used to train the dictionary"):
         settings(place, **changes, seed=5).run(out=place / "refused", device="cpu")
-
