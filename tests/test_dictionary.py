@@ -371,3 +371,26 @@ def test_training_texts_are_known_by_name():
 def test_a_dictionary_that_is_not_there_ships_nothing():
     assert shipped_dictionaries("no-such-model") == []
     assert training_texts([Path("nowhere/layer_1")]) == frozenset()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("folder", shipped_dictionaries("smollm2-135m"), ids=lambda folder: folder.name)
+def test_shipped_dictionaries_explain_articles_they_were_not_trained_on(folder):
+    from interp.models.windows import tokenize
+    from interp.prose import news_articles
+
+    dictionary = Dictionary.from_folder(folder)
+    model = load("smollm2-135m", device="cpu")
+    dictionary.check_fits(model)
+    seen = training_texts([folder])
+    fresh = [text for text in news_articles()[:60] if text_name(text) not in seen][:6]
+    windows = cut_windows(tokenize(model.tokenizer, fresh), 128, shortest=8)[slice(0, 12)]
+    residuals = read_residuals(model, windows.ids, [dictionary.layer])[dictionary.layer]
+    vectors = residuals[windows.present(4)]
+    vectors = vectors[vectors.norm(dim=1) <= 5 * dictionary.card["median_norm"]]
+    measured = explained(dictionary, vectors)
+    assert measured.explained_variance > 0.78  # few windows, so the mean that variance is taken around is their own
+    refuse_mismatch(dictionary, measured)
+    other = read_residuals(model, windows.ids, [1])[1][windows.present(4)]
+    with pytest.raises(RunError, match="check --model and --dictionary"):
+        refuse_mismatch(dictionary, explained(dictionary, other))
