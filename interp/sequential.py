@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaln, logsumexp, xlog1py, xlogy
+from scipy.special import betaln, xlog1py, xlogy
 
 from interp.statistics import Array
 
@@ -69,7 +69,7 @@ def log_betting_e_values(differences: ArrayLike, null_mean: float) -> Array:
         raise ValueError("differences lie in [-1, 1] and the mean that is tested inside of it")
     stakes = (np.arange(_BETS) + 0.5) / _BETS / (1 + null_mean)
     wealth = np.cumsum(np.log1p(stakes[:, None] * (d - null_mean)), axis=1)
-    return logsumexp(wealth, axis=0) - np.log(_BETS)
+    return np.logaddexp.reduce(wealth, axis=0) - np.log(_BETS)
 
 
 def e_benjamini_hochberg(log_e_values: ArrayLike, alpha: float) -> Flags:

@@ -13,6 +13,7 @@ from interp.statistics import pearson, wilson_interval
 from interp.tables import Tables
 from probes.critical_tokens.chains import Chain, chain_with_drop
 from probes.critical_tokens.confirm import Discovery, Thresholds, confirm, discoveries, evidence, screen
+from probes.critical_tokens.replacement import causal_counts
 from probes.critical_tokens.spine import branch_points
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def audit_all(settings: "CriticalTokens", measured: Tables, tables: Tables) -> p
         rows += [
             *_martingale(tables["positions"], tables["candidates"], settings.scan_rollouts),
             *_split_halves(measured["rollouts"], settings.scan_rollouts),
-            *_replication(tables["critical"], measured["rollouts"]),
+            *_replication(tables["critical"], measured),
         ]
     rows += _chains(settings)
     model = str(measured["trajectories"]["model"].iloc[0])
@@ -129,14 +130,14 @@ def _split_halves(rollouts: pd.DataFrame, n_scan: int) -> Iterator[dict[str, Any
     )
 
 
-def _replication(critical: pd.DataFrame, rollouts: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _replication(critical: pd.DataFrame, measured: Tables) -> Iterator[dict[str, Any]]:
     """Cliffs once more on the fresh draws of the causal test."""
-    cliffs = critical[critical["definition"] == "cliff"].drop_duplicates("trajectory_id").set_index("trajectory_id")
-    arms = rollouts[rollouts["arm"].isin(["replace-cliff-kept", "replace-cliff-forbidden"])]
-    if not len(cliffs) or not len(arms):
+    cliffs = critical[critical["definition"] == "cliff"]
+    counts = causal_counts(measured, cliffs) if len(cliffs) else cliffs
+    if not len(counts):
         return
-    value = arms.groupby(["trajectory_id", "arm"])["right"].mean().unstack()
-    drop = (1 - cliffs["p"]) * (value["replace-cliff-forbidden"] - value["replace-cliff-kept"])
+    value = (counts["n_right"] / counts["n"]).groupby([counts["trajectory_id"], counts["condition"]]).mean().unstack()
+    drop = value["forbidden"] - value["kept"]  # times 1 − p, which is above 0
     share = float((drop > 0).mean())
     yield _row(
         "replication",

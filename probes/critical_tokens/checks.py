@@ -79,7 +79,12 @@ def _check_power(settings: "CriticalTokens") -> None:
 
 
 def check_tasks(settings: "CriticalTokens") -> None:
-    """Raises ArgumentError when levels or files of problems cannot be read."""
+    """Raises ArgumentError when levels, files of problems or adapters cannot be read."""
+    for folder in (settings.positive_adapter, settings.negative_adapter):
+        if folder is not None and not (folder / "adapter_config.json").is_file():
+            raise ArgumentError(
+                f"{folder} holds no adapter_config.json: give a folder that peft's save_pretrained wrote."
+            )
     if settings.task_file is None:
         parsed_levels(settings)
     else:

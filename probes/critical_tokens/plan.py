@@ -53,7 +53,6 @@ class ReplacementUnit(WorkUnit):
 
     trajectory_id: str
     token_ids: tuple[int, ...]
-    definition: str
     position: int
 
 
@@ -137,10 +136,11 @@ def usable_levels(settings: "CriticalTokens", model: str, responses: "pd.DataFra
         side = (
             "wrong" if success.max() < USABLE[0] else "right" if success.min() > USABLE[1] else "wrong or always right"
         )
-        harder = "harder" if side == "right" else "easier"
+        other = "harder ones" if side == "right" else "easier ones"
+        where = "--levels" if settings.task_file is None else "--task-file"
         raise RunError(
-            f"{model} is almost always {side} at every level ({found} right), so no token decides anything: give {harder} ones with "
-            "--levels, or another --temperature."
+            f"{model} is almost always {side} at every level ({found} right), so no token decides anything: give {other} with "
+            f"{where}, or another --temperature."
         )
     return usable
 
@@ -186,7 +186,7 @@ def tokens_by_trajectory(responses: "pd.DataFrame") -> dict[str, tuple[int, ...]
 
 def _tests(settings: "CriticalTokens", measured: "Tables", ids: list[str]) -> Iterator[WorkUnit]:
     """The units that need every curve: fresh pairs for candidates, then causal tests and adapters."""
-    from probes.critical_tokens.summarise import candidate_tokens, critical_tokens
+    from probes.critical_tokens.summarise import candidate_tokens, critical_tokens, first_tokens
 
     cliffs = {"cliff", "pivot"} & set(settings.definitions) and settings.method == "recycled"
     tokens = tokens_by_trajectory(measured["trajectories"])
@@ -201,9 +201,9 @@ def _tests(settings: "CriticalTokens", measured: "Tables", ids: list[str]) -> It
         return
     if settings.replacement_rollouts:
         critical = critical_tokens(settings, measured)
-        first = critical[critical["definition"] != "pivot"].drop_duplicates(["trajectory_id", "definition"])
-        for id, definition, at in zip(first["trajectory_id"], first["definition"], first["position"], strict=True):
-            yield ReplacementUnit(f"replace-{definition}-{id}", str(id), tokens[str(id)], str(definition), int(at))
+        tokens_to_test = first_tokens(critical)[["trajectory_id", "position"]].drop_duplicates()
+        for id, at in zip(tokens_to_test["trajectory_id"], tokens_to_test["position"], strict=True):
+            yield ReplacementUnit(f"replace-{id}-{at}", str(id), tokens[str(id)], int(at))
     contrastive = _contrastive_unit(settings, measured["trajectories"], ids)
     if contrastive is not None:
         yield contrastive

@@ -33,7 +33,7 @@ def summarise_all(settings: "CriticalTokens", model: str, measured: Tables) -> M
         "positions": summarise_positions(settings, measured),
         "candidates": summarise_candidates(settings, measured),
         "critical": critical,
-        "replacement": summarise_replacement(measured, settings.seed),
+        "replacement": summarise_replacement(measured, critical, settings.seed),
         "agreement": summarise_agreement(measured, critical, settings.seed),
         "cost": summarise_cost(measured, settings.rule_rollouts),
     }

@@ -172,6 +172,12 @@ def critical_tokens(settings: "CriticalTokens", measured: Tables) -> pd.DataFram
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
 
+def first_tokens(critical: pd.DataFrame) -> pd.DataFrame:
+    """Returns the first critical token of every trajectory by the paper's rule and by cliffs: those of the causal test."""
+    tested_causally = critical[critical["definition"].isin(["paper", "cliff"])]
+    return tested_causally.drop_duplicates(["trajectory_id", "definition"])
+
+
 def _found(settings: "CriticalTokens", measured: Tables, id: str) -> Iterator[dict[str, Any]]:
     if "paper" in settings.definitions:
         yield from _by_rule(settings, measured, id)

@@ -247,7 +247,7 @@ def measure_pairs(settings: "CriticalTokens", model: LanguageModel, unit: Confir
 def measure_replacement(settings: "CriticalTokens", model: LanguageModel, unit: ReplacementUnit) -> Rows:
     """Returns fresh rollouts with the critical token kept and forbidden, and with two other tokens forbidden."""
     explorer = read_trajectory(settings, model, unit.trajectory_id, unit.token_ids)
-    n, arm = settings.replacement_rollouts, f"replace-{unit.definition}"
+    n = settings.replacement_rollouts
     probability = explorer.probability
     entropy = -(probability * probability.clamp(min=1e-300).log()).sum(-1).cpu().numpy()
     others = np.array([t for t in range(len(explorer.token_ids)) if t != unit.position and explorer.p[t] < 1])
@@ -256,16 +256,17 @@ def measure_replacement(settings: "CriticalTokens", model: LanguageModel, unit: 
     if len(others):
         tokens["random"] = int(generator.choice(others))
         tokens["entropy"] = int(others[np.abs(entropy[others] - entropy[unit.position]).argmin()])
-    kept = Pool.around(explorer, f"{arm}-kept", n, "wrong")
+    kept = Pool.around(explorer, f"kept-{unit.position}", n, "wrong")
     kept.make([unit.position + 1])
     rollouts = [_pool_rows(explorer, kept, {unit.position + 1: n})]
     branches = [_branch_rows(explorer, kept.arm, kept.branches)]
     for condition, token in tokens.items():
         wanted = [(token, index) for index in range(n)]
-        made = dict(zip(wanted, explorer.branches(f"{arm}-{condition}", wanted), strict=True))
+        arm = f"{condition}-{unit.position}"
+        made = dict(zip(wanted, explorer.branches(arm, wanted), strict=True))
         rows = [(at, index, at, branch.outcome == "right") for (at, index), branch in made.items()]
-        rollouts.append(_rollout_rows(explorer, f"{arm}-{condition}", rows))
-        branches.append(_branch_rows(explorer, f"{arm}-{condition}", made))
+        rollouts.append(_rollout_rows(explorer, arm, rows))
+        branches.append(_branch_rows(explorer, arm, made))
     return {
         "rollouts": pd.concat(rollouts, ignore_index=True),
         "branches": pd.concat([part for part in branches if len(part)], ignore_index=True),

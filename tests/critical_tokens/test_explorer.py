@@ -1,5 +1,7 @@
 """Rollouts around a trajectory of a real network: exact values from the tree against draws, shared against independent draws."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -78,7 +80,7 @@ def test_a_wrong_position_by_one_would_show(model: LanguageModel, setting: Setti
     """The test above can fail: the values of neighbouring positions differ by more than it lets pass, somewhere."""
     explorer = small_explorer(model, trajectory, setting)
     exact = [explorer.exact_value(kept, most_nodes=5000, gap=0.0).low for kept in range(len(trajectory))]
-    steps = [binomtest(round(N * a), N, b).pvalue for a, b in zip(exact, exact[1:], strict=False)]
+    steps = [binomtest(round(N * a), N, b).pvalue for a, b in pairwise(exact)]
     assert min(steps) < 1e-3
 
 

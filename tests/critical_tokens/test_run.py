@@ -178,11 +178,11 @@ def test_candidates_causal_tests_and_adapters_come_in_their_turn() -> None:
         ignore_index=True,
     )
     tests = plan(SETTINGS, trajectories=found, **given)
-    replaced = [(u.trajectory_id, u.definition, u.position) for u in tests if isinstance(u, ReplacementUnit)]
+    replaced = [(u.trajectory_id, u.position) for u in tests if isinstance(u, ReplacementUnit)]
     assert replaced == [
-        ("arithmetic-1-9-0-2", "paper", 1),
-        ("arithmetic-1-9-0-2", "cliff", 0),  # proven on its pairs; the other trajectory's token is not
-        ("arithmetic-1-9-1-3", "paper", 1),
+        ("arithmetic-1-9-0-2", 1),
+        ("arithmetic-1-9-0-2", 0),  # proven on its pairs; the other trajectory's token is not
+        ("arithmetic-1-9-1-3", 1),
     ]
     (trained,) = [unit for unit in tests if isinstance(unit, ContrastiveUnit)]
     assert {problem for problem, _ in (*trained.right, *trained.wrong)} == {
@@ -195,7 +195,15 @@ def test_candidates_causal_tests_and_adapters_come_in_their_turn() -> None:
 def test_summaries_by_hand() -> None:
     id = "arithmetic-1-9-0-2"
     given = analysed(id)
-    given["rollouts"] = pd.concat([given["rollouts"], pairs(id, 0, 38, 2)], ignore_index=True)
+    causal = pd.concat([pairs(id, 0, 10, 2, n=16), pairs(id, 1, 4, 0, n=16)], ignore_index=True)
+    arms = {
+        ("without", 0): "forbidden-0",
+        ("after", 1): "kept-0",
+        ("without", 1): "forbidden-1",
+        ("after", 2): "kept-1",
+    }
+    causal["arm"] = [arms[pair] for pair in zip(causal["arm"], causal["kept"], strict=True)]
+    given["rollouts"] = pd.concat([given["rollouts"], pairs(id, 0, 38, 2), causal], ignore_index=True)
     measured = tables(trajectories=calibrated(2, 3), **given)
     made = {
         name: checked(table, SCHEMAS[name])
@@ -211,6 +219,13 @@ def test_summaries_by_hand() -> None:
     assert critical.loc["cliff", "drop"] == pytest.approx(0.5 * (38 - 2) / 40)
     assert critical["relative_to_error"].to_dict() == {"paper": 0, "cliff": -1, "pivot": -1}
     assert made["levels"].set_index("level")["success"].to_dict() == {"arithmetic-1-9": 5 / 8, "words-3-0": 0}
+    once = made["replacement"][made["replacement"]["k"] == 1].set_index(["definition", "condition"])["pass_at_k"]
+    assert once.to_dict() == {
+        ("paper", "forbidden"): 4 / 16, ("paper", "kept"): 0,
+        ("cliff", "forbidden"): 10 / 16, ("cliff", "kept"): 2 / 16,
+    }  # fmt: skip
+    audit = made["audit"].set_index("check")
+    assert audit.loc["replication", "value"] == 1
     agreement = made["agreement"].set_index("score")
     assert agreement.loc["entropy", "auroc"] == 1  # the cliff has the largest entropy of three
     assert agreement.loc["position", "top1_hit"] == 0
@@ -265,12 +280,14 @@ def test_problems_are_checked_before_a_model_is_loaded(tmp_path: Path) -> None:
         CriticalTokens(levels=("sums-2-5",)).check_model(FACTS)
     with pytest.raises(ArgumentError, match="cannot be read"):
         CriticalTokens(task_file=tmp_path / "none").check_model(FACTS)
+    with pytest.raises(ArgumentError, match=r"no adapter_config\.json"):
+        CriticalTokens(positive_adapter=tmp_path).check_model(FACTS)
     with pytest.raises(ArgumentError, match="--max-new-tokens 256"):
         CriticalTokens(max_new_tokens=600).check_model(FACTS)
 
 
 SMALL = CriticalTokens(
-    levels=("arithmetic-1-9",), calibration_problems=2, max_problems=4, responses_per_problem=8, n_trajectories=1, shots=4,
+    levels=("arithmetic-1-9",), calibration_problems=3, max_problems=5, responses_per_problem=8, n_trajectories=1, temperature=1.0, shots=4,
     max_new_tokens=24, replacement_rollouts=4, contrastive_examples=2, contrastive_epochs=1, exact_nodes=4,
 )  # fmt: skip
 
