@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from interp.experiments.experiment import Finding
+from interp.statistics import mean_estimate
 from interp.tables import Tables
 from probes.function_tokens.experiment import FunctionTokens
 
@@ -51,10 +52,16 @@ def _graph(tables: Tables) -> Iterator[Finding]:
         degrees = tables["token_degrees"]
         common = degrees[(degrees["dictionary"] == dictionary) & degrees["rarefied_20"].notna()]
         if len(common):
-            by_class = common.groupby("token_class")["rarefied_20"].median()
-            text = " and ".join(f"{value:.0f} for {name} tokens" for name, value in by_class.items())
+            means = {
+                name: mean_estimate(group["rarefied_20"].to_numpy(), group["token_id"].to_numpy())
+                for name, group in common.groupby("token_class")
+            }
+            text = " and ".join(
+                f"{mean.value:.0f} [{mean.ci_low:.0f}, {mean.ci_high:.0f}] for {name} tokens"
+                for name, mean in means.items()
+            )
             yield Finding(
-                f"{dictionary}: twenty occurrences of one token reach {text} (medians), of random tokens "
+                f"{dictionary}: twenty occurrences of one token reach {text} (means, 95% bootstrap over tokens), of random tokens "
                 f"{common['null_rarefied_20'].iloc[0]:.0f}."
             )
 
