@@ -14,6 +14,7 @@ from interp.experiments.experiment import WorkUnit
 from interp.experiments.run import Run
 from interp.models.identity import ModelFacts, ModelIdentity
 from interp.tables import checked, empty
+from probes.critical_tokens import audit, checks, contrastive, units
 from probes.critical_tokens.experiment import CriticalTokens
 from probes.critical_tokens.plan import (
     ConfirmUnit,
@@ -24,7 +25,9 @@ from probes.critical_tokens.plan import (
     chosen_trajectories,
 )
 from probes.critical_tokens.preferences import response_pairs, token_pairs
+from probes.critical_tokens.problems import Problem
 from probes.critical_tokens.tables import SCHEMAS
+from tests.critical_tokens.small import PROBLEM, small_model, small_setting
 
 FACTS = ModelFacts(ModelIdentity("toy", "toy", "1", "float32"), "llama", None, 512)
 
@@ -192,7 +195,8 @@ def test_candidates_causal_tests_and_adapters_come_in_their_turn() -> None:
     }
 
 
-def test_summaries_by_hand() -> None:
+def test_summaries_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "CHAINS", 20)
     id = "arithmetic-1-9-0-2"
     given = analysed(id)
     causal = pd.concat([pairs(id, 0, 10, 2, n=16), pairs(id, 1, 4, 0, n=16)], ignore_index=True)
@@ -224,8 +228,7 @@ def test_summaries_by_hand() -> None:
         ("paper", "forbidden"): 4 / 16, ("paper", "kept"): 0,
         ("cliff", "forbidden"): 10 / 16, ("cliff", "kept"): 2 / 16,
     }  # fmt: skip
-    audit = made["audit"].set_index("check")
-    assert audit.loc["replication", "value"] == 1
+    assert made["audit"].set_index("check").loc["replication", "value"] == 1
     agreement = made["agreement"].set_index("score")
     assert agreement.loc["entropy", "auroc"] == 1  # the cliff has the largest entropy of three
     assert agreement.loc["position", "top1_hit"] == 0
@@ -287,16 +290,29 @@ def test_problems_are_checked_before_a_model_is_loaded(tmp_path: Path) -> None:
 
 
 SMALL = CriticalTokens(
-    levels=("arithmetic-1-9",), calibration_problems=3, max_problems=5, responses_per_problem=8, n_trajectories=1, temperature=1.0, shots=4,
-    max_new_tokens=24, replacement_rollouts=4, contrastive_examples=2, contrastive_epochs=1, exact_nodes=4,
+    levels=("parity-1-1",), calibration_problems=3, max_problems=4, n_trajectories=2, replacement_rollouts=4, effect=0.3,
+    contrastive_examples=4, contrastive_epochs=1, exact_nodes=4, max_pairs=32,
 )  # fmt: skip
 
 
-@pytest.mark.real
+def parity_problem(_: CriticalTokens, level: str, index: int) -> Problem:
+    """Problems of their own prompts, for the tiny model."""
+    return dataclasses.replace(PROBLEM, id=f"{level}-{index}", level=level, prompt=f"w3 w{4 + index} w5 w6")
+
+
 def test_a_run_stopped_in_the_middle_of_a_trajectory_ends_as_if_it_had_not_been(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = SMALL.run(out=tmp_path / "whole")
+    model = small_model()
+    model.hf.save_pretrained(tmp_path / "model")
+    model.tokenizer.save_pretrained(tmp_path / "model")
+    monkeypatch.setattr(checks, "check_tasks", lambda _: None)
+    monkeypatch.setattr(audit, "CHAINS", 20)
+    monkeypatch.setattr(units, "setting_of", lambda *_: small_setting(10, top_k=4, temperature=2.0))
+    for module in (units, contrastive):
+        monkeypatch.setattr(module, "find_problem", parity_problem)
+    small = dataclasses.replace(SMALL, model=str(tmp_path / "model"))
+    whole = small.run(out=tmp_path / "whole")
     measure = CriticalTokens.measure
     stops = [TrajectoryUnit, ReplacementUnit]
 
@@ -312,7 +328,7 @@ def test_a_run_stopped_in_the_middle_of_a_trajectory_ends_as_if_it_had_not_been(
     resumed: Run | None = None
     for _ in range(3):
         try:
-            resumed = SMALL.run(out=tmp_path / "resumed")
+            resumed = small.run(out=tmp_path / "resumed")
         except KeyboardInterrupt:
             continue
     assert resumed is not None
@@ -320,7 +336,9 @@ def test_a_run_stopped_in_the_middle_of_a_trajectory_ends_as_if_it_had_not_been(
     for name in SCHEMAS:
         pd.testing.assert_frame_equal(resumed.tables[name], whole.tables[name])
     assert len(whole.tables["positions"])
-    assert whole.tables["audit"]["passed"].mean() >= 0.8
+    assert len(whole.tables["replacement"])
+    assert len(whole.tables["contrastive"])
+    assert len(whole.tables["audit"]) >= 7
     for document in ("preferences_responses.jsonl", "preferences_tokens.jsonl"):
         for line in (whole.folder / document).read_text().splitlines():
             assert {"prompt", "chosen", "rejected"} <= json.loads(line).keys()
