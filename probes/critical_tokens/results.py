@@ -37,5 +37,5 @@ def summarise_all(settings: "CriticalTokens", model: str, measured: Tables) -> M
         "agreement": summarise_agreement(measured, critical, settings.seed),
         "cost": summarise_cost(measured, settings.rule_rollouts),
     }
-    tables["audit"] = audit_all(settings, measured, tables)
-    return {name: table if len(table) else empty(SCHEMAS[name]) for name, table in tables.items()}
+    tables = {name: table if len(table) else empty(SCHEMAS[name]) for name, table in tables.items()}
+    return {**tables, "audit": audit_all(settings, measured, tables)}

@@ -250,6 +250,17 @@ def test_summaries_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(token_pairs(whole)) == [{"prompt": "Q: 1\nA: 1\n\nQ: 2\nA:", "chosen": " 9", "rejected": " 7"}]
 
 
+def test_calibration_alone_has_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "CHAINS", 5)
+    settings = dataclasses.replace(SETTINGS, calibrate_only=True)
+    measured = tables(trajectories=calibrated(2, 3))
+    made = {name: checked(table, SCHEMAS[name]) for name, table in settings.summarise(FACTS, measured).items()}
+    whole = {**measured, **made}
+    assert set(settings.figures(whole)) == {"levels"}
+    assert settings.findings(whole)[0].text.startswith("Answered right, by level")
+    assert set(settings.documents(whole).values()) == {""}
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
