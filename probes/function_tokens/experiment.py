@@ -30,7 +30,7 @@ class FunctionTokens(Experiment):
         "Zhang, Lin, Li 2025, Memory Retrieval and Consolidation in Large Language Models through Function Tokens, arXiv:2510.08203"
     )
     schema_version: ClassVar[int] = 1
-    needs_attention: ClassVar[bool] = True
+    needs_attention: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "million": {
             "tokens": 1_050_000,
@@ -70,9 +70,9 @@ class FunctionTokens(Experiment):
     """Random sets of tokens of each size."""
     loss_tokens: int = 8_000
     """Tokens of the measured texts whose prediction loss is measured."""
-    reactivation_prompts: int = 64
+    reactivation_prompts: int = 48
     """Prompts per dictionary in which attention is knocked out."""
-    steering_prompts: int = 16
+    steering_prompts: int = 12
     """Prompts per dictionary in which features are steered."""
     steering_strength: float = 8.0
     """Length of the steering vector, in multiples of the feature's highest activation in the prompt."""
@@ -141,6 +141,11 @@ class FunctionTokens(Experiment):
 
     def check_model(self, facts: ModelFacts) -> None:
         """Raises ArgumentError when the model cannot take these settings."""
+        if facts.geometry is None and self.needs_dictionary:
+            raise ArgumentError(
+                f"{facts.name} ({facts.model_type}) has no attention heads, so no dictionary of it can be used: measure --parts losses "
+                "alone."
+            )
         window = facts.context_window
         if window is not None and self.context_tokens > window:
             raise ArgumentError(

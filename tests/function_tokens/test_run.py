@@ -22,6 +22,9 @@ from tests.test_dictionary import make_sae
 # sae-lens imports a module that TransformerLens 3.9 has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:The 'utils' module has been deprecated:DeprecationWarning")
 CONTEXT, SKIP, N_TEXTS = 24, 2, 16
+RECURRENT = dict(
+    vocab_size=97, hidden_size=32, state_size=4, num_hidden_layers=2, bos_token_id=1, eos_token_id=2, pad_token_id=0
+)
 SMALL = dict(
     context_tokens=CONTEXT,
     skip_first=SKIP,
@@ -239,6 +242,15 @@ def test_a_model_without_shipped_dictionaries(place):
     alone = settings(place, dictionary=(), parts=("losses",)).run(out=place / "runs", device="cpu")
     assert len(alone.tables["pair_losses"]) == 16
     assert not len(alone.tables["edges"])
+
+
+def test_a_model_without_attention_has_losses_alone(place, tmp_path):
+    save_model(tmp_path / "mamba", "mamba", **RECURRENT)
+    with pytest.raises(ArgumentError, match=r"mamba \(mamba\) has no attention heads.*--parts losses"):
+        settings(place, model=str(tmp_path / "mamba")).run(out=place / "refused", device="cpu")
+    changes = dict(model=str(tmp_path / "mamba"), dictionary=(), parts=("losses",))
+    losses = settings(place, **changes).run(out=place / "runs", device="cpu").tables["pair_losses"]
+    assert losses[losses["threshold"] == 0.4]["frequency"].sum() == pytest.approx(1.0)
 
 
 def test_texts_that_cannot_be_read(place, tmp_path):
