@@ -24,6 +24,7 @@ def draw_all(tables: Tables) -> dict[str, go.Figure]:
     figures: dict[str, go.Figure] = {}
     if len(tables["coverage"]):
         figures["coverage"] = plot_coverage(tables["coverage"], tables["shuffled_coverage"])
+        figures["accumulation"] = plot_accumulation(tables["accumulation"])
         figures["degree_frequency"] = plot_degree_frequency(tables["token_degrees"])
         figures["rarefied_degree"] = plot_rarefied(tables["token_degrees"])
         for dictionary in tables["coverage"]["dictionary"].unique():
@@ -88,6 +89,36 @@ def plot_coverage(coverage: pd.DataFrame, shuffled: pd.DataFrame) -> go.Figure:
         "Share of the features active anywhere in the measured texts that are active at one of k tokens at least once. Band: ± 1.96 "
         "bootstrap standard deviations over blocks of texts. Diamonds: random content tokens with as many occurrences as the k most "
         "frequent tokens.",
+    )
+
+
+def plot_accumulation(accumulation: pd.DataFrame) -> go.Figure:
+    """Returns, per dictionary, distinct features against occurrences of the tokens of each class, and of random positions."""
+    dictionaries = list(accumulation["dictionary"].unique())
+    figure = _panels(dictionaries)
+    sets = (
+        ("all", GREY, "any token (chance)"),
+        ("content", BLUE, "content tokens"),
+        ("function", ORANGE, "function tokens"),
+    )
+    for column, dictionary in enumerate(dictionaries, start=1):
+        place: Place = {"row": 1, "col": column}
+        for name, colour, text in (*sets, ("ten most frequent", RED, "ten most frequent tokens")):
+            part = accumulation[(accumulation["dictionary"] == dictionary) & (accumulation["token_set"] == name)]
+            low, high = part["ci_low"].clip(lower=0).tolist(), part["ci_high"].tolist()
+            figure.add_trace(band(part["drawn"].tolist(), low, high, colour, text), **place)
+            _line(
+                figure, part["drawn"], part["features"], text, colour, place, dash="dash" if name == "all" else "solid"
+            )
+    figure.update_xaxes(type="log", title="occurrences drawn")
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_yaxes(title="distinct features", col=1)
+    return _wide(
+        figure,
+        len(dictionaries),
+        f"Who collects features fastest? · {_model(accumulation)}",
+        "Expected distinct features in as many random occurrences of the tokens of a class (exact, from counts). Dashed: of "
+        "random positions, whatever the token. Bands: ± 1.96 bootstrap standard deviations over blocks of texts.",
     )
 
 

@@ -9,6 +9,8 @@ from interp.statistics import mean_estimate
 from interp.tables import Tables
 from probes.function_tokens.experiment import FunctionTokens
 
+AT = 1000
+"""Occurrences at which classes are compared."""
 SMALL_RUN = 500_000
 """Counted positions below which coverage says more about the size of the corpus than about tokens."""
 
@@ -49,6 +51,16 @@ def _graph(tables: Tables) -> Iterator[Finding]:
                 f"{dictionary}: random content tokens with {row['occurrence_share']:.1%} of the occurrences (those ten have "
                 f"{ten['occurrence_share']:.1%}) reach {row['coverage_alive']:.1%} [{row['low_alive']:.1%}, {row['high_alive']:.1%}]."
             )
+        accumulation = tables["accumulation"]
+        rows = accumulation[(accumulation["dictionary"] == dictionary) & (accumulation["drawn"] == AT)].set_index(
+            "token_set"
+        )
+        if {"function", "content", "all"} <= set(rows.index):
+            text = ", ".join(
+                f"{name} tokens {rows.at[name, 'features']:.0f} [{rows.at[name, 'ci_low']:.0f}, {rows.at[name, 'ci_high']:.0f}]"
+                for name in ("function", "content", "all")
+            )
+            yield Finding(f"{dictionary}: distinct features in {AT} random occurrences: {text}.")
         degrees = tables["token_degrees"]
         common = degrees[(degrees["dictionary"] == dictionary) & degrees["rarefied_20"].notna()]
         if len(common):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from interp.models.identity import ModelFacts
 from interp.tables import Tables, checked, empty
+from probes.function_tokens.accumulation import accumulate
 from probes.function_tokens.coverage import sizes
 from probes.function_tokens.curves import coverage_rows, frequency_intervals, ranks_over_blocks, with_intervals
 from probes.function_tokens.degree_fit import fit_degrees
@@ -37,6 +38,7 @@ SUMMARIES = (
     "edges",
     "token_degrees",
     "coverage",
+    "accumulation",
     "shuffled_coverage",
     "sensitivity",
     "degree_fit",
@@ -125,6 +127,7 @@ class _DictionarySummary:
             "edges": edge_table(self.counted),
             "token_degrees": degrees,
             "coverage": self._coverage_with_intervals(coverage),
+            "accumulation": self._accumulation(),
             "shuffled_coverage": self._shuffled(),
             "sensitivity": self._sensitivity(),
             "feature_profile": profile,
@@ -153,6 +156,13 @@ class _DictionarySummary:
         ]
         spread = frequency_intervals(self.pairs, observed, self.rank, self.counted, ks, DRAWS, self.settings.seed)
         return with_intervals(coverage, spread)
+
+    def _accumulation(self) -> pd.DataFrame:
+        ids = self.counted.token_ids
+        function = np.isin(ids, self.function_ids)
+        by_rank = ids[np.argsort(self.rank[ids], kind="stable")]
+        sets = {"ten most frequent": by_rank[:10], "function": ids[function], "content": ids[~function], "all": ids}
+        return accumulate(self.pairs, self.counted.n_features, sets, seed=self.settings.seed)
 
     def _shuffled(self) -> pd.DataFrame:
         """Coverage in frequency order by shuffled labels: the same features, the same tokens, other company."""

@@ -247,6 +247,21 @@ class Coverage(_OfDictionary):
     """Share of the sum of all activations that falls on the set's tokens."""
 
 
+class Accumulation(_OfDictionary):
+    """Distinct features in m random occurrences of any token of a set."""
+
+    token_set: str
+    """ten most frequent, function, content, or all (random positions: the null)."""
+    set_tokens: int
+    """Tokens of the set that occur."""
+    drawn: int
+    """Occurrences (m)."""
+    features: float
+    """Expected distinct features, exact: Σ_f 1 − C(n_S−n_Sf, m)/C(n_S, m)."""
+    ci_low: float = _may_lack()
+    ci_high: float = _may_lack()
+
+
 class ShuffledCoverage(_OfDictionary):
     """Features reached by the k most frequent tokens when labels are shuffled: one simulated shuffle."""
 
@@ -389,6 +404,7 @@ SCHEMAS: Schemas = {
     "edges": Edges,
     "token_degrees": TokenDegrees,
     "coverage": Coverage,
+    "accumulation": Accumulation,
     "shuffled_coverage": ShuffledCoverage,
     "sensitivity": Sensitivity,
     "degree_fit": DegreeFit,

@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from probes.function_tokens.accumulation import accumulate
 from probes.function_tokens.chance import expected_features, expected_often, met, met_often, rarefied
 from probes.function_tokens.graph import degree_table, total_counts
 from tests.function_tokens.planted import N_FEATURES, block_pairs, draw_events
@@ -99,3 +100,32 @@ def test_edges_of_several_occurrences_have_the_null_of_shuffles():
         found[draw] = often[0].sum(), (often[0] | often[1]).sum()
     expected = expected_often(active.sum(axis=0), [60, 40], 2000, 2)
     assert found.mean(axis=0) == pytest.approx(expected, rel=0.02)
+
+
+def test_classes_collect_features_as_fast_as_planted():
+    generator = np.random.default_rng(9)
+    tokens = generator.permutation(np.repeat([0, 1, 2, 3], [500, 500, 500, 500]))
+    probabilities = np.full((4, N_FEATURES), 0.01)
+    probabilities[0, 32:] = probabilities[1, 32:] = 0.0
+    pairs = block_pairs(tokens, draw_events(tokens, probabilities, 3), np.arange(2000) // 250)
+    table = accumulate(pairs, N_FEATURES, {"half": np.array([0, 1]), "whole": np.array([2, 3])}, draws=200)
+    table = table.set_index(["token_set", "drawn"])
+    for name, n in (("half", 32), ("whole", 64)):
+        for m in (1, 10, 100):
+            row = table.loc[(name, m)]
+            expected = n * (1 - 0.99**m)
+            assert row["ci_low"] - 1 < expected < row["ci_high"] + 1
+            assert row["features"] == pytest.approx(expected, rel=0.15)
+    assert table.loc[("half", 1000), "features"] <= 32
+    assert table["set_tokens"].eq(2).all()
+
+
+def test_a_class_that_is_one_token_has_its_rarefied_degree():
+    generator = np.random.default_rng(10)
+    tokens = generator.integers(0, 3, 900)
+    events = draw_events(tokens, generator.uniform(0, 0.1, (3, N_FEATURES)), 4)
+    pairs = block_pairs(tokens, events, np.arange(900) // 300)
+    table = accumulate(pairs, N_FEATURES, {"one": np.array([1])}).set_index("drawn")
+    degrees = degree_table(total_counts(pairs, N_FEATURES)).set_index("token_id")
+    for m in (20, 100):
+        assert table.at[m, "features"] == pytest.approx(degrees.at[1, f"rarefied_{m}"])

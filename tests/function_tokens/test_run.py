@@ -88,6 +88,7 @@ def test_the_run_leaves_every_table_and_figure(run):
     assert empty == []
     assert set(run.figures) == {
         "coverage",
+        "accumulation",
         "degree_frequency",
         "rarefied_degree",
         "bipartite_dictionary",
