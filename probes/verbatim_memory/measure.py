@@ -103,16 +103,20 @@ def read_tail(
 
     `words` are those words with their tokens [first, last), in order.
     """
-    begin = max(1, words[0][1][0])
-    before = model.extend(rows, [ids[:begin]] * rows.n_rows)
+    begin = words[0][1][0]
+    if begin:
+        before = model.extend(rows, [ids[:begin]] * rows.n_rows)
+    else:  # what predicts the first word was read before: its last token is read once more
+        last = [[row[-1]] for row in rows.ids]
+        rows.crop([length - 1 for length in rows.lengths])
+        before = model.extend(rows, last)
     logits = model.extend(rows, [ids[begin:]] * rows.n_rows, logits="all")
     log_p = torch.log_softmax(torch.cat([before, logits], dim=1), dim=-1)
     taken = token_log_probabilities(log_p, [ids[begin:]] * rows.n_rows)
-    spans = [(word, max(first, begin), last) for word, (first, last) in words]
     tails = [
         [
             (word, tuple(ids[first:last]), -float(taken[row, first - begin : last - begin].sum()))
-            for word, first, last in spans
+            for word, (first, last) in words
         ]
         for row in range(rows.n_rows)
     ]

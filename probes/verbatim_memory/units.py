@@ -125,10 +125,15 @@ class _Reading:
             texts = [(context, n) for context, n in self.unit.betweens if (context == "short") == (preface == "short")]
             rows, words = self._read_first(preface, firsts)
             found += self._first_rows(preface, firsts, words)
-            after_first = rows.lengths
+            after_first, last = rows.lengths, ()
             for context, n in texts:
-                found += self._read_second(rows, context, n, firsts)
-                rows.crop(after_first)
+                text = self._texts.between(context, n, self.settings.seed)
+                ids = encode_text(self.model.tokenizer, text)
+                tail = last_words(self.model.tokenizer, text, TAIL_WORDS)
+                kept = min(_common_beginning(last, ids), tail[0][1][0])  # longer texts begin with the shorter ones
+                rows.crop([length + kept for length in after_first])
+                found += self._read_second(rows, context, n, firsts, ids, kept, tail)
+                last = ids
         return found
 
     def _read_first(
@@ -146,13 +151,20 @@ class _Reading:
         return rows, list(zip(lists, words, strict=True))
 
     def _read_second(
-        self, rows: Prefix | History, context: Any, n: int, firsts: list[FirstList]
+        self,
+        rows: Prefix | History,
+        context: str,
+        n: int,
+        firsts: list[FirstList],
+        ids: tuple[int, ...],
+        kept: int,
+        last: list[tuple[str, tuple[int, int]]],
     ) -> Iterator[dict[str, Any]]:
+        """Reads on through the text between, of which the rows know the first `kept` tokens, and every second list."""
         tokenizer = self.model.tokenizer
-        text = self._texts.between(context, n, self.settings.seed)
-        ids = encode_text(tokenizer, text)
         cell = {"context_type": context, "intervening": n, "intervening_tokens": len(ids)}
-        logits, tail = read_tail(self.model, rows, ids, last_words(tokenizer, text, TAIL_WORDS))
+        unread = [(word, (first - kept, end - kept)) for word, (first, end) in last]
+        logits, tail = read_tail(self.model, rows, ids[kept:], unread)
         after_text = rows.lengths
         exact = (context, n) == self.unit.betweens[0]
         for condition in self.settings.conditions:
@@ -211,6 +223,12 @@ class _Reading:
     def _longest_between(self) -> int:
         texts = [self._texts.between(context, n, self.settings.seed) for context, n in self.unit.betweens]
         return max(len(encode_text(self.model.tokenizer, text)) for text in texts)
+
+
+def _common_beginning(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens two texts share from the start."""
+    differ = (index for index, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
+    return next(differ, min(len(first), len(second)))
 
 
 def _rows(

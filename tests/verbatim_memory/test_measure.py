@@ -114,22 +114,30 @@ def test_nouns_have_the_surprisal_that_one_forward_pass_over_the_whole_text_give
     assert checked == 6 * 4 * 3 * 2 * 3  # trials, conditions, texts between, lists, nouns
 
 
-def test_the_last_words_before_the_second_list_have_theirs_too(settings):
-    model = tiny("llama", tokenizer=tokenizer(), **SIZES["llama"])
+@pytest.mark.parametrize("family", SIZES)
+def test_the_last_words_before_the_second_list_have_theirs_too(settings, family):
+    model = tiny(family, tokenizer=tokenizer(), **SIZES[family])
     table = measured(settings, model)
     first = first_lists(settings, "arbitrary", 3)[0]
-    tail = table[(table["list_index"] == 0) & (table["trial_id"] == first.id) & (table["condition"] == "repeat")]
-    tail = tail[(tail["intervening"] == 1)].sort_values("position")
-    assert tail["noun"].tolist() == ["she", "read", "them", "again:"]
-    assert tail["position"].tolist() == [-4, -3, -2, -1]
-    text = f"{PREFACE} {', '.join(first.nouns)}. {PARAGRAPH} {PROMPT}"
-    ids, offsets, log_p = plain_log_probabilities(model, text)
-    start = len(text) - len(" she read them again:")
-    for word, surprisal in zip(tail["noun"], tail["surprisal_nats"], strict=True):
-        end = start + 1 + len(word)
-        own = [i for i, (a, b) in enumerate(offsets) if a >= start and b <= end]
-        assert surprisal == pytest.approx(-sum(float(log_p[i - 1, ids[i]]) for i in own), abs=2e-4)
-        start = end
+    tails = table[(table["list_index"] == 0) & (table["trial_id"] == first.id) & (table["condition"] == "repeat")]
+    words = ["she", "read", "them", "again:"]
+    for n, between, expected in (
+        (1, f"{PARAGRAPH} {PROMPT}", words),
+        (2, f"{PARAGRAPH} It rained. {PROMPT}", words),
+        (0, "And:", ["And:"]),  # the short context: its first word is predicted by the end of the list
+    ):
+        tail = tails[tails["intervening"] == n].sort_values("position")
+        assert tail["noun"].tolist() == expected
+        assert tail["position"].tolist() == list(range(-len(expected), 0))
+        text = f"{PREFACE} {', '.join(first.nouns)}. {between}"
+        ids, offsets, log_p = plain_log_probabilities(model, text)
+        start = len(text) - sum(1 + len(word) for word in expected)
+        for word, tokens, surprisal in zip(tail["noun"], tail["token_ids"], tail["surprisal_nats"], strict=True):
+            end = start + 1 + len(word)
+            own = [i for i, (a, b) in enumerate(offsets) if a >= start and b <= end]
+            assert list(tokens) == [ids[i] for i in own]
+            assert surprisal == pytest.approx(-sum(float(log_p[i - 1, ids[i]]) for i in own), abs=2e-4)
+            start = end
 
 
 def test_the_exact_probability_sums_over_every_spelling(settings):
