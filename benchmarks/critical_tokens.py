@@ -26,7 +26,7 @@ from probes.critical_tokens.explorer import Explorer, Pool, Setting, respond
 from probes.critical_tokens.units import find_problem, setting_of
 
 MODEL = "smollm2-135m"
-PROBLEMS = [("arithmetic-2-5", index) for index in range(30)]
+PROBLEMS = [(level, index) for index in range(30) for level in ("arithmetic-1-9", "arithmetic-2-5")]
 N_TRAJECTORIES = 3
 N = 64
 
@@ -83,9 +83,11 @@ def explorers(model: LanguageModel, settings: CriticalTokens, setting: Setting) 
         responses = respond(model, problem, setting, settings.responses_per_problem)
         share = np.mean([response.outcome == "right" for response in responses])
         wrong = [n for n, response in enumerate(responses) if response.outcome == "wrong" and response.ended]
-        if 0.2 <= share <= 0.8 and wrong and len(found) < N_TRAJECTORIES:
+        if 0.2 <= share <= 0.8 and wrong:
             key = f"{problem.id}-{wrong[0]}"
             found.append(Explorer(model, problem, key, responses[wrong[0]].token_ids, setting))
+        if len(found) == N_TRAJECTORIES:
+            break
     return found
 
 

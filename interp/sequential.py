@@ -72,6 +72,29 @@ def log_betting_e_values(differences: ArrayLike, null_mean: float) -> Array:
     return np.logaddexp.reduce(wealth, axis=0) - np.log(_BETS)
 
 
+def betting_bounds(differences: ArrayLike, alpha: float) -> tuple[float, float]:
+    """Returns a confidence sequence for a mean difference: the means that bets in either direction have not ruled out.
+
+    Each side errs with chance alpha / 2 over all stopping times. The evidence against a mean falls as that mean grows, so
+    the border is found by bisection. Without differences the bounds are −1 and 1.
+    """
+    d = np.asarray(differences, dtype=float)
+    if not len(d):
+        return -1.0, 1.0
+    return _lower_bound(d, alpha / 2), -_lower_bound(-d, alpha / 2)
+
+
+def _lower_bound(d: Array, alpha: float) -> float:
+    ruled_out, kept = -1.0, float(d.mean())
+    for _ in range(30):
+        middle = (ruled_out + kept) / 2
+        if -1 < middle < 1 and log_betting_e_values(d, middle)[-1] < -np.log(alpha):
+            kept = middle
+        else:
+            ruled_out = middle
+    return ruled_out
+
+
 def e_benjamini_hochberg(log_e_values: ArrayLike, alpha: float) -> Flags:
     """Returns which hypotheses are rejected at a false-discovery rate of alpha, however the e-values depend on each other.
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray as Nd
 
-from interp.sequential import beta_binomial_bounds, e_benjamini_hochberg, log_betting_e_values
+from interp.sequential import betting_bounds, e_benjamini_hochberg, log_betting_e_values
 from probes.critical_tokens.spine import certified
 
 BLOCK = 8
@@ -57,16 +57,15 @@ def evidence(
     """Returns what pairs say about one token. Bounds on the drop hold for all n_tests tokens at once, whenever one stops."""
     d = without.astype(float) - after
     null = thresholds.margin / (1 - p)
-    level = thresholds.alpha / (2 * n_tests)
-    low, high = zip(*(beta_binomial_bounds(int(arm.sum()), len(arm), level) for arm in (without, after)), strict=True)
+    low, high = betting_bounds(d, thresholds.alpha / n_tests)
     return Evidence(
         token=token,
         n_pairs=len(d),
         without=float(without.mean()),
         after=float(after.mean()),
         drop=float((1 - p) * d.mean()),
-        drop_low=float((1 - p) * (low[0] - high[1])),
-        drop_high=float((1 - p) * (high[0] - low[1])),
+        drop_low=(1 - p) * low,
+        drop_high=(1 - p) * high,
         log_e_drop=_last(log_betting_e_values(d, null)) if null < 1 else 0.0,
         log_e_rise=_last(log_betting_e_values(-d, null)) if null < 1 else 0.0,
     )

@@ -7,6 +7,7 @@ from scipy.special import beta as beta_function
 from interp.sequential import (
     benjamini_yekutieli,
     beta_binomial_bounds,
+    betting_bounds,
     e_benjamini_hochberg,
     log_betting_e_values,
     pairs_needed,
@@ -63,6 +64,34 @@ def test_bets_rarely_win_where_there_is_nothing_to_win(null: float) -> None:
         d = (generator.random(200) < 0.5 + null / 2).astype(int) - (generator.random(200) < 0.5 - null / 2)
         wins += log_betting_e_values(d, null).max() >= np.log(1 / 0.05)
     assert wins / 500 <= 0.05
+
+
+def test_betting_bounds_are_where_the_evidence_reaches_its_limit() -> None:
+    d = [1, 1, 0, 1, -1, 1, 1, 0, 1, 1]
+    low, high = betting_bounds(d, 0.1)
+    assert log_betting_e_values(d, low)[-1] == pytest.approx(np.log(20), abs=1e-6)
+    assert log_betting_e_values([-one for one in d], -high)[-1] == pytest.approx(np.log(20), abs=1e-6)
+    assert low < 0.6 < high
+    assert betting_bounds([], 0.1) == (-1, 1)
+    assert betting_bounds([0], 1e-9)[1] == pytest.approx(1, abs=1e-6)  # one pair rules nothing out
+
+
+def test_evidence_falls_as_the_mean_that_is_tested_grows() -> None:
+    generator = np.random.default_rng(4)
+    d = generator.integers(-1, 2, 60)
+    evidence = [log_betting_e_values(d, mean)[-1] for mean in np.linspace(-0.99, 0.99, 50)]
+    assert (np.diff(evidence) < 0).all()
+
+
+@pytest.mark.parametrize("chances", [(0.9, 0.3), (0.5, 0.5), (1.0, 0.98)])
+def test_betting_bounds_hold_at_every_look_at_once(chances: tuple[float, float]) -> None:
+    generator = np.random.default_rng(5)
+    missed = 0
+    for _ in range(40):
+        d = (generator.random(64) < chances[0]).astype(int) - (generator.random(64) < chances[1])
+        looks = [betting_bounds(d[:n], 0.05) for n in (8, 24, 64)]
+        missed += any(not low <= chances[0] - chances[1] <= high for low, high in looks)
+    assert missed / 40 <= 0.05
 
 
 def test_differences_out_of_range_are_refused() -> None:
