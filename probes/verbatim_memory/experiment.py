@@ -52,7 +52,7 @@ class VerbatimMemory(Experiment):
     """Nouns per list."""
     n_base_lists: int = 23
     """Lists without common nouns; intervals resample these."""
-    rotations: int = 3
+    rotations: int = 2
     """Rotations of each base list (the paper has 10: every noun at every position)."""
     conditions: tuple[Literal["repeat", "permute", "permute_strict", "novel"], ...] = (
         "repeat",
