@@ -22,8 +22,8 @@ from probes.function_tokens.token_classes import FUNCTION, classify
 if TYPE_CHECKING:
     from probes.function_tokens.experiment import FunctionTokens
 
-Stratum = Literal["all", "document", "position"]
-STRATA: tuple[Stratum, ...] = ("all", "document", "position")
+Stratum = Literal["block", "document", "position"]
+STRATA: tuple[Stratum, ...] = ("block", "document", "position")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,20 +46,6 @@ class Corpus:
         """Returns the windows of one block."""
         rows = np.flatnonzero(self.block[self.windows.document] == block)
         return self.windows[slice(int(rows[0]), int(rows[-1]) + 1)]
-
-    def shuffled(self, stratum: Stratum, generator: np.random.Generator, kept: Tensor) -> Tensor:
-        """Returns the windows' ids with those at `kept` positions dealt out anew: among all of them, among those of the same text,
-        or among those at the same position of their windows.
-        """
-        rows, columns = (index.numpy() for index in kept.nonzero(as_tuple=True))
-        strata = {"all": np.zeros_like(rows), "document": self.windows.document[rows], "position": columns}[stratum]
-        home = np.argsort(strata, kind="stable")
-        dealt = np.lexsort((generator.random(len(rows)), strata))
-        ids = self.windows.ids.clone()
-        values = ids[kept]
-        values[torch.from_numpy(home)] = ids[kept][torch.from_numpy(dealt)]
-        ids[kept] = values
-        return ids
 
     def function_ids(self) -> NDArray[np.int64]:
         """Returns the ids of the function tokens."""
@@ -98,6 +84,20 @@ def prepare_corpus(settings: "FunctionTokens", model: LanguageModel, dictionarie
     classes = classify(others or measured, settings.threshold, model.tokenizer, n_ids)
     left_out = len(texts) - len(kept)
     return Corpus(windows, block, classes, others or measured, in_sample=not others, left_out=left_out)
+
+
+def dealt_anew(windows: Windows, kept: Tensor, stratum: Stratum, generator: np.random.Generator) -> Tensor:
+    """Returns the windows' ids with those at `kept` positions dealt out anew: among all of them, among those of the same text,
+    or among those at the same position of their windows.
+    """
+    rows, columns = (index.numpy() for index in kept.nonzero(as_tuple=True))
+    strata = {"block": np.zeros_like(rows), "document": windows.document[rows], "position": columns}[stratum]
+    home = torch.from_numpy(np.argsort(strata, kind="stable"))
+    dealt = torch.from_numpy(np.lexsort((generator.random(len(rows)), strata)))
+    ids, values = windows.ids.clone(), windows.ids[kept]
+    values[home] = windows.ids[kept][dealt]
+    ids[kept] = values
+    return ids
 
 
 def check_vocabulary(model: LanguageModel) -> None:

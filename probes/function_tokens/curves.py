@@ -164,6 +164,10 @@ def with_intervals(coverage: pd.DataFrame, spread: pd.DataFrame) -> pd.DataFrame
     for value, sd, name in (("coverage_alive", "coverage_sd", "coverage"), ("excess_alive", "excess_sd", "excess")):
         half = Z95 * table[sd].where(plain)
         table[f"{name}_ci_low"], table[f"{name}_ci_high"] = table[value] - half, table[value] + half
+    table["coverage_ci_low"], table["coverage_ci_high"] = (
+        table["coverage_ci_low"].clip(0),
+        table["coverage_ci_high"].clip(upper=1),
+    )
     return table.drop(columns=["coverage_sd", "excess_sd"])
 
 

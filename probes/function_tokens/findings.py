@@ -136,11 +136,13 @@ def _warnings(settings: FunctionTokens, tables: Tables) -> Iterator[Finding]:
             "paper's (use --preset million).",
             "warning",
         )
-    left_out = positions.groupby("dictionary")[["early_positions", "sink_positions", "special_positions"]].sum().iloc[0]
+    left_out = positions.groupby("dictionary", sort=False)[
+        ["early_positions", "sink_positions", "special_positions"]
+    ].sum()
+    sinks = ", ".join(f"{count} attention sinks ({name})" for name, count in left_out["sink_positions"].items())
     yield Finding(
-        f"Left out of the counts: {int(left_out['early_positions'])} positions at the beginning of a window, "
-        f"{int(left_out['sink_positions'])} attention sinks, {int(left_out['special_positions'])} special tokens; the table "
-        "sensitivity has them counted.",
+        f"Left out of the counts: {int(left_out['early_positions'].iloc[0])} positions at the beginning of a window, {sinks}, "
+        f"{int(left_out['special_positions'].iloc[0])} special tokens; the table sensitivity has early positions and sinks counted.",
         "warning",
     )
     texts = int(blocks["texts_left_out"].iloc[0])

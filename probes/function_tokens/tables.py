@@ -95,7 +95,7 @@ class BlockFirstRanks(_OfDictionary):
 
     block: int
     labels: str
-    """observed, or the stratum in which labels were shuffled: all, document, position."""
+    """observed, or the stratum in which labels were shuffled: block, document, position."""
     positions: str
     """kept, or with positions that the settings leave out: early too, sinks too, all."""
     replicate: int

@@ -1,6 +1,5 @@
 """Counting one dictionary's active features over a block of texts, text by text."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from interp.models.windows import Windows
 from probes.function_tokens.bench import Loaded
+from probes.function_tokens.corpus import STRATA, dealt_anew
 from probes.function_tokens.counts import PairCounter, Run
 
 CONTEXT_BEFORE, CONTEXT_AFTER = 12, 4
@@ -75,18 +76,13 @@ class Tally:
         """Per feature the smallest frequency rank among the tokens it was active at, by (labels, positions, replicate)."""
         self.occurrences = np.zeros(len(rank), dtype=np.int64)
         self.documents = 0
+        self._kept: list[Events] = []
+        self._masks: list[NDArray[np.bool_]] = []
         self.left_out = {"early": 0, "special": 0, "sink": 0}
         self.contexts: list[tuple[int, float, str, str, str]] = []
 
-    def add(
-        self,
-        events: Events,
-        masks: Masks,
-        ids: NDArray[np.int64],
-        shuffled: Mapping[tuple[str, int], NDArray[np.int64]],
-        document: int,
-    ) -> Events:
-        """Counts one text, with its own labels and with shuffled ones; returns the events that were counted."""
+    def add(self, events: Events, masks: Masks, ids: NDArray[np.int64], document: int) -> Events:
+        """Counts one text; returns the events that were counted."""
         kept_mask = masks.counted("kept")
         kept = events.at(kept_mask)
         tokens = ids[kept.row, kept.column]
@@ -97,9 +93,24 @@ class Tally:
             self.left_out[name] += int((getattr(masks, name) & masks.present).sum())
         for positions in POSITIONS:
             self._touch(("observed", positions, 0), events.at(masks.counted(positions)), ids)
-        for (stratum, replicate), labels in shuffled.items():
-            self._touch((stratum, "kept", replicate), kept, labels)
+        self._kept.append(kept._replace(row=kept.row + sum(len(mask) for mask in self._masks)))
+        self._masks.append(kept_mask)
         return kept
+
+    def shuffle(self, windows: Windows, replicates: int, key: tuple[int, ...]) -> None:
+        """Counts the block again with the labels of its counted positions dealt out anew, in every stratum, and forgets it."""
+        mask = torch.zeros(windows.ids.shape, dtype=torch.bool)
+        row = 0
+        for part in self._masks:
+            mask[row : row + len(part), : part.shape[1]] = torch.from_numpy(part)
+            row += len(part)
+        kept = Events._make(np.concatenate(columns) for columns in zip(*self._kept, strict=True))
+        for index, stratum in enumerate(STRATA):
+            for replicate in range(replicates):
+                generator = np.random.default_rng([*key, index, replicate])
+                labels = dealt_anew(windows, mask, stratum, generator).numpy()
+                self._touch((stratum, "kept", replicate), kept, labels)
+        self._kept, self._masks = [], []
 
     def _touch(self, key: tuple[str, str, int], events: Events, labels: NDArray[np.int64]) -> None:
         first = self.first_rank.setdefault(key, np.full(self.n_features, NEVER, dtype=np.int32))

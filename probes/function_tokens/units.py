@@ -13,7 +13,7 @@ from interp.models.language import LanguageModel
 from interp.models.residuals import read_residuals
 from probes.function_tokens import plan
 from probes.function_tokens.bench import Bench, document_slices, set_up
-from probes.function_tokens.corpus import STRATA, special_positions
+from probes.function_tokens.corpus import special_positions
 from probes.function_tokens.knockout import measure_reactivation
 from probes.function_tokens.losses import SWEEP, Bigrams, pair_table
 from probes.function_tokens.steering import measure_steering
@@ -86,8 +86,6 @@ def measure_graph(bench: Bench, block: int) -> Frames:
     """Returns the pairs, first ranks, left-out positions and contexts of one block, for all dictionaries."""
     settings, corpus = bench.settings, bench.corpus
     windows = corpus.block_windows(block)
-    own = np.flatnonzero(corpus.block[corpus.windows.document] == block)
-    shuffled = _shuffled_labels(bench, slice(int(own[0]), int(own[-1]) + 1))
     rank = corpus.rank()
     special = special_positions(windows, bench.model)
     ids = windows.ids.numpy()
@@ -105,27 +103,17 @@ def measure_graph(bench: Bench, block: int) -> Frames:
             present = text.present()
             width = present.shape[1]
             residuals = read_residuals(bench.model, text.ids, bench.layers)
-            labels = {key: values[rows, :width] for key, values in shuffled.items()}
             for tally in tallies:
                 stream = residuals[tally.loaded.dictionary.layer]
                 masks = to_masks(tally.loaded, stream, present, special[rows, :width], settings.skip_first)
                 events = active_features(tally.loaded, stream, present)
-                kept = tally.add(events, masks, ids[rows, :width], labels, int(text.document[0]))
+                kept = tally.add(events, masks, ids[rows, :width], int(text.document[0]))
                 decode = bench.model.tokenizer.decode
                 tally.note_contexts(kept, ids[rows, :width], text.lengths.numpy(), decode, CONTEXTS_PER_BLOCK)
+        for tally in tallies:
+            tally.shuffle(windows, settings.shuffles, (settings.seed, 20, block))
         frames = [_frames(tally, block) for tally in tallies]
     return {table: pd.concat([frame[table] for frame in frames], ignore_index=True) for table in frames[0]}
-
-
-def _shuffled_labels(bench: Bench, rows: slice) -> dict[tuple[str, int], np.ndarray]:
-    """The block's part of every shuffle of the whole corpus: equal for all units, whatever their order."""
-    counted = bench.counted(bench.corpus.windows)
-    labels = {}
-    for stratum_index, stratum in enumerate(STRATA):
-        for replicate in range(bench.settings.shuffles):
-            generator = np.random.default_rng([bench.settings.seed, 20, stratum_index, replicate])
-            labels[stratum, replicate] = bench.corpus.shuffled(stratum, generator, counted)[rows].numpy()
-    return labels
 
 
 def _frames(tally: Tally, block: int) -> Frames:

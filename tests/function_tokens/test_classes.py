@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from interp.models.windows import cut_windows
-from probes.function_tokens.corpus import Corpus
+from probes.function_tokens.corpus import Corpus, dealt_anew
 from probes.function_tokens.token_classes import classify, count_tokens, is_function, kind_of
 
 TEXTS = [[0, 0, 0, 1, 1, 2], [0, 1, 3, 3]]
@@ -68,16 +68,16 @@ def corpus():
     return Corpus(windows, np.array([0, 0, 1, 1]), classes, texts, in_sample=False, left_out=0)
 
 
-@pytest.mark.parametrize("stratum", ["all", "document", "position"])
+@pytest.mark.parametrize("stratum", ["block", "document", "position"])
 def test_shuffles_keep_their_strata_and_nothing_else(corpus, stratum):
     kept = corpus.windows.present(2)
-    shuffled = corpus.shuffled(stratum, np.random.default_rng(1), kept)
+    shuffled = dealt_anew(corpus.windows, kept, stratum, np.random.default_rng(1))
     ids = corpus.windows.ids
     assert (shuffled[~kept] == ids[~kept]).all()
     assert (shuffled != ids).float().mean() > 0.5
     rows, columns = kept.nonzero(as_tuple=True)
     strata = {
-        "all": torch.zeros_like(rows),
+        "block": torch.zeros_like(rows),
         "document": torch.from_numpy(corpus.windows.document)[rows],
         "position": columns,
     }
