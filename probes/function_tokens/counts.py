@@ -126,8 +126,8 @@ def write_run(run: Run, path: Path) -> Path:
 
 def read_run(path: Path) -> Iterator[Run]:
     """Yields a written run in pieces."""
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16) as file:
+        for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, use_threads=False):
             yield Run._make(batch.column(name).to_numpy() for name in Run._fields)
 
 

@@ -70,9 +70,9 @@ class FunctionTokens(Experiment):
     """Random sets of tokens of each size."""
     loss_tokens: int = 8_000
     """Tokens of the measured texts whose prediction loss is measured."""
-    reactivation_prompts: int = 48
+    reactivation_prompts: int = 32
     """Prompts per dictionary in which attention is knocked out."""
-    steering_prompts: int = 12
+    steering_prompts: int = 8
     """Prompts per dictionary in which features are steered."""
     steering_strength: float = 8.0
     """Length of the steering vector, in multiples of the feature's highest activation in the prompt."""
