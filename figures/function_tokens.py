@@ -1,22 +1,26 @@
-"""Figures of the function-token experiment, each from its tables."""
-
-from collections.abc import Sequence
-from typing import Any
+"""Figures of the function-token experiment, each from its tables: those of the graph here, the others beside."""
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
+from figures.function_tokens_causes import plot_pair_losses, plot_reactivation, plot_steering
 from figures.function_tokens_graph import plot_bipartite
-from figures.style import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, RED, SKY, band, styled
+from figures.function_tokens_panels import (
+    Place,
+    add_line,
+    add_points,
+    error_bars,
+    layer_panels,
+    model_of,
+    short,
+    thinned,
+    wide_figure,
+)
+from figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, band
 from interp.tables import Tables
 
-Place = dict[str, Any]
 CLASS_COLOURS = {"function": ORANGE, "content": BLUE}
-PAIRS = (("function", "function"), ("function", "content"), ("content", "function"), ("content", "content"))
-_POINTS = 1500
-"""Tokens drawn in a scatter: the most frequent ones, and a sample of the others."""
 
 
 def draw_all(tables: Tables) -> dict[str, go.Figure]:
@@ -28,7 +32,7 @@ def draw_all(tables: Tables) -> dict[str, go.Figure]:
         figures["degree_frequency"] = plot_degree_frequency(tables["token_degrees"])
         figures["rarefied_degree"] = plot_rarefied(tables["token_degrees"])
         for dictionary in tables["coverage"]["dictionary"].unique():
-            name = f"bipartite_{_short(dictionary)}"
+            name = f"bipartite_{short(dictionary)}"
             figures[name] = plot_bipartite(
                 tables["token_degrees"], tables["edges"], tables["feature_profile"], dictionary
             )
@@ -37,7 +41,9 @@ def draw_all(tables: Tables) -> dict[str, go.Figure]:
         )
         figures["feature_entropy"] = plot_feature_entropy(tables["feature_profile"])
     if len(tables["pair_losses"]):
-        figures["pair_losses"] = plot_pair_losses(tables["pair_losses"], _main_threshold(tables))
+        figures["pair_losses"] = plot_pair_losses(
+            tables["pair_losses"], float(tables["token_classes"]["threshold"].iloc[0])
+        )
     if len(tables["reactivation"]):
         figures["reactivation"] = plot_reactivation(tables["reactivation"])
     if len(tables["steering"]):
@@ -48,25 +54,25 @@ def draw_all(tables: Tables) -> dict[str, go.Figure]:
 def plot_coverage(coverage: pd.DataFrame, shuffled: pd.DataFrame) -> go.Figure:
     """Returns, per dictionary, the share of live features reached by k tokens, in several orders, and by chance."""
     dictionaries = list(coverage["dictionary"].unique())
-    figure = _panels(dictionaries)
+    figure = layer_panels(dictionaries)
     for column, dictionary in enumerate(dictionaries, start=1):
         table = coverage[(coverage["dictionary"] == dictionary) & (coverage["min_count"] == 1)].sort_values("k")
         plain = table[table["chosen_by"] == "frequency"]
         place: Place = {"row": 1, "col": column}
         low, high = plain["coverage_ci_low"].clip(0, 1), plain["coverage_ci_high"].clip(0, 1)
         figure.add_trace(band(plain["k"].tolist(), low.tolist(), high.tolist(), ORANGE, "most frequent"), **place)
-        _line(figure, plain["k"], plain["coverage_alive"], "most frequent", ORANGE, place, width=3)
-        _line(figure, plain["k"], plain["null_alive"], "chance: labels shuffled (exact)", GREY, place, dash="dash")
+        add_line(figure, plain["k"], plain["coverage_alive"], "most frequent", ORANGE, place, width=3)
+        add_line(figure, plain["k"], plain["null_alive"], "chance: labels shuffled (exact)", GREY, place, dash="dash")
         own = shuffled[shuffled["dictionary"] == dictionary]
         for labels, colour, text in (
             ("document", PURPLE, "shuffled within texts"),
             ("position", GREEN, "shuffled within positions"),
         ):
             mean = own[own["labels"] == labels].groupby("k")["coverage_alive"].mean()
-            _line(figure, mean.index, mean, text, colour, place, dash="dot")
+            add_line(figure, mean.index, mean, text, colour, place, dash="dot")
         for order, colour, text in (("greedy", RED, "greedy cover"), ("random", SKY, "random tokens")):
             part = table[table["chosen_by"] == order]
-            _line(figure, part["k"], part["coverage_alive"], text, colour, place)
+            add_line(figure, part["k"], part["coverage_alive"], text, colour, place)
         matched = table[table["chosen_by"] == "content"]
         figure.add_scatter(
             x=matched["k"],
@@ -76,16 +82,16 @@ def plot_coverage(coverage: pd.DataFrame, shuffled: pd.DataFrame) -> go.Figure:
             legendgroup="content",
             showlegend=column == 1,
             marker={"color": BLUE, "symbol": "diamond", "size": 9},
-            error_y=_bars(matched["coverage_alive"], matched["low_alive"], matched["high_alive"]),
+            error_y=error_bars(matched["coverage_alive"], matched["low_alive"], matched["high_alive"]),
             **place,
         )
     figure.update_xaxes(type="log", title="tokens in the set (k)")
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%")
     figure.update_yaxes(title="live features reached", col=1)
-    return _wide(
+    return wide_figure(
         figure,
         len(dictionaries),
-        f"How many features do a few tokens reach? · {_model(coverage)}",
+        f"How many features do a few tokens reach? · {model_of(coverage)}",
         "Share of the features active anywhere in the measured texts that are active at one of k tokens at least once. Band: ± 1.96 "
         "bootstrap standard deviations over blocks of texts. Diamonds: random content tokens with as many occurrences as the k most "
         "frequent tokens.",
@@ -95,7 +101,7 @@ def plot_coverage(coverage: pd.DataFrame, shuffled: pd.DataFrame) -> go.Figure:
 def plot_accumulation(accumulation: pd.DataFrame) -> go.Figure:
     """Returns, per dictionary, distinct features against occurrences of the tokens of each class, and of random positions."""
     dictionaries = list(accumulation["dictionary"].unique())
-    figure = _panels(dictionaries)
+    figure = layer_panels(dictionaries)
     sets = (
         ("all", GREY, "any token (chance)"),
         ("content", BLUE, "content tokens"),
@@ -107,16 +113,16 @@ def plot_accumulation(accumulation: pd.DataFrame) -> go.Figure:
             part = accumulation[(accumulation["dictionary"] == dictionary) & (accumulation["token_set"] == name)]
             low, high = part["ci_low"].clip(lower=0).tolist(), part["ci_high"].tolist()
             figure.add_trace(band(part["drawn"].tolist(), low, high, colour, text), **place)
-            _line(
+            add_line(
                 figure, part["drawn"], part["features"], text, colour, place, dash="dash" if name == "all" else "solid"
             )
     figure.update_xaxes(type="log", title="occurrences drawn")
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title="distinct features", col=1)
-    return _wide(
+    return wide_figure(
         figure,
         len(dictionaries),
-        f"Who collects features fastest? · {_model(accumulation)}",
+        f"Who collects features fastest? · {model_of(accumulation)}",
         "Expected distinct features in as many random occurrences of the tokens of a class (exact, from counts). Dashed: of "
         "random positions, whatever the token. Bands: ± 1.96 bootstrap standard deviations over blocks of texts.",
     )
@@ -125,24 +131,24 @@ def plot_accumulation(accumulation: pd.DataFrame) -> go.Figure:
 def plot_degree_frequency(degrees: pd.DataFrame) -> go.Figure:
     """Returns degree against occurrences, observed and by chance."""
     dictionaries = list(degrees["dictionary"].unique())
-    figure = _panels(dictionaries)
+    figure = layer_panels(dictionaries)
     for column, dictionary in enumerate(dictionaries, start=1):
         table = degrees[(degrees["dictionary"] == dictionary) & (degrees["degree"] > 0)]
         place: Place = {"row": 1, "col": column}
         for name in ("content", "function"):
-            part = _thinned(table[table["token_class"] == name])
-            _points(
+            part = thinned(table[table["token_class"] == name])
+            add_points(
                 figure, part["occurrences"], part["degree"], part["token"], f"{name} tokens", CLASS_COLOURS[name], place
             )
         line = table.drop_duplicates("occurrences").sort_values("occurrences")
-        _line(figure, line["occurrences"], line["null_degree"], "chance", GREY, place, dash="dash")
+        add_line(figure, line["occurrences"], line["null_degree"], "chance", GREY, place, dash="dash")
     figure.update_xaxes(type="log", title="occurrences")
     figure.update_yaxes(type="log")
     figure.update_yaxes(title="features reached (degree)", col=1)
-    return _wide(
+    return wide_figure(
         figure,
         len(dictionaries),
-        f"Degree against chance · {_model(degrees)}",
+        f"Degree against chance · {model_of(degrees)}",
         "Distinct features active at a token at least once, against its occurrences. Dashed: expected degree of a token with as many "
         "occurrences when labels are shuffled over all positions.",
     )
@@ -151,13 +157,13 @@ def plot_degree_frequency(degrees: pd.DataFrame) -> go.Figure:
 def plot_rarefied(degrees: pd.DataFrame) -> go.Figure:
     """Returns the expected number of distinct features in 20 occurrences, against occurrences."""
     dictionaries = list(degrees["dictionary"].unique())
-    figure = _panels(dictionaries)
+    figure = layer_panels(dictionaries)
     for column, dictionary in enumerate(dictionaries, start=1):
         table = degrees[(degrees["dictionary"] == dictionary) & degrees["rarefied_20"].notna()]
         place: Place = {"row": 1, "col": column}
         for name in ("content", "function"):
-            part = _thinned(table[table["token_class"] == name])
-            _points(
+            part = thinned(table[table["token_class"] == name])
+            add_points(
                 figure,
                 part["occurrences"],
                 part["rarefied_20"],
@@ -168,14 +174,14 @@ def plot_rarefied(degrees: pd.DataFrame) -> go.Figure:
             )
         ends = [table["occurrences"].min(), table["occurrences"].max()] if len(table) else [1, 2]
         null = [table["null_rarefied_20"].iloc[0]] * 2 if len(table) else [0, 0]
-        _line(figure, ends, null, "20 random positions", GREY, place, dash="dash")
+        add_line(figure, ends, null, "20 random positions", GREY, place, dash="dash")
     figure.update_xaxes(type="log", title="occurrences")
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title="features in 20 occurrences", col=1)
-    return _wide(
+    return wide_figure(
         figure,
         len(dictionaries),
-        f"Frequency taken out · {_model(degrees)}",
+        f"Frequency taken out · {model_of(degrees)}",
         "Expected distinct features in 20 random occurrences of a token (exact, from counts). Dashed: in 20 random positions of the texts.",
     )
 
@@ -183,7 +189,7 @@ def plot_rarefied(degrees: pd.DataFrame) -> go.Figure:
 def plot_degree_distribution(degrees: pd.DataFrame, profile: pd.DataFrame, fits: pd.DataFrame) -> go.Figure:
     """Returns the distribution of degrees (share of nodes with at least that degree) and the fitted power law."""
     dictionaries = list(degrees["dictionary"].unique())
-    figure = _panels(dictionaries)
+    figure = layer_panels(dictionaries)
     for column, dictionary in enumerate(dictionaries, start=1):
         place: Place = {"row": 1, "col": column}
         for side, table, colour in (("token", degrees, ORANGE), ("feature", profile, BLUE)):
@@ -191,26 +197,26 @@ def plot_degree_distribution(degrees: pd.DataFrame, profile: pd.DataFrame, fits:
             values = values[values > 0]
             distinct, first = np.unique(values, return_index=True)
             above = 1 - first / len(values)
-            _line(figure, distinct, above, f"degrees of {side}s", colour, place, width=2.5)
+            add_line(figure, distinct, above, f"degrees of {side}s", colour, place, width=2.5)
             fit = fits[(fits["dictionary"] == dictionary) & (fits["side"] == side)]
             if len(fit):
                 xmin, exponent = float(fit["xmin"].iloc[0]), float(fit["exponent"].iloc[0])
                 tail = distinct[distinct >= xmin]
                 start = float((values >= xmin).mean())
                 curve = start * (tail / xmin) ** (1 - exponent)
-                _line(figure, tail, curve, f"power law, {side}s", colour, place, dash="dash")
+                add_line(figure, tail, curve, f"power law, {side}s", colour, place, dash="dash")
     figure.update_xaxes(type="log", title="degree")
     figure.update_yaxes(type="log")
     figure.update_yaxes(title="share with at least this degree", col=1)
     fits = fits.assign(text=fits["side"] + "s against " + fits["alternative"].str.replace("_", " "))
     verdicts = "; ".join(
-        f"{_short(str(row.dictionary))} {row.text}: {row.likelihood_ratio:+.1f} (p {row.p:.2g})"
+        f"{short(str(row.dictionary))} {row.text}: {row.likelihood_ratio:+.1f} (p {row.p:.2g})"
         for row in fits.itertuples()
     )
-    return _wide(
+    return wide_figure(
         figure,
         len(dictionaries),
-        f"Degree distributions and the best power law · {_model(degrees)}",
+        f"Degree distributions and the best power law · {model_of(degrees)}",
         "Dashed: the power law that fits the tail best (Clauset, Shalizi, Newman 2009). Normalised log likelihood ratios (positive: the "
         f"power law fits better): {verdicts}.",
     )
@@ -219,7 +225,7 @@ def plot_degree_distribution(degrees: pd.DataFrame, profile: pd.DataFrame, fits:
 def plot_feature_entropy(profile: pd.DataFrame) -> go.Figure:
     """Returns at how many tokens features live, and how much of each feature's activation is at function tokens."""
     dictionaries = list(profile["dictionary"].unique())
-    figure = _panels(dictionaries)
+    figure = layer_panels(dictionaries)
     for column, dictionary in enumerate(dictionaries, start=1):
         table = profile[profile["dictionary"] == dictionary]
         figure.add_scatter(
@@ -244,198 +250,9 @@ def plot_feature_entropy(profile: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(type="log", title="effective number of tokens")
     figure.update_yaxes(range=[-0.02, 1.02], tickformat=".0%")
     figure.update_yaxes(title="activation at function tokens", col=1)
-    return _wide(
+    return wide_figure(
         figure,
         len(dictionaries),
-        f"From one token to all of them · {_model(profile)}",
+        f"From one token to all of them · {model_of(profile)}",
         "Each point is a feature. Effective number of tokens: exp of the entropy of the token given that the feature is active.",
     )
-
-
-def plot_pair_losses(losses: pd.DataFrame, threshold: float) -> go.Figure:
-    """Returns loss by class of the current and the next token: per prediction, above a bigram model, share of the total."""
-    rows = losses[losses["threshold"] == threshold].set_index(["current_class", "next_class"])
-    pairs = [pair for pair in PAIRS if pair in rows.index]
-    rows = rows.loc[pairs]
-    names = [f"{current}→<br>{following}" for current, following in pairs]
-    panels = (
-        ("mean_loss_nats", "loss per prediction, nats"),
-        ("above_bigram_nats", "loss minus bigram model, nats"),
-        ("loss_share", "share of the total loss"),
-    )
-    figure = make_subplots(rows=1, cols=3, subplot_titles=[title for _, title in panels], horizontal_spacing=0.08)
-    for column, (value, _) in enumerate(panels, start=1):
-        figure.add_bar(
-            x=names,
-            y=rows[value],
-            marker_color=[ORANGE, RED, SKY, BLUE][: len(names)],
-            showlegend=False,
-            error_y=_bars(rows[value], rows[f"{value}_ci_low"], rows[f"{value}_ci_high"]),
-            row=1,
-            col=column,
-        )
-    figure.add_scatter(
-        x=names,
-        y=rows["frequency"],
-        mode="markers",
-        name="share of the predictions",
-        marker={"symbol": "line-ew-open", "size": 26, "color": "#1b1f24", "line": {"width": 3}},
-        row=1,
-        col=3,
-    )
-    figure.update_xaxes(tickangle=0, tickfont={"size": 11})
-    figure.update_yaxes(tickformat=".0%", row=1, col=3)
-    figure.update_layout(legend={"orientation": "h", "y": -0.2, "x": 1, "xanchor": "right"})
-    return styled(
-        figure,
-        title=f"Where the loss is: class of the current → of the next token · {_model(losses)}",
-        caption=f"Function tokens cover {threshold:.0%} of the occurrences. Dashes: share of the predictions. 95% bootstrap over texts.",
-        width=1080,
-    )
-
-
-def plot_reactivation(reactivation: pd.DataFrame) -> go.Figure:
-    """Returns the share of a feature's activation lost under knock-out of its sources and of controls."""
-    figure = go.Figure()
-    for name, value, colour in (("where it was active", "lost", RED), ("neighbours (control)", "control_lost", GREY)):
-        figure.add_bar(
-            x=[reactivation["dictionary"].map(_short), reactivation["token_class"]],
-            y=reactivation[value],
-            name=name,
-            marker_color=colour,
-            error_y=_bars(reactivation[value], reactivation[f"{value}_ci_low"], reactivation[f"{value}_ci_high"]),
-        )
-    figure.update_layout(barmode="group")
-    figure.update_yaxes(title="share of the activation lost", tickformat=".0%")
-    return styled(
-        figure,
-        title=f"Do tokens fetch features from where they were active? · {_model(reactivation)}",
-        caption="Mean share of a feature's activation that is lost when the token may not attend to the earlier positions where the "
-        "feature was active, or to as many neighbouring positions where it was not. 95% bootstrap over prompts.",
-        width=860,
-    )
-
-
-def plot_steering(steering: pd.DataFrame) -> go.Figure:
-    """Returns what steering does by place and class of the steered token, features beside random directions."""
-    outcomes = (("promoted_gain_nats", "gain of promoted tokens, nats"), ("kl_nats", "KL from the unsteered, nats"))
-    figure = make_subplots(rows=1, cols=2, subplot_titles=[title for _, title in outcomes], horizontal_spacing=0.1)
-    for column, (outcome, _) in enumerate(outcomes, start=1):
-        part = steering[steering["outcome"] == outcome]
-        x = [part["dictionary"].map(_short), part["where"] + "<br>" + part["token_class"]]
-        for name, colour in (("feature", RED), ("random", GREY)):
-            figure.add_bar(
-                x=x,
-                y=part[name],
-                name="feature" if name == "feature" else "random direction",
-                marker_color=colour,
-                legendgroup=name,
-                showlegend=column == 1,
-                error_y=_bars(part[name], part[f"{name}_ci_low"], part[f"{name}_ci_high"]),
-                row=1,
-                col=column,
-            )
-    figure.update_layout(barmode="group")
-    return styled(
-        figure,
-        title=f"Steering at function and content tokens, last and earlier · {_model(steering)}",
-        caption="A feature's direction added at one token (or a random direction of the same length), and what it does to the next-token "
-        "distribution at the last token. 95% bootstrap over prompts.",
-        width=1180,
-    )
-
-
-def draw_comparison(tables: Tables) -> dict[str, go.Figure]:
-    """Returns pair losses of several runs side by side."""
-    losses = tables["pair_losses"]
-    if not len(losses):
-        return {}
-    figure = go.Figure()
-    for (current, following), colour in zip(PAIRS, PALETTE, strict=False):
-        part = losses[(losses["current_class"] == current) & (losses["next_class"] == following)]
-        figure.add_scatter(
-            x=part["run"],
-            y=part["mean_loss_nats"],
-            mode="lines+markers",
-            name=f"{current}→{following}",
-            line={"color": colour},
-            error_y=_bars(part["mean_loss_nats"], part["mean_loss_nats_ci_low"], part["mean_loss_nats_ci_high"]),
-        )
-    figure.update_xaxes(type="category")
-    figure.update_yaxes(title="loss per prediction, nats", rangemode="tozero")
-    return {"pair_losses": styled(figure, title="Loss by class pair, run by run", caption="95% bootstrap over texts.")}
-
-
-# ---------------------------------------------------------------------- parts of figures
-
-
-def _panels(dictionaries: Sequence[str]) -> go.Figure:
-    titles = [_short(name) for name in dictionaries]
-    return make_subplots(rows=1, cols=len(titles), subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.04)
-
-
-def _wide(figure: go.Figure, n_panels: int, title: str, caption: str) -> go.Figure:
-    figure = styled(figure, title=title, caption=caption, width=340 + 310 * n_panels, height=520)
-    return figure.update_layout(legend={"orientation": "h", "y": -0.22, "x": 0}, margin={"b": 130, "t": 80})
-
-
-def _line(
-    figure: go.Figure,
-    x: object,
-    y: object,
-    name: str,
-    colour: str,
-    place: Place,
-    *,
-    dash: str = "solid",
-    width: float | int = 1.8,
-) -> None:
-    line = {"color": colour, "dash": dash, "width": width}
-    figure.add_scatter(
-        x=x, y=y, mode="lines", name=name, legendgroup=name, showlegend=place["col"] == 1, line=line, **place
-    )
-
-
-def _points(figure: go.Figure, x: object, y: object, text: pd.Series, name: str, colour: str, place: Place) -> None:
-    figure.add_scatter(
-        x=x,
-        y=y,
-        mode="markers",
-        name=name,
-        legendgroup=name,
-        showlegend=place["col"] == 1,
-        text=text.map(repr),
-        hovertemplate="%{text}: %{y:.0f} features in %{x} occurrences<extra></extra>",
-        marker={"color": colour, "size": 5, "opacity": 0.55},
-        **place,
-    )
-
-
-def _bars(value: pd.Series, low: pd.Series, high: pd.Series) -> dict[str, object]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": high - value,
-        "arrayminus": value - low,
-        "thickness": 1.3,
-        "width": 3,
-    }
-
-
-def _thinned(table: pd.DataFrame) -> pd.DataFrame:
-    """All frequent tokens and every so-manieth of the others: tens of thousands of points make a page slow and no clearer."""
-    table = table.sort_values("occurrences", ascending=False, kind="stable")
-    step = max(1, (len(table) - _POINTS // 2) // (_POINTS // 2))
-    return pd.concat([table.head(_POINTS // 2), table.iloc[_POINTS // 2 :: step]])
-
-
-def _main_threshold(tables: Tables) -> float:
-    return float(tables["token_classes"]["threshold"].iloc[0])
-
-
-def _short(dictionary: str) -> str:
-    return dictionary.replace(":", "/").split("/", maxsplit=1)[-1].replace("/", "_")
-
-
-def _model(table: pd.DataFrame) -> str:
-    return str(table["model"].iloc[0])

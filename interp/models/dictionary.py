@@ -12,20 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import ArgumentError, RunError, did_you_mean
+from interp.models.features import CHUNK_FEATURES, Events, active_features
 
 if TYPE_CHECKING:
     from interp.models.language import LanguageModel
 
 SHIPPED = Path(__file__).with_name("dictionaries")
 """Folder of the dictionaries that come with the toolkit: <model>/layer_<L>."""
-CHUNK_FEATURES = 16384
-"""Features that are encoded at one time."""
 _HOOK = re.compile(r"blocks\.(\d+)\.hook_resid_(post|pre)")
-_BY_COLUMN = ("standard", "jumprelu", "topk")
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,38 +180,9 @@ class Dictionary:
 
     def active(
         self, residuals: Float[Tensor, "row residual"], chunk_features: int = CHUNK_FEATURES
-    ) -> Iterator[tuple[Int[Tensor, " event"], Int[Tensor, " event"], Float[Tensor, " event"]]]:
-        """Yields the features that are active (activation above 0): their row, their id and their activation.
-
-        Exactly what `encode` gives, but never more than `chunk_features` activations per row at a time for ReLU, JumpReLU and
-        TopK dictionaries; others are encoded whole.
-        """
-        with torch.inference_mode():
-            residuals = residuals.to(self.sae.W_dec.device, torch.float32)
-            if self.architecture not in _BY_COLUMN:
-                yield _events(self.sae.encode(residuals), 0)
-                return
-            inputs = self.sae.process_sae_in(residuals)
-            chunks = (
-                (first, self._pre_activations(inputs, slice(first, first + chunk_features)))
-                for first in range(0, self.n_features, chunk_features)
-            )
-            if self.architecture == "topk":
-                yield _highest(chunks, int(self.sae.cfg.k))
-                return
-            for first, pre in chunks:
-                yield _events(self._activated(pre, slice(first, first + chunk_features)), first)
-
-    def _pre_activations(self, inputs: Float[Tensor, "row residual"], columns: slice) -> Float[Tensor, "row chunk"]:
-        pre = torch.addmm(self.sae.b_enc[columns], inputs, self.sae.W_enc[:, columns])
-        if self.architecture == "topk" and self.sae.cfg.rescale_acts_by_decoder_norm:
-            pre = pre * self.sae.W_dec[columns].norm(dim=-1)
-        return pre
-
-    def _activated(self, pre: Float[Tensor, "row chunk"], columns: slice) -> Float[Tensor, "row chunk"]:
-        if self.architecture == "standard":
-            return self.sae.activation_fn(pre)
-        return self.sae.activation_fn(pre) * (pre > self.sae.threshold[columns])
+    ) -> Iterator[Events]:
+        """Yields the features that are active, in chunks of features: see interp.models.features.active_features."""
+        return active_features(self.sae, residuals.to(self.sae.W_dec.device, torch.float32), chunk_features)
 
 
 def shipped_dictionaries(model: str) -> list[Path]:
@@ -225,31 +194,6 @@ def training_texts(names: Sequence[Path]) -> frozenset[str]:
     """Returns the names (interp.models.harvest.text_name) of all texts that dictionaries in these folders were trained on."""
     files = {folder.parent / "training_texts.txt" for folder in names}
     return frozenset(name for file in files if file.is_file() for name in file.read_text(encoding="utf-8").split())
-
-
-def _events(
-    activations: Float[Tensor, "row chunk"], first: int
-) -> tuple[Int[Tensor, " event"], Int[Tensor, " event"], Float[Tensor, " event"]]:
-    rows, columns = (activations > 0).nonzero(as_tuple=True)
-    return rows, columns + first, activations[rows, columns]
-
-
-def _highest(
-    chunks: Iterator[tuple[int, Float[Tensor, "row chunk"]]], k: int
-) -> tuple[Int[Tensor, " event"], Int[Tensor, " event"], Float[Tensor, " event"]]:
-    """The k highest pre-activations of each row over all chunks, those above 0."""
-    best = ids = None
-    for first, pre in chunks:
-        found = pre.topk(min(k, pre.shape[1]), dim=1)
-        values, columns = found.values, found.indices + first
-        if best is not None and ids is not None:
-            values, columns = torch.cat([best, values], dim=1), torch.cat([ids, columns], dim=1)
-        kept = values.topk(min(k, values.shape[1]), dim=1)
-        best, ids = kept.values, columns.gather(1, kept.indices)
-    assert best is not None
-    assert ids is not None
-    rows, places = (best > 0).nonzero(as_tuple=True)
-    return rows, ids[rows, places], best[rows, places]
 
 
 def _checked_hook(hook_name: str | None, name: str) -> str:

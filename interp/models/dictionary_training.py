@@ -24,7 +24,8 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from interp.models.harvest import MASSIVE, SKIP_FIRST, deal_texts, harvest, read_harvest, text_name
+from interp.models.dictionary_card import describe
+from interp.models.harvest import SKIP_FIRST, deal_texts, harvest, read_harvest, text_name
 from interp.models.language import LanguageModel
 from interp.models.windows import Windows, cut_windows, tokenize
 from interp.tables import write_aside
@@ -88,10 +89,16 @@ def train_all(recipe: Recipe) -> None:
             continue
         vectors, held_out = (read_harvest(recipe.work / group, layer) for group in ("training", "validation"))
         curve = train(vectors, held_out, recipe, layer, recipe.work / f"layer_{layer}", folder)
-        card = describe(model, windows["validation"], vectors, held_out, recipe, layer, folder)
+        card = describe(model, windows["validation"], vectors, held_out, folder)
+        card |= {"vectors_seen": recipe.samples // recipe.batch * recipe.batch, "recipe": _settings(recipe)}
         write_aside(folder / "learning_curve.csv", lambda aside, text=curve: aside.write_text(text, encoding="utf-8"))
         text = json.dumps(card, indent=2)
         write_aside(folder / "card.json", lambda aside, text=text: aside.write_text(text, encoding="utf-8"))
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """What decides the weights, beside the layer."""
+    return {key: value for key, value in dataclasses.asdict(recipe).items() if key not in ("out", "work", "layers")}
 
 
 def _windows(model: LanguageModel, texts: Sequence[str], recipe: Recipe) -> Windows:
@@ -262,50 +269,6 @@ def common_threshold(sae: Any, batches: Sequence[Float[Tensor, "vector residual"
         highest.append(pre.flatten().topk(2 * l0 * len(batch)).values)
     n = sum(len(batch) for batch in batches)
     return float(torch.cat(highest).sort(descending=True).values[l0 * n])
-
-
-def describe(
-    model: LanguageModel,
-    windows: Windows,
-    vectors: Float[Tensor, "vector residual"],
-    held_out: Float[Tensor, "held_out residual"],
-    recipe: Recipe,
-    layer: int,
-    folder: Path,
-) -> dict[str, Any]:
-    """Returns the card of a saved dictionary, measured on the saved weights."""
-    from interp.models.dictionary import Dictionary
-    from interp.models.fidelity import cross_entropy_recovered, explained
-
-    dictionary = Dictionary.from_folder(folder)
-    measured = explained(dictionary, held_out)
-    fired = torch.zeros(recipe.width, dtype=torch.bool)
-    for part in vectors.split(4096):
-        fired |= (dictionary.encode(part.float()) > 0).any(dim=0)
-    norms = torch.cat([part.float().norm(dim=1) for part in vectors.split(1 << 16)])
-    settings = {
-        key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(recipe).items()
-    }
-    return {
-        "model": recipe.model,
-        "model_revision": model.identity.revision,
-        "hook_name": f"blocks.{layer}.hook_resid_post",
-        "layer": layer,
-        "width": recipe.width,
-        "texts": "news articles of interp.prose; the names of those used are in ../training_texts.txt",
-        "vectors_harvested": len(vectors),
-        "vectors_seen": recipe.samples // recipe.batch * recipe.batch,
-        "vectors_held_out": len(held_out),
-        "l0": measured.l0,
-        "explained_variance": measured.explained_variance,
-        "dead_share": float(1 - fired.float().mean()),
-        "dead_means": f"never active at any of the {len(vectors)} vectors it was trained on",
-        **cross_entropy_recovered(model, dictionary, windows[slice(0, 128)], layer, skip_first=SKIP_FIRST),
-        "median_norm": float(norms.median()),
-        "left_out": f"the first {SKIP_FIRST} positions of a window and vectors longer than {MASSIVE:g} median norms",
-        "harvest_dtype": model.identity.dtype,
-        "recipe": {key: value for key, value in settings.items() if key not in ("out", "work", "layers")},
-    }
 
 
 if __name__ == "__main__":
