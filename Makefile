@@ -28,9 +28,11 @@ lint: $(VENV)/.dev  ## lint and check types
 docs: $(VENV)/.dev  ## build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
-bench: $(VENV)/.dev  ## time the toolkit against the plain way on the same work (about 15 minutes)
+bench: $(VENV)/.dev  ## time the toolkit against the plain way on the same work (about 30 minutes)
 	$(BIN)/python -m benchmarks.retrieval_heads
 	$(BIN)/python -m benchmarks.verbatim_memory
+	$(BIN)/python -m benchmarks.function_tokens
+	$(BIN)/python -m benchmarks.critical_tokens
 
 lab: $(VENV)/.lab  ## open the notebooks
 	$(BIN)/jupyter lab notebooks
