@@ -31,8 +31,7 @@ def card(name: str) -> dict[str, Any]:
     return ModelCard.load(TRAINED / name / "README.md").data.to_dict()
 
 
-SHIPPED = sorted(path.name for path in TRAINED.iterdir() if (path / "config.json").is_file())
-"""transformer-news-1 is in the recipe and not trained yet."""
+SHIPPED = sorted(SIZES)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
