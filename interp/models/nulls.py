@@ -36,8 +36,9 @@ def null_model(model: LanguageModel, null: Null, seed: int) -> LanguageModel:
     if null == "positions_shuffled":
         _shuffle_positions(hf, model, generator)
         return model.rewrapped(hf)
+    heads = model.geometry  # refuses models without heads
     for module in attention_modules(hf):
-        weights = query_key_weights(module, model.geometry)
+        weights = query_key_weights(module, heads)
         if weights is None:
             raise UserError(
                 f"{model.identity.name} keeps its query and key weights where this toolkit does not look: leave out the "
