@@ -23,11 +23,11 @@ def write_comparison(experiment: Experiment, runs: Mapping[str, Tables], out: Pa
     title = f"{experiment.name}: {' · '.join(runs)}"
     sections = [
         f"<h1>{escape(title)}</h1>",
+        *(render_figure(name, figure) for name, figure in figures.items()),
         *(
             f"<h2>{escape(name)}</h2><div class='scroll'>{table.to_html(index=False)}</div>"
             for name, table in tables.items()
         ),
-        *(render_figure(name, figure) for name, figure in figures.items()),
     ]
     write_aside(folder / "report.html", lambda aside: aside.write_text(page(title, sections), encoding="utf-8"))
     return folder, text
