@@ -135,11 +135,7 @@ def plot_degree_frequency(degrees: pd.DataFrame) -> go.Figure:
     for column, dictionary in enumerate(dictionaries, start=1):
         table = degrees[(degrees["dictionary"] == dictionary) & (degrees["degree"] > 0)]
         place: Place = {"row": 1, "col": column}
-        for name in ("content", "function"):
-            part = thinned(table[table["token_class"] == name])
-            add_points(
-                figure, part["occurrences"], part["degree"], part["token"], f"{name} tokens", CLASS_COLOURS[name], place
-            )
+        _add_tokens(figure, table, "degree", place)
         line = table.drop_duplicates("occurrences").sort_values("occurrences")
         add_line(figure, line["occurrences"], line["null_degree"], "chance", GREY, place, dash="dash")
     figure.update_xaxes(type="log", title="occurrences")
@@ -161,17 +157,7 @@ def plot_rarefied(degrees: pd.DataFrame) -> go.Figure:
     for column, dictionary in enumerate(dictionaries, start=1):
         table = degrees[(degrees["dictionary"] == dictionary) & degrees["rarefied_20"].notna()]
         place: Place = {"row": 1, "col": column}
-        for name in ("content", "function"):
-            part = thinned(table[table["token_class"] == name])
-            add_points(
-                figure,
-                part["occurrences"],
-                part["rarefied_20"],
-                part["token"],
-                f"{name} tokens",
-                CLASS_COLOURS[name],
-                place,
-            )
+        _add_tokens(figure, table, "rarefied_20", place)
         ends = [table["occurrences"].min(), table["occurrences"].max()] if len(table) else [1, 2]
         null = [table["null_rarefied_20"].iloc[0]] * 2 if len(table) else [0, 0]
         add_line(figure, ends, null, "20 random positions", GREY, place, dash="dash")
@@ -184,6 +170,14 @@ def plot_rarefied(degrees: pd.DataFrame) -> go.Figure:
         f"Frequency taken out · {model_of(degrees)}",
         "Expected distinct features in 20 random occurrences of a token (exact, from counts). Dashed: in 20 random positions of the texts.",
     )
+
+
+def _add_tokens(figure: go.Figure, degrees: pd.DataFrame, column: str, place: Place) -> None:
+    """Adds a point per token, against its occurrences, in the colour of its class."""
+    for name in ("content", "function"):
+        part = thinned(degrees[degrees["token_class"] == name])
+        text = f"{name} tokens"
+        add_points(figure, part["occurrences"], part[column], part["token"], text, CLASS_COLOURS[name], place)
 
 
 def plot_degree_distribution(degrees: pd.DataFrame, profile: pd.DataFrame, fits: pd.DataFrame) -> go.Figure:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from probes.critical_tokens.families import build_problem, parse_level
 from probes.critical_tokens.plan import ConfirmUnit, ContrastiveUnit, ProblemUnit, ReplacementUnit, TrajectoryUnit
 from probes.critical_tokens.problems import Problem
 from probes.critical_tokens.readers import STOP_STRINGS
-from probes.critical_tokens.token_classes import token_class
+from probes.critical_tokens.rows import branch_rows, exact_rows, one_row, pool_rows, rollout_rows, spine_rows
 
 if TYPE_CHECKING:
     from probes.critical_tokens.experiment import CriticalTokens
@@ -133,7 +133,7 @@ def measure_trajectory(settings: "CriticalTokens", model: LanguageModel, unit: T
     """Returns the tokens of one trajectory, draws from every position, and what the paper's rule finds."""
     explorer = read_trajectory(settings, model, unit.trajectory_id, unit.token_ids)
     n_tokens = len(explorer.token_ids)
-    tables = {"spines": _spine_rows(explorer), "exact": _exact_rows(settings, explorer)}
+    tables = {"spines": spine_rows(explorer), "exact": exact_rows(settings, explorer)}
     if settings.method == "brute":
         return tables | dict(_brute(settings, explorer))
     pool = Pool.around(explorer, "scan", max(settings.scan_rollouts, settings.rule_rollouts), "wrong")
@@ -149,7 +149,7 @@ def measure_trajectory(settings: "CriticalTokens", model: LanguageModel, unit: T
 
         scan = backward_scan(n_tokens, settings.rule_rollouts, right, alpha=settings.alpha)
         critical = -1 if scan.critical is None else scan.critical
-        tables["scans"] = _one_row(
+        tables["scans"] = one_row(
             explorer,
             critical_position=critical,
             set_first=scan.set_first,
@@ -157,8 +157,8 @@ def measure_trajectory(settings: "CriticalTokens", model: LanguageModel, unit: T
             n_rollouts=settings.rule_rollouts,
         )
     return tables | {
-        "rollouts": _pool_rows(explorer, pool, made),
-        "branches": _branch_rows(explorer, "scan", pool.branches),
+        "rollouts": pool_rows(explorer, pool, made),
+        "branches": branch_rows(explorer, "scan", pool.branches),
     }
 
 
@@ -169,35 +169,7 @@ def _brute(settings: "CriticalTokens", explorer: Explorer) -> Rows:
     branches = dict(zip(wanted, explorer.independent("brute", wanted), strict=True))
     rows = [(kept, index, kept, branch.outcome == "right") for (kept, index), branch in branches.items()]
     rows += [(len(explorer.token_ids), index, len(explorer.token_ids), False) for index in range(n)]
-    return {"rollouts": _rollout_rows(explorer, "brute", rows), "branches": _branch_rows(explorer, "brute", branches)}
-
-
-def _exact_rows(settings: "CriticalTokens", explorer: Explorer) -> pd.DataFrame:
-    n_tokens = len(explorer.token_ids)
-    kept = range(max(0, n_tokens - settings.exact_tokens), n_tokens)
-    rows = [(at, *explorer.exact_value(at, most_nodes=settings.exact_nodes)) for at in kept]
-    frame = pd.DataFrame(rows, columns=["kept", "low", "high", "n_nodes"])
-    return frame.assign(model=explorer.model.identity.name, trajectory_id=explorer.key)
-
-
-def _spine_rows(explorer: Explorer) -> pd.DataFrame:
-    probability, own = explorer.probability, explorer.token_ids
-    entropy = -(probability * probability.clamp(min=1e-300).log()).sum(-1)
-    texts = [explorer.added_text(kept, id) for kept, id in enumerate(own)]
-    return pd.DataFrame(
-        {
-            "model": explorer.model.identity.name,
-            "trajectory_id": explorer.key,
-            "position": range(len(own)),
-            "token_id": own,
-            "token": texts,
-            "token_class": [token_class(text) for text in texts],
-            "p": explorer.p,
-            "rank": [int((row > row[id]).sum()) for row, id in zip(probability, own, strict=True)],
-            "entropy_nats": entropy.clamp(min=0).cpu().numpy(),
-            "surprisal_nats": np.maximum(0.0, -np.log(explorer.p)),
-        }
-    )
+    return {"rollouts": rollout_rows(explorer, "brute", rows), "branches": branch_rows(explorer, "brute", branches)}
 
 
 # ---------------------------------------------------------------------- fresh draws
@@ -232,12 +204,12 @@ def measure_pairs(settings: "CriticalTokens", model: LanguageModel, unit: Confir
     forbidden = [(kept, index, kept, branch.outcome == "right") for (kept, index), branch in without.items()]
     return {
         "rollouts": pd.concat(
-            [_rollout_rows(explorer, "without", forbidden), _pool_rows(explorer, kept_pool, made)], ignore_index=True
+            [rollout_rows(explorer, "without", forbidden), pool_rows(explorer, kept_pool, made)], ignore_index=True
         ),
         "branches": pd.concat(
             [
-                _branch_rows(explorer, "without", without),
-                _branch_rows(explorer, "after", kept_pool.branches),
+                branch_rows(explorer, "without", without),
+                branch_rows(explorer, "after", kept_pool.branches),
             ],
             ignore_index=True,
         ),
@@ -258,54 +230,16 @@ def measure_replacement(settings: "CriticalTokens", model: LanguageModel, unit: 
         tokens["entropy"] = int(others[np.abs(entropy[others] - entropy[unit.position]).argmin()])
     kept = Pool.around(explorer, f"kept-{unit.position}", n, "wrong")
     kept.make([unit.position + 1])
-    rollouts = [_pool_rows(explorer, kept, {unit.position + 1: n})]
-    branches = [_branch_rows(explorer, kept.arm, kept.branches)]
+    rollouts = [pool_rows(explorer, kept, {unit.position + 1: n})]
+    branches = [branch_rows(explorer, kept.arm, kept.branches)]
     for condition, token in tokens.items():
         wanted = [(token, index) for index in range(n)]
         arm = f"{condition}-{unit.position}"
         made = dict(zip(wanted, explorer.branches(arm, wanted), strict=True))
         rows = [(at, index, at, branch.outcome == "right") for (at, index), branch in made.items()]
-        rollouts.append(_rollout_rows(explorer, arm, rows))
-        branches.append(_branch_rows(explorer, arm, made))
+        rollouts.append(rollout_rows(explorer, arm, rows))
+        branches.append(branch_rows(explorer, arm, made))
     return {
         "rollouts": pd.concat(rollouts, ignore_index=True),
         "branches": pd.concat([part for part in branches if len(part)], ignore_index=True),
     }
-
-
-# ---------------------------------------------------------------------- rows
-
-
-def _one_row(explorer: Explorer, **columns: Any) -> pd.DataFrame:
-    return pd.DataFrame([{"model": explorer.model.identity.name, "trajectory_id": explorer.key, **columns}])
-
-
-def _pool_rows(explorer: Explorer, pool: Pool, made: Mapping[int, int]) -> pd.DataFrame:
-    rows = [
-        (kept, index, int(pool.points[kept, index]), pool.outcome(kept, index) == "right")
-        for kept, n in made.items()
-        for index in range(n)
-    ]
-    return _rollout_rows(explorer, pool.arm, rows)
-
-
-def _rollout_rows(explorer: Explorer, arm: str, rows: list[tuple[int, int, int, bool]]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=["kept", "draw", "branched_at", "right"])
-    return frame.assign(model=explorer.model.identity.name, trajectory_id=explorer.key, arm=arm)
-
-
-def _branch_rows(explorer: Explorer, arm: str, branches: Mapping[tuple[int, int], Branch]) -> pd.DataFrame:
-    rows = [
-        (
-            kept,
-            index,
-            explorer.added_text(kept, branch.token_ids[0]),
-            branch.outcome,
-            branch.ended,
-            len(branch.token_ids),
-            branch.token_ids,
-        )
-        for (kept, index), branch in sorted(branches.items())
-    ]
-    frame = pd.DataFrame(rows, columns=["kept", "draw", "token", "outcome", "ended", "n_tokens", "token_ids"])
-    return frame.assign(model=explorer.model.identity.name, trajectory_id=explorer.key, arm=arm)

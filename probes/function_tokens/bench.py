@@ -5,7 +5,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from interp.models.dictionary import Dictionary
@@ -80,7 +79,6 @@ def _checked(bench: Bench, dictionary: Dictionary) -> Loaded:
     return Loaded(dictionary, limit, fidelity)
 
 
-@torch.inference_mode()
 def document_slices(windows: Windows) -> list[slice]:
     """Returns the rows of each text, in order: a text is read by itself, so what is computed does not depend on its neighbours."""
     first = [0, *(row for row in range(1, len(windows)) if windows.document[row] != windows.document[row - 1])]
