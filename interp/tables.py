@@ -34,6 +34,16 @@ class TableSchema(pa.DataFrameModel):
 Schemas = Mapping[str, type[TableSchema]]
 
 
+def fraction(*, nullable: bool = False) -> Any:
+    """Returns the field of a column of numbers between 0 and 1."""
+    return pa.Field(ge=0.0, le=1.0, nullable=nullable)
+
+
+def may_lack() -> Any:
+    """Returns the field of a column that may be NaN. Each needs one of its own: pandera writes the column's name into it."""
+    return pa.Field(nullable=True)
+
+
 def checked(frame: pd.DataFrame, schema: type[TableSchema]) -> pd.DataFrame:
     """Returns the frame with the schema's columns, in the schema's order and types.
 

@@ -104,6 +104,8 @@ class CriticalTokens(Experiment):
     """Folder of a LoRA adapter to take as the positive model; trained here if not given."""
     negative_adapter: Path | None = None
     """Folder of a LoRA adapter to take as the negative model; trained here if not given."""
+    sampler: Literal["own", "vllm"] = "own"
+    """vllm: rollouts by vLLM (on a GPU; not yet run against it). The draws differ from the toolkit's own."""
     batch_rows: int = 48
     """Rollouts written at one time; changes speed and memory, no number."""
 
@@ -134,6 +136,10 @@ class CriticalTokens(Experiment):
         from probes.critical_tokens.checks import check_tasks
 
         check_tasks(self)
+        if self.sampler == "vllm":
+            from interp.models.vllm_sampling import check_vllm
+
+            check_vllm()
         window = facts.context_window
         if window is not None and self.max_new_tokens >= window:
             raise ArgumentError(

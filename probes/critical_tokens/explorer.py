@@ -15,7 +15,8 @@ from torch import Tensor
 from interp.errors import RunError
 from interp.models.encoding import beginning
 from interp.models.language import LanguageModel
-from interp.models.sampling import BATCH_ROWS, Job, Policy, StopRule, draw, sample, stream
+from interp.models.prefix import Prefix
+from interp.models.sampling import BATCH_ROWS, Job, Policy, Rollout, StopRule, draw, sample, stream
 from probes.critical_tokens.enumeration import Bracket, enumerate_value
 from probes.critical_tokens.problems import Outcome, Problem
 from probes.critical_tokens.spine import branch_points, branches_needed
@@ -38,6 +39,12 @@ class Setting:
     max_new_tokens: int
     seed: int
     batch_rows: int = BATCH_ROWS
+    sampler: Callable[..., list[Rollout]] = sample
+    """What writes rollouts: interp.models.sampling.sample, or another engine with the same interface."""
+
+    def write(self, model: LanguageModel, spine: Prefix, jobs: Sequence[Job]) -> list[Rollout]:
+        """Returns what each job writes on from its part of the spine."""
+        return self.sampler(model, spine, jobs, self.policy, self.stop, batch_rows=self.batch_rows)
 
 
 def prompt_ids(model: LanguageModel, text: str) -> list[int]:
@@ -52,7 +59,7 @@ def respond(model: LanguageModel, problem: Problem, setting: Setting, n_draws: i
     spine = model.prefix(ids[:-1]).fork(1)
     keys = [(setting.seed, problem.id, "response", index) for index in range(n_draws)]
     jobs = [Job(len(ids) - 1, (ids[-1],), setting.max_new_tokens, key) for key in keys]
-    rollouts = sample(model, spine, jobs, setting.policy, setting.stop, batch_rows=setting.batch_rows)
+    rollouts = setting.write(model, spine, jobs)
     return [Response(r.token_ids, r.ended, problem.outcome(decode(model, r.token_ids))) for r in rollouts]
 
 
@@ -171,9 +178,7 @@ class Explorer:
             )
             for (kept, index), start in zip(wanted, starts, strict=True)
         ]
-        rollouts = sample(
-            self.model, self._spine, jobs, self.setting.policy, self.setting.stop, batch_rows=self.setting.batch_rows
-        )
+        rollouts = self.setting.write(self.model, self._spine, jobs)
         return [
             Branch(
                 [start, *rollout.token_ids],

@@ -1,21 +1,9 @@
 """The tables of the critical-token experiment: one class per table, one attribute per column."""
 
-from typing import Any
-
 import pandera.pandas as pa
 from pandera.typing import Series
 
-from interp.tables import Schemas, TableSchema
-
-
-def _share(*, nullable: bool = False) -> Any:
-    """A column of numbers between 0 and 1."""
-    return pa.Field(ge=0.0, le=1.0, nullable=nullable)
-
-
-def _may_lack() -> Any:
-    """A column that may be NaN. Each column needs a field of its own: pandera writes the column's name into it."""
-    return pa.Field(nullable=True)
+from interp.tables import Schemas, TableSchema, fraction, may_lack
 
 
 class Trajectories(TableSchema):
@@ -45,7 +33,7 @@ class Spines(TableSchema):
     token_id: int
     token: str
     token_class: str
-    p: float = _share()
+    p: float = fraction()
     rank: int = pa.Field(ge=0)
     entropy_nats: float = pa.Field(ge=0.0)
     surprisal_nats: float = pa.Field(ge=0.0)
@@ -94,8 +82,8 @@ class Exact(TableSchema):
 
     trajectory_id: str
     kept: int = pa.Field(ge=0)
-    low: float = _share()
-    high: float = _share()
+    low: float = fraction()
+    high: float = fraction()
     n_nodes: int
 
 
@@ -106,7 +94,7 @@ class ContrastiveScores(TableSchema):
     position: int = pa.Field(ge=0)
     log_p_positive: float
     log_p_negative: float
-    score: float = _share()
+    score: float = fraction()
 
 
 class Levels(TableSchema):
@@ -115,11 +103,11 @@ class Levels(TableSchema):
     level: str
     n_problems: int
     n_responses: int
-    success: float = _share()
-    ci_low: float = _share(nullable=True)
-    ci_high: float = _share(nullable=True)
-    share_unextracted: float = _share()
-    share_unended: float = _share()
+    success: float = fraction()
+    ci_low: float = fraction(nullable=True)
+    ci_high: float = fraction(nullable=True)
+    share_unextracted: float = fraction()
+    share_unended: float = fraction()
     mean_tokens: float
     usable: bool
 
@@ -132,12 +120,12 @@ class Positions(TableSchema):
     token_id: int
     token: str
     token_class: str
-    p: float = _share()
+    p: float = fraction()
     entropy_nats: float = pa.Field(ge=0.0)
-    value_before: float = _share()
-    value: float = _share()
-    ci_low: float = _share()
-    ci_high: float = _share()
+    value_before: float = fraction()
+    value: float = fraction()
+    ci_low: float = fraction()
+    ci_high: float = fraction()
     n_rollouts: int = pa.Field(ge=0)
     n_recycled: int = pa.Field(ge=0)
     certified: bool
@@ -152,12 +140,12 @@ class Critical(TableSchema):
     token_id: int
     token: str
     token_class: str
-    p: float = _share()
+    p: float = fraction()
     entropy_nats: float
-    drop: float = _may_lack()
-    ci_low: float = _may_lack()
-    ci_high: float = _may_lack()
-    log_e_value: float = _may_lack()
+    drop: float = may_lack()
+    ci_low: float = may_lack()
+    ci_high: float = may_lack()
+    log_e_value: float = may_lack()
     n_pairs: int
     set_first: int
     set_last: int
@@ -172,10 +160,10 @@ class Candidates(TableSchema):
 
     trajectory_id: str
     position: int = pa.Field(ge=0)
-    p: float = _share()
+    p: float = fraction()
     n_pairs: int
-    value_without: float = _share()
-    value_after: float = _share()
+    value_without: float = fraction()
+    value_after: float = fraction()
     drop: float
     ci_low: float
     ci_high: float
@@ -191,9 +179,9 @@ class Replacement(TableSchema):
     definition: str
     condition: str
     k: int
-    pass_at_k: float = _share()
-    ci_low: float = _share(nullable=True)
-    ci_high: float = _share(nullable=True)
+    pass_at_k: float = fraction()
+    ci_low: float = fraction(nullable=True)
+    ci_high: float = fraction(nullable=True)
     n_trajectories: int
 
 
@@ -201,15 +189,15 @@ class Agreement(TableSchema):
     """How well a cheap score finds the tokens that rollouts confirm; the intervals resample problems."""
 
     score: str
-    auroc: float = _share(nullable=True)
-    auroc_ci_low: float = _share(nullable=True)
-    auroc_ci_high: float = _share(nullable=True)
-    average_precision: float = _share(nullable=True)
-    average_precision_ci_low: float = _share(nullable=True)
-    average_precision_ci_high: float = _share(nullable=True)
-    top1_hit: float = _share(nullable=True)
-    top1_ci_low: float = _share(nullable=True)
-    top1_ci_high: float = _share(nullable=True)
+    auroc: float = fraction(nullable=True)
+    auroc_ci_low: float = fraction(nullable=True)
+    auroc_ci_high: float = fraction(nullable=True)
+    average_precision: float = fraction(nullable=True)
+    average_precision_ci_low: float = fraction(nullable=True)
+    average_precision_ci_high: float = fraction(nullable=True)
+    top1_hit: float = fraction(nullable=True)
+    top1_ci_low: float = fraction(nullable=True)
+    top1_ci_high: float = fraction(nullable=True)
     n_trajectories: int
     n_positive: int
     n_tokens: int
@@ -220,7 +208,7 @@ class Audit(TableSchema):
 
     check: str
     passed: bool
-    value: float = _may_lack()
+    value: float = may_lack()
     expected: str
     n: int
     meaning: str

@@ -10,7 +10,8 @@ import pandas as pd
 from interp.experiments.experiment import WorkUnit
 from interp.models.encoding import stop_ids
 from interp.models.language import LanguageModel
-from interp.models.sampling import Policy, StopRule, stream
+from interp.models.sampling import Policy, StopRule, sample, stream
+from interp.models.vllm_sampling import sample_with_vllm
 from probes.critical_tokens.backward import backward_scan
 from probes.critical_tokens.checks import file_problems
 from probes.critical_tokens.confirm import Thresholds, confirm
@@ -61,6 +62,7 @@ def setting_of(settings: "CriticalTokens", model: LanguageModel) -> Setting:
         max_new_tokens=settings.max_new_tokens,
         seed=settings.seed,
         batch_rows=settings.batch_rows,
+        sampler=sample_with_vllm if settings.sampler == "vllm" else sample,
     )
 
 

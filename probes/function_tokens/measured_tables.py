@@ -1,21 +1,9 @@
 """The measured tables of the function-token experiment, one part per unit of work: a class per table."""
 
-from typing import Any
-
 import pandera.pandas as pa
 from pandera.typing import Series
 
-from interp.tables import TableSchema
-
-
-def a_share(*, nullable: bool = False) -> Any:
-    """A column of numbers between 0 and 1."""
-    return pa.Field(ge=0.0, le=1.0, nullable=nullable)
-
-
-def may_lack() -> Any:
-    """A column that may be NaN. Each column needs a field of its own: pandera writes the column's name into it."""
-    return pa.Field(nullable=True)
+from interp.tables import TableSchema, fraction, may_lack
 
 
 class TokenClasses(TableSchema):
@@ -29,9 +17,9 @@ class TokenClasses(TableSchema):
     """word (begins with a space), part of word, number, punctuation, whitespace, other."""
     rank: int
     count: int
-    share: float = a_share()
+    share: float = fraction()
     cumulative_share: float = pa.Field(ge=0.0, le=1.0000001)
-    document_coverage: float = a_share()
+    document_coverage: float = fraction()
     """Share of the texts that contain it; not part of the rule."""
     dispersion: float = pa.Field(ge=-1e-9, le=1.0)
     """Deviation of proportions (Gries 2008): 0 is spread as evenly as the texts are long. Not part of the rule."""
@@ -70,7 +58,7 @@ class DictionaryCheck(OfDictionary):
     published_explained_variance: float = may_lack()
     cross_entropy_recovered: float = may_lack()
     """As published on the card: (loss with zeros − loss reconstructed) / (loss with zeros − loss as it is)."""
-    never_active_share: float = a_share()
+    never_active_share: float = fraction()
     """Features never active in the check: few positions, so far more than are dead."""
     n_vectors: int
     norm_limit: float

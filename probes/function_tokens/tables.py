@@ -3,7 +3,7 @@
 import pandera.pandas as pa
 from pandera.typing import Series
 
-from interp.tables import Schemas, TableSchema
+from interp.tables import Schemas, TableSchema, fraction, may_lack
 from probes.function_tokens.measured_tables import (
     BlockFirstRanks,
     BlockPairs,
@@ -16,8 +16,6 @@ from probes.function_tokens.measured_tables import (
     ReactivationPrompts,
     SteeringPrompts,
     TokenClasses,
-    a_share,
-    may_lack,
 )
 
 
@@ -151,7 +149,7 @@ class FeatureProfile(OfDictionary):
 
     feature_id: int
     occurrences: int
-    density: float = a_share()
+    density: float = fraction()
     """Share of the counted positions at which it is active."""
     degree: int
     token_entropy_nats: float
@@ -160,10 +158,10 @@ class FeatureProfile(OfDictionary):
     """exp of the entropy."""
     top_token_id: int
     top_token: str
-    top_token_share: float = a_share()
-    function_share: float = a_share()
+    top_token_share: float = fraction()
+    function_share: float = fraction()
     """Share of its occurrences at function tokens."""
-    function_mass_share: float = a_share()
+    function_mass_share: float = fraction()
     """The same of its activation."""
     dense: bool
     """Active at more than a tenth of the positions."""
@@ -190,10 +188,10 @@ class PairLosses(TableSchema):
     """Mean loss minus that of the bigram model: negative where the model knows more."""
     above_bigram_nats_ci_low: float = may_lack()
     above_bigram_nats_ci_high: float = may_lack()
-    frequency: float = a_share()
+    frequency: float = fraction()
     frequency_ci_low: float = may_lack()
     frequency_ci_high: float = may_lack()
-    loss_share: float = a_share()
+    loss_share: float = fraction()
     """Share of the total loss."""
     loss_share_ci_low: float = may_lack()
     loss_share_ci_high: float = may_lack()

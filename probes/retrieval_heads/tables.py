@@ -1,21 +1,9 @@
 """The tables of the retrieval-head experiment: one class per table, one attribute per column."""
 
-from typing import Any
-
 import pandera.pandas as pa
 from pandera.typing import Series
 
-from interp.tables import Schemas, TableSchema
-
-
-def _share(*, nullable: bool = False) -> Any:
-    """A column of numbers between 0 and 1."""
-    return pa.Field(ge=0.0, le=1.0, nullable=nullable)
-
-
-def _may_lack() -> Any:
-    """A column that may be NaN. Each column needs a field of its own: pandera writes the column's name into it."""
-    return pa.Field(nullable=True)
+from interp.tables import Schemas, TableSchema, fraction, may_lack
 
 
 class Samples(TableSchema):
@@ -30,7 +18,7 @@ class Samples(TableSchema):
     literal: bool
     has_needle: bool
     context_tokens: int
-    depth_fraction: float = _share(nullable=True)
+    depth_fraction: float = fraction(nullable=True)
     prompt_format: str
     has_bos: bool
     prompt_token_ids: Series[object]
@@ -41,7 +29,7 @@ class Samples(TableSchema):
     answer_token_ids: Series[object]
     generated_text: str
     gold_text: str
-    recall: float = _share()
+    recall: float = fraction()
     passed: bool
     near_ties: int
     tokens_read: int
@@ -56,7 +44,7 @@ class SampleHeadScores(TableSchema):
     layer: int
     head: int
     kv_head: int
-    set_score: float = _share()
+    set_score: float = fraction()
     count_score: float = pa.Field(ge=0.0)
     hits: int = pa.Field(ge=0)
     near_ties: int = pa.Field(ge=0)
@@ -71,7 +59,7 @@ class LogitContribution(TableSchema):
     head: int
     kv_head: int
     definition: str = pa.Field(isin=["locos", "direct"])
-    score: float = _may_lack()
+    score: float = may_lack()
     n_steps: int
 
 
@@ -82,8 +70,8 @@ class EchoInduction(TableSchema):
     layer: int
     head: int
     kv_head: int
-    echo: float = _share()
-    induction: float = _share()
+    echo: float = fraction()
+    induction: float = fraction()
     block_tokens: int
     repeats: int
 
@@ -103,7 +91,7 @@ class Ablation(TableSchema):
     literal: bool
     context_tokens: int
     depth_fraction: float
-    recall: float = _share()
+    recall: float = fraction()
     generated_text: str
     prose_id: str
     prose_surprisal_nats: float
@@ -116,10 +104,10 @@ class HeadScores(TableSchema):
     head: int
     kv_head: int
     definition: str
-    score: float = _may_lack()
-    ci_low: float = _may_lack()
-    ci_high: float = _may_lack()
-    activation_frequency: float = _may_lack()
+    score: float = may_lack()
+    ci_low: float = may_lack()
+    ci_high: float = may_lack()
+    activation_frequency: float = may_lack()
     """Share of samples on which the head copied at least one token (NaN where the definition counts no copies)."""
     n_samples: int
     n_needles: int
@@ -130,9 +118,9 @@ class Sparsity(TableSchema):
 
     definition: str
     bucket: str
-    share: float = _share()
-    ci_low: float = _may_lack()
-    ci_high: float = _may_lack()
+    share: float = fraction()
+    ci_low: float = may_lack()
+    ci_high: float = may_lack()
     n_heads: int
 
 
@@ -142,8 +130,8 @@ class KvHeadScores(TableSchema):
     layer: int
     kv_head: int
     definition: str
-    mean_score: float = _may_lack()
-    max_score: float = _may_lack()
+    mean_score: float = may_lack()
+    max_score: float = may_lack()
     best_head: int
 
 
@@ -153,9 +141,9 @@ class Reliability(TableSchema):
     definition: str
     split: int
     n_needles_half: int
-    pearson: float = _may_lack()
-    spearman: float = _may_lack()
-    spearman_scoring: float = _may_lack()
+    pearson: float = may_lack()
+    spearman: float = may_lack()
+    spearman_scoring: float = may_lack()
     """Over the heads only whose score over all needles is at least 0.01: most others are tied at zero in one half."""
     n_scoring_heads: int
     top10_overlap: float
@@ -168,9 +156,9 @@ class Convergence(TableSchema):
     n_needles: int
     n_samples: int
     k: int
-    pearson_with_final: float = _may_lack()
+    pearson_with_final: float = may_lack()
     top_k_overlap_with_final: float
-    stability: float = _may_lack()
+    stability: float = may_lack()
     """Share of bootstrap draws over needles that keep at least nine tenths of the top k heads."""
 
 
@@ -185,16 +173,16 @@ class AblationSummary(TableSchema):
     needles: str = pa.Field(isin=["all", "literal", "non-literal"])
     outcome: str = pa.Field(isin=["recall", "prose_surprisal_nats"])
     mean: float
-    ci_low: float = _may_lack()
-    ci_high: float = _may_lack()
+    ci_low: float = may_lack()
+    ci_high: float = may_lack()
     lost: float
     """Against no change at all, on the same questions: recall lost, or surprisal gained."""
-    lost_ci_low: float = _may_lack()
-    lost_ci_high: float = _may_lack()
-    beyond_random: float = _may_lack()
+    lost_ci_low: float = may_lack()
+    lost_ci_high: float = may_lack()
+    beyond_random: float = may_lack()
     """The same loss minus that of random heads at this k, mode and phase, on the same questions."""
-    beyond_random_ci_low: float = _may_lack()
-    beyond_random_ci_high: float = _may_lack()
+    beyond_random_ci_low: float = may_lack()
+    beyond_random_ci_high: float = may_lack()
     n_draws: int
     n_needles: int
 
@@ -205,12 +193,12 @@ class Agreement(TableSchema):
     first: str
     second: str
     k: int
-    spearman: float = _may_lack()
-    spearman_ci_low: float = _may_lack()
-    spearman_ci_high: float = _may_lack()
+    spearman: float = may_lack()
+    spearman_ci_low: float = may_lack()
+    spearman_ci_high: float = may_lack()
     top_k_overlap: float
-    top_k_overlap_ci_low: float = _may_lack()
-    top_k_overlap_ci_high: float = _may_lack()
+    top_k_overlap_ci_low: float = may_lack()
+    top_k_overlap_ci_high: float = may_lack()
     n_needles: int
 
 
@@ -222,7 +210,7 @@ class NeedleRecall(TableSchema):
     n_samples: int
     recall: float
     share_passed: float
-    recall_without_needle: float = _may_lack()
+    recall_without_needle: float = may_lack()
 
 
 SCHEMAS: Schemas = {

@@ -1,19 +1,12 @@
 """The tables of the verbatim-memory experiment: one class per table, one attribute per column."""
 
-from typing import Any
-
 import pandera.pandas as pa
 from pandera.typing import Series
 
-from interp.tables import Schemas, TableSchema
+from interp.tables import Schemas, TableSchema, may_lack
 
 CONDITIONS_AND_FIRST = ["first", "repeat", "permute", "permute_strict", "novel"]
 ESTIMATORS = ["ratio", "first_noun", "all_positions", "drop_2024", "over_novel"]
-
-
-def _may_lack() -> Any:
-    """A column that may be NaN. Each column needs a field of its own: pandera writes the column's name into it."""
-    return pa.Field(nullable=True)
 
 
 class TokenSurprisals(TableSchema):
@@ -41,7 +34,7 @@ class TokenSurprisals(TableSchema):
     token_ids: Series[object]
     mode: str = pa.Field(isin=["raw", "boundary", "exact"])
     surprisal_nats: float
-    left_out_share: float = _may_lack()
+    left_out_share: float = may_lack()
     """Mode exact: an upper bound on the probability of spellings not followed, as a share of what was found."""
 
 
@@ -64,9 +57,9 @@ class RepeatSurprisal(_Cell):
     condition: str = pa.Field(isin=CONDITIONS_AND_FIRST[1:])
     mode: str
     estimator: str = pa.Field(isin=ESTIMATORS)
-    value: float = _may_lack()
-    ci_low: float = _may_lack()
-    ci_high: float = _may_lack()
+    value: float = may_lack()
+    ci_low: float = may_lack()
+    ci_high: float = may_lack()
     n_base_lists: int
     n_trials: int
 
@@ -78,8 +71,8 @@ class PositionCurve(_Cell):
     list_index: int
     position: int
     median_surprisal_nats: float
-    ci_low: float = _may_lack()
-    ci_high: float = _may_lack()
+    ci_low: float = may_lack()
+    ci_high: float = may_lack()
     n_base_lists: int
 
 
@@ -128,12 +121,12 @@ class MaskingSummary(TableSchema):
     condition: str = pa.Field(isin=CONDITIONS_AND_FIRST[1:])
     value: float
     """Repeat surprisal in per cent: median over trials of the mean over draws."""
-    ci_low: float = _may_lack()
-    ci_high: float = _may_lack()
-    beyond_random: float = _may_lack()
+    ci_low: float = may_lack()
+    ci_high: float = may_lack()
+    beyond_random: float = may_lack()
     """Top minus random, percentage points; the interval resamples base lists, both sides together."""
-    beyond_random_ci_low: float = _may_lack()
-    beyond_random_ci_high: float = _may_lack()
+    beyond_random_ci_low: float = may_lack()
+    beyond_random_ci_high: float = may_lack()
     n_base_lists: int
     n_draws: int
 
@@ -142,16 +135,16 @@ class Checkpoints(TableSchema):
     """One estimator at one checkpoint, shortest text between."""
 
     revision: str
-    step: float = _may_lack()
+    step: float = may_lack()
     """Training step in the revision's name, if there is one."""
     pool: str
     list_length: int
     intervening_tokens: int
     condition: str = pa.Field(isin=CONDITIONS_AND_FIRST[1:])
     estimator: str = pa.Field(isin=ESTIMATORS)
-    value: float = _may_lack()
-    ci_low: float = _may_lack()
-    ci_high: float = _may_lack()
+    value: float = may_lack()
+    ci_low: float = may_lack()
+    ci_high: float = may_lack()
     n_base_lists: int
 
 
