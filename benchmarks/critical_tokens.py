@@ -110,10 +110,10 @@ def brute(explorer: Explorer) -> tuple[np.ndarray, int]:
     wanted = [(kept, index) for kept in range(1, n_tokens) for index in range(N)]
     branches = explorer.independent("brute", wanted)
     right = np.zeros(n_tokens + 1, dtype=int)
-    for (kept, _), branch in zip(wanted, branches, strict=True):
+    for (kept, _), branch in branches.items():
         right[kept] += branch.outcome == "right"
     right[0] = right[1]  # not part of the rule: the curve begins behind the first token
-    return right, sum(len(branch.token_ids) for branch in branches)
+    return right, sum(len(branch.token_ids) for branch in branches.values())
 
 
 def paper(explorer: Explorer) -> tuple[Scan, int]:
@@ -146,9 +146,11 @@ def cliff(explorer: Explorer, settings: CriticalTokens) -> tuple[list[tuple[int,
         nonlocal generated
         indices = range(draws.start, draws.stop)
         wanted = [(token, index) for token in tokens for index in indices]
-        branches = dict(zip(wanted, explorer.branches("without", wanted), strict=True))
+        also = after.missing([token + 1 for token in tokens], draws)
+        made = explorer.branches({"without": wanted, after.arm: also})
+        branches = made["without"]
+        after.branches.update(made[after.arm])
         generated += sum(len(branch.token_ids) for branch in branches.values())
-        after.make([token + 1 for token in tokens], draws)
         return {
             token: (
                 np.array([branches[token, index].outcome == "right" for index in indices]),

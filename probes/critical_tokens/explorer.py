@@ -3,7 +3,7 @@
 Tokens are ids throughout: texts are decoded to be graded, never encoded again.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -77,6 +77,11 @@ class Branch(NamedTuple):
     outcome: Outcome
 
 
+Place = tuple[int, int]
+"""How many tokens of the trajectory are kept, and which draw it is."""
+Branches = dict[Place, Branch]
+
+
 class Explorer:
     """One trajectory of one model, read once."""
 
@@ -130,24 +135,30 @@ class Explorer:
 
     # ------------------------------------------------------------------ rollouts
 
-    def branches(self, arm: str, wanted: Sequence[tuple[int, int]]) -> list[Branch]:
-        """Returns branches (token, draw): the trajectory's token is forbidden there, another drawn in its place."""
+    def branches(self, wanted: Mapping[str, Sequence[Place]]) -> dict[str, Branches]:
+        """Returns branches (token, draw) by arm: the trajectory's token is forbidden there, another drawn in its place.
+
+        All are written in one batch: what a branch writes depends on its arm, token and draw alone.
+        """
+        keys = [(arm, *place) for arm, places in wanted.items() for place in places]
         starts = []
-        for kept, index in wanted:
+        for arm, kept, index in keys:
             allowed = self.probability[kept].clone()
             allowed[self.token_ids[kept]] = 0
             uniform = torch.tensor([self._uniforms(arm, kept, index)[1]], dtype=allowed.dtype, device=allowed.device)
             starts.append(int(draw(allowed[None], uniform)[0]))
-        return self._continued(arm, wanted, starts)
+        written = dict(zip(keys, self._continued(keys, starts), strict=True))
+        return {arm: {place: written[arm, *place] for place in places} for arm, places in wanted.items()}
 
-    def independent(self, arm: str, wanted: Sequence[tuple[int, int]]) -> list[Branch]:
+    def independent(self, arm: str, wanted: Sequence[Place]) -> Branches:
         """Returns rollouts (kept tokens, draw) of the plain kind: nothing forbidden, nothing shared. The oracle's way."""
         kept = torch.tensor([n for n, _ in wanted], dtype=torch.long, device=self.probability.device)
         uniform = torch.tensor([self._uniforms(arm, *one)[1] for one in wanted], dtype=self.probability.dtype)
         starts = [
             int(draw(self.probability[n][None], u[None].to(kept.device))[0]) for n, u in zip(kept, uniform, strict=True)
         ]
-        return self._continued(arm, wanted, starts)
+        keys = [(arm, *place) for place in wanted]
+        return dict(zip(wanted, self._continued(keys, starts), strict=True))
 
     @torch.inference_mode()
     def exact_value(self, kept: int, *, most_nodes: int, gap: float = 0.01) -> Bracket:
@@ -168,7 +179,7 @@ class Explorer:
         room = self.setting.max_new_tokens - kept
         return enumerate_value(step, self.setting.stop.ended, right, room=room, gap=gap, most_nodes=most_nodes)
 
-    def _continued(self, arm: str, wanted: Sequence[tuple[int, int]], starts: Sequence[int]) -> list[Branch]:
+    def _continued(self, keys: Sequence[tuple[str, int, int]], starts: Sequence[int]) -> list[Branch]:
         jobs = [
             Job(
                 kept=self._prompt_tokens + kept,
@@ -176,7 +187,7 @@ class Explorer:
                 room=max(0, self.setting.max_new_tokens - kept - 1),
                 key=(self.setting.seed, self.key, arm, kept, index, "on"),
             )
-            for (kept, index), start in zip(wanted, starts, strict=True)
+            for (arm, kept, index), start in zip(keys, starts, strict=True)
         ]
         rollouts = self.setting.write(self.model, self._spine, jobs)
         return [
@@ -185,7 +196,7 @@ class Explorer:
                 rollout.ended,
                 self.problem.outcome(decode(self.model, [*self.token_ids[:kept], start, *rollout.token_ids])),
             )
-            for (kept, _), start, rollout in zip(wanted, starts, rollouts, strict=True)
+            for (_, kept, _), start, rollout in zip(keys, starts, rollouts, strict=True)
         ]
 
 
@@ -195,9 +206,9 @@ class Pool:
 
     arm: str
     points: Int[np.ndarray, "kept draw"]
-    roll: Callable[[str, Sequence[tuple[int, int]]], list[Branch]]
+    roll: Callable[[Mapping[str, Sequence[Place]]], dict[str, Branches]]
     own_outcome: Outcome
-    branches: dict[tuple[int, int], Branch]
+    branches: Branches
 
     @classmethod
     def around(cls, explorer: Explorer, arm: str, n_draws: int, own_outcome: Outcome) -> "Pool":
@@ -206,10 +217,13 @@ class Pool:
 
     def make(self, kept: Iterable[int], draws: slice = slice(None)) -> None:
         """Makes what the draws from these numbers of kept tokens need and what is not there yet."""
+        self.branches |= self.roll({self.arm: self.missing(kept, draws)})[self.arm]
+
+    def missing(self, kept: Iterable[int], draws: slice = slice(None)) -> list[Place]:
+        """Returns the branches that the draws from these numbers of kept tokens need and that are not there yet."""
         first = draws.indices(self.points.shape[1])[0]
         needed = [(at, first + r) for at, r in branches_needed(self.points[:, draws], kept)]
-        missing = [key for key in needed if key not in self.branches]
-        self.branches |= dict(zip(missing, self.roll(self.arm, missing), strict=True))
+        return [place for place in needed if place not in self.branches]
 
     def outcome(self, kept: int, index: int) -> Outcome:
         """Returns how draw `index` from `kept` tokens came out; it must have been made."""

@@ -15,7 +15,7 @@ from interp.models.vllm_sampling import sample_with_vllm
 from probes.critical_tokens.backward import backward_scan
 from probes.critical_tokens.checks import file_problems
 from probes.critical_tokens.confirm import Thresholds, confirm
-from probes.critical_tokens.explorer import Branch, Explorer, Pool, Setting, decode, prompt_ids, respond
+from probes.critical_tokens.explorer import Branches, Explorer, Pool, Setting, decode, prompt_ids, respond
 from probes.critical_tokens.families import build_problem, parse_level
 from probes.critical_tokens.plan import ConfirmUnit, ContrastiveUnit, ProblemUnit, ReplacementUnit, TrajectoryUnit
 from probes.critical_tokens.problems import Problem
@@ -168,7 +168,7 @@ def _brute(settings: "CriticalTokens", explorer: Explorer) -> Rows:
     """Independent rollouts after every token, and before the first."""
     n = settings.rule_rollouts
     wanted = [(kept, index) for kept in range(len(explorer.token_ids)) for index in range(n)]
-    branches = dict(zip(wanted, explorer.independent("brute", wanted), strict=True))
+    branches = explorer.independent("brute", wanted)
     rows = [(kept, index, kept, branch.outcome == "right") for (kept, index), branch in branches.items()]
     rows += [(len(explorer.token_ids), index, len(explorer.token_ids), False) for index in range(n)]
     return {"rollouts": rollout_rows(explorer, "brute", rows), "branches": branch_rows(explorer, "brute", branches)}
@@ -186,13 +186,15 @@ def measure_pairs(settings: "CriticalTokens", model: LanguageModel, unit: Confir
     """Returns fresh pairs for the candidates of one trajectory: with the token forbidden, and with it kept."""
     explorer = read_trajectory(settings, model, unit.trajectory_id, unit.token_ids)
     kept_pool = Pool.around(explorer, "after", settings.max_pairs, "wrong")
-    without: dict[tuple[int, int], Branch] = {}
+    without: Branches = {}
 
     def pairs(tokens: Sequence[int], draws: slice) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         indices = range(draws.start, draws.stop)
         wanted = [(token, index) for token in tokens for index in indices]
-        without.update(zip(wanted, explorer.branches("without", wanted), strict=True))
-        kept_pool.make([token + 1 for token in tokens], draws)
+        also = kept_pool.missing([token + 1 for token in tokens], draws)
+        made = explorer.branches({"without": wanted, kept_pool.arm: also})
+        without.update(made["without"])
+        kept_pool.branches.update(made[kept_pool.arm])
         return {
             token: (
                 np.array([without[token, index].outcome == "right" for index in indices]),
@@ -231,16 +233,16 @@ def measure_replacement(settings: "CriticalTokens", model: LanguageModel, unit: 
         tokens["random"] = int(generator.choice(others))
         tokens["entropy"] = int(others[np.abs(entropy[others] - entropy[unit.position]).argmin()])
     kept = Pool.around(explorer, f"kept-{unit.position}", n, "wrong")
-    kept.make([unit.position + 1])
+    arms = {f"{condition}-{unit.position}": token for condition, token in tokens.items()}
+    wanted = {arm: [(token, index) for index in range(n)] for arm, token in arms.items()}
+    made = explorer.branches(wanted | {kept.arm: kept.missing([unit.position + 1])})
+    kept.branches.update(made[kept.arm])
     rollouts = [pool_rows(explorer, kept, {unit.position + 1: n})]
     branches = [branch_rows(explorer, kept.arm, kept.branches)]
-    for condition, token in tokens.items():
-        wanted = [(token, index) for index in range(n)]
-        arm = f"{condition}-{unit.position}"
-        made = dict(zip(wanted, explorer.branches(arm, wanted), strict=True))
-        rows = [(at, index, at, branch.outcome == "right") for (at, index), branch in made.items()]
+    for arm in arms:
+        rows = [(at, index, at, branch.outcome == "right") for (at, index), branch in made[arm].items()]
         rollouts.append(rollout_rows(explorer, arm, rows))
-        branches.append(branch_rows(explorer, arm, made))
+        branches.append(branch_rows(explorer, arm, made[arm]))
     return {
         "rollouts": pd.concat(rollouts, ignore_index=True),
         "branches": pd.concat([part for part in branches if len(part)], ignore_index=True),

@@ -57,8 +57,8 @@ def test_draws_meet_the_exact_value_everywhere(model: LanguageModel, setting: Se
     pool = Pool.around(explorer, "scan", N, "wrong")
     pool.make(range(n_tokens + 1))
     wanted = [(kept, index) for kept in range(n_tokens) for index in range(N)]
-    alone = dict(zip(wanted, explorer.independent("brute", wanted), strict=True))
-    without = dict(zip(wanted, explorer.branches("without", wanted), strict=True))
+    alone = explorer.independent("brute", wanted)
+    without = explorer.branches({"without": wanted})["without"]
     for kept in range(n_tokens):
         shared = sum(pool.outcome(kept, index) == "right" for index in range(N))
         independent = sum(alone[kept, index].outcome == "right" for index in range(N))
@@ -100,8 +100,9 @@ def test_rollouts_go_by_key(model: LanguageModel, trajectory: list[int]) -> None
 def test_other_seeds_and_arms_are_other_draws(model: LanguageModel, trajectory: list[int]) -> None:
     explorer = small_explorer(model, trajectory, small_setting())
     wanted = [(0, index) for index in range(20)]
-    first, second = explorer.branches("a", wanted), explorer.branches("b", wanted)
-    assert first == explorer.branches("a", wanted)
+    both = explorer.branches({"a": wanted, "b": wanted})
+    first, second = both["a"], both["b"]
+    assert first == explorer.branches({"a": wanted})["a"]
     assert first != second
 
 
