@@ -1,4 +1,4 @@
-"""What streaming counts save: `python -m benchmarks.function_tokens [folder of a dictionary]`.
+"""What streaming counts save: `python -m benchmarks.function_tokens [folder of a dictionary …]`; all that ship if none is named.
 
 Three ways count the same pairs of tokens and features in the same texts:
   toolkit   forward only to the dictionary's layer, features in column chunks, sorted runs;
@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -38,13 +38,24 @@ TOTALS = (200_000, 400_000, 1_000_000)
 Counts = dict[tuple[int, int], int]
 
 
-def main(folder: Path) -> None:
+def main(folders: Sequence[Path]) -> None:
     """Prints processor seconds of all ways, of the counting alone, and peak memory."""
     torch.set_num_threads(1)  # waiting threads would count as work
     model = load(MODEL)
-    dictionary = Dictionary.from_folder(folder)
     windows = cut_windows(tokenize(model.tokenizer, news_articles()[:N_TEXTS]), CONTEXT, shortest=SKIP + 2)
     bridge = model.bridge()
+    say(f"{windows.n_tokens} tokens, {MODEL} float32, one thread\n")
+    say(
+        "| layer | way | processor seconds, median (range) | tokens per second | times the toolkit's |\n|---|---|---|---|---|"
+    )
+    for folder in folders:
+        time_ways(model, bridge, Dictionary.from_folder(folder), windows)
+    counting_alone()
+    memory()
+
+
+def time_ways(model: LanguageModel, bridge: Any, dictionary: Dictionary, windows: Windows) -> None:
+    """Prints a row for each way of counting the pairs of one dictionary."""
     ways: dict[str, Callable[[], Counts]] = {
         "toolkit": lambda: count_by_toolkit(model, dictionary, windows),
         "script, one hook": lambda: count_by_script(bridge, dictionary, windows, dictionary.hook_name),
@@ -59,17 +70,11 @@ def main(folder: Path) -> None:
             seconds[name].append(time.process_time() - started)
         check_equal(results[0], results[1])
         check_equal(results[0], results[2])
-    say(
-        f"{windows.n_tokens} tokens, layer {dictionary.layer} of {MODEL} float32, {dictionary.n_features} features, one thread\n"
-    )
-    say("| way | processor seconds, median (range) | tokens per second | times the toolkit's |\n|---|---|---|---|")
     for name, taken in seconds.items():
         middle = median(taken)
         ratio = middle / median(seconds["toolkit"])
         spread = f"{middle:.1f} ({min(taken):.1f}–{max(taken):.1f})"
-        say(f"| {name} | {spread} | {windows.n_tokens / middle:.0f} | {ratio:.1f} |")
-    counting_alone()
-    memory()
+        say(f"| {dictionary.layer} | {name} | {spread} | {windows.n_tokens / middle:.0f} | {ratio:.1f} |")
 
 
 def count_by_toolkit(model: LanguageModel, dictionary: Dictionary, windows: Windows) -> Counts:
@@ -190,4 +195,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["count"]:
         count_synthetic(int(sys.argv[2]))
     else:
-        main(Path(sys.argv[1]) if sys.argv[1:] else shipped_dictionaries(MODEL)[-1])
+        main([Path(name) for name in sys.argv[1:]] or shipped_dictionaries(MODEL))

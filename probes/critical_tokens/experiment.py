@@ -59,7 +59,7 @@ class CriticalTokens(Experiment):
     """Stop after calibration: which levels does this model sometimes solve?"""
     max_problems: int = 40
     """Problems per level to look through for trajectories."""
-    n_trajectories: int = 12
+    n_trajectories: int = 10
     """Wrong trajectories to analyse, one per problem."""
     temperature: float = 0.6
     """Sampling temperature of responses and rollouts."""
