@@ -5,7 +5,7 @@ is checked against it on the way to disk and on the way back.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,21 @@ def read_table(path: Path, schema: type[TableSchema]) -> pd.DataFrame:
     except Exception as error:  # damaged parquet raises errors of many types
         first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise RunError(f"{path} cannot be read ({first_line}): delete it and run the same command again.") from error
+
+
+def read_tables(paths: Sequence[Path], schema: type[TableSchema]) -> pd.DataFrame:
+    """Returns the rows of several tables of one schema, in that order, checked together.
+
+    Raises RunError, naming the first file that is damaged or of another schema.
+    """
+    if not paths:
+        return empty(schema)
+    try:
+        return checked(pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True), schema)
+    except Exception:  # damaged parquet raises errors of many types
+        for path in paths:
+            read_table(path, schema)  # says which it is
+        raise
 
 
 def write_aside(path: Path, write: Any) -> None:

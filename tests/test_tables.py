@@ -11,7 +11,7 @@ import pytest
 from pandera.typing import Series
 
 from interp.errors import RunError
-from interp.tables import TableSchema, checked, empty, read_table, write_aside, write_table
+from interp.tables import TableSchema, checked, empty, read_table, read_tables, write_aside, write_table
 
 
 class Reading(TableSchema):
@@ -195,3 +195,16 @@ def test_a_file_cut_or_changed_anywhere_gives_the_sentence_or_a_table_that_fits(
         except Exception as error:
             unexplained[place] = repr(error)
     assert unexplained == {}
+
+
+def test_tables_of_parts_are_read_as_one(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.parquet" for name in "abc"]
+    for name, path in zip("abc", paths, strict=True):
+        write_table(path, frame(item_id=[f"{name}{row}" for row in range(3)]), Reading)
+    together = read_tables(paths, Reading)
+    assert together["item_id"].tolist() == ["a0", "a1", "a2", "b0", "b1", "b2", "c0", "c1", "c2"]
+    assert_same(together, pd.concat([read_table(path, Reading) for path in paths], ignore_index=True))
+    assert read_tables([], Reading).empty
+    paths[1].write_bytes(b"nothing")
+    with pytest.raises(RunError, match=r"b\.parquet cannot be read"):
+        read_tables(paths, Reading)

@@ -24,7 +24,7 @@ import pandas as pd
 
 from interp.assets import file_sha256
 from interp.errors import RunError
-from interp.tables import Schemas, empty, read_table, write_aside, write_table
+from interp.tables import Schemas, read_table, read_tables, write_aside, write_table
 
 LOG = logging.getLogger(__name__)
 _LOCK = ".lock"
@@ -118,8 +118,8 @@ class RunStore:
 
     def read_parts(self, table: str, unit_ids: Sequence[str]) -> pd.DataFrame:
         """Returns a measured table: the rows of the given finished units, in that order."""
-        parts = [read_table(path, self.schemas[table]) for id in unit_ids if (path := self._part(table, id)).is_file()]
-        return pd.concat(parts, ignore_index=True) if parts else empty(self.schemas[table])
+        parts = [path for id in unit_ids if (path := self._part(table, id)).is_file()]
+        return read_tables(parts, self.schemas[table])
 
     def _part(self, table: str, unit_id: str) -> Path:
         return self.folder / "parts" / table / f"{unit_id}.parquet"
