@@ -5,6 +5,7 @@ from importlib.metadata import entry_points
 
 from interp.errors import ArgumentError, did_you_mean
 from interp.experiments.experiment import Experiment
+from interp.models.registry import ModelKind
 
 ENTRY_POINTS = "interp.experiments"
 
@@ -30,5 +31,10 @@ def find_experiment(name: str) -> type[Experiment]:
 
 
 def usable_without_attention() -> list[str]:
-    """Returns the names of the experiments that need no attention heads."""
-    return [name for name, experiment in experiments().items() if not experiment.needs_attention]
+    """Returns the names of the experiments on language models that need no attention heads."""
+    return [name for name in usable_on("language") if not experiments()[name].needs_attention]
+
+
+def usable_on(kind: ModelKind) -> list[str]:
+    """Returns the names of the experiments on models of that kind."""
+    return [name for name, experiment in experiments().items() if experiment.model_kind == kind]

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from interp.models.identity import ModelFacts
+from interp.models.registry import ModelKind
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
     from interp.experiments.run import Run
+    from interp.models.image import ImageModel
     from interp.models.language import LanguageModel
     from interp.tables import Schemas, Tables
 
@@ -51,7 +53,9 @@ class Experiment:
     schema_version: ClassVar[int]
     """Raised when the tables or the meaning of their numbers change: it is part of a run's name."""
     needs_attention: ClassVar[bool] = True
-    """Whether the model must have attention heads to look at."""
+    """Whether a language model must have attention heads to look at."""
+    model_kind: ClassVar[ModelKind] = "language"
+    """What the model makes: text, or pictures (`measure` is then given an ImageModel)."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Named sets of field values, offered as --preset."""
 
@@ -78,7 +82,7 @@ class Experiment:
         """
         raise NotImplementedError
 
-    def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":
+    def measure(self, model: "LanguageModel | ImageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":
         """Returns the unit's rows of each measured table. Writes nothing, plots nothing."""
         raise NotImplementedError
 

@@ -5,14 +5,14 @@ import errno
 import logging
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from interp.errors import RunError, UserError
-from interp.experiments.catalogue import usable_without_attention
+from interp.experiments.catalogue import usable_on, usable_without_attention
 from interp.experiments.experiment import Experiment, run_hash
 from interp.experiments.options import RunOptions
 from interp.experiments.provenance import command_line, versions
@@ -20,6 +20,7 @@ from interp.experiments.run import Run, with_checked_settings
 from interp.experiments.store import MeasuredTables, RunStore
 from interp.models.identity import ModelFacts
 from interp.models.loading import load, look_up, pick_device
+from interp.models.registry import IN_WORDS, ModelKind, aliases, known_kind
 
 LOG = logging.getLogger(__name__)
 
@@ -30,7 +31,9 @@ def run_experiment(experiment: Experiment, options: RunOptions) -> Run:
     Raises UserError, with what stands on disk kept, when the run cannot begin or end.
     """
     experiment = with_checked_settings(experiment)
-    facts = look_up(experiment.model, device=options.device, dtype=experiment.dtype, revision=experiment.revision)
+    check_kind(experiment)
+    _, look_up_model = _loaders(experiment.model_kind)
+    facts = look_up_model(experiment.model, device=options.device, dtype=experiment.dtype, revision=experiment.revision)
     check_usable(experiment, facts)
     folder = options.out / experiment.name / facts.name / run_hash(experiment, facts)
     store = RunStore(folder, experiment.schemas())
@@ -51,9 +54,31 @@ def run_experiment(experiment: Experiment, options: RunOptions) -> Run:
     return run
 
 
+def check_kind(experiment: Experiment) -> None:
+    """Raises UserError when the model makes something else than the experiment looks at."""
+    kind = known_kind(experiment.model)
+    if kind is None or kind == experiment.model_kind:
+        return
+    usable = ", ".join(usable_on(kind)) or "none of the installed experiments"
+    fitting = [entry.name for entry in aliases().values() if entry.kind == experiment.model_kind]
+    raise UserError(
+        f"{experiment.model} is {IN_WORDS[kind]} and can be used in {usable}; {experiment.name} takes "
+        f"{experiment.model_kind} models, such as {fitting[0]}."
+    )
+
+
+def _loaders(kind: ModelKind) -> tuple[Callable[..., Any], Callable[..., ModelFacts]]:
+    """The functions that load a model and that look it up; diffusers is imported only where pictures are made."""
+    if kind == "image":
+        from interp.models.image_loading import load_image, look_up_image
+
+        return load_image, look_up_image
+    return load, look_up
+
+
 def check_usable(experiment: Experiment, facts: ModelFacts) -> None:
     """Raises UserError when the experiment cannot be run on the model."""
-    if experiment.needs_attention and facts.geometry is None:
+    if experiment.model_kind == "language" and experiment.needs_attention and facts.geometry is None:
         usable = ", ".join(usable_without_attention()) or "none of the installed experiments"
         raise UserError(
             f"{facts.name} ({facts.model_type}) has no attention heads, which {experiment.name} looks at: it can be used in "
@@ -67,6 +92,7 @@ def _measure_all(experiment: Experiment, options: RunOptions, facts: ModelFacts,
     from tqdm.auto import tqdm
 
     done = store.done_units()
+    load_model, _ = _loaders(experiment.model_kind)
     model, revision = None, None
     with tqdm(unit="unit", disable=None, desc=experiment.name) as progress:
         while True:
@@ -80,7 +106,7 @@ def _measure_all(experiment: Experiment, options: RunOptions, facts: ModelFacts,
             for unit in missing:
                 if model is None or experiment.revision_of(unit) != revision:
                     revision, model = experiment.revision_of(unit), None  # the old one is let go first
-                    model = load(
+                    model = load_model(
                         experiment.model,
                         device=options.device,
                         dtype=experiment.dtype,

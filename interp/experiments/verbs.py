@@ -39,7 +39,7 @@ def list_models() -> None:
     from interp.models.registry import aliases
 
     for entry in aliases().values():
-        say(f"{entry.name:<22} {entry.source:<42} {entry.notes}")
+        say(f"{entry.name:<22} {entry.kind:<9} {entry.source:<42} {entry.notes}")
 
 
 def show(run: Positional[str], *, out: Path = Path("runs")) -> None:

@@ -33,14 +33,14 @@ def load(
     Only safetensors weights are read and no code from a model's repository is run.
     Raises UserError, in one sentence, when the model is unknown, gated, unreachable, incomplete or too large.
     """
-    entry = resolve(name, revision)
+    entry = resolve(name, revision, kind="language")
     place = pick_device(device)
     precision = pick_dtype(dtype, place)
     source = _find(entry)
     options: dict[str, Any] = {"revision": source.revision, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.folder_or_id, **options)
-        with _without_progress_bars():
+        with without_progress_bars():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source.folder_or_id,
                 config=source.config,
@@ -79,7 +79,7 @@ def look_up(name: str, *, device: str = "auto", dtype: str = "auto", revision: s
 
     Raises UserError as `load` does.
     """
-    entry = resolve(name, revision)
+    entry = resolve(name, revision, kind="language")
     source = _find(entry)
     identity = _identify(entry, source, pick_dtype(dtype, pick_device(device)))
     return ModelFacts(identity, source.config.model_type, head_geometry(source.config), context_window(source.config))
@@ -90,7 +90,7 @@ def _identify(entry: ModelEntry, source: _Source, dtype: DtypeName) -> ModelIden
     if entry.source.startswith("asset:"):
         revision = ASSETS[entry.source.removeprefix("asset:")].sha256
     elif entry.folder is not None:
-        revision = _folder_sha256(entry.folder)
+        revision = folder_sha256(entry.folder)
     else:
         revision = getattr(source.revision, "resolved", None) or source.revision or "main"
     return ModelIdentity(name=entry.name, source=entry.source, revision=revision, dtype=dtype)
@@ -145,7 +145,7 @@ def converted_asset(name: str) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(f"{folder}.lock"):
             if not folder.is_dir():
-                with _without_progress_bars():
+                with without_progress_bars():
                     _convert(gguf, folder)
     except OSError as error:
         raise RunError(
@@ -173,7 +173,7 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 
 @contextmanager
-def _without_progress_bars() -> Iterator[None]:
+def without_progress_bars() -> Iterator[None]:
     """Silences the bars of transformers, which the runner's own would be lost among; downloads keep theirs."""
     from transformers.utils import logging
 
@@ -190,8 +190,9 @@ _IDENTIFYING = (".safetensors", ".json", ".jinja", ".model", ".txt")
 """Files that change what a folder's model or tokenizer does."""
 
 
-def _folder_sha256(folder: Path) -> str:
+def folder_sha256(folder: Path, pattern: str = "*") -> str:
+    """Returns a sha256 over the names and contents of the folder's files that make a model what it is."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.suffix in _IDENTIFYING):
-        digest.update(f"{path.name} {file_sha256(path)}\n".encode())
+    for path in sorted(path for path in folder.glob(pattern) if path.suffix in _IDENTIFYING):
+        digest.update(f"{path.relative_to(folder).as_posix()} {file_sha256(path)}\n".encode())
     return digest.hexdigest()

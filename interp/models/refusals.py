@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from huggingface_hub import errors as hub
 
 from interp.errors import ArgumentError, RunError, UserError
-from interp.models.registry import ModelEntry
+from interp.models.registry import ModelEntry, ModelKind
 
 
 def explained(entry: ModelEntry, error: Exception) -> UserError:
@@ -40,7 +40,7 @@ def _refused_by_hub(entry: ModelEntry, error: Exception) -> UserError | None:
     if caused_by(hub.LocalEntryNotFoundError, hub.HTTPError, ConnectionError):
         return RunError(
             f"{entry.source} is not on this machine and the model hub cannot be reached: connect to it, or pass --model FOLDER "
-            "with a copy, or --model smollm2-135m, which needs no hub."
+            f"with a copy, or --model {_NEEDS_NO_HUB[entry.kind]}, which needs no hub."
         )
     if "safetensors" in str(error):
         return RunError(
@@ -48,6 +48,9 @@ def _refused_by_hub(entry: ModelEntry, error: Exception) -> UserError | None:
             "save_pretrained and pass --model FOLDER."
         )
     return None
+
+
+_NEEDS_NO_HUB: dict[ModelKind, str] = {"language": "smollm2-135m", "image": "shapes-t2i"}
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

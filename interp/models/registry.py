@@ -1,14 +1,21 @@
 """Names of models: the aliases of registry.toml, Hugging Face ids and local folders. Imports no torch."""
 
+import dataclasses
 import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from interp.errors import ArgumentError, RunError, did_you_mean
 
 TRAINED = Path(__file__).with_name("trained")
 """Models trained for the toolkit, one folder each."""
+
+
+ModelKind = Literal["language", "image"]
+"""What a model makes: text, or pictures from text."""
+IN_WORDS: dict[ModelKind, str] = {"language": "a language model", "image": "an image model"}
 
 
 @dataclass(frozen=True)
@@ -19,6 +26,7 @@ class ModelEntry:
     source: str
     revision: str | None = None
     notes: str = ""
+    kind: ModelKind = "language"
 
     @property
     def folder(self) -> Path | None:
@@ -35,27 +43,50 @@ def aliases() -> dict[str, ModelEntry]:
     return {name: ModelEntry(name=name, **entry) for name, entry in table.items()}
 
 
-def resolve(name: str, revision: str | None = None) -> ModelEntry:
+def known_kind(name: str) -> ModelKind | None:
+    """Returns what the model of that name makes, or None where only the hub, or nobody, knows."""
+    if name in aliases():
+        return aliases()[name].kind
+    folder = Path(name).expanduser()
+    return _folder_kind(folder) if folder.is_dir() else None
+
+
+def _folder_kind(folder: Path) -> ModelKind:
+    """A folder is an image model's when it, or a revision in it, holds what a diffusers pipeline's save_pretrained wrote."""
+    pipeline = (folder / "model_index.json").is_file() or any(folder.glob("*/model_index.json"))
+    return "image" if pipeline else "language"
+
+
+def resolve(name: str, revision: str | None = None, *, kind: ModelKind | None = None) -> ModelEntry:
     """Returns where the model of that name (alias, Hugging Face id or folder) comes from.
 
     A revision is a branch, tag or commit on the hub, and a subfolder of a folder, such as a training run's step1000.
-    Raises ArgumentError for a name that is none of these, a folder without a model in it, or a revision that a folder or
-    a fetched file does not have; RunError when the files of a model that comes with the toolkit are not there.
+    `kind` is what the model must make; a Hugging Face id is taken at the caller's word.
+    Raises ArgumentError for a name that is none of these, a model of the other kind, a folder without a model in it, or a
+    revision that a folder or a fetched file does not have; RunError when the files of a model that comes with the toolkit
+    are not there.
     """
+    known = known_kind(name)
+    if kind and known and kind != known:
+        fitting = [entry.name for entry in aliases().values() if entry.kind == kind]
+        raise ArgumentError(
+            f"{name} is {IN_WORDS[known]}, and {IN_WORDS[kind]} is needed, such as {fitting[0]}: "
+            "`python -m interp.experiments models` says which is which."
+        )
     if name in aliases():
         entry = aliases()[name]
         if revision and entry.source.startswith(("asset:", "trained:")):
             raise ArgumentError(f"{name} comes in one revision only: leave out --revision and --revisions.")
         if entry.source.startswith("trained:"):
             _check_installed(entry)
-        return ModelEntry(entry.name, entry.source, revision or entry.revision, entry.notes)
+        return dataclasses.replace(entry, revision=revision or entry.revision)
     folder = Path(name).expanduser()
     if folder.is_dir():
         place = _revision_folder(folder.resolve(), revision)
         _check_folder(place)
-        return ModelEntry(folder.resolve().name, str(place))
+        return ModelEntry(folder.resolve().name, str(place), kind=_folder_kind(place))
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return ModelEntry(name.replace("/", "--"), name, revision)
+        return ModelEntry(name.replace("/", "--"), name, revision, kind=kind or "language")
     suggestion = did_you_mean(name, list(aliases()))
     raise ArgumentError(
         f"There is no model or folder named {name}.{suggestion} `python -m interp.experiments models` lists the names; a "
@@ -66,7 +97,8 @@ def resolve(name: str, revision: str | None = None) -> ModelEntry:
 def _revision_folder(folder: Path, revision: str | None) -> Path:
     if revision is None:
         return folder
-    known = sorted(path.parent.name for path in folder.glob("*/config.json"))
+    index = "model_index.json" if _folder_kind(folder) == "image" else "config.json"
+    known = sorted(path.parent.name for path in folder.glob(f"*/{index}"))
     if revision not in known:
         raise ArgumentError(
             f"{folder} has no revision {revision} (a subfolder with a model).{did_you_mean(revision, known)} It has: "
@@ -77,17 +109,27 @@ def _revision_folder(folder: Path, revision: str | None) -> Path:
 
 def _check_installed(entry: ModelEntry) -> None:
     assert entry.folder is not None
-    missing = [file for file in _TRAINED_FILES if not (entry.folder / file).is_file()]
+    missing = [file for file in _TRAINED_FILES[entry.kind] if not (entry.folder / file).is_file()]
     if missing:
         raise RunError(
             f"{entry.name} comes with the toolkit but {', '.join(missing)} is not in {entry.folder}: install the toolkit again."
         )
 
 
-_TRAINED_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+_TRAINED_FILES: dict[ModelKind, tuple[str, ...]] = {
+    "language": ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
+    "image": ("model_index.json", "generation.json", "unet/diffusion_pytorch_model.safetensors"),
+}
 
 
 def _check_folder(folder: Path) -> None:
+    if _folder_kind(folder) == "image":
+        if not any(folder.glob("*/*.safetensors")):
+            raise ArgumentError(
+                f"{folder} has no .safetensors weights in the folders of its parts: save the pipeline there with "
+                "save_pretrained (pickled .bin files are not read)."
+            )
+        return
     if not (folder / "config.json").is_file():
         raise ArgumentError(f"{folder} has no config.json: name a folder that transformers' save_pretrained wrote.")
     if not any(folder.glob("*.safetensors")):

@@ -1,0 +1,182 @@
+"""What a text-to-image model's text encoders hand to its denoiser, and edits of it: the place where `t2i` experiments cut.
+
+Rows are texts. Every edit returns a new conditioning, changes the same positions of all rows, and leaves the pooled vector
+alone: what becomes of it is asked for by `with_pooled`. No model is needed here.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from interp.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class Block:
+    """The positions start … stop - 1 of the sequence that one encoder, or several side by side on the channels, fill."""
+
+    encoder: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Token vectors of texts as the denoiser takes them.
+
+    `sequence` is what cross- or joint attention reads. `pooled` is the vector that enters beside it (SDXL: time embedding;
+    SD3 and FLUX: modulation), or None. `mask` is True where the denoiser may look, or None where it may look everywhere.
+    `maskable` says whether the denoiser takes a mask at all.
+    """
+
+    sequence: Float[Tensor, "row position channel"]
+    pooled: Float[Tensor, "row pooled_channel"] | None
+    blocks: tuple[Block, ...]
+    mask: Bool[Tensor, "row position"] | None = None
+    maskable: bool = True
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.sequence)
+
+    @property
+    def n_positions(self) -> int:
+        """Positions of a row, over all blocks."""
+        return self.sequence.shape[1]
+
+    def row(self, index: int) -> Self:
+        """Returns one row, as a conditioning of its own."""
+        return self.select([range(len(self))[index]])
+
+    def select(self, indices: Sequence[int]) -> Self:
+        """Returns the rows at these indices, in their order; one may come several times."""
+        rows = torch.tensor(list(indices), dtype=torch.long, device=self.sequence.device)
+        pooled = None if self.pooled is None else self.pooled[rows]
+        mask = None if self.mask is None else self.mask[rows]
+        return dataclasses.replace(self, sequence=self.sequence[rows], pooled=pooled, mask=mask)
+
+    @staticmethod
+    def stack(conditionings: "Sequence[Conditioning]") -> "Conditioning":
+        """Returns the rows of all, one after the other.
+
+        Raises ValueError when they are not of one model.
+        """
+        if not conditionings:
+            raise ValueError("there is no conditioning to stack")
+        first = conditionings[0]
+        for other in conditionings[1:]:
+            first._check_kin(other)
+        pooled = [one.pooled for one in conditionings if one.pooled is not None]
+        masks = None
+        if any(one.mask is not None for one in conditionings):
+            masks = torch.cat([one._whole_mask() for one in conditionings])
+        return dataclasses.replace(
+            first,
+            sequence=torch.cat([one.sequence for one in conditionings]),
+            pooled=torch.cat(pooled) if pooled else None,
+            mask=masks,
+        )
+
+    # ------------------------------------------------------------------ edits
+
+    def keep(self, positions: Sequence[int], clean: "Conditioning") -> Self:
+        """Returns the rows with these positions kept and every other one taken from `clean` at the same position.
+
+        The causal patching of Kaplan et al. 2025: beginning, end and padding are replaced too unless they are named.
+        """
+        return self._with_vectors(~self._at(positions), clean)
+
+    def replace(self, positions: Sequence[int], clean: "Conditioning") -> Self:
+        """Returns the rows with these positions taken from `clean` (one row, or as many as here) at the same position."""
+        return self._with_vectors(self._at(positions), clean)
+
+    def paste(
+        self, positions: Sequence[int], source: "Conditioning", source_positions: Sequence[int] | None = None
+    ) -> Self:
+        """Returns the rows with the vectors of `source` at `source_positions` (the same ones, if not given) put here.
+
+        Raises ArgumentError when there are not as many of one as of the other, or a position is given twice.
+        """
+        origins = positions if source_positions is None else source_positions
+        if len(origins) != len(positions):
+            raise ArgumentError(
+                f"{len(origins)} vectors cannot be pasted over {len(positions)} positions: choose as many of each."
+            )
+        self._check_kin(source)
+        self._at(positions), source._at(origins)
+        sequence = self.sequence.clone()
+        sequence[:, list(positions)] = self._fitted(source)[:, list(origins)]
+        return dataclasses.replace(self, sequence=sequence)
+
+    def mean(self, positions: Sequence[int], sample: "Conditioning") -> Self:
+        """Returns the rows with these positions replaced by the mean of the sample's rows at the same position."""
+        self._check_kin(sample)
+        mean = sample.sequence.mean(dim=0, keepdim=True)
+        return dataclasses.replace(self, sequence=torch.where(self._at(positions)[None, :, None], mean, self.sequence))
+
+    def drop(self, positions: Sequence[int]) -> Self:
+        """Returns the rows with these positions hidden from the denoiser: no vector stands in their place.
+
+        Raises ArgumentError where the denoiser takes no mask, and when nothing would be left to look at.
+        """
+        if not self.maskable:
+            raise ArgumentError(
+                "This model's denoiser takes no mask over the text, so tokens cannot be dropped: use keep or replace, which "
+                "put clean padding in their place."
+            )
+        mask = self._whole_mask() & ~self._at(positions)
+        if not mask.any(dim=1).all():
+            raise ArgumentError(
+                "Every token would be dropped: leave at least one position for the denoiser to look at."
+            )
+        return dataclasses.replace(self, mask=mask)
+
+    def with_pooled(self, source: "Conditioning") -> Self:
+        """Returns the rows with the pooled vector of another conditioning (one row, or as many as here).
+
+        Raises ArgumentError for a model without one.
+        """
+        self._check_kin(source)
+        if self.pooled is None or source.pooled is None:
+            raise ArgumentError("This model has no pooled text vector: leave the choice of one out.")
+        if len(source) not in (1, len(self)):
+            raise ValueError(f"{len(source)} pooled vectors for {len(self)} rows: give one, or one for each")
+        return dataclasses.replace(self, pooled=source.pooled.expand(len(self), -1).clone())
+
+    # ------------------------------------------------------------------ within
+
+    def _with_vectors(self, chosen: Bool[Tensor, "position"], source: "Conditioning") -> Self:
+        self._check_kin(source)
+        return dataclasses.replace(
+            self, sequence=torch.where(chosen[None, :, None], self._fitted(source), self.sequence)
+        )
+
+    def _fitted(self, source: "Conditioning") -> Float[Tensor, "row position channel"]:
+        if len(source) not in (1, len(self)):
+            raise ValueError(f"{len(source)} rows cannot be put into {len(self)}: give one, or one for each")
+        return source.sequence.expand(len(self), -1, -1)
+
+    def _at(self, positions: Sequence[int]) -> Bool[Tensor, "position"]:
+        wrong = [position for position in positions if not 0 <= position < self.n_positions]
+        if wrong:
+            raise ArgumentError(f"There is no position {wrong[0]}: positions go from 0 to {self.n_positions - 1}.")
+        if len(set(positions)) < len(positions):
+            raise ArgumentError("A position is given twice: name each once.")
+        chosen = torch.zeros(self.n_positions, dtype=torch.bool, device=self.sequence.device)
+        chosen[list(positions)] = True
+        return chosen
+
+    def _whole_mask(self) -> Bool[Tensor, "row position"]:
+        if self.mask is not None:
+            return self.mask
+        return torch.ones(self.sequence.shape[:2], dtype=torch.bool, device=self.sequence.device)
+
+    def _check_kin(self, other: "Conditioning") -> None:
+        same = self.blocks == other.blocks and self.sequence.shape[1:] == other.sequence.shape[1:]
+        if not same or (self.pooled is None) != (other.pooled is None):
+            raise ValueError("the conditionings are not of one model: encode both with the same one")

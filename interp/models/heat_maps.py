@@ -1,0 +1,164 @@
+"""Where in the picture each token is looked at: cross-attention of the denoiser, reduced while the picture is drawn.
+
+After DAAM (Tang et al. 2023), with differences: any text length and picture size, several pictures at once, with or without
+guidance, all cross-attention layers (DAAM leaves out the middle block and the smallest maps), means instead of sums over
+steps. The maps say where the model looked, not what that look did.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from interp.errors import ArgumentError
+
+Size = tuple[int, int]
+
+
+class HeatMaps:
+    """Cross-attention maps of the pictures that `ImageModel.generate(…, record=HeatMaps())` draws, in the order of its rows.
+
+    A map is the mean, over steps, heads and the layers of one resolution, of the attention that the image positions of the
+    branch with the text give to a text position. At every image position the maps of all text positions sum to 1.
+    Kept is one float for each picture, text position and image position of a resolution, whatever the steps and layers.
+    """
+
+    def __init__(self) -> None:
+        """Begins empty: several calls of generate may add pictures."""
+        self._batches: list[dict[Size, _RunningMean]] = []
+
+    @property
+    def resolutions(self) -> dict[Size, int]:
+        """The heights and widths of the maps, and how many layers look at each."""
+        return {size: mean.n_layers for size, mean in self._recorded()[0].items()}
+
+    def at(self, size: Size) -> Float[Tensor, "row position height width"]:
+        """Returns the maps of the layers of one resolution."""
+        return torch.cat([batch[size].mean for batch in self._recorded()])
+
+    def mass(self) -> Float[Tensor, "row position"]:
+        """Returns the share of all attention that each text position gets: the mean over image positions and all layers.
+
+        Sums to 1 over the positions.
+        """
+        layers = self.resolutions
+        total = sum(n * self.at(size).mean(dim=(2, 3)) for size, n in layers.items())
+        return torch.as_tensor(total / sum(layers.values()))
+
+    def overlay(self, positions: Sequence[int], height: int, width: int) -> Float[Tensor, "row height width"]:
+        """Returns one map for these positions together, of a size to lay over the picture.
+
+        The mean over the positions, each resolution brought to the size bicubically and cut off at 0, then the mean over
+        all layers (DAAM's word map).
+        """
+        layers = self.resolutions
+        total = torch.zeros(1)
+        for size, n in layers.items():
+            word = self.at(size)[:, list(positions)].mean(dim=1, keepdim=True)
+            grown = interpolate(word, size=(height, width), mode="bicubic", antialias=False).clamp(min=0)
+            total = total + n * grown[:, 0]
+        return total / sum(layers.values())
+
+    def _recorded(self) -> "list[dict[Size, _RunningMean]]":
+        if not self._batches:
+            raise ValueError("nothing is recorded yet: pass this to generate as record")
+        return self._batches
+
+    @contextmanager
+    def watching(self, denoiser: Any, n_rows: int, latent_size: Size) -> Iterator[None]:
+        """Records the cross-attention of the last `n_rows` rows of what the denoiser is called with, and then leaves it as it was.
+
+        With guidance the rows before are the unconditional branch. Every cross-attention module keeps its own processor for
+        its output, so the picture is the same; the weights are computed a second time beside it.
+        Raises ArgumentError for a denoiser without cross-attention.
+        """
+        processors = getattr(denoiser, "attn_processors", {})
+        watched = [name for name in processors if name.endswith("attn2.processor")]
+        if not watched:
+            raise ArgumentError(
+                f"{type(denoiser).__name__} reads text by joint attention, of which no heat maps are made: leave them out, or "
+                "use a model with cross-attention (Stable Diffusion 1 and 2, SDXL)."
+            )
+        batch: dict[Size, _RunningMean] = {}
+        with_watchers = dict(processors)
+        for name in watched:
+            with_watchers[name] = _Watcher(processors[name], batch, n_rows, latent_size)
+        denoiser.set_attn_processor(with_watchers)
+        try:
+            yield
+        finally:
+            denoiser.set_attn_processor(dict(processors))
+        self._batches.append(batch)
+
+
+class _RunningMean:
+    """The mean of the maps added so far."""
+
+    def __init__(self) -> None:
+        self.mean = torch.zeros(())
+        self._n = 0
+        self._layers: set[int] = set()
+
+    @property
+    def n_layers(self) -> int:
+        return len(self._layers)
+
+    def add(self, layer: int, maps: Float[Tensor, "row position height width"]) -> None:
+        self._layers.add(layer)
+        self._n += 1
+        self.mean = maps if self._n == 1 else self.mean + (maps - self.mean) / self._n
+
+
+class _Watcher:
+    """An attention processor that does what another one does and adds the attention weights to a mean."""
+
+    def __init__(self, processor: Any, means: dict[Size, _RunningMean], n_rows: int, latent_size: Size) -> None:
+        self._processor, self._means, self._n_rows, self._latent_size = processor, means, n_rows, latent_size
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        assert encoder_hidden_states is not None
+        bias = None if attention_mask is None else attention_mask[-self._n_rows :]
+        text = encoder_hidden_states[-self._n_rows :]
+        weights = attention_weights(attn, hidden_states[-self._n_rows :], text, bias)
+        size = resolution(self._latent_size, weights.shape[1])
+        maps = weights.transpose(1, 2).unflatten(2, size)
+        self._means.setdefault(size, _RunningMean()).add(id(attn), maps.cpu())
+        return self._processor(attn, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs)
+
+
+def attention_weights(
+    attn: Any,
+    image: Float[Tensor, "row pixel channel"],
+    text: Float[Tensor, "row position text_channel"],
+    bias: Float[Tensor, "row 1 position"] | None,
+) -> Float[Tensor, "row pixel position"]:
+    """Returns a diffusers attention module's cross-attention weights, in float32, as the mean over its heads."""
+    if attn.norm_cross:
+        text = attn.norm_encoder_hidden_states(text)
+    query, key = (part.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for part in (attn.to_q(image), attn.to_k(text)))
+    scores = (query.float() @ key.float().transpose(-1, -2)) * attn.scale
+    if bias is not None:
+        scores = scores + bias.float()[:, None]
+    return scores.softmax(dim=-1).mean(dim=1)
+
+
+def resolution(latent_size: Size, n_pixels: int) -> Size:
+    """Returns the height and width of a layer with so many image positions: the latent's, halved (upwards) some times over."""
+    height, width = latent_size
+    while height * width > n_pixels:
+        height, width = (height + 1) // 2, (width + 1) // 2
+    if height * width != n_pixels:
+        raise ValueError(f"{n_pixels} image positions are no halving of {latent_size[0]} × {latent_size[1]}")
+    return height, width

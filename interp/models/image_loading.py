@@ -1,0 +1,139 @@
+"""From a name to a text-to-image pipeline in memory, with a plain sentence for everything that can go wrong on the way."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import RemoteEntryNotFoundError
+from safetensors import SafetensorError
+from transformers.utils.hub import resolve_revision
+
+from interp.errors import ArgumentError, RunError
+from interp.models.identity import DtypeName, ModelFacts, ModelIdentity
+from interp.models.image import ImageModel
+from interp.models.image_families import family_of, folder_defaults
+from interp.models.loading import folder_sha256, pick_device, pick_dtype, without_progress_bars
+from interp.models.refusals import explained, too_large
+from interp.models.registry import ModelEntry, resolve
+
+
+def load_image(
+    name: str, *, device: str = "auto", dtype: str = "auto", revision: str | None = None, device_map: str | None = None
+) -> ImageModel:
+    """Returns the text-to-image model of that name (alias, Hugging Face id or folder), ready to draw.
+
+    `device` and `dtype` as in `interp.models.load`; `device_map="balanced"` spreads the parts over all GPUs.
+    Only safetensors weights are read, no code from a model's repository is run, and a safety checker is left out: it would
+    turn pictures black behind the experiment's back.
+    Raises UserError, in one sentence, when the model is unknown, of an unsupported class, gated, unreachable or too large.
+    """
+    import diffusers
+
+    entry = resolve(name, revision, kind="image")
+    place = pick_device(device)
+    precision = pick_dtype(dtype, place)
+    source = _find(entry)
+    family = family_of(entry.name, source.index["_class_name"])
+    options: dict[str, Any] = {"revision": source.revision, "trust_remote_code": False}
+    if "safety_checker" in source.index:
+        options |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    try:
+        with _quiet():
+            weights = getattr(torch, precision)
+            options |= _own_parts(source, weights)
+            pipeline: Any = getattr(diffusers, family.pipeline_class).from_pretrained(
+                source.folder_or_id, dtype=weights, use_safetensors=True, device_map=device_map, **options
+            )
+        pipeline = pipeline if device_map else pipeline.to(place)
+    except torch.OutOfMemoryError as error:
+        raise too_large(entry, error) from error
+    except (OSError, ValueError, RuntimeError, ImportError, AttributeError, SafetensorError) as error:
+        raise explained(entry, error) from error
+    return ImageModel(family(pipeline), source.identity(entry, precision), source.defaults)
+
+
+def look_up_image(name: str, *, device: str = "auto", dtype: str = "auto", revision: str | None = None) -> ModelFacts:
+    """Returns what is known of a text-to-image model without loading its weights.
+
+    Raises UserError as `load_image` does.
+    """
+    entry = resolve(name, revision, kind="image")
+    source = _find(entry)
+    family = family_of(entry.name, source.index["_class_name"])
+    identity = source.identity(entry, pick_dtype(dtype, pick_device(device)))
+    return ModelFacts(identity, family.pipeline_class, None, None)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a pipeline's files are (a folder, or a hub id at a commit), and what its index says of its parts."""
+
+    folder_or_id: str
+    revision: str | None
+    index: dict[str, Any]
+    defaults: dict[str, Any]
+
+    def identity(self, entry: ModelEntry, dtype: DtypeName) -> ModelIdentity:
+        """Returns what names exactly these weights: the hub's commit, or the sha256 of the folder's files."""
+        if entry.folder is not None:
+            commit = folder_sha256(entry.folder, "**/*")
+        else:
+            commit = getattr(self.revision, "resolved", None) or self.revision or "main"
+        return ModelIdentity(name=entry.name, source=entry.source, revision=commit, dtype=dtype)
+
+
+def _find(entry: ModelEntry) -> _Source:
+    if entry.folder is not None:
+        index, revision, folder_or_id = entry.folder / "model_index.json", None, str(entry.folder)
+    else:
+        revision, folder_or_id = resolve_revision(entry.source, entry.revision), entry.source
+        try:
+            index = Path(hf_hub_download(entry.source, "model_index.json", revision=revision))
+        except RemoteEntryNotFoundError as error:
+            raise ArgumentError(
+                f"{entry.source} has no model_index.json, so it is not a diffusers pipeline: name one that is."
+            ) from error
+        except (OSError, ValueError) as error:
+            raise explained(entry, error) from error
+    try:
+        read = json.loads(index.read_text(encoding="utf-8"))
+        read["_class_name"] + ""
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{index} is not what a pipeline's save_pretrained writes: save the model there again."
+        ) from error
+    return _Source(folder_or_id, revision, read, folder_defaults(entry.folder) if entry.folder else {})
+
+
+def _own_parts(source: _Source, dtype: torch.dtype) -> dict[str, Any]:
+    """The parts of a pipeline that are this toolkit's classes: diffusers imports no module that a file names."""
+    if source.index.get("vae", [None, None])[1] != "PixelLatents":
+        return {}
+    from interp.models.pixel_latents import PixelLatents
+
+    vae = PixelLatents.from_pretrained(
+        source.folder_or_id, subfolder="vae", revision=source.revision, torch_dtype=dtype
+    )
+    return {"vae": vae}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences bars and advice of diffusers and transformers while a pipeline is put together."""
+    from diffusers.utils import logging as diffusers_logging
+
+    verbosity = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity(logging.ERROR)
+    diffusers_logging.disable_progress_bar()
+    try:
+        with without_progress_bars():
+            yield
+    finally:
+        diffusers_logging.enable_progress_bar()
+        diffusers_logging.set_verbosity(verbosity)

@@ -1,0 +1,161 @@
+"""Text-to-image pipelines of every family, random and tiny, with tokenizers of the CLIP and the T5 type, built offline."""
+
+import string
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
+
+N_CLIP = 12
+"""Positions of the CLIP encoders."""
+MERGES = [
+    tuple(pair.split("+"))
+    for pair in """r+e re+d</w> b+l bl+u blu+e</w> t+r tr+i a+n an+g l+e</w> c+i ci+r cir+c circ+le</w> a+n+d</w>""".split()
+    if pair.count("+") == 1
+]
+
+
+@cache
+def clip_tokenizer(pad: str = "<|endoftext|>") -> Any:
+    """Like CLIP's: lower-cases, byte-level pieces; "red", "blue" and "circle" are one token, "triangle" is tri ang le."""
+    start = ["<|startoftext|>", "<|endoftext|>", "!"]
+    alphabet = [letter + end for letter in sorted(ByteLevel.alphabet()) for end in ("", "</w>")]
+    vocabulary = dict.fromkeys([*start, *alphabet, *(a + b for a, b in MERGES)])
+    ids = {token: id for id, token in enumerate(vocabulary)}
+    return CLIPTokenizer(vocab=ids, merges=MERGES, model_max_length=N_CLIP, pad_token=pad)
+
+
+@cache
+def t5_tokenizer() -> Any:
+    """Like T5's: case kept, a word's space is part of it, no beginning; "triangle" is one token and "circle" two."""
+    words = ["▁red", "▁blue", "▁a", "▁triangle", "▁cir", "cle", "▁and"]
+    pieces = [(piece, -6.0) for piece in ["▁", *string.ascii_letters, *string.digits, *".,'-"]]
+    scored = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *pieces, *((word, -3.0) for word in words)]
+    return T5Tokenizer(vocab=scored, extra_ids=0)
+
+
+def _clip(width: int, layers: int, *, projection: bool = False) -> Any:
+    config = CLIPTextConfig(
+        vocab_size=len(clip_tokenizer()),
+        hidden_size=width,
+        projection_dim=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        max_position_embeddings=N_CLIP,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config).eval()
+
+
+def _t5(width: int) -> Any:
+    config = T5Config(
+        vocab_size=len(t5_tokenizer()),
+        d_model=width,
+        d_kv=8,
+        d_ff=32,
+        num_layers=3,
+        num_heads=2,
+        is_encoder_decoder=False,
+    )
+    return T5EncoderModel(config).eval()
+
+
+def _vae(channels: int = 4) -> Any:
+    return diffusers.AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        layers_per_block=1,
+        latent_channels=channels,
+        norm_num_groups=4,
+        sample_size=16,
+        scaling_factor=0.5,
+        shift_factor=0.1,
+    )
+
+
+def _unet(width: int, **more: Any) -> Any:
+    return diffusers.UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=width,
+        attention_head_dim=2,
+        norm_num_groups=4,
+        **more,
+    )
+
+
+def _ddim() -> Any:
+    return diffusers.DDIMScheduler(
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        beta_schedule="scaled_linear",
+        prediction_type="epsilon",
+    )
+
+
+def _sd() -> Any:
+    return diffusers.StableDiffusionPipeline(
+        vae=_vae(),
+        text_encoder=_clip(16, 3),
+        tokenizer=clip_tokenizer(),
+        unet=_unet(16),
+        scheduler=_ddim(),
+        safety_checker=None,
+        feature_extractor=None,
+        image_encoder=None,
+        requires_safety_checker=False,
+    )
+
+
+BUILDERS: dict[str, Callable[[], Any]] = {"sd": _sd}
+
+
+@cache
+def tiny_pipeline(family: str) -> Any:
+    """The pipeline of that family, the same weights in every call and process."""
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        pipeline = BUILDERS[family]()
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@cache
+def tiny_image(family: str) -> Any:
+    """An ImageModel around the tiny pipeline, with 3 steps and a guidance of 2 as its own."""
+    from interp.models.identity import ModelIdentity
+    from interp.models.image import ImageModel
+    from interp.models.image_families import family_of
+
+    pipeline = tiny_pipeline(family)
+    kind = family_of(family, type(pipeline).__name__)
+    return ImageModel(
+        kind(pipeline), ModelIdentity(f"tiny-{family}", "tests", "0", "float32"), {"steps": 3, "guidance": 2.0}
+    )
+
+
+def save(family: str, folder: Path) -> Path:
+    """Writes the pipeline as a folder that can be loaded."""
+    tiny_pipeline(family).save_pretrained(folder)
+    return folder
