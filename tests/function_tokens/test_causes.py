@@ -74,6 +74,23 @@ def test_the_summary_of_knockouts_by_hand():
     row = summary.loc["function"]
     assert (row["lost"], row["control_lost"], row["beyond_control"], row["silenced"]) == (0.75, 0.125, 0.625, 0.5)
     assert summary.at["content", "lost"] == 0.0
+    assert summary["n_prompts"].to_dict() == {"content": 1, "function": 2}
+
+
+def test_prompts_whose_feature_is_gone_when_read_again_are_left_out():
+    table = pd.DataFrame(
+        {
+            "dictionary": "d",
+            "layer": 1,
+            "token_class": "function",
+            "prompt": [0, 2, 4],
+            "activation": [2.0, 0.0, 4.0],
+            "activation_sources_out": [1.0, 0.0, 2.0],
+            "activation_controls_out": [2.0, 0.0, 4.0],
+        }
+    )
+    (row,) = summarise_reactivation(table, "m").itertuples()
+    assert (row.n_prompts, row.lost, row.control_lost, row.silenced) == (2, 0.5, 0.0, 0.0)
 
 
 def test_steering_by_nothing_does_nothing_and_acts_only_from_its_position_on():
