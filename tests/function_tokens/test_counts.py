@@ -10,6 +10,7 @@ import pytest
 from interp.errors import RunError
 from probes.function_tokens import counts
 from probes.function_tokens.counts import PairCounter, Run, digest, merge
+from probes.function_tokens.tally import POSITIONS, Masks
 
 N_FEATURES, N_TEXTS = 40, 60
 
@@ -101,3 +102,15 @@ def test_a_full_disk_is_one_sentence(texts, tmp_path, monkeypatch):
     monkeypatch.setattr(counts.pq, "write_table", full)
     with pytest.raises(RunError, match=r"is full while counts are spilled there.*TMPDIR"):
         count(texts, tmp_path / "spill", 50)
+
+
+def test_positions_left_out_by_hand():
+    """Six positions: early, plain, special, sink, early and sink, padding."""
+    masks = Masks(
+        present=np.array([[True, True, True, True, True, False]]),
+        early=np.array([[True, False, False, False, True, False]]),
+        special=np.array([[False, False, True, False, False, False]]),
+        sink=np.array([[False, False, False, True, True, False]]),
+    )
+    counted = {positions: np.flatnonzero(masks.counted(positions)).tolist() for positions in POSITIONS}
+    assert counted == {"kept": [1], "early too": [0, 1], "sinks too": [1, 3], "all": [0, 1, 3, 4]}
