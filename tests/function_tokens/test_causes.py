@@ -1,12 +1,22 @@
 """Knock-out and steering: the right pairs blocked, the planted source found, controls matched, effects where they belong."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from interp.models.recording import Weights
-from probes.function_tokens.knockout import BlockedPairs, choose_case, summarise_reactivation
+from interp.models.residuals import read_residuals
+from probes.function_tokens.bench import Loaded
+from probes.function_tokens.knockout import (
+    BlockedPairs,
+    Case,
+    activations_under_knockout,
+    choose_case,
+    summarise_reactivation,
+)
 from probes.function_tokens.steering import steered, summarise_steering
 from tests.tiny_models import random_ids, tiny
 
@@ -56,6 +66,25 @@ def test_sources_that_may_not_be_used_are_no_sources():
     active[[1, 20], 0] = True
     wanted = np.arange(30) == 20
     assert choose_case(active, wanted, np.arange(30) >= 4, np.random.default_rng(0)) is None
+
+
+def test_sources_and_controls_are_knocked_out_in_readings_of_their_own():
+    """The three activations of a case are those of three forward passes made one by one."""
+    model = tiny("llama")
+    loaded = object.__new__(Loaded)  # no dictionary on disk: every residual dimension is a feature
+    object.__setattr__(loaded, "dictionary", SimpleNamespace(layer=2, encode=lambda vectors: vectors.float()))
+    ids = torch.tensor([random_ids(16, 1), random_ids(16, 2)])
+    cases = [Case(0, 1, "content", 12, 5, (2, 7), (3, 8)), Case(1, 0, "function", 15, 9, (4,), (6,))]
+    together = activations_under_knockout(model, loaded, ids, cases)
+    for row, case in enumerate(cases):
+        for column, keys in enumerate(((), case.sources, case.controls)):
+            blocked = torch.zeros((1, 16, 16), dtype=torch.bool)
+            blocked[0, case.position, list(keys)] = True
+            model.hooks.edits.append(BlockedPairs(blocked))
+            alone = read_residuals(model, ids[case.window : case.window + 1], [2])[2][0, case.position, case.feature]
+            model.hooks.edits.clear()
+            assert float(together[row, column]) == pytest.approx(float(alone), abs=1e-5)
+    assert len({round(value, 5) for value in together[0].tolist()}) == 3
 
 
 def test_the_summary_of_knockouts_by_hand():
