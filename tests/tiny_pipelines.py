@@ -128,7 +128,74 @@ def _sd() -> Any:
     )
 
 
-BUILDERS: dict[str, Callable[[], Any]] = {"sd": _sd}
+def _sdxl() -> Any:
+    return diffusers.StableDiffusionXLPipeline(
+        vae=_vae(),
+        text_encoder=_clip(16, 2),
+        text_encoder_2=_clip(24, 3, projection=True),
+        tokenizer=clip_tokenizer(),
+        tokenizer_2=clip_tokenizer("!"),
+        unet=_unet(
+            40,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=4,
+            projection_class_embeddings_input_dim=24 + 6 * 4,
+        ),
+        scheduler=_ddim(),
+        add_watermarker=False,
+    )
+
+
+def _sd3() -> Any:
+    return diffusers.StableDiffusion3Pipeline(
+        transformer=diffusers.SD3Transformer2DModel(
+            sample_size=8,
+            patch_size=1,
+            in_channels=4,
+            num_layers=3,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            joint_attention_dim=48,
+            caption_projection_dim=16,
+            pooled_projection_dim=40,
+            out_channels=4,
+            pos_embed_max_size=16,
+        ),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+        vae=_vae(),
+        text_encoder=_clip(16, 2, projection=True),
+        tokenizer=clip_tokenizer(),
+        text_encoder_2=_clip(24, 3, projection=True),
+        tokenizer_2=clip_tokenizer("!"),
+        text_encoder_3=_t5(48),
+        tokenizer_3=t5_tokenizer(),
+    )
+
+
+def _flux() -> Any:
+    return diffusers.FluxPipeline(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+        vae=_vae(),
+        text_encoder=_clip(16, 2),
+        tokenizer=clip_tokenizer(),
+        text_encoder_2=_t5(32),
+        tokenizer_2=t5_tokenizer(),
+        transformer=diffusers.FluxTransformer2DModel(
+            patch_size=1,
+            in_channels=16,
+            num_layers=2,
+            num_single_layers=2,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=32,
+            pooled_projection_dim=16,
+            axes_dims_rope=(4, 4, 8),
+            guidance_embeds=False,
+        ),
+    )
+
+
+BUILDERS: dict[str, Callable[[], Any]] = {"sd": _sd, "sdxl": _sdxl, "sd3": _sd3, "flux": _flux}
 
 
 @cache

@@ -108,7 +108,8 @@ class Conditioning:
                 f"{len(origins)} vectors cannot be pasted over {len(positions)} positions: choose as many of each."
             )
         self._check_kin(source)
-        self._at(positions), source._at(origins)
+        self._at(positions)
+        source._at(origins)
         sequence = self.sequence.clone()
         sequence[:, list(positions)] = self._fitted(source)[:, list(origins)]
         return dataclasses.replace(self, sequence=sequence)
@@ -180,3 +181,18 @@ class Conditioning:
         same = self.blocks == other.blocks and self.sequence.shape[1:] == other.sequence.shape[1:]
         if not same or (self.pooled is None) != (other.pooled is None):
             raise ValueError("the conditionings are not of one model: encode both with the same one")
+
+
+@dataclass(frozen=True)
+class BlockEdit:
+    """Replaces text vectors before every block of a joint-attention denoiser, at every step.
+
+    What stands at `positions` before a block becomes what a picture drawn from `source` (one row, or one for each), from the
+    same noise and at the same step, has there. `blocks` count from 0, FLUX's single-stream ones after the others; all of them
+    if not given. IDP of Padding Tone (Toker et al. 2025), where an edit of the conditioning alone would be undone: later
+    blocks write the prompt into the replaced vectors again.
+    """
+
+    positions: tuple[int, ...]
+    source: Conditioning
+    blocks: tuple[int, ...] | None = None

@@ -1,29 +1,31 @@
 """Text-to-image models: encode texts, edit what the encoders say, draw; every call to nnsight of the toolkit is here."""
 
-import hashlib
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import cached_property
-from typing import Any, Literal
+import dataclasses
+import importlib
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Float32
 from torch import Tensor
 
-from interp.errors import ArgumentError, RunError
-from interp.models.conditioning import Block, Conditioning
+from interp.errors import ArgumentError
+from interp.models.conditioning import BlockEdit, Conditioning
+from interp.models.drawing import arguments, finite_pictures, masking
 from interp.models.heat_maps import HeatMaps
 from interp.models.identity import ModelFacts, ModelIdentity
-from interp.models.image_families import Family, TextEncoder
-from interp.models.token_spans import Token, find_phrase, read_tokens, spelling
-
-_CACHED_ELEMENTS = 2**28
-"""Encoded texts that are kept, in numbers: a gigabyte of float32."""
+from interp.models.image_families import Family
+from interp.models.image_text import TextSide
 
 
-class ImageModel:
+class ImageModel(TextSide):
     """A diffusers text-to-image pipeline to look into: `encode`, edit the Conditioning, `generate`.
 
     `pipeline` is the unmodified pipeline. Made by `load_image`.
@@ -31,14 +33,12 @@ class ImageModel:
 
     def __init__(self, family: Family, identity: ModelIdentity, defaults: dict[str, Any]) -> None:
         """Takes over a pipeline; `defaults` may hold steps and guidance that are not those of its class."""
-        self._family = family
+        super().__init__(family, identity)
         self.pipeline = family.pipeline
-        self.identity = identity
         self.pipeline.set_progress_bar_config(disable=True)
         steps, guidance = family.defaults()
         self.default_steps: int = defaults.get("steps", steps)
         self.default_guidance: float = defaults.get("guidance", guidance)
-        self._encoded: OrderedDict[str, Conditioning] = OrderedDict()
 
     @property
     def family(self) -> str:
@@ -51,93 +51,38 @@ class ImageModel:
         return ModelFacts(self.identity, self._family.pipeline_class, None, None)
 
     @property
-    def encoders(self) -> tuple[str, ...]:
-        """The names of the blocks of the sequence: clip, t5. CLIP encoders that share positions are one block."""
-        return tuple(block.encoder for block in self._blocks)
-
-    @property
     def size(self) -> tuple[int, int]:
         """Height and width that are drawn when none is asked for, in pixels."""
         return self._family.size()
 
-    @cached_property
-    def _text_encoders(self) -> list[TextEncoder]:
-        return self._family.encoders()
-
-    @cached_property
-    def _blocks(self) -> tuple[Block, ...]:
-        return tuple(dict.fromkeys(encoder.block for encoder in self._text_encoders if encoder.block))
-
-    # ------------------------------------------------------------------ texts
-
-    def tokens(self, text: str) -> list[Token]:
-        """Returns one token for each position of the sequence, over all blocks.
-
-        Where two CLIP encoders stand side by side, the first one's tokens are told; both must split the text alike.
-        Raises ArgumentError for a text longer than an encoder takes (also one that only makes the pooled vector).
-        """
-        blocks: dict[Block, list[Token]] = {}
-        for encoder in self._text_encoders:
-            block = encoder.block or Block(encoder.name, 0, encoder.n_positions)
-            read = read_tokens(text, encoder.tokenizer, block.encoder, block.start, encoder.n_positions)
-            told = blocks.setdefault(block, read)
-            if [_place(token) for token in told] != [_place(token) for token in read]:
-                raise RunError(f"{self.identity.name} has two CLIP tokenizers that split {text!r} differently.")
-        return [token for block in self._blocks for token in blocks[block]]
-
-    def spans(self, text: str, phrase: str, occurrence: int | None = None) -> tuple[int, ...]:
-        """Returns the positions, over all blocks, of the tokens that spell the phrase, found by character offsets.
-
-        `occurrence` counts from 0 and is needed when the phrase comes several times.
-        Raises ArgumentError when the phrase is not in the text, or which one is meant is not said.
-        """
-        return spelling(self.tokens(text), *find_phrase(text, phrase, occurrence))
-
     @torch.no_grad()
-    def encode(self, texts: Sequence[str]) -> Conditioning:
-        """Returns the conditioning of the texts, one row each.
+    def lens(self, text: str, layers: Sequence[int], encoder: str | None = None) -> Conditioning:
+        """Returns one row for each layer: the text as an encoder has it after so many layers, 0 being its embeddings.
 
-        Every distinct text is read once and alone, so its vectors do not depend on what it is encoded beside.
-        Raises ArgumentError for a text longer than an encoder takes: nothing is cut.
+        The encoder's final norm is applied where the model's own conditioning has it, so the last layer (SDXL's and SD3's
+        CLIP: the last but one) gives `encode(text)`. Other encoders' vectors and the pooled vector stay those of the whole
+        text. `encoder` is one of `encoder_layers` and may be left out where there is one. The diffusion lens of Toker et al.
+        2024, who apply the final norm in any case.
+        Raises ArgumentError for an encoder or a layer that is not there.
         """
-        if isinstance(texts, str):
-            raise TypeError("encode takes a list of texts")
-        return Conditioning.stack([self._encode_one(text) for text in texts])
-
-    def _encode_one(self, text: str) -> Conditioning:
-        if text in self._encoded:
-            self._encoded.move_to_end(text)
-            return self._encoded[text]
-        self.tokens(text)  # refuses what is too long
-        encoded = self._conditioning(*self._family.encode(text))
-        self._encoded[text] = encoded
-        while len(self._encoded) > max(1, _CACHED_ELEMENTS // encoded.sequence.numel()):
-            self._encoded.popitem(last=False)
-        return encoded
-
-    def _conditioning(
-        self, sequence: Float[Tensor, "row position channel"], pooled: Float[Tensor, "row pooled_channel"] | None
-    ) -> Conditioning:
-        import inspect
-
-        takes_mask = "encoder_attention_mask" in inspect.signature(self._family.denoiser.forward).parameters
-        return Conditioning(sequence, pooled, self._blocks, maskable=takes_mask)
-
-    @torch.no_grad()
-    def clean(self, kind: Literal["empty", "pads"] = "empty") -> Conditioning:
-        """Returns one row to put in the place of tokens: the encoded empty text, or a sequence of nothing but pads.
-
-        "empty" is the clean text of Kaplan et al.'s code for FLUX and SD3, with the beginning and end that it has; "pads" is
-        that of Padding Tone (Toker et al. 2025), without them.
-        """
-        if kind == "empty":
-            return self.encode([""])
-        if kind != "pads":
-            raise ArgumentError(f"There is no clean text of the kind {kind}: choose empty or pads.")
-        with ExitStack() as stack:
-            for encoder in self._text_encoders:
-                stack.enter_context(_reading_only(encoder.module, encoder.tokenizer.pad_token_id))
-            return self._conditioning(*self._family.encode(""))
+        chosen = self._encoder_with(layers, encoder)
+        wanted = sorted(set(layers))
+        encoding = _Called(self._family.encode, layers=chosen.layers, norm=chosen.trunk.final_layer_norm)
+        traced = _nnsight().NNsight(encoding)
+        with traced.trace(text):
+            states = _nnsight().save(list())
+            for layer in wanted:
+                before = traced.layers[layer] if layer < len(chosen.layers) else traced.norm
+                states.append(before.input)
+        after = dict(zip(wanted, states, strict=True))
+        rows = self.encode([text] * len(layers))
+        sequence = rows.sequence.clone()
+        assert chosen.block is not None
+        for row, layer in enumerate(layers):
+            state = chosen.trunk.final_layer_norm(after[layer]) if chosen.normed else after[layer]
+            channels = slice(chosen.channel, chosen.channel + state.shape[-1])
+            sequence[row, chosen.block.start : chosen.block.stop, channels] = state[0]
+        return dataclasses.replace(rows, sequence=sequence)
 
     # ------------------------------------------------------------------ pictures
 
@@ -168,119 +113,134 @@ class ImageModel:
         guidance: float | None = None,
         batch: int = 16,
         record: HeatMaps | None = None,
+        edit: BlockEdit | None = None,
     ) -> Float32[np.ndarray, "row height width 3"]:
         """Returns the pictures, in 0 … 1: row i is drawn from row i of the conditioning and row i of the noise.
 
         A single row of either serves all rows of the other. `steps` and `guidance` default to the model's own; with
         guidance the other branch has the model's own unconditional text. `batch` rows are drawn at a time.
         A sampler that draws further noise draws it from a seed that a row's own noise gives, so rows stay independent.
-        `record` gathers cross-attention maps.
+        `record` gathers cross-attention maps; `edit` replaces text vectors before every block of a joint-attention denoiser.
         Raises ArgumentError for settings that cannot be; RunError when latents or pictures are not finite.
         """
         steps = self.default_steps if steps is None else steps
         guidance = self.default_guidance if guidance is None else guidance
         if steps < 1 or batch < 1 or guidance < 0:
             raise ArgumentError("steps and batch must be 1 or more, and guidance 0 or more.")
+        if edit is not None:
+            self._check_edit(edit, record)
         n_rows = max(len(conditioning), len(noise))
-        if not {len(conditioning), len(noise)} <= {1, n_rows}:
-            raise ValueError(
-                f"{len(conditioning)} rows of conditioning and {len(noise)} of noise: give one, or as many of each"
-            )
-        if len(conditioning) < n_rows:
-            conditioning = conditioning.select([0] * n_rows)
+        conditioning = _as_many(conditioning, n_rows)
+        if len(noise) not in (1, n_rows):
+            raise ValueError(f"{len(noise)} rows of noise for {n_rows}: give one, or as many")
         noise = noise.expand(n_rows, -1, -1, -1)
+        source = None if edit is None else _as_many(edit.source, n_rows)
         pictures = []
         for first in range(0, n_rows, batch):
             rows = range(first, min(first + batch, n_rows))
-            pictures.append(
-                self._draw(conditioning.select(rows), noise[rows.start : rows.stop], steps, guidance, record)
-            )
+            part, start = conditioning.select(rows), noise[rows.start : rows.stop]
+            if edit is None or source is None:
+                drawn = self._draw(part, start, steps, guidance, record)
+            else:
+                beside = dataclasses.replace(edit, source=source.select(rows))
+                drawn = self._draw_with_source(part, start, steps, guidance, beside)
+            pictures.append(drawn)
         return np.concatenate(pictures)
 
     def _draw(
         self, conditioning: Conditioning, noise: Tensor, steps: int, guidance: float, record: HeatMaps | None
     ) -> Float32[np.ndarray, "row height width 3"]:
-        scale, denoiser = self.pipeline.vae_scale_factor, self._family.denoiser
         with ExitStack() as scoped:
             if conditioning.mask is not None:
-                scoped.enter_context(_masking(self.pipeline, denoiser, conditioning.mask))
+                scoped.enter_context(masking(self._family, conditioning.mask))
             if record is not None:
-                scoped.enter_context(record.watching(denoiser, len(conditioning), (noise.shape[-2], noise.shape[-1])))
-            drawn = self.pipeline(
-                **self._texts(conditioning),
-                latents=self._family.latents(noise.to(self._family.device, denoiser.dtype)),
-                height=noise.shape[-2] * scale,
-                width=noise.shape[-1] * scale,
-                num_inference_steps=steps,
-                guidance_scale=guidance,
-                generator=[_generator(row) for row in noise],
-                callback_on_step_end=self._refuse_non_finite,
-                output_type="np",
-            ).images
-        if not np.isfinite(drawn).all():
-            raise RunError(f"{self.identity.name} drew pictures that are not finite: try --dtype float32 or bfloat16.")
-        return drawn.astype(np.float32)
+                size = (noise.shape[-2], noise.shape[-1])
+                scoped.enter_context(record.watching(self._family.denoiser, len(conditioning), size))
+            drawn = self.pipeline(**arguments(self._family, conditioning, self._empty, noise, steps, guidance))
+        return finite_pictures(drawn.images)
 
-    def _texts(self, conditioning: Conditioning) -> dict[str, Tensor]:
-        """The pipeline's arguments for the text, and for the unconditional branch where the family has one."""
-        texts = {"prompt_embeds": conditioning.sequence}
-        if conditioning.pooled is not None:
-            texts["pooled_prompt_embeds"] = conditioning.pooled
-        empty = self._encode_one("")
-        other = self._family.unconditional((empty.sequence, empty.pooled))
-        if other is not None:
-            sequence, pooled = other
-            texts["negative_prompt_embeds"] = sequence.expand(len(conditioning), -1, -1)
-            if pooled is not None:
-                texts["negative_pooled_prompt_embeds"] = pooled.expand(len(conditioning), -1)
-        return texts
+    def _draw_with_source(
+        self, conditioning: Conditioning, noise: Tensor, steps: int, guidance: float, edit: BlockEdit
+    ) -> Float32[np.ndarray, "row height width 3"]:
+        """Draws the rows and, beside them in one batch and from the same noise, the rows their vectors are taken from."""
+        n, positions = len(conditioning), list(edit.positions)
+        both = Conditioning.stack([conditioning, edit.source])
+        call = arguments(self._family, both, self._empty, torch.cat([noise, noise]), steps, guidance)
+        drawing = _Called(self.pipeline, blocks=self._joint_blocks)
+        traced = _nnsight().NNsight(drawing)
+        blocks = [traced.blocks[block] for block in (range(self.n_blocks) if edit.blocks is None else edit.blocks)]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "'model.* was never reached", UserWarning)  # how the open loop ends
+            with traced.trace(**call) as tracer:
+                for _ in tracer.iter[:]:
+                    for block in blocks:
+                        # With guidance the unconditional branch is in the rows before these.
+                        inputs, options = block.inputs
+                        text = options["encoder_hidden_states"].clone()
+                        text[-2 * n : -n, positions] = text[-n:, positions]
+                        block.inputs = (inputs, {**options, "encoder_hidden_states": text})
+        return finite_pictures(drawing.result.images[:n])
 
-    def _refuse_non_finite(self, pipeline: Any, step: int, timestep: Any, state: dict[str, Any]) -> dict[str, Any]:
-        finite = torch.isfinite(state["latents"]).flatten(1).all(dim=1)
-        if not finite.all():
-            raise RunError(
-                f"{self.identity.name} has latents that are not finite after step {step + 1} ({int((~finite).sum())} of "
-                f"{len(finite)} pictures): try --dtype float32 or bfloat16, or less guidance."
+    @property
+    def n_blocks(self) -> int:
+        """Blocks of the denoiser that text vectors pass through; 0 where it reads the text by cross-attention."""
+        return len(self._joint_blocks)
+
+    @property
+    def _joint_blocks(self) -> torch.nn.ModuleList:
+        denoiser = self._family.denoiser
+        single = getattr(denoiser, "single_transformer_blocks", ())
+        return torch.nn.ModuleList([*denoiser.transformer_blocks, *single] if self._family.joint else [])
+
+    def _check_edit(self, edit: BlockEdit, record: HeatMaps | None) -> None:
+        if record is not None:
+            raise ArgumentError(
+                "No heat maps are recorded of a picture with an edit of its blocks: leave out one of the two."
             )
-        return {}
+        if not self.n_blocks:
+            raise ArgumentError(
+                f"{self.identity.name} gives every block of its denoiser the same text vectors: edit the conditioning instead."
+            )
+        wrong = [block for block in edit.blocks or () if not 0 <= block < self.n_blocks]
+        if wrong:
+            raise ArgumentError(f"There is no block {wrong[0]}: blocks go from 0 to {self.n_blocks - 1}.")
 
 
-def _place(token: Token) -> tuple[str, int, int]:
-    return token.role, token.char_start, token.char_end
+class _Called(torch.nn.Module):
+    """A function as a module, over modules it calls on its way: what nnsight needs to enter them."""
+
+    def __init__(self, function: Callable[..., Any], **modules: torch.nn.Module) -> None:
+        super().__init__()
+        self._function = function
+        for name, module in modules.items():
+            self.add_module(name, module)
+        self.result: Any = None
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        self.result = self._function(*inputs, **options)
+        return self.result
 
 
-def _generator(noise: Tensor) -> torch.Generator:
-    """A generator for the noise a sampler may draw on its way, the same for a row in any batch."""
-    digest = hashlib.sha256(noise.float().cpu().contiguous().numpy().tobytes()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
+def _nnsight() -> Any:
+    """Returns nnsight, told on its first import not to add a method `save` to every object of the process."""
+    if "nnsight" not in sys.modules:
+        with tempfile.TemporaryDirectory() as folder:
+            settings = Path(folder) / "config.yaml"
+            settings.write_text("APP:\n  PYMOUNT: false\n", encoding="utf-8")
+            before = os.environ.get("NNSIGHT_CONFIG")
+            os.environ["NNSIGHT_CONFIG"] = str(settings)
+            try:
+                importlib.import_module("nnsight")
+            finally:
+                os.environ.pop("NNSIGHT_CONFIG")
+                os.environ.update({} if before is None else {"NNSIGHT_CONFIG": before})
+    import nnsight
+
+    return nnsight
 
 
-@contextmanager
-def _reading_only(encoder: Any, token_id: int) -> Iterator[None]:
-    """Lets a text encoder read the same token at every position, whatever it is given."""
-
-    def swap(module: Any, inputs: tuple[Tensor, ...], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        ids, *others = inputs
-        return (torch.full_like(ids, token_id), *others), options
-
-    handle = encoder.register_forward_pre_hook(swap, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _masking(pipeline: Any, denoiser: Any, mask: Bool[Tensor, "row position"]) -> Iterator[None]:
-    """Hides positions of the text from the denoiser; the unconditional half of a guided batch sees all of its own."""
-
-    def add(module: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        guided = pipeline.do_classifier_free_guidance
-        whole = torch.cat([torch.ones_like(mask), mask]) if guided else mask
-        return inputs, {**options, "encoder_attention_mask": whole}
-
-    handle = denoiser.register_forward_pre_hook(add, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
+def _as_many(conditioning: Conditioning, n_rows: int) -> Conditioning:
+    """One row as many times over, or the rows themselves."""
+    if len(conditioning) not in (1, n_rows):
+        raise ValueError(f"{len(conditioning)} rows of conditioning for {n_rows}: give one, or as many")
+    return conditioning if len(conditioning) == n_rows else conditioning.select([0] * n_rows)

@@ -4,38 +4,18 @@ Everything goes through the pipelines' own `encode_prompt` and `__call__` of unm
 """
 
 import inspect
-import json
 import math
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.errors import ArgumentError, RunError
+from interp.errors import ArgumentError
 from interp.models.conditioning import Block
+from interp.models.text_encoder import TextEncoder, clip_pair
 
 Encoded = tuple[Float[Tensor, "1 position channel"], Float[Tensor, "1 pooled_channel"] | None]
-
-
-@dataclass(frozen=True)
-class TextEncoder:
-    """One text encoder of a pipeline and the part of the sequence it fills: positions from `start`, channels from `channel`.
-
-    `block` is None for an encoder that only makes the pooled vector. `layer_of_output` counts back from the last layer;
-    `normed` says whether the final norm stands between that layer and the conditioning.
-    """
-
-    name: str
-    block: Block | None
-    tokenizer: Any
-    module: Any
-    n_positions: int
-    channel: int = 0
-    layers_unused: int = 0
-    normed: bool = True
 
 
 class Family:
@@ -121,7 +101,122 @@ class StableDiffusion(Family):
         return height * scale, width * scale
 
 
-FAMILIES: tuple[type[Family], ...] = (StableDiffusion,)
+class StableDiffusionXL(Family):
+    """SDXL: two CLIP encoders side by side, layers before the last, read by cross-attention; the second's pooled vector."""
+
+    name = "sdxl"
+    pipeline_class = "StableDiffusionXLPipeline"
+    denoiser_name = "unet"
+    joint = False
+
+    def encoders(self) -> list[TextEncoder]:
+        """Returns CLIP-L and bigG, which share positions."""
+        return clip_pair(self.pipeline, Block("clip", 0, self.pipeline.tokenizer.model_max_length))
+
+    def encode(self, text: str) -> Encoded:
+        """Returns the states before the last layer, not normed, and the second encoder's projected end of text."""
+        sequence, _, pooled, _ = self.pipeline.encode_prompt(
+            text, device=self.device, do_classifier_free_guidance=False
+        )
+        return sequence, pooled
+
+    def unconditional(self, empty: Encoded) -> Encoded | None:
+        """Returns zeros where the pipeline says so (SDXL's own way), otherwise the empty text."""
+        if not self.pipeline.config.force_zeros_for_empty_prompt:
+            return empty
+        return torch.zeros_like(empty[0]), None if empty[1] is None else torch.zeros_like(empty[1])
+
+
+class StableDiffusion3(Family):
+    """SD3: the CLIP pair's positions, then T5's, read by joint attention; both CLIP encoders' pooled vectors.
+
+    A pipeline without its T5 has zeros in those positions and no block there.
+    """
+
+    name = "sd3"
+    pipeline_class = "StableDiffusion3Pipeline"
+    t5_positions: ClassVar[int] = 256
+
+    def encoders(self) -> list[TextEncoder]:
+        """Returns the CLIP pair, which shares positions, and T5."""
+        n_clip = self.pipeline.tokenizer_max_length
+        encoders = clip_pair(self.pipeline, Block("clip", 0, n_clip))
+        if self.pipeline.text_encoder_3 is not None:
+            block = Block("t5", n_clip, n_clip + self.t5_positions)
+            tokenizer, module = self.pipeline.tokenizer_3, self.pipeline.text_encoder_3
+            encoders.append(TextEncoder("t5", block, tokenizer, module, self.t5_positions))
+        return encoders
+
+    def encode(self, text: str) -> Encoded:
+        """Returns CLIP states before the last layer, padded with zeros to T5's width, then T5's; both pooled vectors."""
+        sequence, _, pooled, _ = self.pipeline.encode_prompt(
+            text,
+            prompt_2=text,
+            prompt_3=text,
+            device=self.device,
+            do_classifier_free_guidance=False,
+            max_sequence_length=self.t5_positions,
+        )
+        return sequence, pooled
+
+    def size_multiple(self) -> int:
+        """Returns the pixels of a patch."""
+        return self.pipeline.vae_scale_factor * self.pipeline.patch_size
+
+
+class Flux(Family):
+    """FLUX.1: T5's sequence, read by joint attention, and CLIP's pooled vector. Guidance is an input, not a second branch."""
+
+    name = "flux"
+    pipeline_class = "FluxPipeline"
+
+    @property
+    def distilled(self) -> bool:
+        """Whether it is schnell, which takes no guidance."""
+        return not self.denoiser.config.guidance_embeds
+
+    @property
+    def t5_positions(self) -> int:
+        """What schnell and dev were trained for."""
+        return 256 if self.distilled else 512
+
+    def encoders(self) -> list[TextEncoder]:
+        """Returns T5, and CLIP, which fills no position."""
+        pipeline, n_t5, n_clip = self.pipeline, self.t5_positions, self.pipeline.tokenizer_max_length
+        return [
+            TextEncoder("t5", Block("t5", 0, n_t5), pipeline.tokenizer_2, pipeline.text_encoder_2, n_t5),
+            TextEncoder("clip", None, pipeline.tokenizer, pipeline.text_encoder, n_clip),
+        ]
+
+    def encode(self, text: str) -> Encoded:
+        """Returns T5's states and CLIP's end of text."""
+        sequence, pooled, _ = self.pipeline.encode_prompt(
+            text, prompt_2=text, device=self.device, max_sequence_length=self.t5_positions
+        )
+        return sequence, pooled
+
+    def unconditional(self, empty: Encoded) -> Encoded | None:
+        """Returns None."""
+        return None
+
+    def size_multiple(self) -> int:
+        """Returns the pixels of a patch of two by two latents."""
+        return 2 * self.pipeline.vae_scale_factor
+
+    def latent_channels(self) -> int:
+        """Returns the channels of a latent before four of them are packed into one position."""
+        return self.denoiser.config.in_channels // 4
+
+    def latents(self, noise: Float[Tensor, "row channel height width"]) -> Float[Tensor, "row pixel patch"]:
+        """Returns the noise with every two by two latents packed into one position."""
+        return self.pipeline._pack_latents(noise, *noise.shape)
+
+    def defaults(self) -> tuple[int, float]:
+        """Returns those of the pipeline's own call, and 4 steps without guidance for schnell."""
+        return (4, 0.0) if self.distilled else super().defaults()
+
+
+FAMILIES: tuple[type[Family], ...] = (StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux)
 
 
 def family_of(name: str, pipeline_class: str) -> type[Family]:
@@ -131,19 +226,3 @@ def family_of(name: str, pipeline_class: str) -> type[Family]:
             return family
     supported = ", ".join(family.pipeline_class for family in FAMILIES)
     raise ArgumentError(f"{name} is a {pipeline_class}, which is not supported: choose a model saved as {supported}.")
-
-
-def folder_defaults(folder: Path) -> dict[str, Any]:
-    """Returns what a folder's generation.json says of `steps` and `guidance`; nothing when there is no such file.
-
-    A pipeline's own call has defaults of its class, which are wrong for a model that was trained for other ones.
-    Raises RunError when the file is not an object with these two numbers.
-    """
-    path = folder / "generation.json"
-    if not path.is_file():
-        return {}
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-        return {"steps": int(read["steps"]), "guidance": float(read["guidance"])}
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f'{path} cannot be read: it must hold {{"steps": 20, "guidance": 2.5}}.') from error

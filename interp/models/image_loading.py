@@ -17,7 +17,7 @@ from transformers.utils.hub import resolve_revision
 from interp.errors import ArgumentError, RunError
 from interp.models.identity import DtypeName, ModelFacts, ModelIdentity
 from interp.models.image import ImageModel
-from interp.models.image_families import family_of, folder_defaults
+from interp.models.image_families import family_of
 from interp.models.loading import folder_sha256, pick_device, pick_dtype, without_progress_bars
 from interp.models.refusals import explained, too_large
 from interp.models.registry import ModelEntry, resolve
@@ -28,7 +28,7 @@ def load_image(
 ) -> ImageModel:
     """Returns the text-to-image model of that name (alias, Hugging Face id or folder), ready to draw.
 
-    `device` and `dtype` as in `interp.models.load`; `device_map="balanced"` spreads the parts over all GPUs.
+    `device` and `dtype` as in `interp.models.load`; `device_map="auto"` spreads the parts over all GPUs.
     Only safetensors weights are read, no code from a model's repository is run, and a safety checker is left out: it would
     turn pictures black behind the experiment's back.
     Raises UserError, in one sentence, when the model is unknown, of an unsupported class, gated, unreachable or too large.
@@ -48,7 +48,11 @@ def load_image(
             weights = getattr(torch, precision)
             options |= _own_parts(source, weights)
             pipeline: Any = getattr(diffusers, family.pipeline_class).from_pretrained(
-                source.folder_or_id, dtype=weights, use_safetensors=True, device_map=device_map, **options
+                source.folder_or_id,
+                dtype=weights,
+                use_safetensors=True,
+                device_map=_DEVICE_MAPS.get(device_map, device_map),
+                **options,
             )
         pipeline = pipeline if device_map else pipeline.to(place)
     except torch.OutOfMemoryError as error:
@@ -68,6 +72,10 @@ def look_up_image(name: str, *, device: str = "auto", dtype: str = "auto", revis
     family = family_of(entry.name, source.index["_class_name"])
     identity = source.identity(entry, pick_dtype(dtype, pick_device(device)))
     return ModelFacts(identity, family.pipeline_class, None, None)
+
+
+_DEVICE_MAPS: dict[str | None, str] = {"auto": "balanced"}
+"""What diffusers calls spreading a model over all GPUs."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,7 @@ def _find(entry: ModelEntry) -> _Source:
         raise RunError(
             f"{index} is not what a pipeline's save_pretrained writes: save the model there again."
         ) from error
-    return _Source(folder_or_id, revision, read, folder_defaults(entry.folder) if entry.folder else {})
+    return _Source(folder_or_id, revision, read, _folder_defaults(entry.folder) if entry.folder else {})
 
 
 def _own_parts(source: _Source, dtype: torch.dtype) -> dict[str, Any]:
@@ -137,3 +145,19 @@ def _quiet() -> Iterator[None]:
     finally:
         diffusers_logging.enable_progress_bar()
         diffusers_logging.set_verbosity(verbosity)
+
+
+def _folder_defaults(folder: Path) -> dict[str, Any]:
+    """Returns what a folder's generation.json says of `steps` and `guidance`; nothing when there is no such file.
+
+    A pipeline's own call has defaults of its class, which are wrong for a model that was trained for other ones.
+    Raises RunError when the file is not an object with these two numbers.
+    """
+    path = folder / "generation.json"
+    if not path.is_file():
+        return {}
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+        return {"steps": int(read["steps"]), "guidance": float(read["guidance"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f'{path} cannot be read: it must hold {{"steps": 20, "guidance": 2.5}}.') from error

@@ -32,7 +32,7 @@ def read_tokens(text: str, tokenizer: Any, encoder: str, start: int, n_positions
     Offsets are into the text as given, also where the tokenizer lower-cases, composes characters or drops spaces.
     Raises ArgumentError when the text is longer than the encoder takes.
     """
-    read = tokenizer(text, return_offsets_mapping=True)
+    read = tokenizer(text, return_offsets_mapping=True, verbose=False)
     ids, offsets = read["input_ids"], read["offset_mapping"]
     if len(ids) > n_positions:
         raise ArgumentError(
