@@ -54,6 +54,12 @@ def test_the_scan_from_the_end_finds_what_the_rule_finds_on_the_same_draws() -> 
     assert nothing < 30
 
 
+def test_the_first_token_can_be_the_critical_one() -> None:
+    scan = backward_scan(4, 64, lambda kept, draws: np.zeros(draws.stop - draws.start, dtype=bool))
+    assert (scan.critical, scan.set_first) == (0, 0)
+    assert sorted(scan.right) == [1, 2, 3, 4]
+
+
 def test_the_set_holds_the_true_crossing() -> None:
     """V falls from 0.6 to 0.02 at token 8 and stays: the token lies in the set in 95% of chains or more, and sets are short."""
     generator = np.random.default_rng(1)
