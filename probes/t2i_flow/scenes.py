@@ -1,0 +1,168 @@
+"""Scenes whose truth is known: one or two coloured shapes, a caption that names them, and the picture they make.
+
+Two words have two senses each. Which one is drawn is decided by another word of the caption that is not drawn itself, and only
+if it stands before: "in the game , a red bat" is drawn as a red plus sign, "a red bat" and "a red bat , in the game" as a red
+cross. So a text encoder that reads from left to right can learn it, and a word that comes after is a control.
+
+A picture has four cells of 8 × 8 pixels; every object fills one. Imports no torch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float32
+
+SIDE, CELL, MASK = 16, 8, 7
+"""Pixels of a picture's side, of a cell's, and of an object's."""
+N_CELLS = (SIDE // CELL) ** 2
+
+COLOURS: dict[str, tuple[float, float, float]] = {
+    "red": (1, 0, 0),
+    "green": (0, 1, 0),
+    "blue": (0, 0, 1),
+    "yellow": (1, 1, 0),
+    "magenta": (1, 0, 1),
+    "cyan": (0, 1, 1),
+}
+SHAPES = ("disc", "square", "frame", "cross", "diamond", "plus sign", "triangle")
+SENSES = {"bat": ("cross", "plus sign", "game"), "pool": ("frame", "square", "bar")}
+"""Words with two senses: what is drawn, what is drawn after the context word, and that word."""
+NOUNS = (*SHAPES, *SENSES)
+NEUTRAL = ("town", "cave")
+"""Context words that change nothing."""
+CONTEXTS = (*NEUTRAL, *(context for _, _, context in SENSES.values()))
+ARTICLES = ("a", "the")
+JOINERS = ("and", "with", "beside")
+HELD_OUT = frozenset({("green", "triangle"), ("yellow", "frame"), ("cyan", "diamond"), ("red", "square")})
+"""Colours and drawn shapes that no training caption has together."""
+Split = Literal["train", "held_out"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One object: its colour, the shape that is drawn, and the noun that names it (the shape's name, if not given)."""
+
+    colour: str
+    shape: str
+    noun: str = ""
+
+    @property
+    def phrase(self) -> str:
+        """How a caption names it."""
+        return f"{self.colour} {self.noun or self.shape}"
+
+    @property
+    def other_sense(self) -> "Item | None":
+        """The item as the noun's other sense would draw it; None for nouns of one sense."""
+        if self.noun not in SENSES:
+            return None
+        plain, after_context, _ = SENSES[self.noun]
+        return Item(self.colour, after_context if self.shape == plain else plain, self.noun)
+
+    @property
+    def drawn(self) -> tuple[str, str]:
+        """Colour and shape."""
+        return self.colour, self.shape
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A caption and the objects it names, in the caption's order."""
+
+    text: str
+    items: tuple[Item, ...]
+    context: str | None = None
+    context_before: bool = False
+
+
+def item_named(colour: str, noun: str, context_before: str | None = None) -> Item:
+    """Returns what a colour and a noun name after a context word, or after none."""
+    if noun not in SENSES:
+        return Item(colour, noun)
+    plain, after_context, context = SENSES[noun]
+    return Item(colour, after_context if context_before == context else plain, noun)
+
+
+def caption(
+    phrases: Sequence[str],
+    articles: Sequence[str] = ("a", "a"),
+    joiner: str = "and",
+    context: str | None = None,
+    context_before: bool = False,
+) -> str:
+    """Returns the text that names one or two phrases in this order; an article may be "" for none."""
+    named = [f"{article} {phrase}".strip() for article, phrase in zip(articles, phrases, strict=False)]
+    text = f" {joiner} ".join(named)
+    if context is None:
+        return text
+    return f"in the {context} , {text}" if context_before else f"{text} , in the {context}"
+
+
+def sample_scene(rng: np.random.Generator, arity: int | None = None, split: Split = "train") -> Scene:
+    """Returns a random scene of one or two objects (35% one, if not given).
+
+    `train` has no held-out combination of colour and shape, `held_out` at least one. A quarter of the scenes have a word of two
+    senses, and four in ten a context, before as often as after.
+    """
+    while True:
+        n_items = arity or (1 if rng.random() < 0.35 else 2)
+        context = str(rng.choice(CONTEXTS)) if rng.random() < 0.4 else None
+        before = bool(rng.random() < 0.5)
+        nouns = [str(rng.choice(list(SENSES)) if rng.random() < 0.15 else rng.choice(SHAPES)) for _ in range(n_items)]
+        colours = [str(rng.choice(list(COLOURS))) for _ in range(n_items)]
+        items = tuple(
+            item_named(colour, noun, context if before else None) for colour, noun in zip(colours, nouns, strict=True)
+        )
+        held_out = any(item.drawn in HELD_OUT for item in items)
+        if held_out != (split == "held_out") or len({item.drawn for item in items}) < n_items:
+            continue
+        articles = [str(rng.choice((*ARTICLES, ""), p=(0.6, 0.25, 0.15))) for _ in items]
+        text = caption([item.phrase for item in items], articles, str(rng.choice(JOINERS)), context, before)
+        return Scene(text, items, context, context is not None and before)
+
+
+def sample_scenes(rng: np.random.Generator, n: int, arity: int | None = None, split: Split = "train") -> list[Scene]:
+    """Returns n random scenes with different texts."""
+    found: dict[str, Scene] = {}
+    while len(found) < n:
+        scene = sample_scene(rng, arity, split)
+        found.setdefault(scene.text, scene)
+    return list(found.values())
+
+
+def every_item(split: Split = "train") -> list[Item]:
+    """Returns all combinations of a colour and a shape of a split."""
+    items = [Item(colour, shape) for colour, shape in product(COLOURS, SHAPES)]
+    return [item for item in items if (item.drawn in HELD_OUT) == (split == "held_out")]
+
+
+# ---------------------------------------------------------------------- pictures
+
+
+def _masks() -> dict[str, Bool[np.ndarray, "7 7"]]:
+    y, x = np.mgrid[-3:4, -3:4]
+    away_x, away_y = np.abs(x), np.abs(y)
+    return {
+        "disc": x**2 + y**2 <= 10,
+        "square": np.ones_like(x, dtype=bool),
+        "frame": np.maximum(away_x, away_y) == 3,
+        "cross": np.abs(away_x - away_y) <= (np.minimum(away_x, away_y) > 0),
+        "diamond": away_x + away_y <= 3,
+        "plus sign": np.minimum(away_x, away_y) == 0,
+        "triangle": away_x <= (y + 3) / 2,
+    }
+
+
+MASKS = _masks()
+
+
+def render(items: Sequence[Item], cells: Sequence[int]) -> Float32[np.ndarray, "16 16 3"]:
+    """Returns the picture with each item in its cell (0 and 1 above, 2 and 3 below), on black."""
+    picture = np.zeros((SIDE, SIDE, 3), dtype=np.float32)
+    for item, cell in zip(items, cells, strict=True):
+        top, left = (CELL * part for part in divmod(cell, SIDE // CELL))
+        picture[top : top + MASK, left : left + MASK][MASKS[item.shape]] = COLOURS[item.colour]
+    return picture

@@ -1,0 +1,111 @@
+"""Is a model good enough to experiment with? `python -m training.shapes.accept FOLDER` draws captions it was not watched on.
+
+Everything goes the way of the experiments: the folder is loaded by name, texts are encoded, pictures drawn from seeds, and the
+pixel judge reads them. The judge's own error is measured on rendered pictures of the same scenes.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from interp.models.image import ImageModel
+from interp.models.image_loading import load_image
+from interp.statistics import wilson_interval
+from probes.t2i_flow.pixel_judge import is_exact, pairing_wrong
+from probes.t2i_flow.scenes import COLOURS, N_CELLS, SENSES, Scene, caption, item_named, render, sample_scenes
+
+N_SCENES = 400
+FIRST_SEED = 50_000
+
+
+class Share(NamedTuple):
+    """How many of n pictures are as they should be (or, for errors, as they should not)."""
+
+    what: str
+    n_right: int
+    n: int
+
+
+def measure(name: str, n_scenes: int = N_SCENES) -> tuple[list[Share], float]:
+    """Returns the acceptance of a model, and the seconds that 16 pictures take."""
+    model = load_image(name, dtype="float32")
+    rng = np.random.default_rng(20_000)
+    found = []
+    for arity, number in ((1, "one object"), (2, "two objects")):
+        scenes = sample_scenes(rng, n_scenes, arity)
+        pictures = draw(model, scenes)
+        found.append(_exact(f"{number}, exactly right", scenes, pictures))
+        wrong = [pairing_wrong(picture, scene.items) for scene, picture in zip(scenes, pictures, strict=True)]
+        if arity == 2:
+            found.append(Share("two objects, colours and shapes right but paired wrongly", sum(wrong), len(wrong)))
+        held_out = sample_scenes(rng, n_scenes // 4, arity, "held_out")
+        found.append(_exact(f"{number}, combination held out of training", held_out, draw(model, held_out)))
+    for title, scenes in sense_scenes().items():
+        found.append(_exact(title, scenes, draw(model, scenes)))
+    truth = sample_scenes(rng, n_scenes)
+    rendered = [render(scene.items, rng.permutation(N_CELLS)[: len(scene.items)]) for scene in truth]
+    found.append(_exact("rendered scenes that the judge reads right", truth, np.stack(rendered)))
+    return found, seconds_of_sixteen(model)
+
+
+def draw(model: ImageModel, scenes: Sequence[Scene]) -> np.ndarray:
+    """Returns one picture of each scene, each from a seed of its own."""
+    seeds = range(FIRST_SEED, FIRST_SEED + len(scenes))
+    return model.generate(model.encode([scene.text for scene in scenes]), model.noise(seeds), batch=50)
+
+
+def sense_scenes() -> dict[str, list[Scene]]:
+    """Returns captions with the words of two senses: without context, with the context before, and with it after."""
+    kinds: dict[str, list[Scene]] = {}
+    for noun, (plain, after_context, context) in SENSES.items():
+        for title, word, before in (
+            (f"a {noun} is a {plain}", None, False),
+            (f"after {context!r} a {noun} is a {after_context}", context, True),
+            (f"before {context!r} a {noun} is a {plain}", context, False),
+        ):
+            for colour in COLOURS:
+                for article in ("a", "the", ""):
+                    item = item_named(colour, noun, word if before else None)
+                    text = caption([item.phrase], [article], context=word, context_before=before)
+                    kinds.setdefault(title, []).append(Scene(text, (item,), word, before))
+    return kinds
+
+
+def seconds_of_sixteen(model: ImageModel) -> float:
+    """Returns the least of three timings of sixteen pictures, texts included."""
+    scenes = sample_scenes(np.random.default_rng(1), 16, 2)
+    timings = []
+    for _ in range(3):
+        started = time.perf_counter()
+        draw(model, scenes)
+        timings.append(time.perf_counter() - started)
+    return min(timings)
+
+
+def _exact(what: str, scenes: Sequence[Scene], pictures: np.ndarray) -> Share:
+    right = [is_exact(picture, scene.items) for scene, picture in zip(scenes, pictures, strict=True)]
+    return Share(what, sum(right), len(right))
+
+
+def as_table(measured: tuple[list[Share], float]) -> str:
+    """Returns the acceptance as a Markdown table."""
+    shares, seconds = measured
+    lines = ["| | share | 95% interval | n |", "|---|---|---|---|"]
+    for what, n_right, n in shares:
+        share = wilson_interval(n_right, n)
+        lines.append(f"| {what} | {share.value:.1%} | {share.ci_low:.1%} to {share.ci_high:.1%} | {n} |")
+    return "\n".join([*lines, "", f"Sixteen pictures take {seconds:.2f} s here."])
+
+
+def main() -> None:
+    """Prints the acceptance of the model named on the command line."""
+    if len(sys.argv) != 2:
+        raise SystemExit("name one model or folder: python -m training.shapes.accept interp/models/trained/shapes-t2i")
+    sys.stdout.write(as_table(measure(sys.argv[1])) + "\n")
+
+
+if __name__ == "__main__":
+    main()
