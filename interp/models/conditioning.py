@@ -7,7 +7,6 @@ alone: what becomes of it is asked for by `with_pooled`. No model is needed here
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from jaxtyping import Bool, Float
@@ -49,11 +48,11 @@ class Conditioning:
         """Positions of a row, over all blocks."""
         return self.sequence.shape[1]
 
-    def row(self, index: int) -> Self:
+    def row(self, index: int) -> "Conditioning":
         """Returns one row, as a conditioning of its own."""
         return self.select([range(len(self))[index]])
 
-    def select(self, indices: Sequence[int]) -> Self:
+    def select(self, indices: Sequence[int]) -> "Conditioning":
         """Returns the rows at these indices, in their order; one may come several times."""
         rows = torch.tensor(list(indices), dtype=torch.long, device=self.sequence.device)
         pooled = None if self.pooled is None else self.pooled[rows]
@@ -82,22 +81,33 @@ class Conditioning:
             mask=masks,
         )
 
+    def at(self, positions: Sequence[int]) -> Bool[Tensor, "position"]:
+        """Returns True at these positions. Raises ArgumentError for one that is not there or is given twice."""
+        wrong = [position for position in positions if not 0 <= position < self.n_positions]
+        if wrong:
+            raise ArgumentError(f"There is no position {wrong[0]}: positions go from 0 to {self.n_positions - 1}.")
+        if len(set(positions)) < len(positions):
+            raise ArgumentError("A position is given twice: name each once.")
+        chosen = torch.zeros(self.n_positions, dtype=torch.bool, device=self.sequence.device)
+        chosen[list(positions)] = True
+        return chosen
+
     # ------------------------------------------------------------------ edits
 
-    def keep(self, positions: Sequence[int], clean: "Conditioning") -> Self:
+    def keep(self, positions: Sequence[int], clean: "Conditioning") -> "Conditioning":
         """Returns the rows with these positions kept and every other one taken from `clean` at the same position.
 
         The causal patching of Kaplan et al. 2025: beginning, end and padding are replaced too unless they are named.
         """
-        return self._with_vectors(~self._at(positions), clean)
+        return self._with_vectors(~self.at(positions), clean)
 
-    def replace(self, positions: Sequence[int], clean: "Conditioning") -> Self:
+    def replace(self, positions: Sequence[int], clean: "Conditioning") -> "Conditioning":
         """Returns the rows with these positions taken from `clean` (one row, or as many as here) at the same position."""
-        return self._with_vectors(self._at(positions), clean)
+        return self._with_vectors(self.at(positions), clean)
 
     def paste(
         self, positions: Sequence[int], source: "Conditioning", source_positions: Sequence[int] | None = None
-    ) -> Self:
+    ) -> "Conditioning":
         """Returns the rows with the vectors of `source` at `source_positions` (the same ones, if not given) put here.
 
         Raises ArgumentError when there are not as many of one as of the other, or a position is given twice.
@@ -108,19 +118,19 @@ class Conditioning:
                 f"{len(origins)} vectors cannot be pasted over {len(positions)} positions: choose as many of each."
             )
         self._check_kin(source)
-        self._at(positions)
-        source._at(origins)
+        self.at(positions)
+        source.at(origins)
         sequence = self.sequence.clone()
         sequence[:, list(positions)] = self._fitted(source)[:, list(origins)]
         return dataclasses.replace(self, sequence=sequence)
 
-    def mean(self, positions: Sequence[int], sample: "Conditioning") -> Self:
+    def mean(self, positions: Sequence[int], sample: "Conditioning") -> "Conditioning":
         """Returns the rows with these positions replaced by the mean of the sample's rows at the same position."""
         self._check_kin(sample)
         mean = sample.sequence.mean(dim=0, keepdim=True)
-        return dataclasses.replace(self, sequence=torch.where(self._at(positions)[None, :, None], mean, self.sequence))
+        return dataclasses.replace(self, sequence=torch.where(self.at(positions)[None, :, None], mean, self.sequence))
 
-    def drop(self, positions: Sequence[int]) -> Self:
+    def drop(self, positions: Sequence[int]) -> "Conditioning":
         """Returns the rows with these positions hidden from the denoiser: no vector stands in their place.
 
         Raises ArgumentError where the denoiser takes no mask, and when nothing would be left to look at.
@@ -130,14 +140,14 @@ class Conditioning:
                 "This model's denoiser takes no mask over the text, so tokens cannot be dropped: use keep or replace, which "
                 "put clean padding in their place."
             )
-        mask = self._whole_mask() & ~self._at(positions)
+        mask = self._whole_mask() & ~self.at(positions)
         if not mask.any(dim=1).all():
             raise ArgumentError(
                 "Every token would be dropped: leave at least one position for the denoiser to look at."
             )
         return dataclasses.replace(self, mask=mask)
 
-    def with_pooled(self, source: "Conditioning") -> Self:
+    def with_pooled(self, source: "Conditioning") -> "Conditioning":
         """Returns the rows with the pooled vector of another conditioning (one row, or as many as here).
 
         Raises ArgumentError for a model without one.
@@ -151,7 +161,7 @@ class Conditioning:
 
     # ------------------------------------------------------------------ within
 
-    def _with_vectors(self, chosen: Bool[Tensor, "position"], source: "Conditioning") -> Self:
+    def _with_vectors(self, chosen: Bool[Tensor, "position"], source: "Conditioning") -> "Conditioning":
         self._check_kin(source)
         return dataclasses.replace(
             self, sequence=torch.where(chosen[None, :, None], self._fitted(source), self.sequence)
@@ -161,16 +171,6 @@ class Conditioning:
         if len(source) not in (1, len(self)):
             raise ValueError(f"{len(source)} rows cannot be put into {len(self)}: give one, or one for each")
         return source.sequence.expand(len(self), -1, -1)
-
-    def _at(self, positions: Sequence[int]) -> Bool[Tensor, "position"]:
-        wrong = [position for position in positions if not 0 <= position < self.n_positions]
-        if wrong:
-            raise ArgumentError(f"There is no position {wrong[0]}: positions go from 0 to {self.n_positions - 1}.")
-        if len(set(positions)) < len(positions):
-            raise ArgumentError("A position is given twice: name each once.")
-        chosen = torch.zeros(self.n_positions, dtype=torch.bool, device=self.sequence.device)
-        chosen[list(positions)] = True
-        return chosen
 
     def _whole_mask(self) -> Bool[Tensor, "row position"]:
         if self.mask is not None:

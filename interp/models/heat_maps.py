@@ -1,8 +1,9 @@
-"""Where in the picture each token is looked at: cross-attention of the denoiser, reduced while the picture is drawn.
+"""Where in the picture each token is looked at: attention of the denoiser to the text, reduced while the picture is drawn.
 
 After DAAM (Tang et al. 2023), with differences: any text length and picture size, several pictures at once, with or without
-guidance, all cross-attention layers (DAAM leaves out the middle block and the smallest maps), means instead of sums over
-steps. The maps say where the model looked, not what that look did.
+guidance, all layers (DAAM leaves out the middle block and the smallest maps), means instead of sums over steps, and the
+image positions' attention to text where attention is joint (SD3, FLUX). The maps say where the model looked, not what that
+look did.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,16 +15,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from interp.errors import ArgumentError
-
 Size = tuple[int, int]
 
 
 class HeatMaps:
-    """Cross-attention maps of the pictures that `ImageModel.generate(…, record=HeatMaps())` draws, in the order of its rows.
+    """Attention maps of the pictures that `ImageModel.generate(…, record=HeatMaps())` draws, in the order of its rows.
 
     A map is the mean, over steps, heads and the layers of one resolution, of the attention that the image positions of the
-    branch with the text give to a text position. At every image position the maps of all text positions sum to 1.
+    branch with the text give to a text position. At every image position the maps of all text positions sum to 1 in
+    cross-attention; in joint attention what is missing from 1 is looking at the image.
     Kept is one float for each picture, text position and image position of a resolution, whatever the steps and layers.
     """
 
@@ -43,7 +43,7 @@ class HeatMaps:
     def mass(self) -> Float[Tensor, "row position"]:
         """Returns the share of all attention that each text position gets: the mean over image positions and all layers.
 
-        Sums to 1 over the positions.
+        Sums to 1 over the positions in cross-attention, to less in joint attention.
         """
         layers = self.resolutions
         total = sum(n * self.at(size).mean(dim=(2, 3)) for size, n in layers.items())
@@ -69,24 +69,20 @@ class HeatMaps:
         return self._batches
 
     @contextmanager
-    def watching(self, denoiser: Any, n_rows: int, latent_size: Size) -> Iterator[None]:
-        """Records the cross-attention of the last `n_rows` rows of what the denoiser is called with, and then leaves it as it was.
+    def watching(self, denoiser: Any, n_rows: int, grid: Size) -> Iterator[None]:
+        """Records while it lasts how the last `n_rows` rows of the denoiser's calls attend to text; then all is as before.
 
-        With guidance the rows before are the unconditional branch. Every cross-attention module keeps its own processor for
-        its output, so the picture is the same; the weights are computed a second time beside it.
-        Raises ArgumentError for a denoiser without cross-attention.
+        `grid` is the height and width in image positions. With guidance the rows before are the unconditional branch. Every
+        attention module keeps its own processor for its output, so the picture is the same; the weights are computed a
+        second time beside it.
         """
-        processors = getattr(denoiser, "attn_processors", {})
-        watched = [name for name in processors if name.endswith("attn2.processor")]
-        if not watched:
-            raise ArgumentError(
-                f"{type(denoiser).__name__} reads text by joint attention, of which no heat maps are made: leave them out, or "
-                "use a model with cross-attention (Stable Diffusion 1 and 2, SDXL)."
-            )
+        processors = denoiser.attn_processors
+        joint = [name for name in processors if name.endswith(".attn.processor")]
+        cross = [name for name in processors if name.endswith(".attn2.processor")]
         batch: dict[Size, _RunningMean] = {}
         with_watchers = dict(processors)
-        for name in watched:
-            with_watchers[name] = _Watcher(processors[name], batch, n_rows, latent_size)
+        for name in joint or cross:  # SD3.5's attn2 looks at the image alone
+            with_watchers[name] = _Watcher(processors[name], batch, n_rows, grid, joint=bool(joint))
         denoiser.set_attn_processor(with_watchers)
         try:
             yield
@@ -116,8 +112,10 @@ class _RunningMean:
 class _Watcher:
     """An attention processor that does what another one does and adds the attention weights to a mean."""
 
-    def __init__(self, processor: Any, means: dict[Size, _RunningMean], n_rows: int, latent_size: Size) -> None:
-        self._processor, self._means, self._n_rows, self._latent_size = processor, means, n_rows, latent_size
+    def __init__(
+        self, processor: Any, means: dict[Size, _RunningMean], n_rows: int, grid: Size, *, joint: bool
+    ) -> None:
+        self._processor, self._means, self._n_rows, self._grid, self._joint = processor, means, n_rows, grid, joint
 
     def __call__(
         self,
@@ -125,17 +123,22 @@ class _Watcher:
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        *args: Any,
-        **kwargs: Any,
+        *more: Any,
+        **named: Any,
     ) -> Any:
-        assert encoder_hidden_states is not None
-        bias = None if attention_mask is None else attention_mask[-self._n_rows :]
-        text = encoder_hidden_states[-self._n_rows :]
-        weights = attention_weights(attn, hidden_states[-self._n_rows :], text, bias)
-        size = resolution(self._latent_size, weights.shape[1])
+        image = hidden_states[-self._n_rows :]
+        text = None if encoder_hidden_states is None else encoder_hidden_states[-self._n_rows :]
+        if self._joint:
+            rotary = more[0] if more else named.get("image_rotary_emb")
+            weights = joint_attention_weights(attn, image, text, rotary, self._grid[0] * self._grid[1])
+        else:
+            assert text is not None
+            bias = None if attention_mask is None else attention_mask[-self._n_rows :]
+            weights = attention_weights(attn, image, text, bias)
+        size = resolution(self._grid, weights.shape[1])
         maps = weights.transpose(1, 2).unflatten(2, size)
         self._means.setdefault(size, _RunningMean()).add(id(attn), maps.cpu())
-        return self._processor(attn, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs)
+        return self._processor(attn, hidden_states, encoder_hidden_states, attention_mask, *more, **named)
 
 
 def attention_weights(
@@ -154,11 +157,58 @@ def attention_weights(
     return scores.softmax(dim=-1).mean(dim=1)
 
 
-def resolution(latent_size: Size, n_pixels: int) -> Size:
-    """Returns the height and width of a layer with so many image positions: the latent's, halved (upwards) some times over."""
-    height, width = latent_size
+def joint_attention_weights(
+    attn: Any,
+    image: Float[Tensor, "row sequence channel"],
+    text: Float[Tensor, "row position channel"] | None,
+    rotary: tuple[Float[Tensor, "key dim"], Float[Tensor, "key dim"]] | None,
+    n_pixels: int,
+) -> Float[Tensor, "row pixel position"]:
+    """Returns what the image positions of a joint attention module give to each text position, as the mean over its heads.
+
+    The softmax runs over text and image. Where `text` is None (FLUX's single stream) it stands before the image in `image`.
+    `rotary` turns queries and keys, text first. Computed for some image positions at a time: all pairs of them are never held.
+    """
+    query = _heads(attn, attn.to_q(image[:, -n_pixels:]), attn.norm_q)
+    key = _heads(attn, attn.to_k(image), attn.norm_k)
+    if text is not None:
+        key = torch.cat([_heads(attn, attn.add_k_proj(text), attn.norm_added_k), key], dim=1)
+    if rotary is not None:
+        query = _turned(query, rotary[0][-n_pixels:], rotary[1][-n_pixels:])
+        key = _turned(key, *rotary)
+    n_rows, n_keys, n_heads, dim = key.shape
+    at_a_time = max(1, _SCORES_AT_A_TIME // (n_rows * n_keys * n_heads))
+    weights = []
+    for part in query.float().split(at_a_time, dim=1):
+        scores = torch.einsum("rqhd,rkhd->rhqk", part, key.float()) * dim**-0.5
+        weights.append(scores.softmax(dim=-1)[..., : n_keys - n_pixels].mean(dim=1))
+    return torch.cat(weights, dim=1)
+
+
+_SCORES_AT_A_TIME = 2**26
+"""Attention scores held at once, in numbers: 256 MB."""
+
+
+def _turned(
+    heads: Float[Tensor, "row token head dim"], cosines: Float[Tensor, "token dim"], sines: Float[Tensor, "token dim"]
+) -> Float[Tensor, "row token head dim"]:
+    """Diffusers' own rotary embedding."""
+    from diffusers.models import embeddings
+
+    turn: Any = embeddings.apply_rotary_emb
+    return turn(heads, (cosines, sines), sequence_dim=1)
+
+
+def _heads(attn: Any, projected: Tensor, norm: Any) -> Float[Tensor, "row token head dim"]:
+    split = projected.unflatten(-1, (attn.heads, -1))
+    return split if norm is None else norm(split)
+
+
+def resolution(grid: Size, n_pixels: int) -> Size:
+    """Returns the height and width of a layer with so many image positions: the grid's, halved (upwards) some times over."""
+    height, width = grid
     while height * width > n_pixels:
         height, width = (height + 1) // 2, (width + 1) // 2
     if height * width != n_pixels:
-        raise ValueError(f"{n_pixels} image positions are no halving of {latent_size[0]} × {latent_size[1]}")
+        raise ValueError(f"{n_pixels} image positions are no halving of {grid[0]} × {grid[1]}")
     return height, width

@@ -120,7 +120,7 @@ class ImageModel(TextSide):
         A single row of either serves all rows of the other. `steps` and `guidance` default to the model's own; with
         guidance the other branch has the model's own unconditional text. `batch` rows are drawn at a time.
         A sampler that draws further noise draws it from a seed that a row's own noise gives, so rows stay independent.
-        `record` gathers cross-attention maps; `edit` replaces text vectors before every block of a joint-attention denoiser.
+        `record` gathers attention maps; `edit` replaces text vectors before every block of a joint-attention denoiser.
         Raises ArgumentError for settings that cannot be; RunError when latents or pictures are not finite.
         """
         steps = self.default_steps if steps is None else steps
@@ -154,8 +154,8 @@ class ImageModel(TextSide):
             if conditioning.mask is not None:
                 scoped.enter_context(masking(self._family, conditioning.mask))
             if record is not None:
-                size = (noise.shape[-2], noise.shape[-1])
-                scoped.enter_context(record.watching(self._family.denoiser, len(conditioning), size))
+                grid = (noise.shape[-2] // self._family.patch(), noise.shape[-1] // self._family.patch())
+                scoped.enter_context(record.watching(self._family.denoiser, len(conditioning), grid))
             drawn = self.pipeline(**arguments(self._family, conditioning, self._empty, noise, steps, guidance))
         return finite_pictures(drawn.images)
 
@@ -201,9 +201,12 @@ class ImageModel(TextSide):
             raise ArgumentError(
                 f"{self.identity.name} gives every block of its denoiser the same text vectors: edit the conditioning instead."
             )
-        wrong = [block for block in edit.blocks or () if not 0 <= block < self.n_blocks]
-        if wrong:
-            raise ArgumentError(f"There is no block {wrong[0]}: blocks go from 0 to {self.n_blocks - 1}.")
+        edit.source.at(edit.positions)
+        blocks = range(self.n_blocks) if edit.blocks is None else edit.blocks
+        wrong = [block for block in blocks if not 0 <= block < self.n_blocks]
+        if wrong or not blocks:
+            what = f"There is no block {wrong[0]}" if wrong else "No block is named"
+            raise ArgumentError(f"{what}: blocks go from 0 to {self.n_blocks - 1}.")
 
 
 class _Called(torch.nn.Module):

@@ -60,7 +60,11 @@ class Family:
 
     def size_multiple(self) -> int:
         """Returns what height and width must be multiples of, in pixels."""
-        return math.lcm(8, self.pipeline.vae_scale_factor)
+        return self.patch() * self.pipeline.vae_scale_factor
+
+    def patch(self) -> int:
+        """Returns the side of the square of latents that one image position of the denoiser stands for."""
+        return 1
 
     def latent_channels(self) -> int:
         """Returns the channels of a latent image."""
@@ -94,6 +98,10 @@ class StableDiffusion(Family):
         sequence, _ = self.pipeline.encode_prompt(text, self.device, 1, do_classifier_free_guidance=False)
         return sequence, None
 
+    def size_multiple(self) -> int:
+        """Returns what the pipeline itself insists on."""
+        return math.lcm(8, self.pipeline.vae_scale_factor)
+
     def size(self) -> tuple[int, int]:
         """Returns the denoiser's sample size in pixels."""
         sample, scale = self.pipeline.unet.config.sample_size, self.pipeline.vae_scale_factor
@@ -119,6 +127,10 @@ class StableDiffusionXL(Family):
             text, device=self.device, do_classifier_free_guidance=False
         )
         return sequence, pooled
+
+    def size_multiple(self) -> int:
+        """Returns what the pipeline itself insists on."""
+        return math.lcm(8, self.pipeline.vae_scale_factor)
 
     def unconditional(self, empty: Encoded) -> Encoded | None:
         """Returns zeros where the pipeline says so (SDXL's own way), otherwise the empty text."""
@@ -159,9 +171,9 @@ class StableDiffusion3(Family):
         )
         return sequence, pooled
 
-    def size_multiple(self) -> int:
-        """Returns the pixels of a patch."""
-        return self.pipeline.vae_scale_factor * self.pipeline.patch_size
+    def patch(self) -> int:
+        """Returns the denoiser's patch size."""
+        return self.pipeline.patch_size
 
 
 class Flux(Family):
@@ -199,9 +211,9 @@ class Flux(Family):
         """Returns None."""
         return None
 
-    def size_multiple(self) -> int:
-        """Returns the pixels of a patch of two by two latents."""
-        return 2 * self.pipeline.vae_scale_factor
+    def patch(self) -> int:
+        """Returns 2: the pipeline packs so many latents a side into one position."""
+        return 2
 
     def latent_channels(self) -> int:
         """Returns the channels of a latent before four of them are packed into one position."""

@@ -39,7 +39,7 @@ def load_image(
     place = pick_device(device)
     precision = pick_dtype(dtype, place)
     source = _find(entry)
-    family = family_of(entry.name, source.index["_class_name"])
+    family = family_of(entry.name, source.pipeline_class)
     options: dict[str, Any] = {"revision": source.revision, "trust_remote_code": False}
     if "safety_checker" in source.index:
         options |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
@@ -69,7 +69,7 @@ def look_up_image(name: str, *, device: str = "auto", dtype: str = "auto", revis
     """
     entry = resolve(name, revision, kind="image")
     source = _find(entry)
-    family = family_of(entry.name, source.index["_class_name"])
+    family = family_of(entry.name, source.pipeline_class)
     identity = source.identity(entry, pick_dtype(dtype, pick_device(device)))
     return ModelFacts(identity, family.pipeline_class, None, None)
 
@@ -84,6 +84,7 @@ class _Source:
 
     folder_or_id: str
     revision: str | None
+    pipeline_class: str
     index: dict[str, Any]
     defaults: dict[str, Any]
 
@@ -111,12 +112,12 @@ def _find(entry: ModelEntry) -> _Source:
             raise explained(entry, error) from error
     try:
         read = json.loads(index.read_text(encoding="utf-8"))
-        read["_class_name"] + ""
+        pipeline_class = read["_class_name"]
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{index} is not what a pipeline's save_pretrained writes: save the model there again."
         ) from error
-    return _Source(folder_or_id, revision, read, _folder_defaults(entry.folder) if entry.folder else {})
+    return _Source(folder_or_id, revision, pipeline_class, read, _folder_defaults(entry.folder) if entry.folder else {})
 
 
 def _own_parts(source: _Source, dtype: torch.dtype) -> dict[str, Any]:

@@ -71,11 +71,12 @@ class TextSide:
         if name is not None and name not in known:
             raise ArgumentError(f"{self.identity.name} has no text encoder {name}: choose {' or '.join(known)}.")
         chosen = known[name or next(iter(known))]
+        if not layers:
+            raise ArgumentError(f"Name a layer of the encoder {chosen.name}, from 0 to {len(chosen.layers)}.")
         wrong = [layer for layer in layers if not 0 <= layer <= len(chosen.layers)]
-        if wrong or not layers:
-            there = f"count from 0, the embeddings, to {len(chosen.layers)}"
+        if wrong:
             raise ArgumentError(
-                f"The encoder {chosen.name} has no layer {wrong[0] if wrong else 'of no number'}: {there}."
+                f"The encoder {chosen.name} has no layer {wrong[0]}: count from 0, the embeddings, to {len(chosen.layers)}."
             )
         return chosen
 
@@ -116,8 +117,6 @@ class TextSide:
         """
         if kind == "empty":
             return self.encode([""])
-        if kind != "pads":
-            raise ArgumentError(f"There is no clean text of the kind {kind}: choose empty or pads.")
         with ExitStack() as stack:
             for encoder in self._text_encoders:
                 stack.enter_context(_reading_only(encoder.module, encoder.tokenizer.pad_token_id))

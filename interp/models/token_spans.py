@@ -92,5 +92,5 @@ def _nearest(text: str, words: Sequence[str]) -> str:
     known = [word.strip(".,;:!?\"'()").lower() for word in text.split()]
     runs = [" ".join(known[first : first + len(words)]) for first in range(len(known) - len(words) + 1)]
     wanted = " ".join(words).lower()
-    near = difflib.get_close_matches(wanted, runs, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(wanted, runs, n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""

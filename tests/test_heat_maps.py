@@ -1,0 +1,190 @@
+"""Attention maps against weights that diffusers' own modules and an attention of our own give, and what they leave behind."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers.models.attention_processor import AttnProcessor
+from torch import Tensor
+
+from interp.models.conditioning import Conditioning
+from interp.models.heat_maps import HeatMaps, attention_weights, joint_attention_weights, resolution
+from interp.models.image import ImageModel
+from tests.tiny_pipelines import BUILDERS, N_CLIP, tiny_image
+
+FAMILIES = list(BUILDERS)
+TEXT = "a red triangle and a blue circle"
+OTHER = "a blue circle"
+
+
+def texts(model: ImageModel) -> Conditioning:
+    return model.encode([TEXT, OTHER, ""])
+
+
+def draw(model: ImageModel, rows: Conditioning, record: HeatMaps | None = None, **options: Any) -> np.ndarray:
+    return model.generate(rows, model.noise([1, 2, 3], height=16, width=24), record=record, **options)
+
+
+class Keeping(AttnProcessor):
+    """Diffusers' eager processor, keeping the weights it computes: row × head, pixel, position."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Tensor] = []
+
+    def __call__(self, attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        scores = attn.get_attention_scores
+        attn.get_attention_scores = lambda *given: self.kept.append(scores(*given)) or self.kept[-1]
+        try:
+            return super().__call__(attn, hidden_states, *args, **kwargs)
+        finally:
+            del attn.get_attention_scores
+
+
+@pytest.mark.parametrize("dropped", [(), (2, 3)], ids=["whole", "masked"])
+@pytest.mark.parametrize("guidance", [0.0, 2.0])
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+def test_maps_are_the_mean_of_diffusers_own_weights_over_steps_heads_and_layers(family, guidance, dropped):
+    model, maps = tiny_image(family), HeatMaps()
+    rows = texts(model).drop(dropped) if dropped else texts(model)
+    draw(model, rows, maps, guidance=guidance, batch=2)
+    unet = model.pipeline.unet
+    before = dict(unet.attn_processors)
+    keeping = {name: Keeping() for name in before if name.endswith("attn2.processor")}
+    unet.set_attn_processor({**before, **keeping})
+    draw(model, rows, guidance=guidance)
+    unet.set_attn_processor(before)
+    by_size: dict[int, list[Tensor]] = {}
+    for processor in keeping.values():
+        assert len(processor.kept) == model.default_steps
+        for weights in processor.kept:
+            by_row = weights.unflatten(0, (6 if guidance > 1 else 3, -1))[-3:]
+            by_size.setdefault(weights.shape[1], []).append(by_row.mean(dim=1))
+    assert maps.resolutions == {(8, 12): 3, (4, 6): 1}
+    for size in maps.resolutions:
+        kept = by_size.pop(size[0] * size[1])
+        wanted = torch.stack(kept).mean(dim=0).transpose(1, 2).unflatten(2, size)
+        torch.testing.assert_close(maps.at(size), wanted, atol=1e-5, rtol=0)
+        torch.testing.assert_close(maps.at(size).sum(dim=1), torch.ones(3, *size))
+        assert not maps.at(size)[:, list(dropped)].any()
+    assert not by_size
+
+
+@pytest.mark.parametrize("guidance", [0.0, 2.0])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_recording_changes_no_picture_and_leaves_nothing_behind(family, guidance):
+    model, maps = tiny_image(family), HeatMaps()
+    denoiser, rows = model._family.denoiser, texts(model)
+    before = dict(denoiser.attn_processors)
+    plain = draw(model, rows, guidance=guidance)
+    assert np.array_equal(draw(model, rows, maps, guidance=guidance), plain)
+    assert all(denoiser.attn_processors[name] is processor for name, processor in before.items())
+    assert maps.mass().shape == (3, rows.n_positions)
+    assert maps.overlay([1, 2], 16, 24).shape == (3, 16, 24)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_row_has_the_maps_it_has_alone(family):
+    model, together, alone = tiny_image(family), HeatMaps(), HeatMaps()
+    rows = texts(model)
+    draw(model, rows, together)
+    for row, seed in enumerate((1, 2, 3)):
+        model.generate(rows.row(row), model.noise([seed], height=16, width=24), record=alone)
+    assert alone.resolutions == together.resolutions
+    for size in together.resolutions:
+        torch.testing.assert_close(alone.at(size), together.at(size), atol=1e-5, rtol=0)
+    torch.testing.assert_close(alone.mass(), together.mass(), atol=1e-5, rtol=0)
+
+
+def test_a_drawing_that_fails_adds_nothing_and_restores_the_processors(monkeypatch):
+    model, maps = tiny_image("sd"), HeatMaps()
+    unet = model.pipeline.unet
+    before = dict(unet.attn_processors)
+    monkeypatch.setattr(model.pipeline.scheduler, "step", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        draw(model, texts(model), maps)
+    assert all(unet.attn_processors[name] is processor for name, processor in before.items())
+    with pytest.raises(ValueError, match="nothing is recorded yet: pass this to generate as record"):
+        maps.mass()
+
+
+def test_mass_and_overlay_weigh_every_layer_alike():
+    model, maps = tiny_image("sd"), HeatMaps()
+    draw(model, texts(model), maps)
+    large, small = maps.at((8, 12)), maps.at((4, 6))
+    wanted = (3 * large.mean(dim=(2, 3)) + small.mean(dim=(2, 3))) / 4
+    torch.testing.assert_close(maps.mass(), wanted)
+    torch.testing.assert_close(maps.mass().sum(dim=1), torch.ones(3))
+    overlay = maps.overlay([2, 5], 8, 12)
+    grown = torch.nn.functional.interpolate(small[:, [2, 5]].mean(1, keepdim=True), (8, 12), mode="bicubic")[:, 0]
+    torch.testing.assert_close(overlay, (3 * large[:, [2, 5]].mean(dim=1) + grown) / 4)
+    everything = maps.overlay(range(N_CLIP), 32, 48)
+    torch.testing.assert_close(everything, torch.full((3, 32, 48), 1 / N_CLIP))
+
+
+def test_weights_of_a_module_made_by_hand():
+    """One head of width 1: scores are the product of the pixel's and the token's number."""
+    from diffusers.models.attention_processor import Attention
+
+    attn = Attention(query_dim=1, cross_attention_dim=1, heads=1, dim_head=1)
+    with torch.no_grad():
+        attn.to_q.weight.fill_(1.0)
+        attn.to_k.weight.fill_(1.0)
+    image, text = torch.tensor([[[0.0], [1.0]]]), torch.tensor([[[0.0], [np.log(3.0)]]], dtype=torch.float32)
+    with torch.no_grad():
+        plain = attention_weights(attn, image, text, None)
+        masked = attention_weights(attn, image, text, torch.tensor([[[0.0, -10000.0]]]))
+    torch.testing.assert_close(plain, torch.tensor([[[0.5, 0.5], [0.25, 0.75]]]))
+    torch.testing.assert_close(masked, torch.tensor([[[1.0, 0.0], [1.0, 0.0]]]))
+
+
+@pytest.mark.parametrize("family", ["sd3", "flux"])
+def test_joint_maps_are_the_mean_of_the_weights_in_torchs_own_attention(family, monkeypatch):
+    model = tiny_image(family)
+    given = []
+    attention = torch.nn.functional.scaled_dot_product_attention
+
+    def keep(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Tensor:
+        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+        given.append(scores.softmax(dim=-1).mean(dim=1))
+        return attention(query, key, value, *args, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", keep)
+    model.generate(texts(model).row(0), model.noise([1], height=16, width=24), steps=2, guidance=0.0)
+    monkeypatch.undo()
+    maps = HeatMaps()
+    model.generate(texts(model).row(0), model.noise([1], height=16, width=24), steps=2, guidance=0.0, record=maps)
+    ((size, n_layers),) = maps.resolutions.items()
+    n_pixels, n_text = size[0] * size[1], model.encode([TEXT]).n_positions
+    assert size == {"sd3": (8, 12), "flux": (4, 6)}[family]
+    calls = [weights for weights in given if weights.shape[-1] == n_pixels + n_text]
+    assert len(calls) == 2 * n_layers == 2 * model.n_blocks
+    if family == "sd3":  # the image stands first
+        parts = [weights[:, :n_pixels, n_pixels:] for weights in calls]
+    else:
+        parts = [weights[:, n_text:, :n_text] for weights in calls]
+    wanted = torch.stack(parts).mean(dim=0).transpose(1, 2).unflatten(2, size)
+    torch.testing.assert_close(maps.at(size), wanted, atol=1e-5, rtol=0)
+    assert 0 < maps.mass().sum() < 1
+
+
+def test_joint_weights_do_not_depend_on_how_many_pixels_are_computed_at_a_time(monkeypatch):
+    model = tiny_image("sd3")
+    attn = model.pipeline.transformer.transformer_blocks[0].attn
+    image, text = torch.randn(2, 10, 16), torch.randn(2, 7, 16)
+    with torch.no_grad():
+        whole = joint_attention_weights(attn, image, text, None, 10)
+        monkeypatch.setattr("interp.models.heat_maps._SCORES_AT_A_TIME", 3 * 2 * 17 * 2)
+        torch.testing.assert_close(joint_attention_weights(attn, image, text, None, 10), whole)
+    assert whole.shape == (2, 10, 7)
+
+
+@pytest.mark.parametrize(
+    ("grid", "n_pixels", "size"),
+    [((64, 64), 4096, (64, 64)), ((96, 64), 384, (24, 16)), ((9, 5), 15, (5, 3)), ((9, 5), 1, (1, 1))],
+)
+def test_a_layers_size_is_the_grid_halved_upwards(grid, n_pixels, size):
+    assert resolution(grid, n_pixels) == size
+    with pytest.raises(ValueError, match="7 image positions are no halving of 9 × 5"):
+        resolution((9, 5), 7)

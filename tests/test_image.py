@@ -1,0 +1,453 @@
+"""Text-to-image models of every family: encoded, edited and drawn with, on tiny random pipelines of unmodified diffusers."""
+
+from contextlib import contextmanager
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from interp.errors import ArgumentError, RunError
+from interp.models.conditioning import Block, BlockEdit, Conditioning
+from interp.models.heat_maps import HeatMaps
+from interp.models.image import ImageModel
+from tests.tiny_pipelines import BUILDERS, N_CLIP, tiny_image, tiny_pipeline
+
+FAMILIES = list(BUILDERS)
+JOINT = ["sd3", "flux"]
+CROSS = ["sd", "sdxl"]
+TEXT = "a red triangle and a blue circle"
+OTHER = "a blue circle"
+PIXELS = dict(height=16, width=16)
+
+
+def noise(model: ImageModel, *seeds: int) -> Tensor:
+    return model.noise(seeds, **PIXELS)
+
+
+def draw(model: ImageModel, conditioning: Conditioning, *seeds: int, **options: Any) -> np.ndarray:
+    return model.generate(conditioning, noise(model, *(seeds or (3,))), **options)
+
+
+def furthest(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a - b).max())
+
+
+# ---------------------------------------------------------------------- encoding
+
+
+@pytest.mark.parametrize("guidance", [0.0, 2.0])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_picture_of_an_encoded_text_is_bit_by_bit_that_of_the_prompt(family, guidance):
+    model = tiny_image(family)
+    wanted = tiny_pipeline(family)(
+        prompt=TEXT,
+        latents=model._family.latents(noise(model, 3)),
+        num_inference_steps=3,
+        guidance_scale=guidance,
+        output_type="np",
+        **PIXELS,
+        **({"max_sequence_length": 256} if family in JOINT else {}),
+    ).images
+    drawn = draw(model, model.encode([TEXT]), guidance=guidance)
+    assert drawn.shape == (1, 16, 16, 3)
+    assert drawn.dtype == np.float32
+    assert np.array_equal(drawn, wanted)
+    assert furthest(drawn, draw(model, model.encode([OTHER]), guidance=guidance)) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("family", "encoders", "blocks", "pooled"),
+    [
+        ("sd", ("clip",), (Block("clip", 0, N_CLIP),), None),
+        ("sdxl", ("clip",), (Block("clip", 0, N_CLIP),), 24),
+        ("sd3", ("clip", "t5"), (Block("clip", 0, N_CLIP), Block("t5", N_CLIP, N_CLIP + 256)), 40),
+        ("flux", ("t5",), (Block("t5", 0, 256),), 16),
+    ],
+)
+def test_blocks_and_the_pooled_vector_of_each_family(family, encoders, blocks, pooled):
+    model = tiny_image(family)
+    encoded = model.encode([TEXT, OTHER])
+    assert (model.family, model.encoders, encoded.blocks) == (family, encoders, blocks)
+    assert encoded.n_positions == blocks[-1].stop == len(model.tokens(TEXT))
+    assert [token.position for token in model.tokens(TEXT)] == list(range(encoded.n_positions))
+    assert (None if encoded.pooled is None else encoded.pooled.shape[1]) == pooled
+    assert encoded.maskable == (family in CROSS)
+
+
+def test_every_distinct_text_is_encoded_once_and_alone(monkeypatch):
+    model = ImageModel(tiny_image("sd")._family, tiny_image("sd").identity, {})
+    read = []
+    encode = model._family.encode
+    monkeypatch.setattr(model._family, "encode", lambda text: read.append(text) or encode(text))
+    both = model.encode([TEXT, OTHER, TEXT])
+    again = model.encode([OTHER])
+    assert read == [TEXT, OTHER]
+    assert torch.equal(both.sequence[1:2], again.sequence)
+    assert torch.equal(both.sequence[0], both.sequence[2])
+    with pytest.raises(TypeError, match="list of texts"):
+        model.encode(TEXT)
+
+
+def test_the_cache_of_encoded_texts_is_bounded(monkeypatch):
+    model = ImageModel(tiny_image("sd")._family, tiny_image("sd").identity, {})
+    monkeypatch.setattr("interp.models.image_text._CACHED_ELEMENTS", 3 * N_CLIP * 16)
+    model.encode([f"red {word}" for word in "abcdefg"])
+    assert list(model._encoded) == ["red e", "red f", "red g"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_text_longer_than_an_encoder_takes_is_refused(family):
+    model = tiny_image(family)
+    model.encode(["red " * (N_CLIP - 2)])
+    with pytest.raises(ArgumentError, match=f"{N_CLIP + 1} tokens long for the encoder clip, which takes {N_CLIP}"):
+        model.encode(["red " * (N_CLIP - 1)])
+
+
+def test_spans_are_found_in_every_block():
+    model = tiny_image("sd3")
+    assert model.spans(TEXT, "triangle") == (3, 4, 5, N_CLIP + 2)
+    assert model.spans(TEXT, "circle") == (10, N_CLIP + 6, N_CLIP + 7)
+    assert model.spans("red and red", "red", 1) == (4, N_CLIP + 2)
+    with pytest.raises(ArgumentError, match="Did you mean triangle"):
+        model.spans(TEXT, "triangel")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_clean_texts_are_the_empty_one_and_one_of_nothing_but_pads(family):
+    model = tiny_image(family)
+    empty, pads = model.clean(), model.clean("pads")
+    assert torch.equal(empty.sequence, model.encode([""]).sequence)
+    for encoder in model._text_encoders:
+        if encoder.block:
+            id = encoder.tokenizer.pad_token_id
+            ids = torch.full((1, encoder.n_positions), id)
+            with torch.no_grad():
+                states = encoder.module(ids, output_hidden_states=True)
+            wanted = states[0] if encoder.normed else states.hidden_states[-2]
+            block, width = encoder.block, wanted.shape[-1]
+            channels = slice(encoder.channel, encoder.channel + width)
+            assert torch.equal(pads.sequence[:, block.start : block.stop, channels], wanted)
+    afresh = ImageModel(model._family, model.identity, {})  # the encoders read what they are given again
+    assert torch.equal(afresh.encode([""]).sequence, empty.sequence)
+
+
+# ---------------------------------------------------------------------- edits after the encoder
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_edits_that_change_nothing_draw_the_same_picture_and_others_another(family):
+    model = tiny_image(family)
+    text, other, clean = model.encode([TEXT]), model.encode([OTHER]), model.clean()
+    plain = draw(model, text)
+    everything, item = range(text.n_positions), model.spans(TEXT, "red triangle")
+    same = [
+        text.keep(everything, clean),
+        text.replace([], clean),
+        text.paste(item, text),
+        text.mean(item, model.encode([TEXT, TEXT])),
+        text.select([0]),
+    ]
+    assert all(np.array_equal(draw(model, edited), plain) for edited in same)
+    changed = [
+        text.keep(item, clean),
+        text.replace(item, clean),
+        text.paste(item, other),
+        text.mean(item, model.encode([OTHER, ""])),
+    ]
+    if text.pooled is not None:
+        changed.append(text.with_pooled(other))
+    pictures = [draw(model, edited) for edited in changed]
+    assert all(furthest(picture, plain) > 1e-6 for picture in pictures)
+    assert np.array_equal(draw(model, text.keep([], other)), draw(model, text.replace(everything, other)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_another_texts_vectors_and_pooled_vector_are_that_text(family):
+    model = tiny_image(family)
+    text, other = model.encode([TEXT]), model.encode([OTHER])
+    pasted = text.paste(range(text.n_positions), other)
+    pasted = pasted if pasted.pooled is None else pasted.with_pooled(other)
+    assert np.array_equal(draw(model, pasted), draw(model, other))
+
+
+@pytest.mark.parametrize("guidance", [0.0, 2.0])
+@pytest.mark.parametrize("family", CROSS)
+def test_dropped_tokens_have_no_say_in_the_picture(family, guidance):
+    """What stands at a masked position makes no difference; the unconditional branch keeps all of its tokens."""
+    model = tiny_image(family)
+    text, other = model.encode([TEXT]), model.encode([OTHER])
+    dropped = text.drop([2, 5])
+    plain, without = draw(model, text, guidance=guidance), draw(model, dropped, guidance=guidance)
+    assert furthest(without, plain) > 1e-5
+    assert np.array_equal(draw(model, dropped.paste([2, 5], other, [3, 4]), guidance=guidance), without)
+    assert furthest(draw(model, dropped.paste([3], other), guidance=guidance), without) > 1e-6
+    assert np.array_equal(draw(model, text, guidance=guidance), plain)  # nothing is left behind
+    whole = Conditioning(text.sequence, text.pooled, text.blocks, mask=torch.ones(1, N_CLIP, dtype=torch.bool))
+    assert furthest(draw(model, whole, guidance=guidance), plain) < 1e-5
+
+
+def test_a_mask_is_of_the_branch_with_the_text_alone():
+    model = tiny_image("sd")
+    cross_attention = model.pipeline.unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2
+    biases = []
+    handle = cross_attention.register_forward_pre_hook(
+        lambda module, inputs, options: biases.append(options["attention_mask"]), with_kwargs=True
+    )
+    both = Conditioning.stack([model.encode([TEXT]).drop([0]), model.encode([TEXT]).drop([1])])
+    draw(model, both, 1, 2, steps=1)
+    handle.remove()
+    (hidden,) = [bias[:, 0] < -1000 for bias in biases]
+    assert hidden.nonzero().tolist() == [[2, 0], [3, 1]]  # rows 0 and 1 are the unconditional branch
+
+
+@pytest.mark.parametrize("family", JOINT)
+def test_tokens_cannot_be_dropped_where_attention_is_joint(family):
+    with pytest.raises(ArgumentError, match="denoiser takes no mask over the text, so tokens cannot be dropped"):
+        tiny_image(family).encode([TEXT]).drop([1])
+
+
+# ---------------------------------------------------------------------- noise and batches
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_seeds_noise_and_picture_do_not_depend_on_the_batch(family):
+    model = tiny_image(family)
+    assert torch.equal(noise(model, 5, 9, 5)[[0, 1]], noise(model, 5, 9))
+    assert torch.equal(noise(model, 9), noise(model, 5, 9)[1:])
+    texts = model.encode([TEXT, OTHER, "", TEXT])
+    together = draw(model, texts, 5, 9, 5, 7)
+    for row, seed in enumerate((5, 9, 5, 7)):
+        assert furthest(draw(model, texts.row(row), seed)[0], together[row]) < 1e-5
+    assert furthest(draw(model, texts, 5, 9, 5, 7, batch=3), together) < 1e-5
+
+
+def test_a_single_row_of_either_serves_all_rows_of_the_other():
+    model = tiny_image("sd")
+    texts = model.encode([TEXT, OTHER])
+    one_noise = draw(model, texts, 5)
+    assert furthest(one_noise, draw(model, texts, 5, 5)) < 1e-6
+    one_text = draw(model, texts.row(0), 5, 6)
+    assert furthest(one_text, draw(model, texts.select([0, 0]), 5, 6)) < 1e-6
+    for unequal in (lambda: draw(model, texts, 1, 2, 3), lambda: draw(model, model.encode([TEXT] * 3), 1, 2)):
+        with pytest.raises(ValueError, match="give one, or as many"):
+            unequal()
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of the sampler itself
+def test_a_sampler_that_draws_noise_on_its_way_draws_it_for_each_row_alone(monkeypatch):
+    model = tiny_image("sd")
+    ancestral = diffusers.EulerAncestralDiscreteScheduler.from_config(model.pipeline.scheduler.config)
+    monkeypatch.setattr(model.pipeline, "scheduler", ancestral)
+    text = model.encode([TEXT])
+    together = draw(model, text, 5, 9)
+    assert furthest(draw(model, text, 9)[0], together[1]) < 1e-5
+    torch.manual_seed(1)
+    assert np.array_equal(draw(model, text, 5, 9), together)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pictures_need_not_be_square_and_sizes_that_cannot_be_are_refused(family):
+    model = tiny_image(family)
+    assert model.generate(model.encode([TEXT]), model.noise([1], height=16, width=24)).shape == (1, 16, 24, 3)
+    multiple = {"sd": 8, "sdxl": 8, "sd3": 2, "flux": 4}[family]
+    model.noise([1], height=multiple, width=multiple)
+    for height, width in ((16 + multiple // 2, 16), (16, 15), (-16, 16)):
+        with pytest.raises(ArgumentError, match=f"multiples of {multiple}"):
+            model.noise([1], height=height, width=width)
+    assert model.noise([1]).shape[-2:] == tuple(side // model.pipeline.vae_scale_factor for side in model.size)
+
+
+# ---------------------------------------------------------------------- guidance and settings
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_guidance_runs_a_second_branch_only_above_1_and_the_models_own(family):
+    model = tiny_image(family)
+    rows = []
+    handle = model._family.denoiser.register_forward_pre_hook(
+        lambda module, inputs, options: rows.append(options["encoder_hidden_states"].detach()), with_kwargs=True
+    )
+    text = model.encode([TEXT])
+    draw(model, text, guidance=1.0, steps=1)
+    draw(model, text, guidance=3.0, steps=1)
+    handle.remove()
+    assert [len(sequence) for sequence in rows] == [1, 1 if family == "flux" else 2]
+    unconditional = torch.zeros_like(text.sequence) if family == "sdxl" else model.encode([""]).sequence
+    if family != "flux":
+        assert torch.equal(rows[1], torch.cat([unconditional, text.sequence]))
+
+
+def test_default_steps_and_guidance_are_those_of_the_model_or_of_its_pipeline():
+    assert (tiny_image("sd").default_steps, tiny_image("sd").default_guidance) == (3, 2.0)
+    own = {family: tiny_image(family)._family.defaults() for family in FAMILIES}
+    assert own == {"sd": (50, 7.5), "sdxl": (50, 5.0), "sd3": (28, 7.0), "flux": (4, 0.0)}
+    model = tiny_image("sd")
+    text = model.encode([TEXT])
+    assert np.array_equal(draw(model, text), draw(model, text, steps=3, guidance=2.0))
+
+
+@pytest.mark.parametrize("options", [dict(steps=0), dict(batch=0), dict(guidance=-1.0)])
+def test_settings_that_cannot_be_are_refused(options):
+    model = tiny_image("sd")
+    with pytest.raises(ArgumentError, match="steps and batch must be 1 or more, and guidance 0 or more"):
+        draw(model, model.encode([TEXT]), **options)
+
+
+@contextmanager
+def spoiled(parameter: Tensor):
+    before = parameter.detach().clone()
+    with torch.no_grad():
+        parameter.fill_(float("nan"))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            parameter.copy_(before)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_latents_and_pictures_that_are_not_finite_are_refused(family):
+    model = tiny_image(family)
+    text = model.encode([TEXT])
+    denoiser = model._family.denoiser
+    last = denoiser.conv_out.bias if family in CROSS else denoiser.proj_out.bias
+    with (
+        spoiled(last),
+        pytest.raises(RunError, match="latents of 2 of 2 pictures are not finite after step 1: try --dtype float32"),
+    ):
+        draw(model, text, 1, 2)
+    with (
+        spoiled(model.pipeline.vae.decoder.conv_out.bias),
+        pytest.raises(RunError, match="pictures that were decoded are not finite"),
+    ):
+        draw(model, text)
+    with (
+        spoiled(last),
+        pytest.raises(RunError, match="are not finite after step 1")
+        if family in JOINT
+        else pytest.raises(ArgumentError),
+    ):
+        draw(model, text, edit=BlockEdit((1,), text))
+
+
+# ---------------------------------------------------------------------- layers of the encoder
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_layer_that_the_pipeline_takes_is_the_conditioning_and_no_other(family):
+    model = tiny_image(family)
+    text = model.encode([TEXT])
+    expected = {"sd": {"clip": 3}, "sdxl": {"clip_l": 2, "clip_g": 3}, "sd3": {"clip_l": 2, "clip_g": 3, "t5": 3}}
+    assert model.encoder_layers == expected.get(family, {"t5": 3})
+    for name, n_layers in model.encoder_layers.items():
+        own = n_layers - 1 if name in ("clip_l", "clip_g") else n_layers
+        rows = model.lens(TEXT, range(n_layers + 1), name)
+        equal = [torch.equal(rows.sequence[layer], text.sequence[0]) for layer in range(n_layers + 1)]
+        assert equal == [layer == own for layer in range(n_layers + 1)]
+        assert rows.pooled is None or torch.equal(rows.pooled[:1], text.pooled)
+        assert furthest(draw(model, rows.row(0)), draw(model, text)) > 1e-6
+
+
+def test_a_lens_row_is_the_hidden_state_with_the_final_norm():
+    model = tiny_image("sd")
+    encoder = model.pipeline.text_encoder
+    ids = torch.tensor([[token.token_id for token in model.tokens(TEXT)]])
+    with torch.no_grad():
+        states = encoder(ids, output_hidden_states=True).hidden_states
+        wanted = encoder.final_layer_norm(torch.cat([states[2], states[0], states[2]]))
+    assert torch.equal(model.lens(TEXT, [2, 0, 2]).sequence, wanted)
+
+
+def test_a_lens_changes_the_vectors_of_its_encoder_alone():
+    model = tiny_image("sd3")
+    text, rows = model.encode([TEXT]), model.lens(TEXT, [0], "clip_g")
+    changed = (rows.sequence[0] != text.sequence[0]).any(dim=0), (rows.sequence[0] != text.sequence[0]).any(dim=1)
+    assert changed[0].nonzero().flatten().tolist() == list(range(16, 40))
+    assert set(changed[1].nonzero().flatten().tolist()) <= set(range(N_CLIP))
+
+
+def test_a_layer_or_an_encoder_that_is_not_there_is_refused():
+    model = tiny_image("sdxl")
+    with pytest.raises(ArgumentError, match="tiny-sdxl has several text encoders: say which, clip_l or clip_g"):
+        model.lens(TEXT, [1])
+    with pytest.raises(ArgumentError, match="has no text encoder t5: choose clip_l or clip_g"):
+        model.lens(TEXT, [1], "t5")
+    with pytest.raises(ArgumentError, match="encoder clip_l has no layer 3: count from 0, the embeddings, to 2"):
+        model.lens(TEXT, [0, 3], "clip_l")
+    with pytest.raises(ArgumentError, match="Name a layer of the encoder clip"):
+        tiny_image("sd").lens(TEXT, [])
+
+
+def test_nnsight_leaves_other_objects_alone():
+    tiny_image("sd").lens(TEXT, [1])
+    assert not hasattr(object(), "save")
+
+
+# ---------------------------------------------------------------------- edits before every block
+
+
+def hooked(
+    model: ImageModel, text: Conditioning, source: Conditioning, positions: list[int], blocks: list[int]
+) -> np.ndarray:
+    """The edit by plain torch hooks: the pictures of the text's and the source's rows, drawn in one batch."""
+
+    def swap(module: Any, inputs: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        vectors = options["encoder_hidden_states"].clone()
+        vectors[-4:-2, positions] = vectors[-2:, positions]
+        return inputs, {**options, "encoder_hidden_states": vectors}
+
+    handles = [model._joint_blocks[block].register_forward_pre_hook(swap, with_kwargs=True) for block in blocks]
+    pictures = draw(model, Conditioning.stack([text, source]), 3, 4, 3, 4)
+    for handle in handles:
+        handle.remove()
+    return pictures[:2]
+
+
+@pytest.mark.parametrize("blocks", [None, (1,), (0, 2)])
+@pytest.mark.parametrize("family", JOINT)
+def test_an_edit_before_blocks_equals_plain_hooks(family, blocks):
+    model = tiny_image(family)
+    assert model.n_blocks == {"sd3": 3, "flux": 4}[family]
+    text, source = model.encode([TEXT, TEXT]), model.encode([OTHER, ""])
+    positions = [1, 2, 5]
+    edited = draw(model, text, 3, 4, edit=BlockEdit(tuple(positions), source, blocks))
+    wanted = hooked(model, text, source, positions, list(range(model.n_blocks)) if blocks is None else list(blocks))
+    assert np.array_equal(edited, wanted)
+    assert furthest(edited, draw(model, text, 3, 4)) > 1e-6
+
+
+@pytest.mark.parametrize("family", JOINT)
+def test_edits_before_blocks_at_their_limits(family):
+    model = tiny_image(family)
+    text, source = model.encode([TEXT]), model.encode([OTHER])
+    everything = tuple(range(text.n_positions))
+    plain, other = draw(model, text, 3, 4), draw(model, source, 3, 4)
+    for nothing in (BlockEdit((), source), BlockEdit(everything, text)):
+        assert furthest(draw(model, text, 3, 4, edit=nothing), plain) < 1e-5
+    whole = draw(model, text.with_pooled(source), 3, 4, edit=BlockEdit(everything, source), batch=1)
+    assert furthest(whole, other) < 1e-5
+    first = draw(model, text, 3, 4, edit=BlockEdit((1, 2), source, (0,)))
+    assert furthest(first, draw(model, text.paste((1, 2), source), 3, 4)) < 1e-5
+    assert furthest(first, draw(model, text, 3, 4, edit=BlockEdit((1, 2), source))) > 1e-6
+    assert np.array_equal(draw(model, text, 3, 4), plain)
+
+
+def test_edits_before_blocks_that_cannot_be_are_refused():
+    cross, joint = tiny_image("sd"), tiny_image("flux")
+    with pytest.raises(
+        ArgumentError, match="tiny-sd gives every block of its denoiser the same text vectors: edit the cond"
+    ):
+        draw(cross, cross.encode([TEXT]), edit=BlockEdit((1,), cross.encode([OTHER])))
+    text = joint.encode([TEXT])
+    with pytest.raises(ArgumentError, match="There is no block 4: blocks go from 0 to 3"):
+        draw(joint, text, edit=BlockEdit((1,), text, (0, 4)))
+    with pytest.raises(ArgumentError, match="No block is named: blocks go from 0 to 3"):
+        draw(joint, text, edit=BlockEdit((1,), text, ()))
+    with pytest.raises(ArgumentError, match="There is no position 256"):
+        draw(joint, text, edit=BlockEdit((256,), text))
+    with pytest.raises(ArgumentError, match="No heat maps are recorded of a picture with an edit of its blocks"):
+        draw(joint, text, edit=BlockEdit((1,), text), record=HeatMaps())

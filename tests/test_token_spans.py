@@ -1,0 +1,87 @@
+"""Words to tokens: over character offsets of the text as given, for tokenizers of the CLIP and the T5 type."""
+
+import pytest
+
+from interp.errors import ArgumentError
+from interp.models.token_spans import find_phrase, read_tokens, spelling
+from tests.tiny_pipelines import clip_tokenizer, t5_tokenizer
+
+TEXT = "A  Red\ttriangle, and\na RED triangle."
+
+
+def pieces(text: str, phrase: str, occurrence: int | None, tokenizer, start: int = 0) -> list[tuple[int, str]]:
+    tokens = read_tokens(text, tokenizer, "some", start, 40)
+    at = {token.position: token.token for token in tokens}
+    return [(position, at[position]) for position in spelling(tokens, *find_phrase(text, phrase, occurrence))]
+
+
+@pytest.mark.parametrize(
+    ("phrase", "occurrence", "expected"),
+    [
+        ("red", 0, [(2, "red</w>")]),
+        ("red triangle", 1, [(10, "red</w>"), (11, "tri"), (12, "ang"), (13, "le</w>")]),
+        ("Triangle", 0, [(3, "tri"), (4, "ang"), (5, "le</w>")]),
+        ("a", 1, [(9, "a</w>")]),
+        ("and  a", None, [(7, "an"), (8, "d</w>"), (9, "a</w>")]),
+    ],
+)
+def test_clip_tokens_of_a_phrase_in_any_case_and_spacing(phrase, occurrence, expected):
+    assert pieces(TEXT, phrase, occurrence, clip_tokenizer()) == expected
+
+
+def test_t5_tokens_of_a_phrase_stand_in_the_encoders_own_block():
+    text = "a red triangle and a blue circle"
+    assert pieces(text, "blue circle", None, t5_tokenizer(), start=77) == [(82, "▁blue"), (83, "▁cir"), (84, "cle")]
+    assert pieces("Red", "red", None, t5_tokenizer()) == [(0, "▁"), (1, "R"), (2, "e"), (3, "d")]
+
+
+@pytest.mark.parametrize("tokenizer", [clip_tokenizer(), t5_tokenizer()], ids=["clip", "t5"])
+def test_offsets_are_into_the_text_as_given(tokenizer):
+    text = "É \n  Ünïx  RED"  # composed, lower-cased and joined by the tokenizer
+    for token in read_tokens(text, tokenizer, "some", 0, 40):
+        if token.role != "text":
+            assert token.char_start == token.char_end
+    red = [t for t in read_tokens(text, tokenizer, "some", 0, 40) if t.role == "text" and t.char_start >= 11]
+    assert "".join(t.token for t in red).replace("</w>", "").strip("▁").lower() == "red"
+    assert spelling(red, *find_phrase(text, "red")) == tuple(t.position for t in red)
+
+
+def test_roles_of_beginning_text_end_and_padding():
+    clip = [token.role for token in read_tokens("red circle", clip_tokenizer(), "clip", 0, 6)]
+    t5 = [token.role for token in read_tokens("red", t5_tokenizer(), "t5", 6, 4)]
+    assert clip == ["bos", "text", "text", "eos", "pad", "pad"]
+    assert t5 == ["text", "eos", "pad", "pad"]
+    assert [t.role for t in read_tokens("", clip_tokenizer(), "clip", 0, 3)] == ["bos", "eos", "pad"]
+    padded = read_tokens("red", clip_tokenizer("!"), "clip", 5, 5)
+    assert [(t.position, t.token) for t in padded][-2:] == [(8, "!"), (9, "!")]
+
+
+def test_a_text_that_fills_the_encoder_is_read_and_one_token_more_is_refused():
+    assert [t.role for t in read_tokens("red red", clip_tokenizer(), "clip", 0, 4)][-1] == "eos"
+    with pytest.raises(
+        ArgumentError, match=r"is 5 tokens long for the encoder clip, which takes 4: shorten it \(nothing is"
+    ):
+        read_tokens("red red red", clip_tokenizer(), "clip", 0, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase", "occurrence", "words"),
+    [
+        ("a red bat", "red cat", None, r"'red cat' is not in 'a red bat'\. Did you mean red bat\?"),
+        ("two cats", "cat", None, "'cat' is not in 'two cats'. Did you mean cats"),
+        ("a red bat", "zeppelin", None, "'zeppelin' is not in 'a red bat'.$"),
+        ("bat and bat", "bat", None, "'bat' is 2 times in 'bat and bat': say which with occurrence, from 0 to 1"),
+        ("bat and bat", "bat", 2, "'bat' is in 'bat and bat' 2 times, so there is no occurrence 2: count from 0"),
+        ("bat", "bat", -1, "no occurrence -1"),
+        ("bat", "  ", None, "phrase to look for is empty"),
+    ],
+)
+def test_a_phrase_that_cannot_be_found_is_refused_in_a_sentence(text, phrase, occurrence, words):
+    with pytest.raises(ArgumentError, match=words):
+        find_phrase(text, phrase, occurrence)
+
+
+def test_a_phrase_is_whole_words_and_taken_literally():
+    assert find_phrase("acrobat bat", "bat") == (8, 11)
+    assert find_phrase("a T-shirt", "t-shirt") == (2, 9)
+    assert find_phrase("(a.b) axb", "a.b") == (1, 4)
