@@ -1,0 +1,190 @@
+"""Grids of pictures: prompt × kept token, repairs, and heat maps over pictures."""
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from PIL import Image
+
+from figures.style import styled
+
+SIDE = 92
+"""Pixels of a picture's longer side in a grid; whole multiples of small pictures, so that their pixels stay sharp."""
+GAP, LABEL, HEAD = 14, 20, 30
+ROLES = {"bos": "[bos]", "eos": "[eos]", "pad": "[pad]", "article": "article", "other_words": "other words"}
+ARMS = {
+    "full": "before",
+    "paste": "pasted",
+    "random_paste": "pasted elsewhere",
+    "attention": "context hidden",
+    "without_redundant": "redundant out",
+}
+
+
+class Shown(NamedTuple):
+    """A picture and what stands under it."""
+
+    label: str
+    picture: np.ndarray
+
+
+def read_png(png: bytes) -> np.ndarray:
+    """Returns a PNG file's bytes as whole numbers from 0 to 255, [height, width, 3]."""
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def grown(picture: np.ndarray) -> np.ndarray:
+    """Returns a picture of SIDE pixels or the whole multiple just above, every pixel a sharp square; large ones are shrunk."""
+    height, width = picture.shape[:2]
+    factor = SIDE / max(height, width)
+    if factor >= 1:
+        times = int(np.ceil(factor))
+        return picture.repeat(times, axis=0).repeat(times, axis=1)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
+
+
+def plot_grid(rows: Sequence[tuple[str, Sequence[Shown]]], *, title: str, caption: str) -> go.Figure:
+    """Returns rows of pictures, each row under its text and each picture above its label."""
+    pictures = [[grown(shown.picture) for shown in row] for _, row in rows]
+    side_y = max(picture.shape[0] for row in pictures for picture in row)
+    side_x = max(picture.shape[1] for row in pictures for picture in row)
+    n_columns = max(len(row) for row in pictures)
+    step_x, step_y = side_x + GAP, HEAD + side_y + LABEL
+    canvas = np.full((len(rows) * step_y, n_columns * step_x, 3), 255, dtype=np.uint8)
+    notes = []
+    for r, ((text, shown), row) in enumerate(zip(rows, pictures, strict=True)):
+        top = r * step_y + HEAD
+        notes.append(_note(text, 0, top - 4, "left", 13, "bottom"))
+        for c, (one, picture) in enumerate(zip(shown, row, strict=True)):
+            left = c * step_x
+            canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+            notes.append(_note(one.label, left + side_x / 2, top + side_y + 2, "center", 11, "top"))
+    figure = go.Figure(go.Image(source=_data_uri(canvas), hoverinfo="skip"))
+    styled(figure, title=title, caption=caption, width=canvas.shape[1] + 60, height=canvas.shape[0] + 80)
+    hidden = {"visible": False, "showline": False, "ticks": "", "showgrid": False}
+    figure.update_xaxes(range=[-0.5, canvas.shape[1] - 0.5], constrain="domain", **hidden)
+    figure.update_yaxes(range=[canvas.shape[0] - 0.5, -0.5], scaleanchor="x", **hidden)
+    figure.update_layout(annotations=notes, margin={"l": 20, "r": 20, "t": 55, "b": 15})
+    return figure
+
+
+def _note(text: str, x: float, y: float, anchor: str, size: int, yanchor: str) -> dict:
+    return {
+        "text": text, "x": x, "y": y, "xanchor": anchor, "yanchor": yanchor, "showarrow": False,
+        "font": {"size": size}, "xref": "x", "yref": "y",
+    }  # fmt: skip
+
+
+def _data_uri(picture: np.ndarray) -> str:
+    written = io.BytesIO()
+    Image.fromarray(picture).save(written, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()
+
+
+# ---------------------------------------------------------------------- which pictures
+
+
+def plot_token_grid(pictures: pd.DataFrame, prompts: pd.DataFrame) -> go.Figure:
+    """Returns each item alone as a row: the whole text, nothing of it, each role, each of its tokens, the item."""
+    some = pictures[(pictures["part"] == "in_item")]
+    some = some[(some["variant"] != "tokens") | ~some["kept_positions"].str.contains(" ")]
+    order = {"full": 0, "item": 1, "tokens": 2, "article": 3, "bos": 4, "eos": 5, "pad": 6, "clean": 7}
+    texts = dict(zip("alone " + prompts["alone_text"], prompts["alone_text"], strict=True))
+    return plot_grid(
+        _rows(some, order, _kept_label, texts),
+        title=f"What each token shows by itself · {pictures['model'].iloc[0]}",
+        caption="Every other position is clean padding, after the text encoder; all pictures of a row from the same noise.",
+    )
+
+
+def plot_prompt_grid(pictures: pd.DataFrame, prompts: pd.DataFrame) -> go.Figure:
+    """Returns each prompt as a row: whole, nothing, roles, and each item with its vectors from the prompt and alone."""
+    some = pictures[(pictures["part"] == "inter_item") & ~pictures["variant"].isin(["word_only", "word_without"])]
+    order = {"full": 0, "item": 1, "alone": 2, "other_words": 3, "article": 4, "bos": 5, "eos": 6, "pad": 7, "clean": 8}
+    return plot_grid(
+        _rows(some, order, _flow_label, dict(zip(prompts["prompt_id"], prompts["text"], strict=True))),
+        title=f"What is kept of a prompt, and what it shows · {pictures['model'].iloc[0]}",
+        caption="An item with the vectors it has in the prompt, or with those it has when encoded alone, everything else clean "
+        "padding; all pictures of a row from the same noise.",
+    )
+
+
+def plot_repair_grid(pictures: pd.DataFrame, prompts: pd.DataFrame) -> go.Figure:
+    """Returns each prompt with a repaired item as a row: before, repaired, and the baselines."""
+    some = pictures[pictures["part"] == "repair"]
+    order = {name: index for index, name in enumerate(ARMS)}
+    return plot_grid(
+        _rows(some, order, _arm_label, dict(zip(prompts["prompt_id"], prompts["text"], strict=True))),
+        title=f"Repair: vectors encoded alone, pasted into the prompt · {pictures['model'].iloc[0]}",
+        caption="All pictures of a row from the same noise.",
+    )
+
+
+def _rows(
+    pictures: pd.DataFrame, order: dict[str, int], label: Callable[..., str], texts: dict[str, str]
+) -> list[tuple[str, list[Shown]]]:
+    rows = []
+    for prompt_id, some in pictures.groupby("prompt_id", sort=False):
+        ranked = some.assign(rank=some["variant"].map(order)).sort_values("rank", kind="stable")
+        cells: list[Any] = list(ranked.itertuples())
+        shown = [Shown(label(cell), read_png(cell.png)) for cell in cells]
+        rows.append((texts[str(prompt_id)], shown))
+    return rows
+
+
+def _token(text: str) -> str:
+    return text.replace("</w>", "").replace("▁", "")
+
+
+def _kept_label(row: Any) -> str:
+    names = {"full": "all", "clean": "nothing", "item": "the item", "tokens": _token(row.kept_tokens), **ROLES}
+    return names[row.variant]
+
+
+def _flow_label(row: Any) -> str:
+    names = {"full": "all", "clean": "nothing", "item": row.source_item, "alone": f"{row.source_item}, alone", **ROLES}
+    return names[row.variant]
+
+
+def _arm_label(row: Any) -> str:
+    return ARMS[row.variant]
+
+
+# ---------------------------------------------------------------------- heat maps
+
+
+def plot_heat_maps(maps: pd.DataFrame, pictures: pd.DataFrame, prompts: pd.DataFrame) -> go.Figure:
+    """Returns each prompt's picture, then beside it where each word is looked at, bright over the darkened picture."""
+    full = pictures[(pictures["part"] == "inter_item") & (pictures["variant"] == "full")]
+    whole: dict[str, Any] = dict(zip(full["prompt_id"], full["png"], strict=True))
+    texts = dict(zip(prompts["prompt_id"], prompts["text"], strict=True))
+    rows = []
+    for prompt_id, words in maps.groupby("prompt_id", sort=False):
+        picture = read_png(whole[str(prompt_id)])
+        shown = [Shown("picture", picture)]
+        for row in words.itertuples():
+            attention = np.array(list(row.attention), dtype=float).reshape(row.height, row.width)  # type: ignore[arg-type]
+            shown.append(Shown(str(row.word), overlaid(picture, attention)))
+        rows.append((texts[str(prompt_id)], shown))
+    return plot_grid(
+        rows,
+        title=f"Where each word is looked at · {maps['model'].iloc[0]}",
+        caption="Cross-attention of all layers, heads and steps, each map from its least to its most: it says where the model "
+        "looked, not what that look did.",
+    )
+
+
+def overlaid(picture: np.ndarray, attention: np.ndarray) -> np.ndarray:
+    """Returns the picture dimmed, with attention (brought to 0 … 1 and to the picture's size) in orange over it."""
+    low, high = attention.min(), attention.max()
+    share = (attention - low) / (high - low) if high > low else np.zeros_like(attention)
+    size = (picture.shape[1], picture.shape[0])
+    share = np.asarray(Image.fromarray(share.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)[
+        ..., None
+    ]
+    return (0.45 * picture * (1 - share) + np.array([255, 176, 0]) * share).round().clip(0, 255).astype(np.uint8)

@@ -1,0 +1,126 @@
+"""What flows between items: an item drawn with its vectors from the prompt, against the same item encoded alone.
+
+Kaplan et al. 2025, inter-item: a reading that differs means that something of the prompt has entered the item's vectors.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from probes.t2i_flow.rates import rate
+from probes.t2i_flow.views import item_views, readings, usual_reading
+
+VECTORS = {"item": "from_prompt", "alone": "from_alone", "full": "in_full"}
+"""Variants that the flow is read from, and the columns they become."""
+
+
+def inter_item(variants: pd.DataFrame, prompts: pd.DataFrame) -> pd.DataFrame:
+    """Returns `inter_item`: for each kept item and each item asked for, the share of seeds that show it."""
+    rows = variants[(variants["part"] == "inter_item") & variants["variant"].isin(VECTORS)]
+    asked = ["model", "prompt_id", "group", "item_id", "asked"]
+    by_seed = rows.groupby([*asked, "variant", "source_item", "seed"], sort=False)["visible"].max()  # any of the leaks
+    share = by_seed.groupby([*asked, "variant", "source_item"], sort=False).agg(["mean", "count"]).reset_index()
+    kept = share[share["variant"] == "item"].set_index([*asked, "source_item"])
+    alone = share[share["variant"] == "alone"].set_index([*asked, "source_item"])["mean"]
+    full = share[share["variant"] == "full"].set_index(asked)["mean"]
+    found = kept.reset_index().rename(columns={"mean": "from_prompt", "count": "n_seeds", "source_item": "kept_item"})
+    found["from_alone"] = alone.reindex(kept.index).to_numpy()
+    found["in_full"] = full.reindex(pd.MultiIndex.from_frame(found[asked])).to_numpy()
+    order = _order(prompts)
+    for kind, column in (("kept", "kept_item"), ("asked", "item_id")):
+        keys = pd.MultiIndex.from_frame(found[["prompt_id", column]])
+        found[f"{kind}_index"] = order.reindex(keys).to_numpy()
+    return found.rename(columns={"item_id": "asked_item"}).drop(columns="variant")
+
+
+def _order(prompts: pd.DataFrame) -> pd.Series:
+    """The place of each item in its prompt, from 0."""
+    place = prompts.groupby("prompt_id", sort=False).cumcount()
+    return pd.Series(place.to_numpy(), index=pd.MultiIndex.from_frame(prompts[["prompt_id", "item_id"]]))
+
+
+def kept_readings(variants: pd.DataFrame) -> pd.DataFrame:
+    """Returns, per prompt, item and seed, how the item is read with its vectors from the prompt, alone, and in the full picture."""
+    views = item_views(variants[variants["part"] == "inter_item"])
+    views = views[views["variant"].isin(VECTORS)]
+    views = views[(views["variant"] == "full") | (views["source_item"] == views["item_id"])]
+    views = views.assign(reading=readings(views), column=views["variant"].map(VECTORS))
+    keys = ["prompt_id", "group", "item_id", "seed"]
+    wide = views.pivot(index=keys, columns="column", values="reading")
+    known_leaks = views.groupby(keys, sort=False)["leak"].count() > 0
+    return wide.reindex(columns=list(VECTORS.values())).assign(has_leaks=known_leaks.reindex(wide.index)).reset_index()
+
+
+def choose_repairs(variants: pd.DataFrame, threshold: float) -> list[tuple[str, str]]:
+    """Returns (prompt id, item id) of the items to repair: read as their own alone, and otherwise with the prompt's vectors.
+
+    Needs no picture of the whole prompt: only what is drawn from the item's own vectors.
+    """
+    if not len(variants):
+        return []
+    chosen = []
+    for key, rows in kept_readings(variants).groupby(["prompt_id", "item_id"], sort=False):
+        alone, prompt = (usual_reading(list(rows[name]), threshold) for name in ("from_alone", "from_prompt"))
+        if alone == "own" and prompt != "own":
+            prompt_id, item_id = (str(one) for one in key)  # type: ignore[misc]
+            chosen.append((prompt_id, item_id))
+    return chosen
+
+
+def inter_item_rates(
+    variants: pd.DataFrame, flows: pd.DataFrame, vector_change: pd.DataFrame, seed: int
+) -> list[dict[str, Any]]:
+    """Returns the rows of `rates` on the question inter_item, by group of prompts and over all."""
+    if not len(flows):
+        return []
+    seen = kept_readings(variants)
+    rows: list[dict[str, Any]] = []
+    for group in ["all", *dict.fromkeys(seen["group"])]:
+        some = seen if group == "all" else seen[seen["group"] == group]
+        labels: dict[str, Any] = {"question": "inter_item", "group": group, "resampled": "prompts"}
+        rows += [rate(name, values, some["prompt_id"], seed, **labels) for name, values in _by_picture(some).items()]
+        part = flows if group == "all" else flows[flows["group"] == group]
+        rows += _matrix(part[part["asked"] == "own"], seed, labels)
+        moved = vector_change if group == "all" else vector_change[vector_change["group"] == group]
+        for encoder, some_moved in moved.groupby("encoder", sort=False):
+            for cut in ("without_after", "alone"):
+                rows.append(
+                    rate(
+                        f"vectors_move_{cut}", some_moved[cut], some_moved["prompt_id"], seed,
+                        share=False, encoder=str(encoder), **labels,
+                    )
+                )  # fmt: skip
+    return rows
+
+
+def _by_picture(seen: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Leak, flow and neglect of each picture as 0 and 1, NaN where they are not defined."""
+    prompt, alone, full = (seen[name].to_numpy(dtype=object) for name in ("from_prompt", "from_alone", "in_full"))
+    leaks = seen["has_leaks"].to_numpy(dtype=bool)
+
+    def where(defined: np.ndarray, holds: np.ndarray) -> np.ndarray:
+        return np.where(defined & (full != "unknown"), holds.astype(float), np.nan)
+
+    def leaked(reading: np.ndarray) -> np.ndarray:
+        return np.isin(reading, ["leak", "both"])
+
+    own_alone, own_prompt = np.isin(alone, ["own", "both"]), np.isin(prompt, ["own", "both"])
+    return {
+        "leak_in_full": where(leaks, leaked(full)),
+        "leak_from_prompt": where(leaks, leaked(prompt)),
+        "leak_from_alone": where(leaks, leaked(alone)),
+        "flow": where((prompt != "unknown") & (alone != "unknown"), prompt != alone),
+        "neglect": where(own_alone, full == "none"),
+        "neglect_encoded": where(own_prompt, full == "none"),
+    }
+
+
+def _matrix(flows: pd.DataFrame, seed: int, labels: dict[str, Any]) -> list[dict[str, Any]]:
+    """How often item j is seen when only item i's vectors are kept, from the prompt and alone, by their places."""
+    rows = []
+    for _, some in flows.groupby(["kept_index", "asked_index"], sort=True):
+        level = f"{int(some['kept_index'].iloc[0])}>{int(some['asked_index'].iloc[0])}"
+        for column in ("from_prompt", "from_alone"):
+            rows.append(rate(f"seen_{column}", some[column], some["prompt_id"], seed, level=level, **labels))
+    return rows

@@ -1,0 +1,115 @@
+"""What a text-to-image flow run measures: items alone, whole prompts, and repairs once it is known what leaks. No torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from interp.experiments.experiment import WorkUnit
+from probes.t2i_flow.prompts import Prompt, items_alone, read_prompts
+
+if TYPE_CHECKING:
+    from interp.tables import Tables
+    from probes.t2i_flow.experiment import T2IFlow
+
+ITEMS_PER_UNIT = 4
+PROMPTS_PER_UNIT = 3
+"""Texts drawn together: enough rows to fill batches, few enough to lose when a run is killed."""
+
+
+@dataclass(frozen=True)
+class JudgeUnit(WorkUnit):
+    """Pictures of which the truth is known, for the judge."""
+
+
+@dataclass(frozen=True)
+class ItemsUnit(WorkUnit):
+    """Some items, each alone, with every role and subset of its tokens kept."""
+
+    prompts: tuple[Prompt, ...]
+    kept_pictures: tuple[str, ...]
+    """Prompts whose pictures are stored for grids."""
+
+
+@dataclass(frozen=True)
+class PromptsUnit(WorkUnit):
+    """Some prompts, with every role, item and word kept, and every word taken away."""
+
+    prompts: tuple[Prompt, ...]
+    kept_pictures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RepairUnit(WorkUnit):
+    """Some prompts, whole, with items repaired, and without redundant tokens."""
+
+    prompts: tuple[Prompt, ...]
+    items: tuple[tuple[str, str], ...]
+    """(prompt id, item id) to repair."""
+    redundant: tuple[tuple[str, tuple[int, ...]], ...]
+    """The alone text of an item and which of its tokens are redundant, counted from 0."""
+    kept_pictures: tuple[str, ...]
+
+
+def prompts_of(settings: "T2IFlow") -> tuple[Prompt, ...]:
+    """Returns the prompts of the user's file, or seeded scenes of coloured shapes.
+
+    Raises ArgumentError for prompts that cannot be meant.
+    """
+    if settings.prompts is not None:
+        return read_prompts(settings.prompts)
+    from probes.t2i_flow.scene_prompts import sample_prompts
+
+    return sample_prompts(settings.n_prompts, settings.seed)
+
+
+def alone_prompts(settings: "T2IFlow") -> list[Prompt]:
+    """Returns the items that are tested alone."""
+    return items_alone(prompts_of(settings))[: settings.n_items]
+
+
+def plan_units(settings: "T2IFlow", measured: "Tables") -> Sequence[WorkUnit]:
+    """Returns the units of items and prompts, and those of repairs once all of these are measured."""
+    prompts, alone = prompts_of(settings), alone_prompts(settings)
+    of_shapes = settings.judge == "pixel" or settings.prompts is None
+    units: list[WorkUnit] = [JudgeUnit("judge")] if settings.judge_check and of_shapes else []
+    if "in_item" in settings.parts:
+        kept = tuple(prompt.id for prompt in alone[: settings.grid_prompts])
+        units += [ItemsUnit(f"items-{i:03d}", some, kept) for i, some in _hands(alone, ITEMS_PER_UNIT)]
+    if "inter_item" in settings.parts:
+        kept = tuple(prompt.id for prompt in prompts[: settings.grid_prompts])
+        units += [PromptsUnit(f"prompts-{i:03d}", some, kept) for i, some in _hands(prompts, PROMPTS_PER_UNIT)]
+    if "repair" in settings.parts:
+        units += _repair_units(settings, prompts, alone, measured)
+    return units
+
+
+def _repair_units(
+    settings: "T2IFlow", prompts: Sequence[Prompt], alone: Sequence[Prompt], measured: "Tables"
+) -> list[RepairUnit]:
+    from probes.t2i_flow.in_item import in_item, redundant_tokens
+    from probes.t2i_flow.inter_item import choose_repairs
+
+    variants = measured["variants"]
+    if not {prompt.id for prompt in (*prompts, *alone)} <= set(variants["prompt_id"]):
+        return []
+    chosen = choose_repairs(variants, settings.visible_share)
+    everything = [(prompt.id, item.id) for prompt in prompts for item in prompt.items]
+    repaired = chosen if settings.repairs == "chosen" else everything
+    texts = {prompt.id: prompt.text for prompt in alone}
+    useless = redundant_tokens(in_item(variants, settings.visible_share))
+    redundant = tuple((texts[prompt_id], places) for prompt_id, places in useless.items())
+    kept = tuple(dict.fromkeys(prompt_id for prompt_id, _ in repaired))[: settings.grid_prompts]
+    return [
+        RepairUnit(
+            f"repair-{index:03d}",
+            some,
+            tuple(pair for pair in repaired if pair[0] in {prompt.id for prompt in some}),
+            redundant,
+            kept,
+        )
+        for index, some in _hands(prompts, PROMPTS_PER_UNIT)
+    ]
+
+
+def _hands(prompts: Sequence[Prompt], size: int) -> list[tuple[int, tuple[Prompt, ...]]]:
+    return [(number, tuple(prompts[first : first + size])) for number, first in enumerate(range(0, len(prompts), size))]

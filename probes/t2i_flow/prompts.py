@@ -1,0 +1,165 @@
+"""The texts of a run, the items in them, what an item should look like, and what it looks like when another word got in.
+
+Imports no torch: a plan is made of these.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from interp.errors import ArgumentError, did_you_mean
+from interp.models.token_spans import find_phrase
+
+ALONE = "a {}"
+"""The text that has an item by itself, unless the item names its own."""
+_PROMPT_FIELDS = ("text", "items", "group")
+_ITEM_FIELDS = ("phrase", "occurrence", "looks", "leaks", "alone")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a judge is asked of a picture: `asked` is own (the item as it should look) or leak (as it should not)."""
+
+    item_id: str
+    asked: str
+    description: str
+
+
+@dataclass(frozen=True)
+class PromptItem:
+    """One thing that a prompt names.
+
+    `looks` is how a judge is to describe it, and each of `leaks` how it looks when something else in the prompt got into it:
+    another sense of the word, or another item's colour. `alone` is the text that has it by itself.
+    """
+
+    phrase: str
+    occurrence: int | None = None
+    looks: str = ""
+    leaks: tuple[str, ...] = ()
+    alone: str = ""
+
+    @property
+    def id(self) -> str:
+        """The phrase, and which one where it comes several times."""
+        return self.phrase if self.occurrence is None else f"{self.phrase}#{self.occurrence}"
+
+    @property
+    def alone_text(self) -> str:
+        """The text that has the item by itself."""
+        return self.alone or ALONE.format(self.phrase)
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """What is asked of every picture: the item as it should look first, then its leaks."""
+        own = Question(self.id, "own", self.looks or self.phrase)
+        return own, *(Question(self.id, "leak", leak) for leak in self.leaks)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text and its items. Prompts of one `group` are summarised together."""
+
+    id: str
+    text: str
+    items: tuple[PromptItem, ...]
+    group: str = "prompts"
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """The questions of all items."""
+        return tuple(question for item in self.items for question in item.questions)
+
+    def characters(self, item: PromptItem) -> tuple[int, int]:
+        """Returns where an item stands in the text. Raises ArgumentError when it does not, or which is meant is not said."""
+        return find_phrase(self.text, item.phrase, item.occurrence)
+
+
+def items_alone(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """Returns every distinct item of the prompts as a prompt of its own, in order of appearance.
+
+    The same text alone is drawn once, whatever prompts it is in and whatever leaks into it there.
+    """
+    alone: dict[str, Prompt] = {}
+    for prompt in prompts:
+        for item in prompt.items:
+            bare = PromptItem(item.phrase, None, item.looks, (), item.alone)
+            alone.setdefault(bare.alone_text, Prompt(f"alone {bare.alone_text}", bare.alone_text, (bare,), "alone"))
+    return list(alone.values())
+
+
+def read_prompts(path: Path) -> tuple[Prompt, ...]:
+    """Returns the prompts of a file of JSON lines: {"text": …, "items": [{"phrase": …, "leaks": […]}, …]}, one a line.
+
+    An item may be a plain phrase. Raises ArgumentError, with the line's number, for what cannot be meant.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArgumentError(f"{path} cannot be read as text: give --prompts a file of JSON lines.") from error
+    prompts = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                prompts.append(_read_line(line, f"p{number:04d}"))
+            except ArgumentError as error:
+                raise ArgumentError(f"{path}, line {number}: {error}") from None
+    if not prompts:
+        raise ArgumentError(f'{path} holds no prompt: write lines such as {{"text": "a cat", "items": ["cat"]}}.')
+    return tuple(prompts)
+
+
+def _read_line(line: str, id: str) -> Prompt:
+    try:
+        read = json.loads(line)
+    except ValueError:
+        raise ArgumentError('This is not JSON: write {"text": "a cat and a dog", "items": ["cat", "dog"]}.') from None
+    fields = _fields(read, _PROMPT_FIELDS, "A prompt")
+    text, items = fields.get("text"), fields.get("items")
+    if not isinstance(text, str) or not text.strip():
+        raise ArgumentError('A prompt needs "text".')
+    if not isinstance(items, list) or not items:
+        raise ArgumentError('A prompt needs "items", a list with at least one phrase of its text.')
+    prompt = Prompt(id, text, tuple(_read_item(item) for item in items), str(fields.get("group", "prompts")))
+    check_prompt(prompt)
+    return prompt
+
+
+def _read_item(read: Any) -> PromptItem:
+    if isinstance(read, str):
+        return PromptItem(read)
+    fields = _fields(read, _ITEM_FIELDS, "An item")
+    leaks, occurrence = fields.get("leaks", []), fields.get("occurrence")
+    if not isinstance(fields.get("phrase"), str):
+        raise ArgumentError('An item needs "phrase", words of the text.')
+    if not isinstance(leaks, list) or not all(isinstance(leak, str) for leak in leaks):
+        raise ArgumentError('"leaks" is a list of descriptions of what may be seen instead of the item.')
+    if occurrence is not None and (not isinstance(occurrence, int) or isinstance(occurrence, bool)):
+        raise ArgumentError('"occurrence" is a whole number that counts from 0.')
+    looks, alone = str(fields.get("looks", "")), str(fields.get("alone", ""))
+    return PromptItem(fields["phrase"], occurrence, looks, tuple(leaks), alone)
+
+
+def _fields(read: Any, known: Sequence[str], what: str) -> Mapping[str, Any]:
+    if not isinstance(read, dict):
+        raise ArgumentError(f"{what} is an object with {' and '.join(known[:2])}, not {json.dumps(read)[:40]}.")
+    for name in read:
+        if name not in known:
+            raise ArgumentError(f"{what} has no field {name}.{did_you_mean(name, list(known))}")
+    return read
+
+
+def check_prompt(prompt: Prompt) -> None:
+    """Raises ArgumentError for an item that is not in the text, is there several times, is named twice, or overlaps another."""
+    spans: dict[tuple[int, int], PromptItem] = {}
+    for item in prompt.items:
+        start, end = prompt.characters(item)
+        for (other_start, other_end), other in spans.items():
+            if start < other_end and other_start < end:
+                raise ArgumentError(
+                    f"{item.phrase!r} and {other.phrase!r} share characters of {prompt.text!r}: name items that stand apart."
+                )
+        spans[start, end] = item
+        find_phrase(item.alone_text, item.phrase)

@@ -1,0 +1,86 @@
+"""Rates with intervals over prompts or items, and exact tests of what a change fixes and breaks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from interp.statistics import Array, mean_estimate, paired_difference, resampled, wilson_interval
+
+DRAWS = 2000
+
+
+def rate(
+    quantity: str, values: ArrayLike, clusters: ArrayLike, seed: int, *, share: bool = True, **labels: Any
+) -> dict[str, Any]:
+    """Returns a row of `rates`: the mean of the values that are not NaN, with its bootstrap interval over clusters.
+
+    Where all values of a share are 0, or all are 1, resampling has no spread: the interval is Wilson's for as many trials as
+    there are clusters. Labels are question, resampled (what a cluster is), and where they apply group, level and encoder.
+    """
+    values, clusters = np.asarray(values, dtype=float), np.asarray(clusters)
+    known = ~np.isnan(values)
+    estimate = mean_estimate(values[known], clusters[known], draws=DRAWS, seed=seed)
+    if share and estimate.n > 1 and estimate.value in (0.0, 1.0):
+        estimate = wilson_interval(int(estimate.value) * estimate.n, estimate.n)
+    return _row(quantity, estimate, int(known.sum()), labels)
+
+
+def ratio_of_fall(before: ArrayLike, after: ArrayLike, clusters: ArrayLike, seed: int, **labels: Any) -> dict[str, Any]:
+    """Returns a row of `rates`: the relative reduction (Σ before − Σ after) / Σ before, its interval over clusters."""
+    a, b = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
+    known = ~(np.isnan(a) | np.isnan(b))
+    a, b, clusters = a[known], b[known], np.asarray(clusters)[known]
+
+    def reduction(weights: Array) -> Array:
+        total = weights @ a
+        return np.divide(total - weights @ b, total, out=np.full(len(total), np.nan), where=total > 0)
+
+    if not len(a):
+        return rate("relative_reduction", [], [], seed, **labels)
+    return _row("relative_reduction", resampled(reduction, clusters, draws=DRAWS, seed=seed), len(a), labels)
+
+
+def _row(quantity: str, estimate: Any, n_rows: int, labels: dict[str, Any]) -> dict[str, Any]:
+    named = {"group": "all", "level": "", "encoder": "", **labels}
+    interval = {"estimate": estimate.value, "ci_low": estimate.ci_low, "ci_high": estimate.ci_high}
+    return {"quantity": quantity, **named, **interval, "n": estimate.n, "n_rows": n_rows}
+
+
+def mcnemar(fixed: int, broken: int) -> float:
+    """Returns the exact two-sided p of McNemar's test: fixed and broken are as likely where nothing changed; 1 without any."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(fixed, fixed + broken, 0.5).pvalue) if fixed + broken else 1.0
+
+
+def paired_row(
+    comparison: str, group: str, before: ArrayLike, after: ArrayLike, prompts: ArrayLike, seed: int
+) -> dict[str, Any]:
+    """Returns a row of `paired` from right (1) and wrong (0) before and after, picture by picture; NaN rows are left out."""
+    a, b = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
+    known = ~(np.isnan(a) | np.isnan(b))
+    a, b, clusters = a[known], b[known], np.asarray(prompts)[known]
+    fixed, broken = int(((a == 0) & (b == 1)).sum()), int(((a == 1) & (b == 0)).sum())
+    difference = paired_difference(b, a, clusters, draws=DRAWS, seed=seed)
+    return {
+        "comparison": comparison,
+        "group": group,
+        "n": len(a),
+        "right_before": int(a.sum()),
+        "right_after": int(b.sum()),
+        "fixed": fixed,
+        "broken": broken,
+        "p_value": mcnemar(fixed, broken),
+        "difference": difference.value,
+        "ci_low": difference.ci_low,
+        "ci_high": difference.ci_high,
+        "n_prompts": difference.n,
+    }
+
+
+def as_table(rows: Sequence[dict[str, Any]], model: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Returns the rows with the model's name; the columns also where there are none."""
+    return pd.DataFrame([{"model": model, **row} for row in rows], columns=["model", *columns])
