@@ -56,6 +56,7 @@ def plot_pair_losses(losses: pd.DataFrame, threshold: float) -> go.Figure:
 def plot_reactivation(reactivation: pd.DataFrame) -> go.Figure:
     """Returns the share of a feature's activation lost under knock-out of its sources and of controls."""
     figure = go.Figure()
+    reactivation = reactivation.sort_values(["layer", "dictionary", "token_class"])
     for name, value, colour in (("where it was active", "lost", RED), ("neighbours (control)", "control_lost", GREY)):
         figure.add_bar(
             x=[reactivation["dictionary"].map(short), reactivation["token_class"]],
@@ -80,7 +81,7 @@ def plot_steering(steering: pd.DataFrame) -> go.Figure:
     outcomes = (("promoted_gain_nats", "gain of promoted tokens, nats"), ("kl_nats", "KL from the unsteered, nats"))
     figure = make_subplots(rows=1, cols=2, subplot_titles=[title for _, title in outcomes], horizontal_spacing=0.1)
     for column, (outcome, _) in enumerate(outcomes, start=1):
-        part = steering[steering["outcome"] == outcome]
+        part = steering[steering["outcome"] == outcome].sort_values(["layer", "dictionary", "where", "token_class"])
         x = [part["dictionary"].map(short), part["where"] + "<br>" + part["token_class"]]
         for name, colour in (("feature", RED), ("random", GREY)):
             figure.add_bar(
@@ -100,7 +101,7 @@ def plot_steering(steering: pd.DataFrame) -> go.Figure:
         title=f"Steering at function and content tokens, last and earlier · {model_of(steering)}",
         caption="A feature's direction added at one token (or a random direction of the same length), and what it does to the next-token "
         "distribution at the last token. 95% bootstrap over prompts.",
-        width=1180,
+        width=max(1180, 560 * steering["dictionary"].nunique()),
     )
 
 
