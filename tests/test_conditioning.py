@@ -43,7 +43,7 @@ def test_each_row_takes_from_the_row_beside_it_when_there_are_as_many():
 def test_pasted_vectors_may_come_from_other_positions():
     assert values(TEXT.paste([3, 0], CLEAN, [1, 2])) == [[-3, 2, 3, -2], [-3, 6, 7, -2]]
     assert values(TEXT.paste([1], CLEAN)) == [[1, -2, 3, 4], [5, -2, 7, 8]]
-    assert values(TEXT.paste([0, 1], TEXT.row(1), [3, 3][:1] + [2])) == [[8, 7, 3, 4], [8, 7, 7, 8]]
+    assert values(TEXT.paste([0, 1], TEXT.row(1), [3, 3])) == [[8, 8, 3, 4], [8, 8, 7, 8]]
 
 
 def test_the_mean_is_over_the_rows_of_the_sample():

@@ -110,7 +110,7 @@ class Conditioning:
     ) -> "Conditioning":
         """Returns the rows with the vectors of `source` at `source_positions` (the same ones, if not given) put here.
 
-        Raises ArgumentError when there are not as many of one as of the other, or a position is given twice.
+        A source position may serve several. Raises ArgumentError when there are not as many of one as of the other.
         """
         origins = positions if source_positions is None else source_positions
         if len(origins) != len(positions):
@@ -119,7 +119,7 @@ class Conditioning:
             )
         self._check_kin(source)
         self.at(positions)
-        source.at(origins)
+        source.at(tuple(set(origins)))
         sequence = self.sequence.clone()
         sequence[:, list(positions)] = self._fitted(source)[:, list(origins)]
         return dataclasses.replace(self, sequence=sequence)

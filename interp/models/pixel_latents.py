@@ -1,5 +1,6 @@
 """Pixels as latents, for small diffusion models that need no autoencoder: blocks of pixels become channels, without loss."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ class PixelLatents(ModelMixin, ConfigMixin):
 
     @register_to_config
     def __init__(
-        self, block_out_channels: tuple[int, ...] = (1, 1), latent_channels: int = 12, scaling_factor: float = 1.0
+        self, block_out_channels: Sequence[int] = (1, 1), latent_channels: int = 12, scaling_factor: float = 1.0
     ) -> None:
         super().__init__()
         self.side = 2 ** (len(block_out_channels) - 1)
