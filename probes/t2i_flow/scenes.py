@@ -9,8 +9,8 @@ A picture has four cells of 8 × 8 pixels; every object fills one. Imports no to
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Literal
+from zlib import crc32
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -31,14 +31,15 @@ SHAPES = ("disc", "square", "frame", "cross", "diamond", "plus sign", "triangle"
 SENSES = {"bat": ("cross", "plus sign", "game"), "pool": ("frame", "square", "bar")}
 """Words with two senses: what is drawn, what is drawn after the context word, and that word."""
 NOUNS = (*SHAPES, *SENSES)
-NEUTRAL = ("town", "cave")
+NEUTRAL = ("town", "cave", "hall", "yard", "park", "shop")
 """Context words that change nothing."""
 CONTEXTS = (*NEUTRAL, *(context for _, _, context in SENSES.values()))
 ARTICLES = ("a", "the")
 JOINERS = ("and", "with", "beside")
 HELD_OUT = frozenset({("green", "triangle"), ("yellow", "frame"), ("cyan", "diamond"), ("red", "square")})
 """Colours and drawn shapes that no training caption has together."""
-Split = Literal["train", "held_out"]
+Split = Literal["train", "unseen", "held_out"]
+"""What models are trained on; a quarter of the captions, which they never see; and everything with a held-out combination."""
 
 
 @dataclass(frozen=True)
@@ -101,42 +102,43 @@ def caption(
     return f"in the {context} , {text}" if context_before else f"{text} , in the {context}"
 
 
-def sample_scene(rng: np.random.Generator, arity: int | None = None, split: Split = "train") -> Scene:
-    """Returns a random scene of one or two objects (35% one, if not given).
+def split_of(scene: Scene) -> Split:
+    """Returns which part of the scenes one belongs to, told by its items and its text alone."""
+    if any(item.drawn in HELD_OUT for item in scene.items):
+        return "held_out"
+    return "unseen" if crc32(scene.text.encode()) % 4 == 0 else "train"
 
-    `train` has no held-out combination of colour and shape, `held_out` at least one. A quarter of the scenes have a word of two
-    senses, and four in ten a context, before as often as after.
+
+def sample_scene(rng: np.random.Generator, arity: int | None = None, split: Split = "train") -> Scene:
+    """Returns a random scene of a split, of one or two objects that look different (four in ten have one, if not given).
+
+    15% of the nouns have two senses. Half of the captions have a context, before as often as after; with a noun of two senses it is
+    in half of the cases the word that decides.
     """
     while True:
-        n_items = arity or (1 if rng.random() < 0.35 else 2)
-        context = str(rng.choice(CONTEXTS)) if rng.random() < 0.4 else None
-        before = bool(rng.random() < 0.5)
+        n_items = arity or (1 if rng.random() < 0.4 else 2)
         nouns = [str(rng.choice(list(SENSES)) if rng.random() < 0.15 else rng.choice(SHAPES)) for _ in range(n_items)]
-        colours = [str(rng.choice(list(COLOURS))) for _ in range(n_items)]
-        items = tuple(
-            item_named(colour, noun, context if before else None) for colour, noun in zip(colours, nouns, strict=True)
-        )
-        held_out = any(item.drawn in HELD_OUT for item in items)
-        if held_out != (split == "held_out") or len({item.drawn for item in items}) < n_items:
+        context, before = _sample_context(rng, nouns), bool(rng.random() < 0.5)
+        items = tuple(item_named(str(rng.choice(list(COLOURS))), noun, context if before else None) for noun in nouns)
+        if len({item.drawn for item in items}) < n_items:
             continue
         articles = [str(rng.choice((*ARTICLES, ""), p=(0.6, 0.25, 0.15))) for _ in items]
         text = caption([item.phrase for item in items], articles, str(rng.choice(JOINERS)), context, before)
-        return Scene(text, items, context, context is not None and before)
+        scene = Scene(text, items, context, context is not None and before)
+        if split_of(scene) == split:
+            return scene
+
+
+def _sample_context(rng: np.random.Generator, nouns: Sequence[str]) -> str | None:
+    if rng.random() < 0.5:
+        return None
+    deciding = [SENSES[noun][2] for noun in nouns if noun in SENSES]
+    return str(rng.choice(deciding if deciding and rng.random() < 0.5 else CONTEXTS))
 
 
 def sample_scenes(rng: np.random.Generator, n: int, arity: int | None = None, split: Split = "train") -> list[Scene]:
-    """Returns n random scenes with different texts."""
-    found: dict[str, Scene] = {}
-    while len(found) < n:
-        scene = sample_scene(rng, arity, split)
-        found.setdefault(scene.text, scene)
-    return list(found.values())
-
-
-def every_item(split: Split = "train") -> list[Item]:
-    """Returns all combinations of a colour and a shape of a split."""
-    items = [Item(colour, shape) for colour, shape in product(COLOURS, SHAPES)]
-    return [item for item in items if (item.drawn in HELD_OUT) == (split == "held_out")]
+    """Returns n random scenes, drawn independently: short captions come up more than once."""
+    return [sample_scene(rng, arity, split) for _ in range(n)]
 
 
 # ---------------------------------------------------------------------- pictures

@@ -1,4 +1,4 @@
-"""Is a model good enough to experiment with? `python -m training.shapes.accept FOLDER` draws captions it was not watched on.
+"""Is a model good enough to experiment with? `python -m training.shapes.accept FOLDER` draws captions it was not trained on.
 
 Everything goes the way of the experiments: the folder is loaded by name, texts are encoded, pictures drawn from seeds, and the
 pixel judge reads them. The judge's own error is measured on rendered pictures of the same scenes.
@@ -7,6 +7,7 @@ pixel judge reads them. The judge's own error is measured on rendered pictures o
 import sys
 import time
 from collections.abc import Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +15,20 @@ import numpy as np
 from interp.models.image import ImageModel
 from interp.models.image_loading import load_image
 from interp.statistics import wilson_interval
-from probes.t2i_flow.pixel_judge import is_exact, pairing_wrong
-from probes.t2i_flow.scenes import COLOURS, N_CELLS, SENSES, Scene, caption, item_named, render, sample_scenes
+from probes.t2i_flow.pixel_judge import is_exact, pairing_wrong, read_scene
+from probes.t2i_flow.scenes import (
+    COLOURS,
+    N_CELLS,
+    SENSES,
+    Scene,
+    Split,
+    caption,
+    item_named,
+    render,
+    sample_scene,
+    sample_scenes,
+    split_of,
+)
 
 N_SCENES = 400
 FIRST_SEED = 50_000
@@ -35,14 +48,10 @@ def measure(name: str, n_scenes: int = N_SCENES) -> tuple[list[Share], float]:
     rng = np.random.default_rng(20_000)
     found = []
     for arity, number in ((1, "one object"), (2, "two objects")):
-        scenes = sample_scenes(rng, n_scenes, arity)
-        pictures = draw(model, scenes)
-        found.append(_exact(f"{number}, exactly right", scenes, pictures))
-        wrong = [pairing_wrong(picture, scene.items) for scene, picture in zip(scenes, pictures, strict=True)]
-        if arity == 2:
-            found.append(Share("two objects, colours and shapes right but paired wrongly", sum(wrong), len(wrong)))
-        held_out = sample_scenes(rng, n_scenes // 4, arity, "held_out")
-        found.append(_exact(f"{number}, combination held out of training", held_out, draw(model, held_out)))
+        scenes = different_scenes(rng, n_scenes, arity, "unseen")
+        found += _looked_at(number, scenes, draw(model, scenes))
+        held_out = different_scenes(rng, n_scenes // 4, arity, "held_out")
+        found.append(_exact(f"{number}, a combination held out of training", held_out, draw(model, held_out)))
     for title, scenes in sense_scenes().items():
         found.append(_exact(title, scenes, draw(model, scenes)))
     truth = sample_scenes(rng, n_scenes)
@@ -51,26 +60,38 @@ def measure(name: str, n_scenes: int = N_SCENES) -> tuple[list[Share], float]:
     return found, seconds_of_sixteen(model)
 
 
+def different_scenes(rng: np.random.Generator, n: int, arity: int, split: Split) -> list[Scene]:
+    """Returns n random scenes with n different captions."""
+    found: dict[str, Scene] = {}
+    while len(found) < n:
+        scene = sample_scene(rng, arity, split)
+        found.setdefault(scene.text, scene)
+    return list(found.values())
+
+
 def draw(model: ImageModel, scenes: Sequence[Scene]) -> np.ndarray:
     """Returns one picture of each scene, each from a seed of its own."""
     seeds = range(FIRST_SEED, FIRST_SEED + len(scenes))
     return model.generate(model.encode([scene.text for scene in scenes]), model.noise(seeds), batch=50)
 
 
-def sense_scenes() -> dict[str, list[Scene]]:
-    """Returns captions with the words of two senses: without context, with the context before, and with it after."""
+def sense_scenes(seeds: int = 4) -> dict[str, list[Scene]]:
+    """Returns captions with the words of two senses: without context, with the context before, and with it after.
+
+    Every caption is there once for each seed; combinations held out of training are not.
+    """
     kinds: dict[str, list[Scene]] = {}
-    for noun, (plain, after_context, context) in SENSES.items():
+    for (noun, (plain, after_context, context)), colour, article in product(SENSES.items(), COLOURS, ("a", "the", "")):
         for title, word, before in (
             (f"a {noun} is a {plain}", None, False),
             (f"after {context!r} a {noun} is a {after_context}", context, True),
             (f"before {context!r} a {noun} is a {plain}", context, False),
         ):
-            for colour in COLOURS:
-                for article in ("a", "the", ""):
-                    item = item_named(colour, noun, word if before else None)
-                    text = caption([item.phrase], [article], context=word, context_before=before)
-                    kinds.setdefault(title, []).append(Scene(text, (item,), word, before))
+            item = item_named(colour, noun, word if before else None)
+            text = caption([item.phrase], [article], context=word, context_before=before)
+            scene = Scene(text, (item,), word, before)
+            if split_of(scene) != "held_out":
+                kinds.setdefault(title, []).extend([scene] * seeds)
     return kinds
 
 
@@ -83,6 +104,18 @@ def seconds_of_sixteen(model: ImageModel) -> float:
         draw(model, scenes)
         timings.append(time.perf_counter() - started)
     return min(timings)
+
+
+def _looked_at(number: str, scenes: Sequence[Scene], pictures: np.ndarray) -> list[Share]:
+    """Returns the share that is exactly right and, of what is not, what is wrong with it."""
+    exact = _exact(f"{number}, exactly right", scenes, pictures)
+    pairs = list(zip(pictures, scenes, strict=True))
+    counted = [len(read_scene(picture)) == len(scene.items) for picture, scene in pairs]
+    shares = [exact, Share(f"{number}: as many as asked for", sum(counted), len(pairs))]
+    if len(scenes[0].items) > 1:
+        wrong = [pairing_wrong(picture, scene.items) for picture, scene in pairs]
+        shares.append(Share(f"{number}: colours and shapes right, but paired wrongly", sum(wrong), len(pairs)))
+    return shares
 
 
 def _exact(what: str, scenes: Sequence[Scene], pictures: np.ndarray) -> Share:

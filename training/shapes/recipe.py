@@ -25,7 +25,7 @@ class DenoiserRecipe:
     channels: int = 64
     heads: int = 4
     batch: int = 64
-    steps: int = 1500
+    steps: int = 2200
     learning_rate: float = 2e-3
     rise_steps: int = 50
     clip_norm: float = 1.0
@@ -35,7 +35,7 @@ class DenoiserRecipe:
     """Captions replaced by the empty one."""
     thinned_share: float = 0.1
     """Captions in which every position is, with a chance of its own between 0 and 0.6, replaced by the empty caption's vector."""
-    captions: int = 12_000
+    captions: int = 24_000
     seed: int = 0
 
 
