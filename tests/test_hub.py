@@ -9,8 +9,10 @@ import pytest
 from huggingface_hub.utils._http import default_client_factory
 
 from interp.errors import ArgumentError, RunError, UserError
+from interp.models.image_loading import look_up_image
 from interp.models.loading import load, look_up
 from tests.tiny_models import tiny_hf
+from tests.tiny_pipelines import save
 from tests.tiny_tokenizers import word_level
 
 
@@ -110,3 +112,24 @@ def test_a_hub_model_is_named_by_its_commit_online_and_later_offline(hub, saved,
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     hub(breaking(AssertionError("the hub was asked")))
     assert look_up(MODEL, revision=revision).identity == identity
+
+
+def test_an_image_model_from_the_hub_is_named_by_its_commit(hub, tmp_path):
+    hub(serving(save("sd", tmp_path / "tiny-sd")))
+    facts = look_up_image(MODEL)
+    assert (facts.identity.source, facts.identity.revision) == (MODEL, COMMIT)
+    assert facts.model_type == "StableDiffusionPipeline"
+
+
+def test_a_hub_model_that_is_no_pipeline_is_refused_as_an_image_model(hub, saved):
+    hub(serving(saved))
+    with pytest.raises(ArgumentError, match=f"^{MODEL} has no model_index.json, so it is not a diffusers pipeline"):
+        look_up_image(MODEL)
+
+
+@pytest.mark.parametrize(("answer", "expected"), HUB.values(), ids=HUB)
+def test_the_hub_says_no_to_image_models_in_the_same_sentences(hub, answer, expected):
+    hub(answer)
+    kind, words = expected
+    with pytest.raises(kind, match=words):
+        look_up_image(MODEL, revision="step7")

@@ -134,6 +134,17 @@ def test_clean_texts_are_the_empty_one_and_one_of_nothing_but_pads(family):
     assert torch.equal(afresh.encode([""]).sequence, empty.sequence)
 
 
+def test_sd3_without_its_t5_has_zeros_there_and_no_block(monkeypatch):
+    whole = tiny_image("sd3")
+    monkeypatch.setattr(whole.pipeline, "text_encoder_3", None)
+    model = ImageModel(whole._family, whole.identity, {"steps": 2})
+    text = model.encode([TEXT])
+    assert (model.encoders, text.n_positions) == (("clip",), N_CLIP + 256)
+    assert not text.sequence[:, N_CLIP:].any()
+    assert model.spans(TEXT, "triangle") == (3, 4, 5)
+    assert furthest(draw(model, text), draw(model, text.keep([2], model.clean("pads")))) > 1e-6
+
+
 # ---------------------------------------------------------------------- edits after the encoder
 
 

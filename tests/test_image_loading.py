@@ -169,7 +169,7 @@ UNFIT: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda folder: (folder / "model_index.json").write_text("{"),
         "is not what a pipeline's save_pre",
     ),
-    "pickled weights only": (pickled, r"has no .safetensors weights in the folders of its parts"),
+    "pickled weights only": (pickled, r"has no \.safetensors weights: save the pipeline there"),
     "weights cut off": (cut_weights, "cannot be loaded"),
     "weights of other shapes": (narrow, "cannot be loaded"),
     "a part lost": (lambda folder: shutil.rmtree(folder / "text_encoder"), "cannot be loaded"),

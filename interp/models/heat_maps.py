@@ -88,6 +88,8 @@ class HeatMaps:
             yield
         finally:
             denoiser.set_attn_processor(dict(processors))
+        for maps in batch.values():
+            maps.mean = maps.mean.cpu()
         self._batches.append(batch)
 
 
@@ -137,7 +139,7 @@ class _Watcher:
             weights = attention_weights(attn, image, text, bias)
         size = resolution(self._grid, weights.shape[1])
         maps = weights.transpose(1, 2).unflatten(2, size)
-        self._means.setdefault(size, _RunningMean()).add(id(attn), maps.cpu())
+        self._means.setdefault(size, _RunningMean()).add(id(attn), maps)
         return self._processor(attn, hidden_states, encoder_hidden_states, attention_mask, *more, **named)
 
 

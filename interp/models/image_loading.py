@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import RemoteEntryNotFoundError
+from huggingface_hub.errors import HTTPError, RemoteEntryNotFoundError
 from safetensors import SafetensorError
 from transformers.utils.hub import resolve_revision
 
@@ -57,7 +57,7 @@ def load_image(
         pipeline = pipeline if device_map else pipeline.to(place)
     except torch.OutOfMemoryError as error:
         raise too_large(entry, error) from error
-    except (OSError, ValueError, RuntimeError, ImportError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, AttributeError, SafetensorError, HTTPError) as error:
         raise explained(entry, error) from error
     return ImageModel(family(pipeline), source.identity(entry, precision), source.defaults)
 
@@ -108,7 +108,7 @@ def _find(entry: ModelEntry) -> _Source:
             raise ArgumentError(
                 f"{entry.source} has no model_index.json, so it is not a diffusers pipeline: name one that is."
             ) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPError) as error:
             raise explained(entry, error) from error
     try:
         read = json.loads(index.read_text(encoding="utf-8"))

@@ -51,10 +51,14 @@ def known_kind(name: str) -> ModelKind | None:
     return _folder_kind(folder) if folder.is_dir() else None
 
 
-def _folder_kind(folder: Path) -> ModelKind:
-    """A folder is an image model's when it, or a revision in it, holds what a diffusers pipeline's save_pretrained wrote."""
-    pipeline = (folder / "model_index.json").is_file() or any(folder.glob("*/model_index.json"))
-    return "image" if pipeline else "language"
+def _folder_kind(folder: Path) -> ModelKind | None:
+    """What a folder holds, by the file that save_pretrained writes beside the weights; image models' revisions count too."""
+    if (folder / _INDEX["image"]).is_file() or any(folder.glob(f"*/{_INDEX['image']}")):
+        return "image"
+    return "language" if (folder / _INDEX["language"]).is_file() else None
+
+
+_INDEX: dict[ModelKind, str] = {"language": "config.json", "image": "model_index.json"}
 
 
 def resolve(name: str, revision: str | None = None, *, kind: ModelKind | None = None) -> ModelEntry:
@@ -82,9 +86,10 @@ def resolve(name: str, revision: str | None = None, *, kind: ModelKind | None = 
         return dataclasses.replace(entry, revision=revision or entry.revision)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        place = _revision_folder(folder.resolve(), revision)
-        _check_folder(place)
-        return ModelEntry(folder.resolve().name, str(place), kind=_folder_kind(place))
+        made = known or kind or "language"
+        place = _revision_folder(folder.resolve(), revision, _INDEX[made])
+        _check_folder(place, made)
+        return ModelEntry(folder.resolve().name, str(place), kind=made)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return ModelEntry(name.replace("/", "--"), name, revision, kind=kind or "language")
     suggestion = did_you_mean(name, list(aliases()))
@@ -94,10 +99,9 @@ def resolve(name: str, revision: str | None = None, *, kind: ModelKind | None = 
     )
 
 
-def _revision_folder(folder: Path, revision: str | None) -> Path:
+def _revision_folder(folder: Path, revision: str | None, index: str) -> Path:
     if revision is None:
         return folder
-    index = "model_index.json" if _folder_kind(folder) == "image" else "config.json"
     known = sorted(path.parent.name for path in folder.glob(f"*/{index}"))
     if revision not in known:
         raise ArgumentError(
@@ -122,18 +126,14 @@ _TRAINED_FILES: dict[ModelKind, tuple[str, ...]] = {
 }
 
 
-def _check_folder(folder: Path) -> None:
-    if _folder_kind(folder) == "image":
-        if not any(folder.glob("*/*.safetensors")):
-            raise ArgumentError(
-                f"{folder} has no .safetensors weights in the folders of its parts: save the pipeline there with "
-                "save_pretrained (pickled .bin files are not read)."
-            )
-        return
-    if not (folder / "config.json").is_file():
-        raise ArgumentError(f"{folder} has no config.json: name a folder that transformers' save_pretrained wrote.")
-    if not any(folder.glob("*.safetensors")):
+def _check_folder(folder: Path, kind: ModelKind) -> None:
+    writer, weights, what = {
+        "language": ("transformers'", "*.safetensors", "the model"),
+        "image": ("a diffusers pipeline's", "*/*.safetensors", "the pipeline"),
+    }[kind]
+    if not (folder / _INDEX[kind]).is_file():
+        raise ArgumentError(f"{folder} has no {_INDEX[kind]}: name a folder that {writer} save_pretrained wrote.")
+    if not any(folder.glob(weights)):
         raise ArgumentError(
-            f"{folder} has no .safetensors weights: save the model there with save_pretrained (pickled .bin files are not "
-            "read)."
+            f"{folder} has no .safetensors weights: save {what} there with save_pretrained (pickled .bin files are not read)."
         )
