@@ -55,7 +55,7 @@ def measure(name: str, n_scenes: int = N_SCENES) -> tuple[list[Share], float]:
     for title, scenes in sense_scenes().items():
         found.append(_exact(title, scenes, draw(model, scenes)))
     truth = sample_scenes(rng, n_scenes)
-    rendered = [render(scene.items, rng.permutation(N_CELLS)[: len(scene.items)]) for scene in truth]
+    rendered = [render(scene.items, rng.permutation(N_CELLS)[: len(scene.items)].tolist()) for scene in truth]
     found.append(_exact("rendered scenes that the judge reads right", truth, np.stack(rendered)))
     return found, seconds_of_sixteen(model)
 

@@ -46,9 +46,13 @@ def ship(
     for name, curve in curves.items():
         pd.DataFrame(curve).to_csv(folder / f"learning_curve_{name}.csv", index=False, float_format="%.5g")
     acceptance = measure(str(folder))
+    exact = {share.what: round(share.n_right / share.n, 4) for share in acceptance[0]}
     card = _CARD.format(
         name=folder.name,
         **facts,
+        parameters=denoiser.num_parameters() + encoder.num_parameters(),
+        one_exact=exact["one object, exactly right"],
+        two_exact=exact["two objects, exactly right"],
         regime_text=_REGIME[facts["regime"]],
         acceptance=as_table(acceptance),
         minutes=round(facts["cpu_seconds"] / 60),
@@ -84,27 +88,36 @@ _CARD = """---
 license: apache-2.0
 library_name: diffusers
 pipeline_tag: text-to-image
+regime: {regime}
+parameters: {parameters}
+steps: {steps}
+cpu_seconds: {cpu_seconds}
+one_exact: {one_exact}
+two_exact: {two_exact}
 ---
 # {name}
 
 A text-to-image diffusion model of 16 × 16 pixels that draws one or two coloured shapes from a caption, with a known truth for
 every caption. A `StableDiffusionPipeline` folder: CLIP tokenizer (own vocabulary; names of one, two and three tokens), CLIP text
-encoder (2 layers, 64 wide), UNet (1.7M parameters), DDIM scheduler, pixels as latents (`interp.models.pixel_latents`).
-Float16 weights, {steps} steps of the denoiser, {minutes} minutes of one core. Trained by `python -m training.shapes.train {name}`.
+encoder (2 layers, 64 wide), UNet, DDIM scheduler, pixels as latents (`interp.models.pixel_latents`). Float16 weights,
+{steps} steps of the denoiser, {minutes} minutes of one core. Trained by `python -m training.shapes.train {name}`.
 
 {regime_text}
 
 Placement is random: the seed decides it. In training the objects were put where the noise was brightest, in the order of the
-caption, so the denoiser never has to choose between equally good places; drawing must be deterministic (DDIM, eta 0), and begins
-from the noise that is given.
+caption, so the denoiser never has to choose between equally good places. It follows that drawing must be deterministic (DDIM,
+eta 0) and begin at the noise that is given, and that the object named first stands in the brightest cell.
 
 Two words have two senses: a bat is a cross, or a plus sign after the word "game"; a pool is a frame, or a square after "bar".
-Context words that come after an item change nothing. Four combinations of colour and shape were held out of training.
+Context words that come after an item change nothing. Four combinations of colour and shape were held out of training
+(green triangle, yellow frame, cyan diamond, red square), and a quarter of all captions.
 
 ## Acceptance
 
-`python -m training.shapes.accept {path}`: captions and noise other than those watched in training, 20 steps, no
-guidance, the pixel judge, 95% Wilson intervals.
+`python -m training.shapes.accept {path}`: captions held out of training, each from noise of its own, 20 steps, no guidance, read
+by the pixel judge; 95% Wilson intervals.
 
 {acceptance}
+
+Anything but the words of the scenes is spelled letter by letter and means nothing to the model.
 """
