@@ -210,7 +210,10 @@ class ImageModel(TextSide):
 
 
 class _Called(torch.nn.Module):
-    """A function as a module, over modules it calls on its way: what nnsight needs to enter them."""
+    """A function as a module, over modules it calls on its way: what nnsight needs to enter them.
+
+    nnsight leaves a forward that passes everything through on the modules it has entered, once, however often it enters.
+    """
 
     def __init__(self, function: Callable[..., Any], **modules: torch.nn.Module) -> None:
         super().__init__()
