@@ -347,7 +347,7 @@ def test_what_cannot_be_compared_is_said(call: Callable[..., Result], runs: list
         (tmp_path / "strange.dat", f"No experiment reads files like {tmp_path / 'strange.dat'}."),
     ]:
         status, _, errors = call("compare", first, other, "--out", tmp_path)
-        assert (status, len(errors.splitlines())) == (2, 1)
+        assert (status, len(errors.splitlines())) == (2, 1), errors
         assert sentence in errors
 
 

@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
+from interp.errors import ArgumentError, did_you_mean
+
+EngineName = Literal["local", "ray"]
 FigureFormat = Literal["pdf", "svg", "png"]
 
 
@@ -17,6 +20,14 @@ class RunOptions:
     """auto, cpu, cuda, cuda:N or mps."""
     device_map: Literal["auto"] | None = None
     """auto spreads a model too large for one GPU over all of them."""
+    engine: EngineName = "local"
+    """local measures in this process; ray hands the work to a Ray cluster: RAY_ADDRESS's, or one on this machine."""
+    workers: int | None = None
+    """With ray: how many models at once; as many as fit if not given."""
+    gpus_per_worker: float | None = None
+    """With ray: GPUs for each model, 0.5 for two on one; if not given, 1 where this machine has a GPU and 0 where not."""
+    cpus_per_worker: float = 1.0
+    """With ray: processors for each model."""
     fresh: bool = False
     """Start over instead of finishing what is there."""
     export: tuple[FigureFormat, ...] = ()
@@ -27,3 +38,27 @@ class RunOptions:
     def __post_init__(self) -> None:
         """Takes folder names as they are typed in Python."""
         object.__setattr__(self, "out", Path(self.out))
+        self._check_engine()
+
+    def _check_engine(self) -> None:
+        if self.engine not in get_args(EngineName):
+            engines = list(get_args(EngineName))
+            raise ArgumentError(f"There is no engine called {self.engine}.{did_you_mean(self.engine, engines)}")
+        if self.engine == "local":
+            for name in ("workers", "gpus_per_worker", "cpus_per_worker"):
+                if getattr(self, name) != getattr(type(self), name):
+                    raise ArgumentError(f"--{name.replace('_', '-')} is about the workers of --engine ray: add that.")
+            return
+        if self.workers is not None and self.workers < 1:
+            raise ArgumentError(f"--workers must be 1 or more, not {self.workers}.")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ArgumentError(
+                f"--device {self.device} is on this machine only: with --engine ray say cpu, cuda or auto."
+            )
+        if self.device == "cpu" and self.gpus_per_worker:
+            raise ArgumentError("--device cpu and --gpus-per-worker contradict each other: leave one out.")
+        if not self.cpus_per_worker > 0:
+            raise ArgumentError(f"--cpus-per-worker must be above 0, not {self.cpus_per_worker:g}.")
+        for name, share in (("gpus", self.gpus_per_worker or 0.0), ("cpus", self.cpus_per_worker)):
+            if share < 0 or (share > 1 and share != int(share)):
+                raise ArgumentError(f"--{name}-per-worker can be a fraction of one or a whole number, not {share:g}.")

@@ -3,7 +3,6 @@
 import dataclasses
 import errno
 import logging
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,13 +12,14 @@ from typing import Any
 
 from interp.errors import RunError, UserError
 from interp.experiments.catalogue import usable_on, usable_without_attention
+from interp.experiments.engine import Engine, open_engine, worker_device
 from interp.experiments.experiment import Experiment, run_hash
 from interp.experiments.options import RunOptions
 from interp.experiments.provenance import command_line, versions
 from interp.experiments.run import Run, with_checked_settings
 from interp.experiments.store import MeasuredTables, RunStore
 from interp.models.identity import ModelFacts
-from interp.models.loading import load, look_up, pick_device
+from interp.models.loading import load, look_up, pick_dtype
 from interp.models.registry import IN_WORDS, ModelKind, aliases, known_kind
 
 LOG = logging.getLogger(__name__)
@@ -33,7 +33,8 @@ def run_experiment(experiment: Experiment, options: RunOptions) -> Run:
     experiment = with_checked_settings(experiment)
     check_kind(experiment)
     _, look_up_model = _loaders(experiment.model_kind)
-    facts = look_up_model(experiment.model, device=options.device, dtype=experiment.dtype, revision=experiment.revision)
+    dtype = pick_dtype(experiment.dtype, worker_device(options))
+    facts = look_up_model(experiment.model, dtype=dtype, revision=experiment.revision)
     check_usable(experiment, facts)
     folder = options.out / experiment.name / facts.name / run_hash(experiment, facts)
     store = RunStore(folder, experiment.schemas())
@@ -44,7 +45,10 @@ def run_experiment(experiment: Experiment, options: RunOptions) -> Run:
         if description.get("status") != "done" or not store.tables_whole(description):
             description = _describe(experiment, options, facts)
             with _recording_outcome(store, description):
-                _measure_all(experiment, options, facts, store)
+                load_model, _ = _loaders(experiment.model_kind)
+                with open_engine(experiment, options, facts, load_model) as engine:
+                    _measure_all(experiment, engine, facts, store)
+                    description["workers_lost"] = engine.workers_lost
                 _finish(experiment, facts, store, description)
         run = Run(folder, experiment, store.read_description())
         if options.export:
@@ -87,13 +91,11 @@ def check_usable(experiment: Experiment, facts: ModelFacts) -> None:
     experiment.check_model(facts)
 
 
-def _measure_all(experiment: Experiment, options: RunOptions, facts: ModelFacts, store: RunStore) -> None:
+def _measure_all(experiment: Experiment, engine: Engine, facts: ModelFacts, store: RunStore) -> None:
     """Measures the units that are not done, wave by wave, until the plan names nothing new."""
     from tqdm.auto import tqdm
 
     done = store.done_units()
-    load_model, _ = _loaders(experiment.model_kind)
-    model, revision = None, None
     with tqdm(unit="unit", disable=None, desc=experiment.name) as progress:
         while True:
             planned = experiment.plan(facts, MeasuredTables(store, _in_plan_order(experiment, facts, store, done)))
@@ -103,19 +105,7 @@ def _measure_all(experiment: Experiment, options: RunOptions, facts: ModelFacts,
             progress.refresh()
             if not missing:
                 return
-            for unit in missing:
-                if model is None or experiment.revision_of(unit) != revision:
-                    revision, model = experiment.revision_of(unit), None  # the old one is let go first
-                    model = load_model(
-                        experiment.model,
-                        device=options.device,
-                        dtype=experiment.dtype,
-                        revision=revision,
-                        device_map=options.device_map,
-                    )
-                started = time.perf_counter()
-                tables = experiment.measure(model, unit)
-                seconds = time.perf_counter() - started
+            for unit, tables, seconds in engine.measure(missing):
                 store.write_part(unit.id, tables, seconds)
                 done[unit.id] = seconds
                 progress.update()
@@ -160,7 +150,8 @@ def _describe(experiment: Experiment, options: RunOptions, facts: ModelFacts) ->
         "command": command_line(experiment, options),
         "configuration": experiment.configuration(),
         "model": dataclasses.asdict(facts),
-        "device": options.device_map or pick_device(options.device),
+        "device": options.device_map or worker_device(options),
+        "engine": options.engine,
         "started": _now(),
         "versions": versions(),
         "error": None,

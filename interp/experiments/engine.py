@@ -1,0 +1,129 @@
+"""What measures units: this process, or workers of a Ray cluster with one model each.
+
+Units are pure functions of the configuration and their id, so an engine decides when and where a unit is measured and
+never what its rows are. An engine only measures: the runner alone writes parts.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from interp.errors import RunError
+from interp.experiments.experiment import Experiment, WorkUnit
+from interp.experiments.options import RunOptions
+from interp.models.identity import ModelFacts
+
+if TYPE_CHECKING:
+    from interp.models.image import ImageModel
+    from interp.models.language import LanguageModel
+    from interp.tables import Tables
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Measures units; may be asked again and again, and keeps its models in between."""
+
+    workers_lost: int
+    """Workers that died in the middle of a unit, which was then measured again."""
+
+    def measure(self, units: Sequence[WorkUnit]) -> "Iterator[tuple[WorkUnit, Tables, float]]":
+        """Yields each unit with its tables and the seconds it took, as they are finished."""
+        ...
+
+
+class Worker:
+    """Measures one unit after the other with one model in memory; a model of another revision takes its place."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        load_model: "Callable[..., LanguageModel | ImageModel]",
+        place: Mapping[str, Any],
+    ) -> None:
+        """`place` has the options of `load_model` that say where and in which precision the model is."""
+        self._experiment = experiment
+        self._load_model = load_model
+        self._place = place
+        self._model: LanguageModel | ImageModel | None = None
+        self._revision: str | None = None
+
+    def enter(self, folder: str) -> None:
+        """Works in that folder from now on: paths in the configuration are relative to it.
+
+        Raises RunError when it is not there.
+        """
+        try:
+            os.chdir(folder)
+        except OSError as error:
+            raise RunError(
+                f"{folder} is not on {platform.node()}: start the run in a folder that all machines of the cluster share."
+            ) from error
+
+    def measure(self, unit: WorkUnit) -> "tuple[Tables, float]":
+        """Returns a unit's tables and the seconds it took, the time to load the model apart."""
+        revision = self._experiment.revision_of(unit)
+        if self._model is None or revision != self._revision:
+            self._model, self._revision = None, revision  # the old one is let go first
+            self._model = self._load_model(self._experiment.model, revision=revision, **self._place)
+        started = time.perf_counter()
+        tables = self._experiment.measure(self._model, unit)
+        return tables, time.perf_counter() - started
+
+
+class LocalEngine:
+    """Measures in this process, unit by unit in the order of the plan."""
+
+    workers_lost = 0
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def measure(self, units: Sequence[WorkUnit]) -> "Iterator[tuple[WorkUnit, Tables, float]]":
+        """Yields each unit with its tables and seconds."""
+        for unit in units:
+            yield unit, *self._worker.measure(unit)
+
+
+@contextmanager
+def open_engine(
+    experiment: Experiment,
+    options: RunOptions,
+    facts: ModelFacts,
+    load_model: "Callable[..., LanguageModel | ImageModel]",
+) -> Iterator[Engine]:
+    """Gives the engine the options name; its workers end with the block. Nothing is started before the first unit."""
+    place = {"device": worker_device(options), "dtype": facts.identity.dtype, "device_map": options.device_map}
+    if options.engine == "local":
+        yield LocalEngine(Worker(experiment, load_model, place))
+        return
+    from interp.experiments.ray_engine import RayEngine
+
+    engine = RayEngine((experiment, load_model, place), options, experiment.revision_of)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def worker_device(options: RunOptions) -> str:
+    """Returns the torch device that units are measured on.
+
+    Raises ArgumentError for a device that this machine does not have; workers of a cluster may have others.
+    """
+    if options.engine == "ray":
+        return "cuda" if gpus_per_worker(options) else "cpu"
+    from interp.models.loading import pick_device
+
+    return pick_device(options.device)
+
+
+def gpus_per_worker(options: RunOptions) -> float:
+    """Returns the GPUs of each Ray worker: those asked for, or one if the device is a GPU or this machine has one."""
+    if options.gpus_per_worker is not None:
+        return options.gpus_per_worker
+    import torch
+
+    return float(options.device == "cuda" or (options.device == "auto" and torch.cuda.is_available()))
