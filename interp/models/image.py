@@ -210,10 +210,7 @@ class ImageModel(TextSide):
 
 
 class _Called(torch.nn.Module):
-    """A function as a module, over modules it calls on its way: what nnsight needs to enter them.
-
-    nnsight leaves a forward that passes everything through on the modules it has entered, once, however often it enters.
-    """
+    """A function as a module, over modules it calls: what nnsight needs to enter them (it leaves them a pass-through)."""
 
     def __init__(self, function: Callable[..., Any], **modules: torch.nn.Module) -> None:
         super().__init__()
