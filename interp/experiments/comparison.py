@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from interp.experiments.experiment import Experiment
-from interp.experiments.report import page, render_figure
+from interp.experiments.page import render_figure, render_page, render_table
 from interp.tables import Tables, write_aside
 
 
@@ -22,12 +22,12 @@ def write_comparison(experiment: Experiment, runs: Mapping[str, Tables], out: Pa
         )
     title = f"{experiment.name}: {' · '.join(runs)}"
     sections = [
-        f"<h1>{escape(title)}</h1>",
+        f"<header><h1>{escape(title)}</h1></header><main>",
         *(render_figure(name, figure) for name, figure in figures.items()),
-        *(
-            f"<h2>{escape(name)}</h2><div class='scroll'>{table.to_html(index=False)}</div>"
-            for name, table in tables.items()
-        ),
+        "<h2>Tables</h2>",
+        *(render_table(name, table, file=f"tables/{name}.parquet") for name, table in tables.items()),
+        "</main>",
     ]
-    write_aside(folder / "report.html", lambda aside: aside.write_text(page(title, sections), encoding="utf-8"))
+    page = render_page(title, sections, figures=bool(figures))
+    write_aside(folder / "report.html", lambda aside: aside.write_text(page, encoding="utf-8"))
     return folder, text

@@ -39,6 +39,9 @@ class Finding:
 
     text: str
     kind: Literal["result", "warning"] = "result"
+    about: str = ""
+    """One of several things that sentences are about, such as a dictionary: the report puts them together. The text begins
+    with it."""
 
 
 @dataclass(frozen=True, kw_only=True)

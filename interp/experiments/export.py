@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from interp.errors import RunError
 from interp.experiments.options import FigureFormat
-from interp.experiments.report import FIGURE_CONFIG
+from interp.experiments.page import FIGURE_CONFIG
 from interp.tables import write_aside
 
 if TYPE_CHECKING:

@@ -1,42 +1,21 @@
 """report.html: one page with everything a run found, that opens anywhere without a network."""
 
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp.experiments.experiment import Experiment, Finding
+from interp.experiments.page import figure_title, render_figure, render_page, render_table
 from interp.tables import write_aside
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import plotly.graph_objects as go
-
     from interp.experiments.run import Run
 
-ROWS_SHOWN = 10
-
-FIGURE_CONFIG = {
-    "displaylogo": False,
-    "showSendToCloud": False,  # plotly offers by default to send a figure's data to its maker
-    # A longer bar lies over the title; dragging zooms and a double click shows all without buttons.
-    "modeBarButtonsToRemove": ["zoom2d", "pan2d", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
-}
-"""How interactive figures behave: plotly's own options."""
-
-_STYLE = """
-:root { color-scheme: light; --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --paper: #fff; --mark: #0072b2; --warn: #b34700; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1080px; padding: 1.5rem; color: var(--ink); background: var(--paper);
-       font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-h1 { font-size: 1.7rem; margin-bottom: .2rem; } h2 { margin-top: 2.4rem; border-bottom: 1px solid var(--line); padding-bottom: .3rem; }
-.soft, figcaption { color: var(--soft); } code, pre { font: .88em/1.5 ui-monospace, Menlo, Consolas, monospace; }
-pre { background: #f6f8fa; padding: .8rem; overflow-x: auto; border-radius: 6px; }
-ul.findings li { margin: .35rem 0; } ul.warnings li { color: var(--warn); }
-figure { margin: 1.6rem 0; overflow-x: auto; } figcaption { font-size: .92rem; max-width: 75ch; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; }
-th, td { border-bottom: 1px solid var(--line); padding: .25rem .6rem; text-align: left; white-space: nowrap; max-width: 32ch;
-         overflow: hidden; text-overflow: ellipsis; vertical-align: top; }
-th { color: var(--soft); font-weight: 600; } a { color: var(--mark); } summary { cursor: pointer; padding: .25rem 0; }
-"""
+_ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 
 
 def write_report(run: "Run") -> Path:
@@ -48,89 +27,196 @@ def write_report(run: "Run") -> Path:
 
 
 def render_report(run: "Run") -> str:
-    """Returns the page: findings, warnings, figures, tables, configuration and how to repeat the run."""
+    """Returns the page: question, findings, warnings, figures, tables, model, settings, how to repeat and to cite the run."""
     findings = run.experiment.findings(run.tables)
-    results = [finding.text for finding in findings if finding.kind == "result"]
     warnings = [finding.text for finding in findings if finding.kind == "warning"]
+    sections = {
+        "What was found": _results([finding for finding in findings if finding.kind == "result"]),
+        "Warnings": _list(warnings, "warnings") if warnings else "",
+        "Figures": _figures(run),
+        "Tables": _tables(run),
+        "Model": _facts(_model_facts(run.description), "Model"),
+        "Settings": _settings(run.experiment),
+        "How to repeat it": _repeat(run),
+        "How to cite": _cite(run),
+    }
+    shown = {title: body for title, body in sections.items() if body}
+    links = "".join(f"<li><a href='#{_anchor(title)}'>{title}</a></li>" for title in shown)
     title = f"{run.experiment.name} · {run.folder.parent.name}"
-    sections = [
-        f"<h1>{escape(title)}</h1><p class='soft'>{escape(run.experiment.summary)}</p>",
-        "<h2>What was found</h2>" + _list(results, "findings"),
-        "<h2>Warnings</h2>" + _list(warnings, "warnings") if warnings else "",
-        "<h2>Figures</h2>" + "".join(render_figure(name, figure) for name, figure in run.figures.items()),
-        "<h2>Tables</h2>" + "".join(_table(name, run.tables[name]) for name in run.tables),
-        "<h2>Model and configuration</h2>" + _facts(run.description),
-        f"<h2>How to repeat it</h2><pre>{escape(str(run.description.get('command')))}</pre>",
-        f"<h2>How to cite</h2><p>{escape(run.experiment.paper)}</p>",
-    ]
-    return page(title, sections)
-
-
-def page(title: str, sections: list[str]) -> str:
-    """Returns a whole HTML page in the toolkit's style, plotly's script included, from sections of HTML."""
-    return (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>{escape(title)}</title><style>{_STYLE}</style><script>{_plotly_script()}</script></head>"
-        f"<body>{''.join(sections)}</body></html>"
+    return render_page(
+        title,
+        [
+            "<a class='skip' href='#what-was-found'>Skip to what was found</a>",
+            f"<header><h1>{escape(title)}</h1><p class='lead'>{escape(_question(run.experiment))}</p>"
+            f"<p class='soft'>{escape(_subtitle(run))}</p></header>",
+            f"<nav aria-label='Sections'><ul>{links}</ul></nav>",
+            "<main>",
+            *(
+                f"<section aria-labelledby='{_anchor(title)}'><h2 id='{_anchor(title)}'>{title}</h2>{body}</section>"
+                for title, body in shown.items()
+            ),
+            "</main>",
+        ],
+        figures=True,
     )
 
 
-def _plotly_script() -> str:
-    from plotly.offline import get_plotlyjs
-
-    return get_plotlyjs()
+# ---------------------------------------------------------------------- head
 
 
-def _list(items: list[str], kind: str) -> str:
+def _anchor(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def _question(experiment: Experiment) -> str:
+    """The question an experiment asks: the first line of its class's docstring."""
+    return (type(experiment).__doc__ or experiment.summary).strip().splitlines()[0]
+
+
+def _subtitle(run: "Run") -> str:
+    identity = run.description["model"]["identity"]
+    parts = [f"{identity['name']} in {identity['dtype']} on {run.description.get('device')}"]
+    if run.description.get("finished"):
+        finished = datetime.fromisoformat(run.description["finished"])
+        parts.append(f"finished {finished:%Y-%m-%d %H:%M} UTC")
+    seconds = sum(run.description.get("unit_seconds", {}).values())
+    parts.append(f"measured in {_duration(seconds)}, {len(run.description.get('unit_seconds', {}))} units")
+    parts.append(f"run {run.folder.name}")
+    return " · ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+# ---------------------------------------------------------------------- findings, figures, tables
+
+
+def _results(findings: Sequence[Finding]) -> str:
+    """The sentences, those about one thing of several (a dictionary, a checkpoint) under its name."""
+    groups: dict[str, list[str]] = {}
+    for finding in findings:
+        groups.setdefault(finding.about, []).append(finding.text.removeprefix(f"{finding.about}: "))
+    return "".join(
+        (f"<h3>{escape(about)}</h3>" if about else "") + _list(groups[about], "findings")
+        for about in sorted(groups, key=bool)  # what is about all first
+    )
+
+
+def _list(items: Sequence[str], kind: str) -> str:
     return f"<ul class='{kind}'>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
 
 
-def render_figure(name: str, figure: "go.Figure") -> str:
-    """Returns a figure with its caption as HTML; the page must hold plotly's script."""
-    caption = str((figure.layout.meta or {}).get("caption", name))
-    chart = figure.to_html(include_plotlyjs=False, full_html=False, config=FIGURE_CONFIG)
-    return f"<figure id='{escape(name)}' aria-label='{escape(caption)}'>{chart}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def _table(name: str, frame: "pd.DataFrame") -> str:
-    shown = frame.head(ROWS_SHOWN)
-    head = "".join(f"<th scope='col'>{escape(str(column))}</th>" for column in shown.columns)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(_cell(value))}</td>" for value in row) + "</tr>"
-        for row in shown.itertuples(index=False)
+def _figures(run: "Run") -> str:
+    links = "".join(
+        f"<li><a href='#figure-{escape(name)}'>{escape(figure_title(name, figure))}</a></li>"
+        for name, figure in run.figures.items()
     )
-    link = f"<a href='tables/{escape(name)}.parquet'>tables/{escape(name)}.parquet</a>"
-    return (
-        f"<details><summary><code>{escape(name)}</code> <span class='soft'>{len(frame):,} rows</span></summary>"
-        f"<p class='soft'>The first {len(shown)}; all of them in {link}</p>"
-        f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details>"
+    drawn = "".join(render_figure(name, figure) for name, figure in run.figures.items())
+    return f"<nav aria-label='Figures'><ul>{links}</ul></nav>{drawn}" if drawn else ""
+
+
+def _tables(run: "Run") -> str:
+    schemas = run.experiment.schemas()
+    return "<p>Open a table to search, sort and download it.</p>" + "".join(
+        render_table(name, frame, about=_row_meaning(schemas[name]), file=f"tables/{name}.parquet")
+        for name, frame in run.tables.items()
     )
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    text = (
-        str(list(value))
-        if hasattr(value, "tolist") and not isinstance(value, str) and getattr(value, "ndim", 0)
-        else str(value)
-    )
-    return text if len(text) <= 80 else text[:79] + "…"
+def _row_meaning(schema: type) -> str:
+    return " ".join((schema.__doc__ or "").split("\n\n")[0].split())
 
 
-def _facts(description: Any) -> str:
-    flat = {
-        **{f"model {key}": value for key, value in description["model"]["identity"].items()},
-        **{key: description.get(key) for key in ("device", "started", "finished")},
-        **{
-            key: value
-            for key, value in description["configuration"].items()
-            if key not in ("model", "revision", "dtype")
-        },
-        **{f"version {key}": value for key, value in description["versions"].items()},
+# ---------------------------------------------------------------------- facts
+
+
+def _model_facts(description: Mapping[str, Any]) -> dict[str, Any]:
+    model = description["model"]
+    identity, geometry = model["identity"], model["geometry"] or {}
+    return {
+        "name": identity["name"],
+        "source": identity["source"],
+        "revision": identity["revision"],
+        "precision": identity["dtype"],
+        "architecture": model["model_type"],
+        "layers": geometry.get("n_layers"),
+        "heads per layer": geometry.get("n_heads"),
+        "key-value heads per layer": geometry.get("n_kv_heads"),
+        "head dimension": geometry.get("head_dim"),
+        "context window (tokens)": model["context_window"],
     }
+
+
+def _facts(facts: Mapping[str, Any], caption: str) -> str:
     rows = "".join(
-        f"<tr><th scope='row'>{escape(str(key))}</th><td>{escape(str(value))}</td></tr>" for key, value in flat.items()
+        f"<tr><th scope='row'>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
+        for name, value in facts.items()
+        if value is not None
     )
-    return f"<div class='scroll'><table><tbody>{rows}</tbody></table></div>"
+    return _facts_table(rows, caption)
+
+
+def _settings(experiment: Experiment) -> str:
+    """Every setting; those that differ from their default are set bold, with the default beside them."""
+    values, defaults = experiment.configuration(), type(experiment)().configuration()
+    rows = ""
+    for field in dataclasses.fields(experiment):
+        value, default = values[field.name], defaults[field.name]
+        changed, beside = ("changed", f"default {_setting(default)}") if value != default else ("", "")
+        rows += (
+            f"<tr class='{changed}'><th scope='row'>{escape(field.name)}</th><td>{escape(_setting(value))}</td>"
+            f"<td class='soft'>{escape(beside)}</td></tr>"
+        )
+    return _facts_table(rows, "Settings, bold where they differ from the default")
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "not given" if value is None else str(value)
+
+
+def _facts_table(rows: str, caption: str) -> str:
+    return (
+        f"<div class='scroll facts' tabindex='0' role='region' aria-label='{escape(caption)}'><table>"
+        f"<caption>{escape(caption)}</caption><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _repeat(run: "Run") -> str:
+    kind = type(run.experiment)
+    changed = {
+        field.name: getattr(run.experiment, field.name)
+        for field in dataclasses.fields(run.experiment)
+        if getattr(run.experiment, field.name) != getattr(kind(), field.name)
+    }
+    call = f"{kind.__name__}({', '.join(f'{name}={_literal(value)}' for name, value in changed.items())})"
+    python = f"from {kind.__module__} import {kind.__name__}\n\nrun = {call}.run()\nrun.tables, run.figures, run.folder"
+    versions = {key: value for key, value in run.description["versions"].items() if value is not None}
+    started = {key: run.description.get(key) for key in ("device", "engine", "started", "finished")}
+    return (
+        f"<p>From the shell:</p><pre>{escape(str(run.description.get('command')))}</pre>"
+        f"<p>The same from Python:</p><pre>{escape(python)}</pre>"
+        "<p>Its figures for a paper, drawn again from the tables:</p>"
+        f"<pre>python -m interp.experiments figures {escape(run.folder.name)} --format pdf svg png</pre>"
+        + _facts({**started, **versions}, "Where and with what it was measured")
+    )
+
+
+def _literal(value: Any) -> str:
+    """A setting as Python code has it."""
+    return repr(str(value) if isinstance(value, Path) else value)
+
+
+def _cite(run: "Run") -> str:
+    paper = _ARXIV.sub(r"<a href='https://arxiv.org/abs/\1'>\g<0></a>", escape(run.experiment.paper))
+    versions = run.description["versions"]
+    toolkit = f"interp {versions['interp']}" + (f", commit {versions['git_commit']}" if versions["git_commit"] else "")
+    return (
+        f"<p>The method: {paper}</p>"
+        f"<p>The measurement: {escape(toolkit)}, experiment {escape(run.experiment.name)} (tables version "
+        f"{run.experiment.schema_version}), run {escape(run.folder.name)}.</p>"
+    )

@@ -42,14 +42,16 @@ def _graph(tables: Tables) -> Iterator[Finding]:
             f"{dictionary}: the {int(ten['k'])} most frequent tokens reach {ten['coverage_alive']:.1%} of the features that are active "
             f"[{ten['coverage_ci_low']:.1%}, {ten['coverage_ci_high']:.1%}]. Labels shuffled over positions reach "
             f"{ten['null_alive']:.1%}: {verdict} chance gives ({100 * ten['excess_alive']:+.1f} points "
-            f"[{100 * ten['excess_ci_low']:+.1f}, {100 * ten['excess_ci_high']:+.1f}])."
+            f"[{100 * ten['excess_ci_low']:+.1f}, {100 * ten['excess_ci_high']:+.1f}]).",
+            about=str(dictionary),
         )
         content = coverage[(coverage["chosen_by"] == "content") & (coverage["k"] == ten["k"])]
         if len(content):
             row = content.iloc[0]
             yield Finding(
                 f"{dictionary}: random content tokens with {row['occurrence_share']:.1%} of the occurrences (those ten have "
-                f"{ten['occurrence_share']:.1%}) reach {row['coverage_alive']:.1%} [{row['low_alive']:.1%}, {row['high_alive']:.1%}]."
+                f"{ten['occurrence_share']:.1%}) reach {row['coverage_alive']:.1%} [{row['low_alive']:.1%}, {row['high_alive']:.1%}].",
+                about=str(dictionary),
             )
         accumulation = tables["accumulation"]
         rows = accumulation[(accumulation["dictionary"] == dictionary) & (accumulation["drawn"] == AT)].set_index(
@@ -60,7 +62,7 @@ def _graph(tables: Tables) -> Iterator[Finding]:
                 f"{name} tokens {rows.at[name, 'features']:.0f} [{rows.at[name, 'ci_low']:.0f}, {rows.at[name, 'ci_high']:.0f}]"
                 for name in ("function", "content", "all")
             )
-            yield Finding(f"{dictionary}: distinct features in {AT} random occurrences: {text}.")
+            yield Finding(f"{dictionary}: distinct features in {AT} random occurrences: {text}.", about=str(dictionary))
         degrees = tables["token_degrees"]
         common = degrees[(degrees["dictionary"] == dictionary) & degrees["rarefied_20"].notna()]
         if len(common):
@@ -74,7 +76,8 @@ def _graph(tables: Tables) -> Iterator[Finding]:
             )
             yield Finding(
                 f"{dictionary}: twenty occurrences of one token reach {text} (means, 95% bootstrap over tokens), of random tokens "
-                f"{common['null_rarefied_20'].iloc[0]:.0f}."
+                f"{common['null_rarefied_20'].iloc[0]:.0f}.",
+                about=str(dictionary),
             )
 
 
@@ -102,7 +105,8 @@ def _reactivation(tables: Tables) -> Iterator[Finding]:
             f"{row.dictionary}: at {row.token_class} tokens a feature that was active before loses {row.lost:.0%} "
             f"[{row.lost_ci_low:.0%}, {row.lost_ci_high:.0%}] of its activation when attention to those positions is knocked out, "
             f"{row.control_lost:.0%} [{row.control_lost_ci_low:.0%}, {row.control_lost_ci_high:.0%}] for as many neighbouring "
-            f"positions ({row.n_prompts} prompts)."
+            f"positions ({row.n_prompts} prompts).",
+            about=str(row.dictionary),
         )
 
 
@@ -115,7 +119,8 @@ def _steering(tables: Tables) -> Iterator[Finding]:
             for row in rows.itertuples()
         )
         yield Finding(
-            f"{dictionary}: log probability gained by the tokens a steered feature promotes, beyond a random direction, in nats: {text}."
+            f"{dictionary}: log probability gained by the tokens a steered feature promotes, beyond a random direction, in nats: {text}.",
+            about=str(dictionary),
         )
 
 
