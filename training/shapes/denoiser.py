@@ -25,7 +25,7 @@ from training.shapes.pictures import cells_in_noise, latents_of
 from training.shapes.recipe import DenoiserRecipe
 
 CHECKPOINT = "denoiser.safetensors"
-CHECKPOINT_STEPS, CURVE_STEPS = 50, 50
+CHECKPOINT_STEPS, CURVE_STEPS = 50, 100
 
 
 @dataclass

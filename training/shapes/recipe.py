@@ -25,7 +25,7 @@ class DenoiserRecipe:
     channels: int = 64
     heads: int = 4
     batch: int = 64
-    steps: int = 2200
+    steps: int = 1500
     learning_rate: float = 2e-3
     rise_steps: int = 50
     clip_norm: float = 1.0

@@ -36,7 +36,7 @@ def ship(
         text_encoder=encoder,
         tokenizer=tokenizer,
         unet=denoiser,
-        scheduler=new_scheduler(),
+        scheduler=new_scheduler(),  # type: ignore[arg-type]
         safety_checker=None,  # type: ignore[arg-type]
         feature_extractor=None,  # type: ignore[arg-type]
         requires_safety_checker=False,

@@ -7,10 +7,11 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from torch.nn.functional import pixel_shuffle
 
 from probes.t2i_flow.pixel_judge import is_exact
@@ -81,9 +82,7 @@ def main() -> None:
 
 
 @torch.no_grad()
-def draw(
-    denoiser: UNet2DConditionModel, scheduler: DDIMScheduler, text: torch.Tensor, noise: torch.Tensor
-) -> np.ndarray:
+def draw(denoiser: UNet2DConditionModel, scheduler: Any, text: torch.Tensor, noise: torch.Tensor) -> np.ndarray:
     """Returns the pictures [row, height, width, 3] that texts make of noise, without a pipeline."""
     scheduler.set_timesteps(STEPS)
     latents = noise

@@ -42,7 +42,7 @@ def build_tokenizer() -> CLIPTokenizer:
     ids = {token: id for id, token in enumerate(dict.fromkeys(vocabulary))}
     tokenizer = CLIPTokenizer(
         vocab=ids,
-        merges=merges,
+        merges=merges,  # type: ignore[arg-type]
         unk_token=EOS,
         bos_token=BOS,
         eos_token=EOS,
