@@ -17,6 +17,7 @@ from transformers.utils.hub import resolve_revision
 from interp.assets import ASSETS, cache_folder, fetch_asset, file_sha256
 from interp.errors import ArgumentError, RunError
 from interp.models.architecture import context_window, head_geometry
+from interp.models.footprint import footprint, free_bytes, say_footprint
 from interp.models.identity import DtypeName, ModelFacts, ModelIdentity
 from interp.models.language import LanguageModel
 from interp.models.refusals import explained, too_large
@@ -39,6 +40,8 @@ def load(
     source = _find(entry)
     options: dict[str, Any] = {"revision": source.revision, "trust_remote_code": False}
     try:
+        needs = footprint(source.config, getattr(torch, precision))
+        say_footprint(entry.name, needs, place, free_bytes(place, device_map))
         tokenizer = AutoTokenizer.from_pretrained(source.folder_or_id, **options)
         with without_progress_bars():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
