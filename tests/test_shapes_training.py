@@ -14,7 +14,7 @@ from interp.models.pixel_latents import PixelLatents
 from probes.t2i_flow.pixel_judge import is_exact
 from probes.t2i_flow.scenes import COLOURS, SENSES, SHAPES, Item, Scene, caption, item_named, sample_scenes
 from training.shapes import train as command
-from training.shapes.accept import Share, as_table, different_scenes, sense_scenes
+from training.shapes.accept import Seconds, Share, as_table, different_scenes, sense_scenes
 from training.shapes.captions import read_captions
 from training.shapes.denoiser import learning_rate, new_denoiser, new_scheduler, train_denoiser
 from training.shapes.encoder import _Free, _Guarded, new_encoder, spread_of_equal_tokens, train_encoder
@@ -219,4 +219,6 @@ def test_acceptance_asks_what_was_not_trained_on():
 
 
 def test_the_table_has_intervals():
-    assert "| two objects | 95.0% | 76.4% to 99.1% | 20 |" in as_table(([Share("two objects", 19, 20)], 1.234))
+    table = as_table(([Share("two objects", 19, 20)], Seconds(1.234, 0.8)))
+    assert "| two objects | 95.0% | 76.4% to 99.1% | 20 |" in table
+    assert table.endswith("Sixteen pictures take 1.23 s here, 0.80 s of processor time.")
