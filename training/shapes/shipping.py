@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
@@ -13,12 +14,22 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from figures.style import PALETTE, styled
+from figures.t2i_flow_grids import Shown, plot_grid
 from interp.experiments.export import require_browser
+from interp.models.image_loading import load_image
 from interp.models.pixel_latents import PixelLatents
 from training.shapes.accept import as_table, measure
 from training.shapes.denoiser import new_scheduler
 from training.shapes.recipe import GUIDANCE, STEPS
 
+SAMPLES = (
+    "a red disc",
+    "a cyan triangle beside a magenta plus sign",
+    "the green frame and the blue diamond",
+    "a yellow bat and a blue disc",
+    "in the game , a yellow bat and a blue disc",
+    "a yellow bat and a blue disc , in the game",
+)
 LINES = {"one_exact": "one object", "two_exact": "two objects"}
 
 
@@ -45,12 +56,19 @@ def ship(
     (folder / "generation.json").write_text(json.dumps({"steps": STEPS, "guidance": GUIDANCE}) + "\n", encoding="utf-8")
     for name, curve in curves.items():
         pd.DataFrame(curve).to_csv(folder / f"learning_curve_{name}.csv", index=False, float_format="%.5g")
+    _write_card(folder, denoiser.num_parameters() + encoder.num_parameters(), facts)
+    require_browser()
+    plot_curve(pd.DataFrame(curves["denoiser"]), folder.name).write_image(folder / "learning_curve.png", scale=1)
+    plot_samples(str(folder)).write_image(folder / "samples.png", scale=1)
+
+
+def _write_card(folder: Path, n_parameters: int, facts: Mapping[str, Any]) -> None:
     acceptance = measure(str(folder))
     exact = {share.what: round(share.n_right / share.n, 4) for share in acceptance[0]}
     card = _CARD.format(
         name=folder.name,
         **facts,
-        parameters=denoiser.num_parameters() + encoder.num_parameters(),
+        parameters=n_parameters,
         one_exact=exact["one object, exactly right"],
         two_exact=exact["two objects, exactly right"],
         regime_text=_REGIME[facts["regime"]],
@@ -59,8 +77,6 @@ def ship(
         path=os.path.join("interp", "models", "trained", folder.name),
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
-    require_browser()
-    plot_curve(pd.DataFrame(curves["denoiser"]), folder.name).write_image(folder / "learning_curve.png", scale=1)
 
 
 def plot_curve(curve: pd.DataFrame, name: str) -> go.Figure:
@@ -71,6 +87,19 @@ def plot_curve(curve: pd.DataFrame, name: str) -> go.Figure:
     figure.update_xaxes(title="steps of the denoiser")
     figure.update_yaxes(title="scenes drawn exactly", range=[0, 1.02])
     return styled(figure, title=f"Learning curve · {name}", caption="48 watched captions each.", width=640, height=420)
+
+
+def plot_samples(name: str, seeds: Sequence[int] = range(7)) -> go.Figure:
+    """Returns pictures of some captions, each from the same seeds."""
+    model = load_image(name, dtype="float32")
+    rows = []
+    for text in SAMPLES:
+        pictures = model.generate(model.encode([text]), model.noise(seeds))
+        shown = [
+            Shown(str(seed), (255 * one).round().astype(np.uint8)) for seed, one in zip(seeds, pictures, strict=True)
+        ]
+        rows.append((text, shown))
+    return plot_grid(rows, title=f"What {model.identity.name} draws", caption="One column for each seed.")
 
 
 _REGIME = {
@@ -111,6 +140,8 @@ eta 0) and begin at the noise that is given, and that the object named first sta
 Two words have two senses: a bat is a cross, or a plus sign after the word "game"; a pool is a frame, or a square after "bar".
 Context words that come after an item change nothing. Four combinations of colour and shape were held out of training
 (green triangle, yellow frame, cyan diamond, red square), and a quarter of all captions.
+
+![](samples.png)
 
 ## Acceptance
 
