@@ -33,6 +33,7 @@ bench: $(VENV)/.dev  ## time the toolkit against the plain way on the same work 
 	$(BIN)/python -m benchmarks.verbatim_memory
 	$(BIN)/python -m benchmarks.function_tokens
 	$(BIN)/python -m benchmarks.critical_tokens
+	$(BIN)/python -m benchmarks.t2i_flow
 
 lab: $(VENV)/.lab  ## open the notebooks
 	$(BIN)/jupyter lab notebooks
