@@ -73,7 +73,7 @@ def plot_grid(rows: Sequence[tuple[str, Sequence[Shown]]], *, title: str, captio
     return figure
 
 
-def _note(text: str, x: float, y: float, anchor: str, size: int, yanchor: str) -> dict:
+def _note(text: str, x: int | float, y: int | float, anchor: str, size: int, yanchor: str) -> dict:
     return {
         "text": text, "x": x, "y": y, "xanchor": anchor, "yanchor": yanchor, "showarrow": False,
         "font": {"size": size}, "xref": "x", "yref": "y",

@@ -23,7 +23,8 @@ def scaled_attention(denoiser: Any, rows: Sequence[Sequence[int]], scale: float,
 
     `rows` has the positions for each of the last rows that the denoiser is called with: with guidance the rows before them are
     the unconditional branch, which is left alone. Like the reweighting of prompt-to-prompt (Hertz et al. 2023), which does
-    not normalise again. Each module's own processor does the work: only its mask is changed.
+    not normalise again. Each module's own processor does the work: only its mask is changed. Heat maps recorded meanwhile are
+    those of the weights before they are scaled.
     Raises ArgumentError for a negative scale, and for a denoiser without cross-attention.
     """
     if scale < 0:

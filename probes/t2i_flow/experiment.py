@@ -41,9 +41,9 @@ class T2IFlow(Experiment):
     """Name of a text-to-image model, a Hugging Face id, or a folder that save_pretrained wrote."""
     prompts: Path | None = None
     """Prompts of your own, as JSON lines: {"text": …, "items": [{"phrase": …, "leaks": […]}, …]}."""
-    n_prompts: int = 24
+    n_prompts: int = 30
     """Scenes of coloured shapes to name where no prompts are given, two in three of them with a homonym."""
-    n_items: int = 16
+    n_items: int = 24
     """Items whose tokens are tested one by one and in subsets (those that the prompts name first)."""
     seeds: int = 4
     """Noises each variant is drawn from, the same for all variants; repairs are measured on as many others."""

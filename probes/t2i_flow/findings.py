@@ -43,9 +43,9 @@ def _one(rates: pd.DataFrame, quantity: str, **labels: str) -> Any | None:
 
 
 def _share(row: Any, form: str = ".0%") -> str:
-    """The estimate with its interval, where there is one that says anything."""
+    """The estimate with its interval, where there is one that says anything; an estimate of nothing is NaN."""
     interval = "" if not row.ci_low < row.ci_high else f" [{row.ci_low:{form}}, {row.ci_high:{form}}]"
-    return f"{row.estimate:{form}}{interval}"
+    return f"{row.estimate:{form}}{interval}" if row.estimate == row.estimate else "undefined"
 
 
 def _number(row: Any) -> str:

@@ -146,11 +146,11 @@ def measure_prompts(settings: T2IFlow, model: ImageModel, unit: PromptsUnit) -> 
     encoded = {prompt.id: encode(settings, model, prompt) for prompt in unit.prompts}
     looked_at = "attention" in settings.parts
     whole = [Cell(prompt, encoded[prompt.id], Variant("full", "full")) for prompt in unit.prompts]
-    record = HeatMaps() if looked_at and takes_scaled_attention(getattr(model.pipeline, "unet", None)) else None
+    record = HeatMaps() if looked_at else None
     cells = [
         Cell(prompt, encoded[prompt.id], variant)
         for prompt in unit.prompts
-        for variant in _prompt_variants(model, prompt, each_word=looked_at)
+        for variant in prompt_variants(model, prompt, each_word=looked_at)
     ]
     pictures = np.concatenate([draw(model, whole, sampling, record), draw(model, cells, sampling)])
     cells = [*whole, *cells]
@@ -168,10 +168,13 @@ def measure_prompts(settings: T2IFlow, model: ImageModel, unit: PromptsUnit) -> 
     return found
 
 
-def _prompt_variants(model: ImageModel, prompt: Prompt, *, each_word: bool) -> list[Variant]:
-    """Nothing, every role, every item from the prompt and from its own text; every word by itself and taken away."""
+def prompt_variants(model: ImageModel, prompt: Prompt, *, each_word: bool) -> list[Variant]:
+    """Returns nothing, every role, every item from the prompt and from its own text; every word by itself and taken away.
+
+    All but the whole text, which is drawn with its attention recorded.
+    """
     tokens = model.tokens(prompt.text)
-    variants = floor_variants(floor_positions(prompt, tokens))[1:]  # the whole text is drawn with attention recorded
+    variants = floor_variants(floor_positions(prompt, tokens))[1:]
     for item in prompt.items:
         positions, source = item_positions(prompt, tokens)[item.id], alone_positions(model, prompt, item.id)
         variants.append(Variant("item", "keep", positions, "item", item.id))

@@ -91,3 +91,8 @@ def failing_judge(picture: np.ndarray, descriptions: Sequence[str]) -> list[bool
     if picture.max() == 0:
         raise ValueError("nothing to see")
     return [verdict.visible for verdict in judge(picture, descriptions)]
+
+
+def bright(picture: np.ndarray, descriptions: Sequence[str]) -> list[bool]:
+    """Says something of any picture, which differs between pictures."""
+    return [bool(picture.mean() * 1000 % 2 < 1) for _ in descriptions]
