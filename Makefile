@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 MANIFEST := pyproject.toml constraints.txt
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome microsoft-edge
 
-.PHONY: help demo test lint docs bench lab browser clean
+.PHONY: help demo test lint docs bench figures results lab browser clean
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/'
@@ -35,7 +35,14 @@ bench: $(VENV)/.dev  ## time the toolkit against the plain way on the same work 
 	$(BIN)/python -m benchmarks.critical_tokens
 	$(BIN)/python -m benchmarks.t2i_flow
 
-lab: $(VENV)/.lab  ## open the notebooks
+figures: $(VENV)/.core browser  ## draw figures/gallery again from its committed tables (seconds)
+	$(BIN)/python -m experiments.gallery draw
+
+results: $(VENV)/.core  ## measure the tables of figures/gallery again on the default model (about an hour and a half)
+	$(BIN)/python -m experiments.gallery measure
+
+lab: $(VENV)/.lab  ## open the notebooks in JupyterLab
+	$(BIN)/jupytext --quiet --sync notebooks/*.py
 	$(BIN)/jupyter lab notebooks
 
 browser:  # figure export needs a Chromium; nothing is done where there is one

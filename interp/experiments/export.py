@@ -2,9 +2,9 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from interp.errors import RunError
 from interp.experiments.options import FigureFormat
@@ -12,10 +12,11 @@ from interp.experiments.page import FIGURE_CONFIG
 from interp.tables import write_aside
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
     from interp.experiments.run import Run
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
-_PIXELS_PER_PNG_PIXEL = 3
 
 
 def write_figures(run: "Run") -> list[Path]:
@@ -38,16 +39,31 @@ def export_figures(run: "Run", formats: Sequence[FigureFormat]) -> list[Path]:
 
     Raises RunError when no Chromium is there to draw them.
     """
+    return write_images(run.figures, run.folder / "figures", formats)
+
+
+def write_images(
+    figures: "Mapping[str, go.Figure]",
+    folder: Path,
+    formats: Sequence[FigureFormat],
+    *,
+    pixels_per_png_pixel: float = 3,
+) -> list[Path]:
+    """Writes figures as `<name>.<format>`; returns the paths.
+
+    Raises RunError when no Chromium is there to draw them.
+    """
     import plotly.io
 
     require_browser()
-    folder = run.folder / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = [(figure, folder / f"{name}.{format}") for name, figure in run.figures.items() for format in formats]
+    jobs: list[tuple[Any, Path]] = [
+        (figure, folder / f"{name}.{format}") for name, figure in figures.items() for format in formats
+    ]
     plotly.io.write_images(
         fig=[figure for figure, _ in jobs],
         file=[str(path) for _, path in jobs],
-        scale=[_PIXELS_PER_PNG_PIXEL if path.suffix == ".png" else 1 for _, path in jobs],
+        scale=[pixels_per_png_pixel if path.suffix == ".png" else 1 for _, path in jobs],
         width=[figure.layout.width for figure, _ in jobs],  # or plotly writes all in its own default size
         height=[figure.layout.height for figure, _ in jobs],
     )

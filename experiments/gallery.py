@@ -1,0 +1,213 @@
+"""The figures in figures/gallery: `measure` makes the small tables they are drawn from, `draw` draws them in seconds.
+
+    python -m experiments.gallery draw       # figures/gallery/*.pdf, *.svg, *.png from figures/gallery/tables
+    python -m experiments.gallery measure    # the tables, from experiments/*.toml on the default model (an hour and a half)
+
+The tables kept are those that a figure reads, without columns of lists, and of the graph only what its picture shows.
+"""
+
+import re
+import shutil
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from PIL import Image
+
+import figures.critical_tokens
+import figures.retrieval_heads
+import figures.verbatim_memory
+from figures.function_tokens import plot_accumulation, plot_coverage
+from figures.function_tokens_causes import plot_pair_losses, plot_reactivation, plot_steering
+from figures.function_tokens_graph import most_specific, plot_bipartite
+from interp.experiments.catalogue import find_experiment
+from interp.experiments.export import write_images
+from interp.experiments.run import Run, configured
+from interp.tables import Tables
+
+ROOT = Path(__file__).resolve().parents[1]
+GALLERY = ROOT / "figures" / "gallery"
+TABLES = GALLERY / "tables"
+COLOURS = 64
+"""Of a PNG file: enough for charts, and a third of the size."""
+
+Figures = dict[str, go.Figure]
+
+
+def _chosen(drawn: Mapping[str, go.Figure], *names: str) -> Figures:
+    return {name: drawn[name] for name in names}
+
+
+def _function_tokens(tables: Tables) -> Figures:
+    return {
+        "coverage": plot_coverage(tables["coverage"], tables["shuffled_coverage"]),
+        "accumulation": plot_accumulation(tables["accumulation"]),
+        "bipartite": plot_bipartite(
+            tables["token_degrees"], tables["edges"], tables["feature_profile"], _middle_dictionary(tables)
+        ),
+        "pair_losses": plot_pair_losses(tables["pair_losses"], float(tables["token_classes"]["threshold"].iloc[0])),
+        "reactivation": plot_reactivation(tables["reactivation"]),
+        "steering": plot_steering(tables["steering"]),
+    }
+
+
+def _middle_dictionary(tables: Tables) -> str:
+    dictionaries = list(tables["coverage"]["dictionary"].unique())
+    return str(dictionaries[len(dictionaries) // 2])
+
+
+SOURCES: dict[str, Callable[[Tables], Figures]] = {
+    "retrieval_heads": lambda tables: _chosen(
+        figures.retrieval_heads.draw_all(tables), "head_map", "ranked_scores", "ablation", "detector_ablation"
+    ),
+    "verbatim_memory": lambda tables: _chosen(
+        figures.verbatim_memory.draw_all(tables), "list_length", "positions", "masking"
+    ),
+    "function_tokens_million": _function_tokens,
+    "critical_tokens": lambda tables: _chosen(
+        figures.critical_tokens.draw_all(tables), "trajectory_1", "replacement", "agreement", "relative_to_error"
+    ),
+}
+"""For each configuration in experiments/: the figures drawn from its tables."""
+
+
+# ---------------------------------------------------------------------- tables
+
+
+class ReadTables(Mapping[str, pd.DataFrame]):
+    """Tables that remember which of them were read."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self.read: dict[str, pd.DataFrame] = {}
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        """Returns one table."""
+        return self.read.setdefault(name, self._tables[name])
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of the tables."""
+        return iter(self._tables)
+
+    def __len__(self) -> int:
+        """Number of tables."""
+        return len(self._tables)
+
+
+def measured(source: str, out: Path) -> Run:
+    """Returns the finished run of a configuration, measured now unless it is there."""
+    values = tomllib.loads((ROOT / "experiments" / f"{source}.toml").read_text(encoding="utf-8"))
+    return configured(find_experiment(values.pop("experiment")), values).run(out=out)
+
+
+def small_tables(source: str, tables: Tables) -> dict[str, pd.DataFrame]:
+    """Returns what the figures of a source need of its tables.
+
+    Raises ValueError when a figure drawn from that differs from the one drawn from everything.
+    """
+    reading = ReadTables(tables)
+    whole = SOURCES[source](reading)
+    kept = {name: _without_lists(table) for name, table in reading.read.items()}
+    if "edges" in kept:
+        kept |= _drawn_graph(kept)
+        kept["token_classes"] = kept["token_classes"].head(1)
+    for name, figure in SOURCES[source](kept).items():
+        if figure.to_json() != whole[name].to_json():
+            raise ValueError(f"{source}: {name} needs more of its tables than is kept")
+    return kept
+
+
+def _without_lists(table: pd.DataFrame) -> pd.DataFrame:
+    lists = [
+        column
+        for column in table
+        if len(table) and hasattr(table[column].iloc[0], "tolist") and table[column].dtype.kind not in "biuf"
+    ]
+    return table.drop(columns=lists)
+
+
+def _drawn_graph(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The rows of the graph that its picture shows."""
+    degrees, edges, profile = tables["token_degrees"], tables["edges"], tables["feature_profile"]
+    dictionary = _middle_dictionary(tables)
+    shown: Any = most_specific(degrees, edges, profile, dictionary)
+    pairs = pd.MultiIndex.from_frame(shown["links"][["token_id", "feature_id"]])
+    own = edges[edges["dictionary"] == dictionary]
+    return {
+        "token_degrees": shown["tokens"],
+        "edges": own[pd.MultiIndex.from_frame(own[["token_id", "feature_id"]]).isin(pairs)],
+        "feature_profile": profile[
+            (profile["dictionary"] == dictionary) & profile["feature_id"].isin(shown["links"]["feature_id"])
+        ],
+    }
+
+
+def read_tables(source: str) -> dict[str, pd.DataFrame]:
+    """Returns the committed tables of a source."""
+    return {path.stem: pd.read_parquet(path) for path in sorted((TABLES / source).glob("*.parquet"))}
+
+
+def measure(out: Path) -> None:
+    """Replaces the committed tables by those of the configurations' runs, made under `out` unless they are there."""
+    for source in SOURCES:
+        kept = small_tables(source, measured(source, out).tables)
+        shutil.rmtree(TABLES / source, ignore_errors=True)
+        (TABLES / source).mkdir(parents=True)
+        for name, table in kept.items():
+            table.to_parquet(TABLES / source / f"{name}.parquet", index=False, compression="zstd")
+
+
+# ---------------------------------------------------------------------- figures
+
+
+def gallery() -> Figures:
+    """Returns every figure of the gallery by the name of its files."""
+    return {
+        f"{source.removesuffix('_million')}_{name}": figure
+        for source, draw in SOURCES.items()
+        for name, figure in draw(read_tables(source)).items()
+    }
+
+
+def draw() -> list[Path]:
+    """Writes every figure as PDF, SVG and PNG; returns the paths."""
+    paths = write_images(gallery(), GALLERY, ("pdf", "svg", "png"), pixels_per_png_pixel=1.25)
+    for path in paths:
+        if path.suffix == ".png":
+            Image.open(path).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+        elif path.suffix == ".pdf":  # the day it was drawn would be a change for git
+            path.write_bytes(
+                re.sub(rb"/(Creation|Mod)Date \(D:\d{14}", rb"/\1Date (D:20260101000000", path.read_bytes())
+            )
+        else:  # so would the random names of its parts
+            path.write_text(_with_fixed_names(path.read_text(encoding="utf-8"), path.stem), encoding="utf-8")
+    return paths
+
+
+def _with_fixed_names(svg: str, name: str) -> str:
+    """The drawing with its own name in place of plotly's random one, and its traces numbered."""
+    drawing = re.search(r'id="defs-([0-9a-f]+)"', svg)
+    if drawing:
+        svg = svg.replace(drawing[1], name)
+    numbers: dict[str, int] = {}
+    return re.sub(
+        r"\b(trace|cb)([0-9a-f]{6})\b",
+        lambda found: f"{found[1]}-{numbers.setdefault(found[2], len(numbers))}",
+        svg,
+    )
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["draw"]:
+            draw()
+        case ["measure"]:
+            measure(Path("runs"))
+        case ["measure", folder]:
+            measure(Path(folder))
+        case _:
+            sys.exit("usage: python -m experiments.gallery draw | measure [FOLDER]")

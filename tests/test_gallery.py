@@ -1,0 +1,145 @@
+"""Committed configurations parse as the command line reads them; the gallery's figures come from its committed tables."""
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from experiments import gallery
+from figures.function_tokens_graph import plot_bipartite
+from interp.experiments.__main__ import main
+from interp.experiments.experiment import Experiment
+from interp.models.registry import aliases
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGURATIONS = sorted((ROOT / "experiments").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.stem)
+def test_a_configuration_is_read_by_the_command_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # one names a file beside it
+    values = tomllib.loads(path.read_text(encoding="utf-8"))
+    name = values.pop("experiment")
+    read: list[Experiment] = []
+
+    def run(experiment: Experiment, **_: Any) -> None:
+        read.append(experiment)
+        raise KeyboardInterrupt  # nothing is measured
+
+    monkeypatch.setattr(Experiment, "run", run)
+    main([name, "--config", str(path)])
+    (experiment,) = read
+    assert path.stem.startswith(name)
+    assert experiment.name == name
+    as_read = experiment.configuration()
+    assert {key: as_read[key] for key in values} == values
+    assert replace(experiment) == experiment  # it passes its own checks
+    assert experiment.model in aliases()
+
+
+def test_configurations_are_listed_and_those_for_a_gpu_say_what_they_will_cost() -> None:
+    text = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")
+    for path in CONFIGURATIONS:
+        assert f"`{path.name}`" in text
+        model = tomllib.loads(path.read_text(encoding="utf-8"))["model"]
+        if model != "smollm2-135m":
+            assert "# Expected cost: " in path.read_text(encoding="utf-8")
+    assert text.count(".toml` |") == len(CONFIGURATIONS)
+
+
+# ---------------------------------------------------------------------- the gallery
+
+
+def test_every_figure_is_there_in_three_formats_and_no_other() -> None:
+    expected = {f"{name}.{format}" for name in gallery.gallery() for format in ("pdf", "svg", "png")}
+    assert {path.name for path in gallery.GALLERY.iterdir() if path.is_file()} == expected
+    assert sum(path.stat().st_size for path in gallery.GALLERY.iterdir()) < 1_700_000
+    assert sum(path.stat().st_size for path in gallery.TABLES.rglob("*.parquet")) < 400_000
+
+
+def test_figures_show_what_the_tables_hold() -> None:
+    figures = gallery.gallery()
+    tables = gallery.read_tables("retrieval_heads")
+    scores = tables["head_scores"].query("definition == 'set'").pivot(index="layer", columns="head", values="score")
+    drawn: Any = figures["retrieval_heads_head_map"].data[0]
+    assert drawn.z.tolist() == scores.to_numpy().tolist()
+    best = scores.stack().idxmax()
+    assert best == (17, 3)  # docs/results/retrieval_heads.md
+    for name, figure in figures.items():
+        layout: Any = figure.layout
+        assert layout.meta["caption"], name
+
+
+def test_a_pdf_is_no_other_file_on_another_day() -> None:
+    for path in gallery.GALLERY.glob("*.pdf"):
+        assert b"/CreationDate (D:20260101000000" in path.read_bytes()
+
+
+def test_names_in_a_drawing_are_fixed() -> None:
+    svg = '<g id="defs-a1b2c3"><clipPath id="clipa1b2c3xy"/></g><g class="trace traceaa11bb"/><g class="tracecc22dd"/>#aa11bb'
+    assert gallery._with_fixed_names(svg, "map") == (
+        '<g id="defs-map"><clipPath id="clipmapxy"/></g><g class="trace trace-0"/><g class="trace-1"/>#aa11bb'
+    )
+
+
+def graph() -> dict[str, pd.DataFrame]:
+    """30 tokens, every one of them with 4 features of its own."""
+    tokens = range(30)
+    degrees = pd.DataFrame(
+        {
+            "dictionary": "d",
+            "token_id": tokens,
+            "token": [f"t{token}" for token in tokens],
+            "token_class": "content",
+            "rank": tokens,
+            "occurrences": [100 - token for token in tokens],
+            "degree": 4,
+        }
+    )
+    edges = pd.DataFrame(
+        [
+            {"dictionary": "d", "token_id": token, "feature_id": 4 * token + own, "count": 20 + own}
+            for token in tokens
+            for own in range(4)
+        ]
+    )
+    profile = pd.DataFrame(
+        {"dictionary": "d", "feature_id": range(120), "occurrences": 40, "effective_tokens": 1.0, "function_share": 0.0}
+    )
+    coverage = pd.DataFrame({"dictionary": ["d"]})
+    return {"token_degrees": degrees, "edges": edges, "feature_profile": profile, "coverage": coverage}
+
+
+def test_of_the_graph_only_what_its_picture_shows_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = {**graph(), "token_classes": pd.DataFrame({"threshold": [0.4, 0.4]})}
+
+    def draw(given: Any) -> gallery.Figures:
+        return {
+            "bipartite": plot_bipartite(given["token_degrees"], given["edges"], given["feature_profile"], "d"),
+            "classes": gallery.go.Figure(layout={"title": {"text": str(given["token_classes"]["threshold"].iloc[0])}}),
+            "unread": gallery.go.Figure(layout={"title": {"text": str(len(given["coverage"]))}}),
+        }
+
+    monkeypatch.setitem(gallery.SOURCES, "planted", draw)
+    kept = gallery.small_tables("planted", tables)
+    assert len(kept["token_degrees"]) == 24
+    assert len(kept["edges"]) == 24 * 2  # two features each
+    assert sorted(kept["edges"]["count"].unique()) == [22, 23]
+    assert len(kept["feature_profile"]) == 48
+    assert len(kept["token_classes"]) == 1
+
+    monkeypatch.setattr(gallery, "_drawn_graph", lambda kept: {"edges": kept["edges"].head(3)})
+    with pytest.raises(ValueError, match="planted: bipartite needs more of its tables than is kept"):
+        gallery.small_tables("planted", tables)
+
+
+def test_the_readme_shows_the_gallery_in_words_too() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for part in text.split("![")[1:]:
+        alt, rest = part.split("](", 1)
+        assert len(alt.split()) >= 3
+        assert (ROOT / rest.split(")")[0]).is_file()
+    assert text.count("](figures/gallery/") >= 8
