@@ -17,13 +17,13 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from interp.errors import RunError
+from interp.errors import ArgumentError, RunError
 from interp.experiments.experiment import Finding
 from interp.experiments.export import export_figures, require_browser, write_figures
 from interp.experiments.page import LARGEST_TABLE, ROWS_SHOWN, render_figure, render_table
 from interp.experiments.report import render_report
-from interp.experiments.run import Run
-from tests.counting import Counting, environment, one_thread, save_model
+from interp.experiments.run import Run, compare
+from tests.counting import Counting, Yardstick, environment, one_thread, save_model
 
 HOSTILE = "<script>alert('x')</script> </script> & <img src=https://example.org/x.png> \"quoted\""
 LOADING = ("src", "href", "data", "poster", "srcset", "action")
@@ -161,6 +161,26 @@ def test_findings_about_several_things_are_put_together(run: Run, monkeypatch: p
 def test_a_report_without_warnings_has_no_such_section(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Counting, "findings", lambda *_: [])
     assert "Warnings" not in Page(render_report(run)).texts
+
+
+def test_a_notebook_shows_a_run_by_its_findings_and_names(run: Run) -> None:
+    shown = Page(run._repr_html_())
+    assert shown.tags.count("li") == len(run.findings) == 2
+    assert "Warning:" in shown.texts
+    assert any(HOSTILE in text for text in shown.texts)
+    assert "script" not in shown.tags
+    assert repr(run) == f"<counting on tiny: {run.folder}>"
+    assert repr(run.tables) == "<tables: texts, tokens>"
+
+
+def test_runs_are_compared_from_python(run: Run) -> None:
+    tables, figures = compare(run, run)
+    assert tables["means"]["mean_nats"].tolist() == [run.tables["texts"]["mean_nats"].mean()]  # one label, one side
+    assert list(figures) == ["means"]
+    with pytest.raises(ArgumentError, match="two or more"):
+        compare(run)
+    with pytest.raises(ArgumentError, match="runs of counting, yardstick"):
+        compare(run, Run(run.folder, Yardstick(), run.description))
 
 
 # ---------------------------------------------------------------------- what is packed

@@ -46,9 +46,10 @@ def render_page(title: str, sections: Sequence[str], *, figures: bool) -> str:
 
 def render_figure(name: str, figure: "go.Figure") -> str:
     """Returns a figure under a heading, with its caption, as HTML."""
-    caption = str((figure.layout.meta or {}).get("caption", name))
+    layout: Any = figure.layout
+    caption = str((layout.meta or {}).get("caption", name))
     title = figure_title(name, figure)
-    width, height = figure.layout.width or 760, figure.layout.height or 460
+    width, height = layout.width or 760, layout.height or 460
     drawing = json.loads(str(figure.to_json())) | {"config": FIGURE_CONFIG}
     drawing["layout"].pop("title", None)  # the heading says it
     return (
@@ -62,7 +63,8 @@ def render_figure(name: str, figure: "go.Figure") -> str:
 
 def figure_title(name: str, figure: "go.Figure") -> str:
     """Returns a figure's title in plain words, or its name when it has none."""
-    return re.sub(r"<[^>]*>", " ", str(figure.layout.title.text or name))
+    layout: Any = figure.layout
+    return re.sub(r"<[^>]*>", " ", str(layout.title.text or name))
 
 
 def render_table(name: str, frame: pd.DataFrame, *, about: str = "", file: str) -> str:

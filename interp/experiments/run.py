@@ -1,17 +1,19 @@
 """A finished run: its folder, its tables, its figures."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interp.errors import ArgumentError, did_you_mean
+from interp.errors import ArgumentError, RunError, did_you_mean
 from interp.experiments.catalogue import find_experiment
-from interp.experiments.experiment import Experiment
+from interp.experiments.experiment import Experiment, Finding
 
 if TYPE_CHECKING:
+    import pandas as pd
     import plotly.graph_objects as go
 
     from interp.experiments.store import StoredTables
@@ -38,10 +40,44 @@ class Run:
         """The figures, drawn from the tables: `run.figures["head_map"].show()`."""
         return self.experiment.figures(self.tables)
 
+    @cached_property
+    def findings(self) -> Sequence[Finding]:
+        """The headlines and warnings: `for finding in run.findings: print(finding.text)`."""
+        return self.experiment.findings(self.tables)
+
+    def __repr__(self) -> str:
+        """Says which run it is."""
+        return f"<{self.experiment.name} on {self.folder.parent.name}: {self.folder}>"
+
+    def _repr_html_(self) -> str:
+        """Shows headlines, warnings and table names in a notebook."""
+        sentences = "".join(
+            f"<li>{'<b>Warning:</b> ' if finding.kind == 'warning' else ''}{escape(finding.text)}</li>"
+            for finding in self.findings
+        )
+        return (
+            f"<p><b>{escape(self.experiment.name)} · {escape(self.folder.parent.name)}</b></p><ul>{sentences}</ul>"
+            f"<p>tables: {escape(', '.join(self.tables))}<br>figures: {escape(', '.join(self.figures))}<br>"
+            f"report: <code>{escape(str(self.folder / 'report.html'))}</code></p>"
+        )
+
     @property
     def label(self) -> str:
         """A short name for comparisons: the model, and the first digits of the run's hash."""
         return f"{self.folder.parent.name} {self.folder.name[:6]}"
+
+
+def compare(*runs: Run) -> "tuple[Mapping[str, pd.DataFrame], Mapping[str, go.Figure]]":
+    """Returns tables and figures that set finished runs of one experiment side by side.
+
+    Raises ArgumentError for fewer than two runs, or runs of different experiments.
+    """
+    if len(runs) < 2:
+        raise ArgumentError("There is nothing to compare: give two or more runs.")
+    names = sorted({run.experiment.name for run in runs})
+    if len(names) > 1:
+        raise ArgumentError(f"These are runs of {', '.join(names)}: compare runs of one experiment.")
+    return runs[0].experiment.compare({run.label: run.tables for run in runs})
 
 
 def open_run(place: str | Path, out: Path = Path("runs")) -> Run:
@@ -57,6 +93,9 @@ def open_run(place: str | Path, out: Path = Path("runs")) -> Run:
         raise ArgumentError(f"{folder} holds no run.json: name a run's folder, or the first digits of its hash.")
     if description.get("status") != "done":
         raise ArgumentError(f"{folder} is not finished ({description.get('status')}): {description.get('command', '')}")
+    identity = _mapping(_mapping(description.get("model")).get("identity"))
+    if not {"experiment", "schema_version", "configuration"} <= description.keys() or not identity:
+        raise RunError(f"{folder / 'run.json'} is not what a run writes: delete it and run the same command again.")
     return Run(folder, experiment_of(description), description)
 
 
@@ -68,7 +107,7 @@ def experiment_of(description: Mapping[str, Any]) -> Experiment:
             f"This run's tables are of version {description['schema_version']} and this toolkit's of {kind.schema_version}: run "
             "it again."
         )
-    return configured(kind, description["configuration"])
+    return configured(kind, _mapping(description["configuration"]))
 
 
 def configured(kind: type[Experiment], values: Mapping[str, Any]) -> Experiment:
@@ -97,11 +136,18 @@ def _as_field(kind: type[Experiment], name: str, value: Any) -> Any:
 
     from pydantic import TypeAdapter, ValidationError
 
+    if isinstance(value, str) and "\0" in value:
+        raise ArgumentError(f"{kind.name}: {name} cannot be {value!r}: no name has such a character.")
     try:
         return TypeAdapter(get_type_hints(kind)[name]).validate_python(value)
     except ValidationError as error:
         wanted = error.errors()[0]["msg"].removeprefix("Input ").removeprefix("should be ")
         raise ArgumentError(f"{kind.name}: {name} cannot be {value!r}; it must be {wanted}.") from error
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """The value where it is one of names to values; nothing where a file has something else in its place."""
+    return value if isinstance(value, dict) else {}
 
 
 def _find_folder(place: str, out: Path) -> Path:

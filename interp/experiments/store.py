@@ -107,7 +107,7 @@ class RunStore:
                     for name, sha256 in record["sha256"].items()
                     if not (part := self._part(name, path.stem)).is_file() or file_sha256(part) != sha256
                 ]
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 damaged, seconds = [str(path)], 0.0
             if damaged:
                 LOG.warning("%s is damaged: %s is measured again", ", ".join(damaged), path.stem)
@@ -173,6 +173,10 @@ class StoredTables(Mapping[str, pd.DataFrame]):
         """Number of tables."""
         return len(self._paths)
 
+    def __repr__(self) -> str:
+        """Names the tables; reads none."""
+        return f"<tables: {', '.join(self)}>"
+
 
 class MeasuredTables(Mapping[str, pd.DataFrame]):
     """What a run has measured so far, each table read when it is asked for; tables without rows are empty, not missing."""
@@ -208,7 +212,7 @@ def read_description(folder: Path) -> dict[str, Any]:
             raise ValueError("not an object")
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{folder / 'run.json'} is damaged: delete it and run the same command again.") from error
     return description
 
