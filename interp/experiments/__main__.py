@@ -149,7 +149,7 @@ def _given(kind: type[Experiment], source: _Source) -> Experiment:
 def _read_toml(path: Path, kind: type[Experiment]) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArgumentError(f"{path} cannot be read as TOML ({error}).") from error
     if values.pop("experiment", kind.name) != kind.name:
         raise ArgumentError(f"{path} is a configuration of another experiment than {kind.name}.")

@@ -6,7 +6,7 @@ takes seconds to import, so it is imported when a dictionary is loaded and not b
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,10 +67,12 @@ class Dictionary:
         from safetensors import SafetensorError
 
         try:
+            card = _read_card(folder / "card.json")
             sae = SAE.load_from_disk(folder, device=device, dtype="float32")
-            card_file = folder / "card.json"
-            card = json.loads(card_file.read_text(encoding="utf-8")) if card_file.is_file() else {}
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            for name in ("hook_name", "model_name", "neuronpedia_id"):
+                if not isinstance(getattr(sae.cfg.metadata, name), str | None):
+                    raise ValueError(f"{name} in cfg.json is not a text")
+        except (*_UNREADABLE, SafetensorError) as error:
             raise RunError(
                 f"The dictionary in {folder} cannot be read ({type(error).__name__}: {_first_line(error)}): save it there again with "
                 "sae.save_inference_model."
@@ -81,8 +83,8 @@ class Dictionary:
             name=f"{folder.parent.name}/{folder.name}",
             hook_name=_checked_hook(metadata.hook_name, str(folder)),
             model_name=metadata.model_name,
-            published_l0=card.get("l0"),
-            published_explained_variance=card.get("explained_variance"),
+            published_l0=_number(card, "l0"),
+            published_explained_variance=_number(card, "explained_variance"),
             neuronpedia_id=metadata.neuronpedia_id,
             card=card,
         )
@@ -194,6 +196,28 @@ def training_texts(names: Sequence[Path]) -> frozenset[str]:
     """Returns the names (interp.models.harvest.text_name) of all texts that dictionaries in these folders were trained on."""
     files = {folder.parent / "training_texts.txt" for folder in names}
     return frozenset(name for file in files if file.is_file() for name in file.read_text(encoding="utf-8").split())
+
+
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError, RuntimeError)
+"""What comes of a configuration in which anything may stand: SAELens looks at it no closer than Python does."""
+
+
+def _read_card(file: Path) -> dict[str, Any]:
+    card = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if not isinstance(card, dict):
+        raise ValueError("card.json is not an object")
+    for name in ("l0", "explained_variance"):
+        _number(card, name)
+    return card
+
+
+def _number(card: Mapping[str, Any], name: str) -> float | None:
+    value = card.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name} in card.json is not a number")
+    return float(value)
 
 
 def _checked_hook(hook_name: str | None, name: str) -> str:

@@ -30,7 +30,7 @@ def read_problems(
     Raises ArgumentError, naming the line, for a file that cannot be read or a problem without an answer.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # a JSON text may hold other ends of lines
         before = examples.read_text(encoding="utf-8").rstrip() + "\n\n" if examples else ""
     except (OSError, UnicodeDecodeError) as error:
         raise ArgumentError(f"{path} or its examples cannot be read ({error}): give text files.") from error
@@ -61,9 +61,9 @@ def _read_line(
 ) -> tuple[str, str, str, Callable[[str], str | None], Callable[[str, str], bool]]:
     try:
         row: Any = json.loads(line)
-        question = str(row["question" if format == "gsm8k" else "problem"])
-        solution = str(row["answer"] if "answer" in row else row["solution"])
-    except (ValueError, KeyError, TypeError) as error:
+        question = _text(row["question" if format == "gsm8k" else "problem"])
+        solution = _text(row["answer"] if "answer" in row else row["solution"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         wanted = '"question" and "answer"' if format == "gsm8k" else '"problem" and "answer" or "solution"'
         raise ArgumentError(
             f"{path}, line {number}, has no problem with an answer: give {wanted} in each line."
@@ -78,6 +78,13 @@ def _read_line(
             f"{path}, line {number}, has no answer that can be read: write it as #### 42 or in \\boxed{{}}."
         )
     return before + asked, asked, gold, extract, same
+
+
+def _text(value: Any) -> str:
+    """A text, or a number as one; raises TypeError for null, a truth value, or a list."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise TypeError(f"{value!r} is not a text")
+    return str(value)
 
 
 def extract_number(response: str) -> str | None:

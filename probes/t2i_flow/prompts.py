@@ -96,7 +96,7 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
     An item may be a plain phrase. Raises ArgumentError, with the line's number, for what cannot be meant.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # a JSON text may hold other ends of lines
     except (OSError, UnicodeDecodeError) as error:
         raise ArgumentError(f"{path} cannot be read as text: give --prompts a file of JSON lines.") from error
     prompts = []
@@ -114,7 +114,7 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
 def _read_line(line: str, id: str) -> Prompt:
     try:
         read = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ArgumentError('This is not JSON: write {"text": "a cat and a dog", "items": ["cat", "dog"]}.') from None
     fields = _fields(read, _PROMPT_FIELDS, "A prompt")
     text, items = fields.get("text"), fields.get("items")

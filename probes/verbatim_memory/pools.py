@@ -1,6 +1,7 @@
 """Pools of nouns that lists are made of: the toolkit's own, or a user's file, the public stimulus files included."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,14 +92,14 @@ def read_public_lists(path: Path) -> dict[int, list[NounList]]:
     """
     try:
         content: Any = json.loads(_read(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArgumentError(f"{path} is not JSON ({error}).") from error
     wanted = f'{path}: a JSON object {{"n3": [[noun, noun, noun], …], …}} is needed'
     if not isinstance(content, dict) or not content:
         raise ArgumentError(f"{wanted}.")
     lists: dict[int, list[NounList]] = {}
     for key, rows in content.items():
-        length = int(key[1:]) if key.startswith("n") and key[1:].isdigit() else 0
+        length = int(key[1:]) if re.fullmatch("n[0-9]{1,4}", key) else 0
         fits = isinstance(rows, list) and all(
             isinstance(row, list) and len(row) == length and all(isinstance(noun, str) and noun for noun in row)
             for row in rows

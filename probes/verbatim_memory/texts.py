@@ -57,10 +57,10 @@ def read_texts(path: Path | None = None) -> Texts:
     path = path or OWN_TEXTS
     try:
         content: Any = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArgumentError(f"{path} cannot be read as TOML ({error}).") from error
     for table in ("preface", "prompt", "intervening"):
-        if "intact" not in content.get(table, {}):
+        if not isinstance(content.get(table), dict) or "intact" not in content[table]:
             raise ArgumentError(f'{path} has no "intact" in [{table}]: every table needs it.')
     for table in ("preface", "prompt"):
         for context, text in content[table].items():

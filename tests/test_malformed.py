@@ -1,0 +1,185 @@
+"""Files nobody meant: whatever a user's file holds, its reader takes it or refuses it in one sentence, and leaves it alone."""
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from interp.errors import UserError
+from interp.experiments.__main__ import _read_toml
+from interp.experiments.run import configured, open_run
+from interp.models.dictionary import Dictionary
+from interp.prose import read_folder
+from interp.tables import TableSchema, read_table
+from probes.critical_tokens.experiment import CriticalTokens
+from probes.critical_tokens.readers import read_problems
+from probes.function_tokens.experiment import FunctionTokens
+from probes.retrieval_heads.experiment import RetrievalHeads
+from probes.retrieval_heads.interchange import public_head_scores
+from probes.retrieval_heads.needles import read_needles
+from probes.t2i_flow.experiment import T2IFlow
+from probes.t2i_flow.prompts import read_prompts
+from probes.verbatim_memory.experiment import VerbatimMemory
+from probes.verbatim_memory.pools import read_pool, read_public_lists
+from probes.verbatim_memory.texts import read_texts
+from tests.test_dictionary import make_sae
+
+# sae-lens imports a module that TransformerLens 3.9 has renamed.
+pytestmark = pytest.mark.filterwarnings("ignore:The 'utils' module has been deprecated:DeprecationWarning")
+
+DEEP = 100_000
+"""Brackets that no parser follows."""
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+class Numbers(TableSchema):
+    value: float
+
+
+def toml_of(kind: type) -> Callable[[Path], object]:
+    return lambda path: configured(kind, _read_toml(path, kind))
+
+
+def in_folder(name: str, read: Callable[[Path], object]) -> Callable[[Path], object]:
+    """A reader of a folder, in which the file is called something."""
+
+    def read_it(path: Path) -> object:
+        place = path.with_name(f"holds-{name}")
+        (place / name).write_bytes(path.read_bytes())
+        return read(place)
+
+    return read_it
+
+
+NEEDLE = '{"id": "a", "needle": "The key is in the box.", "question": "Where is the key?", "real_needle": "in the box"}'
+READERS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "needles": (read_needles, NEEDLE),
+    "public heads": (public_head_scores, '{"0-1": [0.5, 1], "10-2": [0, 0.25]}'),
+    "pool": (read_pool, "# fruits\nfruit: apple, pear\ntree: oak, elm\n"),
+    "nouns": (read_pool, "apple\npear\noak\n"),
+    "lists": (read_public_lists, '{"n2": [["a", "b"], ["c", "d"]], "n1": [["a"], ["c"]]}'),
+    "texts": (
+        read_texts.__wrapped__,
+        '[preface]\nintact = "Mary read:"\n[prompt]\nintact = "Again:"\n[intervening]\nintact = ["It rained."]\n',
+    ),
+    "gsm8k": (lambda path: read_problems(path, "gsm8k", None), '{"question": "1+1?", "answer": "It is 2.\\n#### 2"}'),
+    "math": (lambda path: read_problems(path, "math", None), '{"problem": "1+1?", "solution": "\\\\boxed{2}"}'),
+    "prompts": (read_prompts, '{"text": "a cat and a dog", "items": ["cat", {"phrase": "dog", "leaks": ["cats"]}]}'),
+    "retrieval_heads.toml": (toml_of(RetrievalHeads), 'context_tokens = [256]\nk = [2]\nneedles = "needles.jsonl"\n'),
+    "verbatim_memory.toml": (toml_of(VerbatimMemory), 'list_lengths = [3]\nconditions = ["repeat"]\nrotations = 1\n'),
+    "function_tokens.toml": (toml_of(FunctionTokens), 'tokens = 500\nparts = ["graph"]\nthreshold = 0.4\n'),
+    "critical_tokens.toml": (toml_of(CriticalTokens), 'levels = ["arithmetic-2-5"]\nalpha = 0.05\ntop_k = 5\n'),
+    "t2i_flow.toml": (toml_of(T2IFlow), 'n_prompts = 2\nparts = ["in_item"]\njudge = "pixel"\nsteps = 3\n'),
+    "run.json": (
+        in_folder("run.json", open_run),
+        '{"status": "done", "experiment": "retrieval_heads", "schema_version": 1, "configuration": {"k": [2]}, '
+        '"command": "x", "model": {"identity": {"name": "tiny"}}}',
+    ),
+    "corpus": (in_folder("a.txt", read_folder), "Some words."),
+    "dictionary": (in_folder("cfg.json", Dictionary.from_folder), "{}"),
+    "card": (in_folder("card.json", Dictionary.from_folder), '{"l0": 32.5, "explained_variance": 0.8}'),
+    "table": (lambda path: read_table(path, Numbers), "PAR1"),
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the files, with a dictionary in each of two folders, one file of which is replaced again and again."""
+    folder = tmp_path_factory.mktemp("malformed")
+    for name in ("cfg.json", "card.json"):
+        make_sae("jumprelu").save_model(folder / f"holds-{name}")
+    for name in ("run.json", "a.txt"):
+        (folder / f"holds-{name}").mkdir()
+    return folder
+
+
+def mutated(valid: str, draw: st.DrawFn) -> bytes:
+    """A file that was right before something was lost, changed or put in."""
+    content = bytearray(valid.encode())
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(content)))
+        match draw(st.sampled_from("dic")):
+            case "d":
+                del content[at : at + draw(st.integers(1, 20))]
+            case "i":
+                content[at:at] = draw(
+                    st.binary(max_size=6) | st.sampled_from([b'"', b"{", b"]", b",", b"\0", b"\n", b"0"])
+                )
+            case "c" if content:
+                content[at % len(content)] = draw(st.integers(0, 255))
+    return bytes(content)
+
+
+def replaced(value: Any, draw: st.DrawFn) -> Any:
+    """A JSON value with one of the values in it replaced by any other."""
+    if isinstance(value, dict | list) and value and draw(st.integers(0, 3)):
+        keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+        key = draw(st.sampled_from(keys))
+        changed = value.copy()
+        changed[key] = replaced(value[key], draw)
+        return changed
+    return draw(JSON)
+
+
+@st.composite
+def files(draw: st.DrawFn, valid: str) -> bytes:
+    """Contents of a file: bytes, text, JSON, or the right content after a mishap or with another value somewhere."""
+    kinds = [
+        st.binary(max_size=60),
+        st.text(max_size=60).map(str.encode),
+        JSON.map(json.dumps).map(str.encode),
+        st.just(None).map(lambda _: mutated(valid, draw)),
+    ]
+    with suppress(ValueError):
+        right = json.loads(valid)
+        kinds += [st.just(None).map(lambda _: json.dumps(replaced(right, draw)).encode())] * 3
+    return draw(st.one_of(kinds))
+
+
+def check(read: Callable[[Path], object], path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    try:
+        read(path)
+    except UserError as error:
+        sentence = str(error)
+        assert sentence.endswith((".", "?")) or "is not finished" in sentence, sentence  # and the command to finish it
+        assert "Traceback" not in sentence
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.filterwarnings("ignore::UserWarning:sae_lens")  # of fields that it does not know
+def test_any_file_is_read_or_refused_in_a_sentence(name: str, place: Path) -> None:
+    read, valid = READERS[name]
+    if name == "dictionary":
+        valid = (place / "holds-cfg.json" / "cfg.json").read_text()
+
+    @given(files(valid))
+    @example(valid.encode())
+    @example(b"[" * DEEP)
+    @example(b'{"a":' * DEEP)
+    @example(b"a = " + b"[" * DEEP)
+    @example(b"a = " + b"9" * 5000)
+    @example(b'{"n\xc2\xb2": [[]]}')
+    @example(b'model = "a\\u0000b"')
+    @settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    def try_file(content: bytes) -> None:
+        check(read, place / "file", content)
+
+    try_file()
+
+
+@pytest.mark.parametrize("name", [name for name in READERS if name not in ("table", "dictionary", "run.json")])
+def test_the_right_files_are_read(name: str, place: Path) -> None:
+    read, valid = READERS[name]
+    (place / "file").write_text(valid)
+    read(place / "file")
