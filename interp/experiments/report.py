@@ -35,7 +35,7 @@ def render_report(run: "Run") -> str:
         "Warnings": _list(warnings, "warnings") if warnings else "",
         "Figures": _figures(run),
         "Tables": _tables(run),
-        "Model": _facts(_model_facts(run.description), "Model"),
+        "Model": _facts(_model_facts(run.description), "Identity and size"),
         "Settings": _settings(run.experiment),
         "How to repeat it": _repeat(run),
         "How to cite": _cite(run),
@@ -127,7 +127,7 @@ def _tables(run: "Run") -> str:
 
 
 def _row_meaning(schema: type) -> str:
-    return " ".join((schema.__doc__ or "").split("\n\n")[0].split())
+    return " ".join((schema.__doc__ or "").split("\n\n")[0].replace("`", "").split())
 
 
 # ---------------------------------------------------------------------- facts
