@@ -16,6 +16,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,12 +34,12 @@ SMALL: dict[str, dict[str, object]] = {
         model="transformer-news-1", list_lengths=(3, 5), n_base_lists=4, rotations=1, intervening=(1,),
     ),
     "function_tokens": dict(
-        tokens=1500, blocks=3, context_tokens=64, loss_tokens=300, reactivation_prompts=4, steering_prompts=2, shuffles=2,
+        tokens=1500, blocks=3, context_tokens=32, loss_tokens=300, reactivation_prompts=4, steering_prompts=2, shuffles=2,
         random_sets=2,
     ),
     "critical_tokens": dict(
-        levels=("arithmetic-2-5",), calibration_problems=1, responses_per_problem=4, max_problems=2, n_trajectories=1,
-        max_new_tokens=12, scan_rollouts=4, rule_rollouts=59, max_pairs=4, exact_tokens=2, exact_nodes=4,
+        levels=("tally-3-1", "arithmetic-2-5"), calibration_problems=3, responses_per_problem=8, max_problems=2, n_trajectories=1,
+        max_new_tokens=32, scan_rollouts=4, rule_rollouts=59, max_pairs=20, exact_tokens=2, exact_nodes=4,
         replacement_rollouts=2, contrastive_examples=4, contrastive_epochs=1,
     ),
     "t2i_flow": dict(model="shapes-t2i", n_prompts=2, n_items=2, seeds=1, judge_check=2, steps=2),
@@ -58,6 +59,8 @@ def attempt(experiment: Experiment, out: Path, killed_after: float | None = None
             sys.stderr = (out.parent / "errors.txt").open("a")
             experiment.run(out=out, device="cpu")
             status = 0
+        except Exception:
+            traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(status)
@@ -113,9 +116,23 @@ def abuse(experiment: Experiment, kills: int, draws: random.Random, folder: Path
     return sound
 
 
-def small(name: str) -> Experiment:
-    """The experiment with small settings, or its own defaults where none are written down here."""
-    return dataclasses.replace(find_experiment(name)(), **SMALL.get(name, {}))
+def small(name: str, folder: Path) -> Experiment:
+    """The experiment with small settings and, where its own texts are many, few texts that are written to the folder."""
+    experiment = dataclasses.replace(find_experiment(name)(), **SMALL[name])
+    if name == "retrieval_heads":
+        from probes.retrieval_heads.needles import OWN_NEEDLES
+
+        needles = folder / "needles.jsonl"
+        needles.write_text("\n".join(OWN_NEEDLES.read_text().splitlines()[:4]))
+        return dataclasses.replace(experiment, needles=needles)
+    if name == "function_tokens":
+        from interp.prose import news_articles
+
+        (folder / "corpus").mkdir()
+        for index, text in enumerate(news_articles()[:30]):
+            (folder / "corpus" / f"{index:02d}.txt").write_text(text[:600])
+        return dataclasses.replace(experiment, corpus=folder / "corpus")
+    return experiment
 
 
 def main() -> int:
@@ -131,7 +148,8 @@ def main() -> int:
     for name in arguments.experiment:
         with tempfile.TemporaryDirectory(dir=arguments.folder, ignore_cleanup_errors=True) as folder:
             draws = random.Random(f"{arguments.seed} {name}")
-            sound &= abuse(small(name), arguments.kills, draws, Path(folder), lambda text: print(text, flush=True))  # noqa: T201
+            experiment = small(name, Path(folder))
+            sound &= abuse(experiment, arguments.kills, draws, Path(folder), lambda text: print(text, flush=True))  # noqa: T201
     return 0 if sound else 1
 
 

@@ -43,6 +43,7 @@ def run_experiment(experiment: Experiment, options: RunOptions) -> Run:
             store.clear()
         description = store.read_description()
         if description.get("status") != "done" or not store.tables_whole(description):
+            store.sweep()
             description = _describe(experiment, options, facts)
             with _recording_outcome(store, description):
                 load_model, _ = _loaders(experiment.model_kind)

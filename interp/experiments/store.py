@@ -28,6 +28,8 @@ from interp.tables import Schemas, read_table, read_tables, write_aside, write_t
 
 LOG = logging.getLogger(__name__)
 _LOCK = ".lock"
+_HALF_WRITTEN = re.compile(r"\..+\.\d+")
+"""What `write_aside` calls a file until it is whole."""
 
 
 class RunStore:
@@ -68,6 +70,12 @@ class RunStore:
             yield
         finally:
             lock.release()
+
+    def sweep(self) -> None:
+        """Removes what a killed process left half-written; the caller holds the folder."""
+        for path in self.folder.rglob(".*"):
+            if _HALF_WRITTEN.fullmatch(path.name):
+                path.unlink()
 
     def clear(self) -> None:
         """Removes everything measured and made, for --fresh."""
