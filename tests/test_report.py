@@ -18,6 +18,7 @@ import plotly.graph_objects as go
 import pytest
 
 from interp.errors import ArgumentError, RunError
+from interp.experiments.comparison import write_comparison
 from interp.experiments.experiment import Finding
 from interp.experiments.export import export_figures, require_browser, write_figures
 from interp.experiments.page import LARGEST_TABLE, ROWS_SHOWN, render_figure, render_table
@@ -181,6 +182,18 @@ def test_runs_are_compared_from_python(run: Run) -> None:
         compare(run)
     with pytest.raises(ArgumentError, match="runs of counting, yardstick"):
         compare(run, Run(run.folder, Yardstick(), run.description))
+
+
+def test_a_comparison_is_such_a_page_too(run: Run, tmp_path: Path) -> None:
+    folder, text = write_comparison(Counting(), {"one": run.tables, f"two {HOSTILE}": run.tables}, tmp_path)
+    page = Page((folder / "report.html").read_text(encoding="utf-8"))
+    assert f"counting: one · two {HOSTILE}" in page.texts
+    assert list(page.sections) == ["", "Figures", "Tables"]
+    assert page.links == ["tables/means.parquet"]
+    assert (folder / page.links[0]).is_file()
+    data = [json.loads(packed) for packed in page.packed if packed.startswith('{"columns"')]
+    assert [row[0] for row in data[0]["rows"]] == ["one", f"two {HOSTILE}"]
+    assert "mean_nats" in text
 
 
 # ---------------------------------------------------------------------- what is packed

@@ -23,6 +23,7 @@ def write_comparison(experiment: Experiment, runs: Mapping[str, Tables], out: Pa
     title = f"{experiment.name}: {' · '.join(runs)}"
     sections = [
         f"<header><h1>{escape(title)}</h1></header><main>",
+        "<h2>Figures</h2>",
         *(render_figure(name, figure) for name, figure in figures.items()),
         "<h2>Tables</h2>",
         *(render_table(name, table, file=f"tables/{name}.parquet") for name, table in tables.items()),
