@@ -2,10 +2,12 @@
 
     python -m experiments.gallery draw       # figures/gallery/*.pdf, *.svg, *.png from figures/gallery/tables
     python -m experiments.gallery measure    # the tables, from experiments/*.toml on the default model (an hour and a half)
+    python -m experiments.gallery keep SOURCE RUN    # the tables of one source, from a run made elsewhere
 
 The tables kept are those that a figure reads, without columns of lists, and of the graph only what its picture shows.
 """
 
+import dataclasses
 import re
 import shutil
 import sys
@@ -24,9 +26,11 @@ import figures.verbatim_memory
 from figures.function_tokens import plot_accumulation, plot_coverage
 from figures.function_tokens_causes import plot_pair_losses, plot_reactivation, plot_steering
 from figures.function_tokens_graph import most_specific, plot_bipartite
+from interp.errors import ArgumentError
 from interp.experiments.catalogue import find_experiment
+from interp.experiments.experiment import Experiment
 from interp.experiments.export import write_images
-from interp.experiments.run import Run, configured
+from interp.experiments.run import Run, configured, open_run
 from interp.tables import Tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,10 +102,10 @@ class ReadTables(Mapping[str, pd.DataFrame]):
         return len(self._tables)
 
 
-def measured(source: str, out: Path) -> Run:
-    """Returns the finished run of a configuration, measured now unless it is there."""
+def configured_as(source: str) -> Experiment:
+    """Returns the experiment that a configuration describes."""
     values = tomllib.loads((ROOT / "experiments" / f"{source}.toml").read_text(encoding="utf-8"))
-    return configured(find_experiment(values.pop("experiment")), values).run(out=out)
+    return configured(find_experiment(values.pop("experiment")), values)
 
 
 def small_tables(source: str, tables: Tables) -> dict[str, pd.DataFrame]:
@@ -154,11 +158,22 @@ def read_tables(source: str) -> dict[str, pd.DataFrame]:
 def measure(out: Path) -> None:
     """Replaces the committed tables by those of the configurations' runs, made under `out` unless they are there."""
     for source in SOURCES:
-        kept = small_tables(source, measured(source, out).tables)
-        shutil.rmtree(TABLES / source, ignore_errors=True)
-        (TABLES / source).mkdir(parents=True)
-        for name, table in kept.items():
-            table.to_parquet(TABLES / source / f"{name}.parquet", index=False, compression="zstd")
+        keep(source, configured_as(source).run(out=out))
+
+
+def keep(source: str, run: Run) -> None:
+    """Replaces the committed tables of one source by those of a finished run of its configuration.
+
+    Raises ArgumentError when the run is of another configuration.
+    """
+    wanted = dataclasses.replace(configured_as(source), model=run.experiment.model)  # wherever the model lay
+    if run.experiment != wanted:
+        raise ArgumentError(f"{run.folder} is not a run of experiments/{source}.toml.")
+    kept = small_tables(source, run.tables)
+    shutil.rmtree(TABLES / source, ignore_errors=True)
+    (TABLES / source).mkdir(parents=True)
+    for name, table in kept.items():
+        table.to_parquet(TABLES / source / f"{name}.parquet", index=False, compression="zstd")
 
 
 # ---------------------------------------------------------------------- figures
@@ -207,7 +222,7 @@ if __name__ == "__main__":
             draw()
         case ["measure"]:
             measure(Path("runs"))
-        case ["measure", folder]:
-            measure(Path(folder))
+        case ["keep", source, folder] if source in SOURCES:
+            keep(source, open_run(folder))
         case _:
-            sys.exit("usage: python -m experiments.gallery draw | measure [FOLDER]")
+            sys.exit("usage: python -m experiments.gallery draw | measure | keep SOURCE RUN")

@@ -10,8 +10,10 @@ import pytest
 
 from experiments import gallery
 from figures.function_tokens_graph import plot_bipartite
+from interp.errors import ArgumentError
 from interp.experiments.__main__ import main
 from interp.experiments.experiment import Experiment
+from interp.experiments.run import Run
 from interp.models.registry import aliases
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -134,6 +136,23 @@ def test_of_the_graph_only_what_its_picture_shows_is_kept(monkeypatch: pytest.Mo
     monkeypatch.setattr(gallery, "_drawn_graph", lambda kept: {"edges": kept["edges"].head(3)})
     with pytest.raises(ValueError, match="planted: bipartite needs more of its tables than is kept"):
         gallery.small_tables("planted", tables)
+
+
+def test_only_a_run_of_its_configuration_is_kept_for_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "TABLES", tmp_path / "tables")
+    monkeypatch.setattr(Run, "tables", {"levels": pd.DataFrame({"success": [0.5]}), "unread": pd.DataFrame({"x": [1]})})
+    monkeypatch.setitem(
+        gallery.SOURCES,
+        "critical_tokens",
+        lambda tables: {
+            "levels": gallery.go.Figure(layout={"title": {"text": str(tables["levels"]["success"].sum())}})
+        },
+    )
+    published = gallery.configured_as("critical_tokens")
+    gallery.keep("critical_tokens", Run(tmp_path, replace(published, model="a/folder"), {}))
+    assert [path.name for path in (tmp_path / "tables" / "critical_tokens").iterdir()] == ["levels.parquet"]
+    with pytest.raises(ArgumentError, match=r"is not a run of experiments/critical_tokens\.toml"):
+        gallery.keep("critical_tokens", Run(tmp_path, replace(published, seed=1), {}))
 
 
 def test_the_readme_shows_the_gallery_in_words_too() -> None:
