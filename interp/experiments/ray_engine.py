@@ -95,8 +95,8 @@ class RayEngine:
             self._ray.init(address, logging_level=logging.ERROR, **own)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise RunError(
-                f"No Ray cluster can be reached at {address} ({_first_line(error)}): set RAY_ADDRESS to one that runs, or unset "
-                "it to start one on this machine."
+                f"No Ray cluster can be reached at {address} ({_first_line(error)}): set RAY_ADDRESS to one that runs, with "
+                "RAY_AUTH_MODE=token if it asks for a token, or unset it to start one on this machine."
             ) from error
         self._connected = True
 
