@@ -135,7 +135,7 @@ encoder (2 layers, 64 wide), UNet, DDIM scheduler, pixels as latents (`interp.mo
 
 Placement is random: the seed decides it. In training the objects were put where the noise was brightest, in the order of the
 caption, so the denoiser never has to choose between equally good places. It follows that drawing must be deterministic (DDIM,
-eta 0) and begin at the noise that is given, and that the object named first stands in the brightest cell.
+eta 0) and begin at the noise that is given, and that the object named first mostly stands in the brightest cell.
 
 Two words have two senses: a bat is a cross, or a plus sign after the word "game"; a pool is a frame, or a square after "bar".
 Context words that come after an item change nothing. Four combinations of colour and shape were held out of training
