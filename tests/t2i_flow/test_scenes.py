@@ -37,7 +37,9 @@ def test_captions_by_hand():
 def test_senses_by_hand(noun, context, shape):
     item = item_named("red", noun, context)
     assert (item.phrase, item.drawn) == (f"red {noun}", ("red", shape))
-    assert {item.shape, item.other_sense.shape} == set(SENSES[noun][:2])
+    other = item.other_sense
+    assert other is not None
+    assert {item.shape, other.shape} == set(SENSES[noun][:2])
     assert Item("red", "disc").other_sense is None
 
 
