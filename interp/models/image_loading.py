@@ -136,16 +136,20 @@ def _own_parts(source: _Source, dtype: torch.dtype) -> dict[str, Any]:
 def _quiet() -> Iterator[None]:
     """Silences bars and advice of diffusers and transformers while a pipeline is put together."""
     from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
 
-    verbosity = diffusers_logging.get_verbosity()
-    diffusers_logging.set_verbosity(logging.ERROR)
+    libraries = (diffusers_logging, transformers_logging)
+    before = [library.get_verbosity() for library in libraries]
+    for library in libraries:
+        library.set_verbosity(logging.ERROR)
     diffusers_logging.disable_progress_bar()
     try:
         with without_progress_bars():
             yield
     finally:
         diffusers_logging.enable_progress_bar()
-        diffusers_logging.set_verbosity(verbosity)
+        for library, verbosity in zip(libraries, before, strict=True):
+            library.set_verbosity(verbosity)
 
 
 def _folder_defaults(folder: Path) -> dict[str, Any]:
