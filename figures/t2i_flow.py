@@ -50,7 +50,7 @@ def draw_all(tables: Tables) -> dict[str, go.Figure]:
         figures["flow_rates"] = plot_flow_rates(rates)
     if "repair" in parts:
         figures["repair_grid"] = plot_repair_grid(pictures, prompts)
-    if (rates["question"] == "repair").any():
+    if (rates["quantity"] == "leak_before").any():
         figures["repair"] = plot_repair(rates)
     if len(tables["heat_maps"]):
         figures["heat_maps"] = plot_heat_maps(tables["heat_maps"], pictures, prompts)
@@ -165,7 +165,7 @@ def plot_repair(rates: pd.DataFrame) -> go.Figure:
     """Returns leak, own look and the other items before and after each way of repair."""
     from plotly.subplots import make_subplots
 
-    rows = rates[rates["question"] == "repair"]
+    rows = rates[(rates["question"] == "repair") & (rates["group"] == "all")]
     arms = [arm for arm in ARM_NAMES if arm in set(rows["level"])]
     panels = {"leak": "the leak is seen", "own": "the item is seen as itself", "others": "other items are seen"}
     figure = make_subplots(1, 3, shared_yaxes=True, subplot_titles=list(panels.values()), horizontal_spacing=0.04)

@@ -35,7 +35,9 @@ def _headline(row: pd.Series) -> str | None:
         "flow": "reading differs from alone",
         "neglect": "seen alone, missing in the prompt",
     }
-    if row["group"] == "all" and row["quantity"] in names:
+    if row["group"] != "all":
+        return None
+    if row["quantity"] in names:
         return names[row["quantity"]]
     if row["question"] == "repair" and row["level"] == "paste" and row["quantity"] in ("leak_before", "leak_after"):
         return f"leak {row['quantity'].removeprefix('leak_')}: {ARM_NAMES['paste']}"

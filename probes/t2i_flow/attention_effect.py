@@ -7,6 +7,7 @@ import pandas as pd
 
 from interp.statistics import spearman
 from probes.t2i_flow.rates import rate
+from probes.t2i_flow.roles import FLOOR_ROLES
 from probes.t2i_flow.views import item_views
 
 EFFECTS = ("effect_removed", "effect_only", "change_removed")
@@ -26,7 +27,7 @@ def attention_mass(variants: pd.DataFrame, attention_seeds: pd.DataFrame) -> pd.
     whole, nothing = (_mean_own(views[views["variant"] == name], ["prompt_id"]) for name in ("full", "clean"))
     at = ["prompt_id", "kept_positions"]
     words = pd.MultiIndex.from_frame(found[["prompt_id", "positions"]])
-    removed, only = (views[views["variant"] == name] for name in ("word_without", "word_only"))
+    removed, only = views[views["variant"] == "word_without"], views[views["variant"].isin(["word_only", *FLOOR_ROLES])]
     found["group"] = groups.reindex(found["prompt_id"]).to_numpy()
     found["effect_removed"] = (
         whole.reindex(found["prompt_id"]).to_numpy() - _mean_own(removed, at).reindex(words).to_numpy()

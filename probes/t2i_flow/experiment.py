@@ -41,9 +41,9 @@ class T2IFlow(Experiment):
     """Name of a text-to-image model, a Hugging Face id, or a folder that save_pretrained wrote."""
     prompts: Path | None = None
     """Prompts of your own, as JSON lines: {"text": …, "items": [{"phrase": …, "leaks": […]}, …]}."""
-    n_prompts: int = 30
+    n_prompts: int = 24
     """Scenes of coloured shapes to name where no prompts are given, two in three of them with a homonym."""
-    n_items: int = 24
+    n_items: int = 16
     """Items whose tokens are tested one by one and in subsets (those that the prompts name first)."""
     seeds: int = 4
     """Noises each variant is drawn from, the same for all variants; repairs are measured on as many others."""
@@ -76,6 +76,8 @@ class T2IFlow(Experiment):
     """Score from which a model's answer is a yes: 26 for clipscore and 0.5 for vlm, if not given."""
     judge_check: int = 50
     """Scenes whose own picture the judge is asked about, to know its error (pixel judge, and judges of shapes)."""
+    attention_prompts: int = 12
+    """Prompts whose words are kept and taken away one by one, with their attention recorded."""
     grid_prompts: int = 4
     """Prompts and items whose pictures are kept for grids, from the first seed."""
     batch: int = 32
@@ -84,7 +86,7 @@ class T2IFlow(Experiment):
     def __post_init__(self) -> None:
         """Refuses settings that cannot be meant."""
         check_judge(self.judge)
-        for name in ("n_prompts", "n_items", "seeds", "batch", "max_subsets"):
+        for name in ("n_prompts", "n_items", "seeds", "batch", "max_subsets", "attention_prompts"):
             if getattr(self, name) < 1:
                 raise ArgumentError(f"--{name.replace('_', '-')} must be at least 1.")
         if not self.parts:

@@ -125,6 +125,12 @@ def _repair(rates: pd.DataFrame, repairs: pd.DataFrame, settings: T2IFlow) -> It
             "No item's reading differs between its vectors in the prompt and alone: nothing was repaired.", "warning"
         )
         return
+    taken = rates[(rates["quantity"] == "chosen") & (rates["level"] == "with a leak to look for")]
+    if len(taken):
+        shares = ", ".join(
+            f"{str(row.group).replace('_', ' ')} {_share(row)} of {row.n_rows}" for row in taken.itertuples()
+        )
+        yield Finding(f"Chosen for repair, of the items that have a leak to look for: {shares}.")
     for arm in ARMS:
         before, after = (_one(rates, f"leak_{when}", level=arm) for when in ("before", "after"))
         fall = _one(rates, "relative_reduction", level=arm)

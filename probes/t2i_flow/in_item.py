@@ -76,22 +76,24 @@ def in_item_rates(variants: pd.DataFrame, subsets: pd.DataFrame, threshold: floa
 
 
 def role_rates(variants: pd.DataFrame, part: str, seed: int) -> list[dict[str, Any]]:
-    """Returns how often an item is visible when only one role's tokens are kept, by encoder: the bars and their floor."""
+    """Returns how often an item is visible when only one role's tokens are kept, by encoder: the bars and their floor.
+
+    For whole prompts also how often its leak is, by group of prompts, over items that have one.
+    """
     views = item_views(variants[variants["part"] == part])
     role = views["token_role"]
     views = views[views["variant"].isin(["full", "clean", *SUBSETS, *FLOOR_ROLES]) & ~role.isin(["several"])]
-    level = views["token_role"].where(~role.isin(["none"]), views["variant"])
-    resampled = "items" if part == "in_item" else "prompts"
     if part == "inter_item":  # the item's own vectors are asked for it alone
-        own = (views["source_item"] == "") | (views["source_item"] == views["item_id"])
-        views, level = views[own], level[own]
+        views = views[(views["source_item"] == "") | (views["source_item"] == views["item_id"])]
+    level = views["token_role"].where(~views["token_role"].isin(["none"]), views["variant"]).rename("level")
+    labels: dict[str, Any] = {"question": part, "resampled": "items" if part == "in_item" else "prompts"}
     rows = []
-    for key, some in views.groupby([level.rename("level"), "encoder"], sort=False):
-        name, encoder = map(str, key)  # type: ignore[call-overload]
-        labels: dict[str, Any] = {
-            "question": part,
-            "resampled": resampled,
-            "group": "alone" if part == "in_item" else "prompts",
-        }
-        rows.append(rate("kept_visible", some["own"], some["prompt_id"], seed, level=name, encoder=encoder, **labels))
+    for key, some in views.groupby([level, "encoder"], sort=False):
+        at = dict(zip(("level", "encoder"), map(str, key), strict=True))  # type: ignore[call-overload]
+        group = "alone" if part == "in_item" else "prompts"
+        rows.append(rate("kept_visible", some["own"], some["prompt_id"], seed, group=group, **at, **labels))
+        leaks = some[some["leak"].notna()]
+        for of_group, part_of in leaks.groupby("group", sort=False):
+            values, prompts = part_of["leak"], part_of["prompt_id"]
+            rows.append(rate("kept_leak", values, prompts, seed, group=str(of_group), **at, **labels))
     return rows

@@ -32,9 +32,11 @@ class ItemsUnit(WorkUnit):
 
 @dataclass(frozen=True)
 class PromptsUnit(WorkUnit):
-    """Some prompts, with every role, item and word kept, and every word taken away."""
+    """Some prompts, with every role and item kept; of some of them every word kept and taken away, and attention recorded."""
 
     prompts: tuple[Prompt, ...]
+    word_by_word: tuple[str, ...]
+    """The ids of these."""
     kept_pictures: tuple[str, ...]
 
 
@@ -77,7 +79,9 @@ def plan_units(settings: "T2IFlow", measured: "Tables") -> Sequence[WorkUnit]:
         units += [ItemsUnit(f"items-{i:03d}", some, kept) for i, some in _hands(alone, ITEMS_PER_UNIT)]
     if "inter_item" in settings.parts:
         kept = tuple(prompt.id for prompt in prompts[: settings.grid_prompts])
-        units += [PromptsUnit(f"prompts-{i:03d}", some, kept) for i, some in _hands(prompts, PROMPTS_PER_UNIT)]
+        words = tuple(prompt.id for prompt in prompts[: settings.attention_prompts])
+        words = words if "attention" in settings.parts else ()
+        units += [PromptsUnit(f"prompts-{i:03d}", some, words, kept) for i, some in _hands(prompts, PROMPTS_PER_UNIT)]
     if "repair" in settings.parts:
         units += _repair_units(settings, prompts, alone, measured)
     return units

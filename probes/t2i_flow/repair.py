@@ -53,20 +53,28 @@ def repair_table(pairs: pd.DataFrame, chosen: Sequence[tuple[str, str]]) -> pd.D
 
 
 def repair_rates(pairs: pd.DataFrame, chosen: Sequence[tuple[str, str]], seed: int) -> list[dict[str, Any]]:
-    """Returns the rows of `rates` on the question repair: chosen items only, before and under each arm."""
+    """Returns the rows of `rates` on the question repair: chosen items, before and under each arm, by group and over all."""
     mine = _of_chosen(pairs, chosen)
     rows: list[dict[str, Any]] = []
-    for arm, some in mine.groupby("arm", sort=False):
-        its, others = some[some["item_id"] == some["source_item"]], some[some["item_id"] != some["source_item"]]
-        labels: dict[str, Any] = {"question": "repair", "level": str(arm), "resampled": "prompts"}
-        for when in ("before", "after"):
-            for quantity, part, column in (("leak", its, "leak"), ("own", its, "own"), ("others", others, "own")):
-                rows.append(rate(f"{quantity}_{when}", part[f"{column}_{when}"], part["prompt_id"], seed, **labels))
-        for quantity, part, column in (("leak", its, "leak"), ("own", its, "own"), ("others", others, "own")):
-            change = part[f"{column}_after"] - part[f"{column}_before"]
-            rows.append(rate(f"{quantity}_change", change, part["prompt_id"], seed, share=False, **labels))
-        rows.append(ratio_of_fall(its["leak_before"], its["leak_after"], its["prompt_id"], seed, **labels))
+    for group in ["all", *dict.fromkeys(mine["group"])]:
+        of_group = mine if group == "all" else mine[mine["group"] == group]
+        for arm, some in of_group.groupby("arm", sort=False):
+            labels = {"question": "repair", "group": str(group), "level": str(arm), "resampled": "prompts"}
+            rows += _arm_rates(some, seed, labels)
     return rows
+
+
+def _arm_rates(some: pd.DataFrame, seed: int, labels: dict[str, Any]) -> list[dict[str, Any]]:
+    its, others = some[some["item_id"] == some["source_item"]], some[some["item_id"] != some["source_item"]]
+    rows = []
+    for quantity, part, column in (("leak", its, "leak"), ("own", its, "own"), ("others", others, "own")):
+        before, after, prompts = part[f"{column}_before"], part[f"{column}_after"], part["prompt_id"]
+        rows += [
+            rate(f"{quantity}_before", before, prompts, seed, **labels),
+            rate(f"{quantity}_after", after, prompts, seed, **labels),
+            rate(f"{quantity}_change", after - before, prompts, seed, share=False, **labels),
+        ]
+    return [*rows, ratio_of_fall(its["leak_before"], its["leak_after"], its["prompt_id"], seed, **labels)]
 
 
 def repair_pairs(pairs: pd.DataFrame, chosen: Sequence[tuple[str, str]], seed: int) -> list[dict[str, Any]]:

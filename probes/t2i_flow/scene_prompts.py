@@ -42,12 +42,15 @@ def _turn(rng: np.random.Generator) -> list[Prompt]:
         "context_after": (pair, caption([item.phrase for item in pair], context=context)),
     }
     return [
-        Prompt("", text, tuple(_item(item, items[1 - place]) for place, item in enumerate(items)), group)
+        Prompt("", text, tuple(_item(item, items[1 - place], group) for place, item in enumerate(items)), group)
         for group, (items, text) in texts.items()
     ]
 
 
-def _item(item: Item, other: Item) -> PromptItem:
-    """An item as its word is drawn without context; what may leak in is the word's other sense, or else the other's colour."""
-    leak = item.other_sense or Item(other.colour, item.shape)
-    return PromptItem(item.phrase, None, " ".join(item.drawn), (" ".join(leak.drawn),))
+def _item(item: Item, other: Item, group: str) -> PromptItem:
+    """An item as its word is drawn without context. What may leak into a word of two senses is the other sense; into plain
+    items the other's colour; items beside a word of two senses have no leak, so that their prompts speak of the sense alone.
+    """
+    leaked = item.other_sense or (Item(other.colour, item.shape) if group == "plain" else None)
+    leaks = (" ".join(leaked.drawn),) if leaked else ()
+    return PromptItem(item.phrase, None, " ".join(item.drawn), leaks)

@@ -6,6 +6,7 @@ import pandas as pd
 
 from interp.tables import Tables, empty
 from probes.t2i_flow.attention_effect import attention_mass, attention_rates
+from probes.t2i_flow.choice import choice_rates
 from probes.t2i_flow.in_item import in_item, in_item_rates, role_rates
 from probes.t2i_flow.inter_item import choose_repairs, inter_item, inter_item_rates
 from probes.t2i_flow.judge_check import judge_check
@@ -38,7 +39,7 @@ def summarise_all(settings: "T2IFlow", model: str, measured: Tables) -> dict[str
     if "repair" in has:
         pairs, chosen = before_and_after(variants), choose_repairs(variants, threshold)
         found["repair"] = repair_table(pairs, chosen)
-        rates += repair_rates(pairs, chosen, seed)
+        rates += choice_rates(found["prompts"], chosen, seed) + repair_rates(pairs, chosen, seed)
         found["paired"] = pd.DataFrame(repair_pairs(pairs, chosen, seed)).assign(model=model)
     found["judge_check"] = judge_check(settings.judge, measured["judge_truth"], variants, model)
     found["rates"] = pd.DataFrame([row for row in rates if row["n_rows"]]).assign(model=model)

@@ -144,16 +144,22 @@ def measure_prompts(settings: T2IFlow, model: ImageModel, unit: PromptsUnit) -> 
     """Returns `variants`, `vector_change`, attention and `pictures` of some prompts."""
     sampling, judge = sampling_of(settings), judge_of(settings)
     encoded = {prompt.id: encode(settings, model, prompt) for prompt in unit.prompts}
-    looked_at = "attention" in settings.parts
-    whole = [Cell(prompt, encoded[prompt.id], Variant("full", "full")) for prompt in unit.prompts]
+    looked_at = [prompt for prompt in unit.prompts if prompt.id in unit.word_by_word]
+    others = [prompt for prompt in unit.prompts if prompt not in looked_at]
+    whole, plain = (
+        [Cell(prompt, encoded[prompt.id], Variant("full", "full")) for prompt in some] for some in (looked_at, others)
+    )
     record = HeatMaps() if looked_at else None
     cells = [
         Cell(prompt, encoded[prompt.id], variant)
         for prompt in unit.prompts
-        for variant in prompt_variants(model, prompt, each_word=looked_at)
+        for variant in prompt_variants(model, prompt, each_word=prompt in looked_at)
     ]
-    pictures = np.concatenate([draw(model, whole, sampling, record), draw(model, cells, sampling)])
-    cells = [*whole, *cells]
+    cells = [*plain, *cells]
+    pictures = draw(model, cells, sampling)
+    if record is not None:
+        pictures = np.concatenate([draw(model, whole, sampling, record), pictures])
+        cells = [*whole, *cells]
     rows = list(judged(model, cells, pictures, sampling, judge, {"part": "inter_item"}))
     stored = list(_stored(model, cells, pictures, sampling, "inter_item", unit.kept_pictures))
     found: Tables = {
@@ -162,8 +168,8 @@ def measure_prompts(settings: T2IFlow, model: ImageModel, unit: PromptsUnit) -> 
         **_frame("pictures", stored),
     }
     if record is not None:
-        found["attention_seeds"] = pd.DataFrame(list(_attention(model, unit.prompts, record, sampling)))
-        maps = list(_maps(model, unit, record, sampling))
+        found["attention_seeds"] = pd.DataFrame(list(_attention(model, looked_at, record, sampling)))
+        maps = list(_maps(model, looked_at, unit.kept_pictures, record, sampling))
         found |= _frame("heat_maps", maps)
     return found
 
@@ -179,8 +185,10 @@ def prompt_variants(model: ImageModel, prompt: Prompt, *, each_word: bool) -> li
         positions, source = item_positions(prompt, tokens)[item.id], alone_positions(model, prompt, item.id)
         variants.append(Variant("item", "keep", positions, "item", item.id))
         variants.append(Variant("alone", "alone", positions, "item", item.id, source))
+    kept = {variant.positions for variant in variants if variant.edit == "keep" and not variant.item_id}
     for word in words(prompt, tokens) if each_word else ():
-        variants.append(Variant("word_only", "keep", word.positions, word.role))
+        if word.positions not in kept:  # beginning, end and padding are roles too
+            variants.append(Variant("word_only", "keep", word.positions, word.role))
         variants.append(Variant("word_without", "without", word.positions, word.role))
     return variants
 
@@ -240,12 +248,14 @@ def _attention(
                 }
 
 
-def _maps(model: ImageModel, unit: PromptsUnit, record: HeatMaps, sampling: Sampling) -> Iterator[dict[str, Any]]:
+def _maps(
+    model: ImageModel, prompts: Sequence[Prompt], kept: Sequence[str], record: HeatMaps, sampling: Sampling
+) -> Iterator[dict[str, Any]]:
     """The heat maps of the kept prompts' words, from the first seed."""
     largest = max(model.size)
     height, width = (max(1, side * min(largest, OVERLAY_PIXELS) // largest) for side in model.size)
-    for number, prompt in enumerate(unit.prompts):
-        if prompt.id not in unit.kept_pictures:
+    for number, prompt in enumerate(prompts):
+        if prompt.id not in kept:
             continue
         for index, word in enumerate(words(prompt, model.tokens(prompt.text))):
             overlay = record.overlay(word.positions, height, width)[number * len(sampling.seeds)]

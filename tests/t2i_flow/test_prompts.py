@@ -89,6 +89,7 @@ def test_files_without_prompts_are_refused(tmp_path):
         ({"attention_scale": -1.0}, "--attention-scale is 0 or more"),
         ({"steps": 0}, "--steps must be at least 1"),
         ({"seeds": 0}, "--seeds must be at least 1"),
+        ({"attention_prompts": 0}, "--attention-prompts must be at least 1"),
         ({"judge_check": -1}, "--judge-check and --grid-prompts are 0 or more"),
     ],
 )
@@ -131,7 +132,7 @@ def test_scene_prompts_come_in_turns_with_the_sense_as_the_leak():
                 assert item.leaks == (" ".join(item_named(colour, noun, context).drawn),)
             else:
                 assert item.looks == item.phrase
-                assert item.leaks[0].split(maxsplit=1)[1] == noun
+                assert [leak.split(maxsplit=1)[1] for leak in item.leaks] == ([noun] if prompt.group == "plain" else [])
 
 
 # ---------------------------------------------------------------------- roles

@@ -230,7 +230,11 @@ def test_repair_and_its_side_effects_by_hand():
     assert table.loc["paste", columns].tolist() == [1, 0, 0, 1, 1, 0.5, 2]
     assert table.loc["random_paste", columns].tolist() == [1, 1, 0, 1, 1, 1, 2]
     assert table["chosen"].tolist() == [True, True]
-    rates = {(row["quantity"], row["level"]): row["estimate"] for row in repair_rates(pairs, [("p", "bat")], 0)}
+    rates = {
+        (row["quantity"], row["level"]): row["estimate"]
+        for row in repair_rates(pairs, [("p", "bat")], 0)
+        if row["group"] == "g"
+    }
     assert rates["leak_change", "paste"] == -1
     assert rates["others_change", "paste"] == -0.5
     assert rates["relative_reduction", "paste"] == 1
