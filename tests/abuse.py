@@ -105,7 +105,8 @@ def abuse(experiment: Experiment, kills: int, draws: random.Random, folder: Path
         while killed < kills:
             started = time.monotonic()
             if attempt(experiment, out, draws.uniform(0, seconds)):
-                seconds = min(seconds, time.monotonic() - started)  # a machine less busy than it was needs earlier kills
+                # On a machine less busy than it was, kills must come earlier.
+                seconds = min(seconds, time.monotonic() - started)
                 break
             killed += 1
         attempt(experiment, out)
