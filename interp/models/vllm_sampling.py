@@ -36,8 +36,8 @@ def sample_with_vllm(
     written: list[list[int]] = [[] for _ in jobs]
     open_ = [index for index, job in enumerate(jobs) if job.room > 0 and not stop.ended(job.pending)]
     if open_:
-        from vllm import SamplingParams
-        from vllm.inputs import TokensPrompt
+        from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
+        from vllm.inputs import TokensPrompt  # pyright: ignore[reportMissingImports]
 
         engine = _engine(model.identity.source, model.identity.revision, model.identity.dtype, batch_rows)
         prompts = [
@@ -94,7 +94,7 @@ def _engine(source: str, revision: str, dtype: str, batch_rows: int) -> Any:
 
     if source.startswith(("asset:", "trained:")):
         raise ArgumentError("--sampler vllm reads models from the hub or a folder: this one comes with the toolkit.")
-    from vllm import LLM
+    from vllm import LLM  # pyright: ignore[reportMissingImports]
 
     place = {} if Path(source).is_dir() else {"revision": revision}
     return LLM(
