@@ -29,6 +29,8 @@ FLOWS = {
     "flow": ("reading differs from alone", BLUE),
     "neglect": ("seen alone, missing in the prompt", GREY),
 }
+LEGEND_ABOVE = {"legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom"}, "margin": {"t": 95}}
+"""Between title and picture, where the names under it are long."""
 ROLE_COLOURS = {
     "item": BLUE, "other_words": ORANGE, "article": GREEN, "bos": GREY, "eos": RED, "pad": SKY,
 }  # fmt: skip
@@ -93,13 +95,13 @@ def plot_roles(rates: pd.DataFrame) -> go.Figure:
         title="what is kept", categoryorder="array", categoryarray=[LEVELS[level] for level in order], tickangle=-35
     )
     figure.update_yaxes(title="share of pictures that show the item", range=[0, 1.05])
-    figure.update_layout(barmode="group", legend={"orientation": "h", "y": 1.1})
-    return styled(
+    styled(
         figure,
         title=f"Which tokens carry an item · {rates['model'].iloc[0]}",
         caption="Everything else is clean padding, after the text encoder. 95% bootstrap intervals over items, or over prompts.",
-        height=520,
+        height=540,
     )
+    return figure.update_layout(barmode="group", **LEGEND_ABOVE)
 
 
 def plot_flow_matrix(rates: pd.DataFrame) -> go.Figure:
@@ -205,7 +207,7 @@ def plot_attention(masses: pd.DataFrame, rates: pd.DataFrame) -> go.Figure:
     words = ", ".join(
         f"{level} {row.estimate:.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}]" for level, row in correlation.iterrows()
     )
-    figure.update_xaxes(title="share of cross-attention", type="log")
+    figure.update_xaxes(title="share of cross-attention", type="log", tickvals=[0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1])
     figure.update_yaxes(title="mean change of the picture without it", rangemode="tozero")
     return styled(
         figure,

@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from figures.style import PALETTE, styled
-from figures.t2i_flow import ARM_NAMES, LEVELS, error_bars
+from figures.t2i_flow import ARM_NAMES, LEGEND_ABOVE, LEVELS, error_bars
 
 
 def draw_comparison(tables: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
@@ -55,5 +55,5 @@ def _bars(rates: pd.DataFrame, by: str, order: Mapping[str, str], title: str) ->
         )
     figure.update_yaxes(title="share", range=[0, 1.05])
     figure.update_xaxes(tickangle=-35)
-    figure.update_layout(barmode="group", legend={"orientation": "h", "y": 1.1})
-    return styled(figure, title=title, caption="95% bootstrap intervals over items, or over prompts.", height=540)
+    styled(figure, title=title, caption="95% bootstrap intervals over items, or over prompts.", height=560)
+    return figure.update_layout(barmode="group", **LEGEND_ABOVE)

@@ -15,6 +15,8 @@ from figures.style import styled
 SIDE = 92
 """Pixels of a picture's longer side in a grid; whole multiples of small pictures, so that their pixels stay sharp."""
 GAP, LABEL, HEAD = 14, 20, 30
+NARROWEST = 640
+"""Pixels that a title needs."""
 ROLES = {"bos": "[bos]", "eos": "[eos]", "pad": "[pad]", "article": "article", "other_words": "other words"}
 ARMS = {
     "full": "before",
@@ -65,9 +67,10 @@ def plot_grid(rows: Sequence[tuple[str, Sequence[Shown]]], *, title: str, captio
             canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
             notes.append(_note(one.label, left + side_x / 2, top + side_y + 2, "center", 11, "top"))
     figure = go.Figure(go.Image(source=_data_uri(canvas), hoverinfo="skip"))
-    styled(figure, title=title, caption=caption, width=canvas.shape[1] + 60, height=canvas.shape[0] + 80)
+    width = max(NARROWEST, canvas.shape[1])
+    styled(figure, title=title, caption=caption, width=width + 60, height=canvas.shape[0] + 80)
     hidden = {"visible": False, "showline": False, "ticks": "", "showgrid": False}
-    figure.update_xaxes(range=[-0.5, canvas.shape[1] - 0.5], constrain="domain", **hidden)
+    figure.update_xaxes(range=[-0.5, width - 0.5], constrain="domain", **hidden)
     figure.update_yaxes(range=[canvas.shape[0] - 0.5, -0.5], scaleanchor="x", **hidden)
     figure.update_layout(annotations=notes, margin={"l": 20, "r": 20, "t": 55, "b": 15})
     return figure

@@ -90,10 +90,13 @@ def repair_pairs(pairs: pd.DataFrame, chosen: Sequence[tuple[str, str]], seed: i
     removed = pairs[pairs["arm"] == REMOVAL]
     if len(removed):
         whole = removed.assign(before=_right(removed, "before"), after=_right(removed, "after"))
-        whole = whole.groupby(["prompt_id", "seed"], sort=False)[["before", "after"]].agg(_all_right).reset_index()
-        rows.append(
-            paired_row(f"{REMOVAL}: all items", "all", whole["before"], whole["after"], whole["prompt_id"], seed)
-        )
+        keys = ["prompt_id", "group", "seed"]
+        whole = whole.groupby(keys, sort=False)[["before", "after"]].agg(_all_right).reset_index()
+        for group in ["all", *dict.fromkeys(whole["group"])]:
+            some = whole if group == "all" else whole[whole["group"] == group]
+            rows.append(
+                paired_row(f"{REMOVAL}: all items", group, some["before"], some["after"], some["prompt_id"], seed)
+            )
     return rows
 
 
