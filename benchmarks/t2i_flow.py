@@ -18,8 +18,9 @@ from interp.models.image_loading import load_image
 from probes.t2i_flow.drawing import Cell, Sampling, draw
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.plan import PROMPTS_PER_UNIT, prompts_of
-from probes.t2i_flow.units import encode, prompt_variants
+from probes.t2i_flow.prompt_units import prompt_variants
 from probes.t2i_flow.variants import Variant
+from probes.t2i_flow.workbench import encode
 
 MODEL = "shapes-t2i"
 GRID = T2IFlow(n_prompts=20)

@@ -10,7 +10,7 @@ from interp.experiments.experiment import Experiment, Finding, WorkUnit
 from interp.models.identity import ModelFacts
 from interp.models.registry import ModelKind
 from probes.t2i_flow.judge_names import check_judge
-from probes.t2i_flow.plan import ItemsUnit, JudgeUnit, PromptsUnit, RepairUnit, plan_units, prompts_of
+from probes.t2i_flow.plan import plan_units, prompts_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,16 +131,9 @@ class T2IFlow(Experiment):
 
     def measure(self, model: "ImageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":  # type: ignore[override]
         """Returns the unit's rows."""
-        from probes.t2i_flow import units
+        from probes.t2i_flow.units import measure_unit
 
-        if isinstance(unit, JudgeUnit):
-            return units.measure_judge(self, model)
-        if isinstance(unit, ItemsUnit):
-            return units.measure_items(self, model, unit)
-        if isinstance(unit, PromptsUnit):
-            return units.measure_prompts(self, model, unit)
-        assert isinstance(unit, RepairUnit)
-        return units.measure_repairs(self, model, unit)
+        return measure_unit(self, model, unit)
 
     # ------------------------------------------------------------------ results
 

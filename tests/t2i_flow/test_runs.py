@@ -20,7 +20,7 @@ from interp.models.identity import ModelIdentity
 from interp.models.image import ImageModel
 from interp.models.image_families import family_of
 from interp.models.pixel_latents import PixelLatents
-from probes.t2i_flow import units
+from probes.t2i_flow import item_units
 from probes.t2i_flow.comparison import compare_all
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.plan import ItemsUnit, plan_units
@@ -214,7 +214,7 @@ def test_long_items_go_up_in_size_until_a_set_shows_them(loaded):
     at = planted.spans(text, "red tritri triangle")
     assert len(at) > 6
     experiment = T2IFlow(judge="tests.t2i_flow.planted:judge", seeds=2, max_subsets=100)
-    found = units.measure_items(experiment, planted, ItemsUnit("items", (prompt,), ()))["variants"]
+    found = item_units.measure_items(experiment, planted, ItemsUnit("items", (prompt,), ()))["variants"]
     subsets = found[found["variant"] == "tokens"]
     sizes = subsets["kept_positions"].str.split().str.len()
     assert sorted(sizes.unique()) == [1, 2]
@@ -272,10 +272,10 @@ def test_a_denoiser_that_copies_one_tokens_vector_has_one_representative_token(m
     def looks_like_it(picture, descriptions):
         return [bool(np.abs(picture - wanted[description]).max() < 1e-4) for description in descriptions]
 
-    monkeypatch.setattr(units, "judge_of", lambda settings: looks_like_it)
+    monkeypatch.setattr(item_units, "judge_of", lambda settings: looks_like_it)
     prompts = tuple(Prompt(f"alone {text}", text, (PromptItem(text.removeprefix("a ")),), "alone") for text in texts)
     experiment = T2IFlow(seeds=2, parts=("in_item",))
-    found = units.measure_items(experiment, model, ItemsUnit("items", prompts, ()))["variants"]
+    found = item_units.measure_items(experiment, model, ItemsUnit("items", prompts, ()))["variants"]
     shown = found.groupby(["item_id", "variant", "kept_tokens"])["visible"].mean()
     assert {key for key, share in shown.items() if share == 1} == {
         (f"{colour} circle", variant, tokens)
