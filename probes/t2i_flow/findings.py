@@ -140,7 +140,7 @@ def _repair(rates: pd.DataFrame, repairs: pd.DataFrame, settings: T2IFlow) -> It
         paper = " (the paper: 94% to 14% on FLUX-schnell)" if arm == "paste" else ""
         relative = f", {_share(fall)} less" if fall is not None else ""
         side = (
-            f"; other items are seen {others.estimate:+.0%} [{others.ci_low:+.0%}, {others.ci_high:+.0%}]"
+            f"; other items are seen {100 * others.estimate:+.0f} points [{100 * others.ci_low:+.0f}, {100 * others.ci_high:+.0f}]"
             if others
             else ""
         )
