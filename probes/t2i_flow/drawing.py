@@ -11,7 +11,7 @@ from interp.models.attention_scale import scaled_attention
 from interp.models.conditioning import Conditioning
 from interp.models.heat_maps import HeatMaps
 from interp.models.image import ImageModel
-from probes.t2i_flow.judges import Judge, Verdict, ask
+from probes.t2i_flow.judges import Judge, as_columns, ask
 from probes.t2i_flow.prompts import Prompt
 from probes.t2i_flow.variants import Encoded, Variant
 
@@ -102,18 +102,10 @@ def judged(
                     "item_id": question.item_id,
                     "asked": question.asked,
                     "description": question.description,
-                    **_answer(verdict),
+                    **as_columns(verdict),
                     "failure": answers.failure,
                     "pixel_change": np.nan if change is None else float(change[index]),
                 }
-
-
-def _answer(verdict: Verdict | None) -> dict[str, float]:
-    if verdict is None:
-        return {"visible": np.nan, "colour_right": np.nan, "shape_right": np.nan, "score": np.nan}
-    parts = {"colour_right": verdict.colour_right, "shape_right": verdict.shape_right}
-    known = {name: np.nan if value is None else float(value) for name, value in parts.items()}
-    return {"visible": float(verdict.visible), **known, "score": verdict.score}
 
 
 def _spelled(model: ImageModel, cell: Cell) -> dict[str, str]:

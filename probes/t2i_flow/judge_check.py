@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from interp.statistics import wilson_interval
-from probes.t2i_flow.judges import Judge, ask
+from probes.t2i_flow.judges import Judge, as_columns, ask
 from probes.t2i_flow.scenes import COLOURS, N_CELLS, SHAPES, Item, render, sample_scenes
 
 
@@ -28,9 +28,6 @@ def judge_truth(judge: Judge, n: int, seed: int, model: str) -> list[dict[str, A
             zip(questions, answers.verdicts or [None] * len(questions), strict=True)
         ):
             truth = int(place < len(scene.items))
-            said = {"visible": np.nan, "score": np.nan} if verdict is None else {
-                "visible": float(verdict.visible), "score": verdict.score,
-            }  # fmt: skip
             rows.append(
                 {
                     "model": model,
@@ -38,9 +35,7 @@ def judge_truth(judge: Judge, n: int, seed: int, model: str) -> list[dict[str, A
                     "item_id": description,
                     "asked": "own",
                     "description": description,
-                    **said,
-                    "colour_right": np.nan,
-                    "shape_right": np.nan,
+                    **as_columns(verdict),
                     "failure": answers.failure,
                     "truth": truth,
                 }

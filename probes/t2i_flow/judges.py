@@ -58,6 +58,15 @@ def ask(judge: Judge, picture: Picture, descriptions: Sequence[str]) -> Answers:
     return Answers(verdicts)
 
 
+def as_columns(verdict: Verdict | None) -> dict[str, float]:
+    """Returns a verdict as the columns of a table; NaN for what the judge did not say, all of it where it failed."""
+    if verdict is None:
+        return {"visible": math.nan, "colour_right": math.nan, "shape_right": math.nan, "score": math.nan}
+    parts = {"colour_right": verdict.colour_right, "shape_right": verdict.shape_right}
+    known = {name: math.nan if value is None else float(value) for name, value in parts.items()}
+    return {"visible": float(verdict.visible), **known, "score": verdict.score}
+
+
 def _yes_or_no(said: Any) -> bool:
     if isinstance(said, bool | np.bool_):
         return bool(said)

@@ -42,6 +42,8 @@ def test_what_the_pixel_judge_cannot_look_for_is_refused(text):
 
 def test_the_pixel_judge_is_never_wrong_on_rendered_truth_and_a_wrong_judge_is_found_out():
     truth = pd.DataFrame(judge_truth(PixelAnswers(), 60, 0, "any"))
+    there = truth[truth["truth"] == 1]
+    assert (there[["visible", "colour_right", "shape_right"]] == 1).all(axis=None)
     assert truth["truth"].sum() > 80
     assert (truth["truth"] == 0).sum() > 100
     none = pd.DataFrame(columns=["prompt_id", "part", "variant", "source_item", "kept_positions", "seed", "failure"])
