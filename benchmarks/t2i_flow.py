@@ -1,18 +1,19 @@
-"""What drawing variants together saves: `python -m benchmarks.t2i_flow`.
+"""What drawing variants together saves, and what recording costs: `python -m benchmarks t2i_flow`.
 
 Two ways draw the same variants of the same prompts from the same noise:
   shared    this toolkit: each text encoded once, all variants of some prompts through the denoiser in shared batches;
   script    what one writes first: diffusers, the texts encoded and the pipeline called anew for every picture.
+Then the same batch of pictures is drawn by this toolkit without recording, by one plain call of the pipeline, and with heat
+maps recorded; and by this toolkit with more and more steps, and in more and more pictures.
 """
 
-import sys
-import time
-from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from benchmarks.tables import Difference, Results, compare, grow, results
+from interp.models.heat_maps import HeatMaps
 from interp.models.image import ImageModel
 from interp.models.image_loading import load_image
 from probes.t2i_flow.drawing import Cell, Sampling, draw
@@ -22,53 +23,144 @@ from probes.t2i_flow.prompt_units import prompt_variants
 from probes.t2i_flow.variants import Variant
 from probes.t2i_flow.workbench import encode
 
-MODEL = "shapes-t2i"
-GRID = T2IFlow(n_prompts=20)
-SAMPLING = Sampling((0,), batch=GRID.batch)
-Result = TypeVar("Result")
+NAME, MODEL = "t2i_flow", "shapes-t2i"
+TOLERANCE = 1e-4
+"""Of a pixel in 0 … 1: batches of another size round differently."""
 
 
-def main() -> None:
-    """Prints the seconds of both ways and the largest difference between their pictures."""
-    torch.set_num_threads(1)  # waiting threads would count as work
+@dataclass(frozen=True)
+class Sizes:
+    """How much is done."""
+
+    n_prompts: int
+    repetitions: int
+    pictures_recorded: int
+    repetitions_recorded: int
+    steps: tuple[int, ...]
+    pictures_by_steps: int
+    pictures: tuple[int, ...]
+    repetitions_of_growth: int
+
+
+FULL = Sizes(6, 3, 16, 9, (5, 10, 20, 40, 80), 16, (4, 8, 16, 32, 64, 128), 5)
+QUICK = Sizes(1, 1, 2, 1, (1, 2), 2, (1, 2), 1)
+
+
+def run(sizes: Sizes) -> Results:
+    """Returns the seconds of both ways, of recording, and by steps and pictures."""
     model = load_image(MODEL)
     model.generate(model.clean(), model.noise([0]))  # warm up
-    cells = cells_of(model)
-    shared_seconds, ours = timed(lambda: shared_way(model))
-    script_seconds, theirs = timed(lambda: [script_picture(model, cell) for cell in cells])
-    say(
-        f"{len(cells)} pictures of {GRID.n_prompts} prompts, {MODEL} float32, {model.default_steps} steps, one thread\n"
+    return results([*sharing(model, sizes), *recording(model, sizes)], growth(model, sizes))
+
+
+def sharing(model: ImageModel, sizes: Sizes) -> list[dict]:
+    """Rows of the shared way and the script."""
+    settings = T2IFlow(n_prompts=sizes.n_prompts)
+    sampling = Sampling((0,), batch=settings.batch)
+    cells = cells_of(model, settings)
+    case = f"all variants of {sizes.n_prompts} prompts, {len(cells)} pictures of {model.default_steps} steps"
+    return compare(
+        {"model": MODEL, "benchmark": NAME, "case": case, "amount_name": "pictures drawn"},
+        {
+            ("toolkit", "shared batches, each text encoded once"): lambda: shared_way(model, settings, sampling),
+            ("baseline", "one call of the pipeline for each picture"): lambda: np.stack(
+                [script_picture(model, cell, sampling) for cell in cells]
+            ),
+        },
+        sizes.repetitions,
+        pixels_apart,
+        lambda _way, pictures: len(pictures),
     )
-    say("| way | processor seconds | times the shared way |\n|---|---|---|")
-    for name, seconds in (("shared", shared_seconds), ("script", script_seconds)):
-        say(f"| {name} | {seconds:.1f} | {seconds / shared_seconds:.1f} |")
-    say(f"\nlargest difference of a pixel: {np.abs(ours - np.stack(theirs)).max():.1e}")
 
 
-def cells_of(model: ImageModel) -> list[Cell]:
+def recording(model: ImageModel, sizes: Sizes) -> list[dict]:
+    """Rows of one batch of pictures drawn without recording, by the pipeline alone, and with heat maps."""
+    n = sizes.pictures_recorded
+    rows, noise = conditioning_of(model, n), model.noise(range(n))
+    clean = model.clean()
+
+    def generate(record: HeatMaps | None) -> np.ndarray:
+        return model.generate(rows, noise, batch=n, record=record)
+
+    @torch.no_grad()
+    def pipeline_call() -> np.ndarray:
+        return model.pipeline(
+            prompt_embeds=rows.sequence,
+            negative_prompt_embeds=clean.sequence.expand(n, -1, -1),
+            latents=noise,
+            num_inference_steps=model.default_steps,
+            guidance_scale=model.default_guidance,
+            output_type="np",
+        ).images
+
+    return compare(
+        {
+            "model": MODEL, "benchmark": NAME, "case": f"recording of heat maps, {n} pictures in one batch",
+            "amount_name": "pictures drawn",
+        },
+        {
+            ("baseline", "one plain call of the pipeline"): pipeline_call,
+            ("toolkit", "generate, record=None"): lambda: generate(None),
+            ("toolkit", "generate, heat maps recorded"): lambda: generate(HeatMaps()),
+        },
+        sizes.repetitions_recorded,
+        pixels_apart,
+        lambda _way, pictures: len(pictures),
+    )  # fmt: skip
+
+
+def growth(model: ImageModel, sizes: Sizes) -> list[dict]:
+    """Rows by steps and by pictures."""
+    labels = {"model": MODEL, "benchmark": NAME}
+    n = sizes.pictures_by_steps
+    rows, noise = conditioning_of(model, max(n, *sizes.pictures)), model.noise(range(max(n, *sizes.pictures)))
+
+    def by_steps(steps: int):
+        return lambda: model.generate(rows.select(range(n)), noise[:n], steps=steps)
+
+    def by_pictures(pictures: int):
+        return lambda: model.generate(rows.select(range(pictures)), noise[:pictures])
+
+    return [
+        *grow({**labels, "curve": "steps"}, sizes.steps, sizes.repetitions_of_growth, by_steps),
+        *grow({**labels, "curve": "pictures"}, sizes.pictures, sizes.repetitions_of_growth, by_pictures),
+    ]
+
+
+def conditioning_of(model: ImageModel, n: int):
+    """The experiment's first prompts, over and over until there are n rows."""
+    prompts = prompts_of(T2IFlow(n_prompts=8))
+    return model.encode([prompts[row % len(prompts)].text for row in range(n)])
+
+
+def pixels_apart(first: np.ndarray, other: np.ndarray) -> Difference:
+    """The largest difference of a pixel."""
+    return Difference("largest difference of a pixel", float(np.abs(first - other).max()), first.size, TOLERANCE)
+
+
+def cells_of(model: ImageModel, settings: T2IFlow) -> list[Cell]:
     """Every variant of every prompt, as the inter-item part draws them."""
     return [
-        Cell(prompt, encode(GRID, model, prompt), variant)
-        for prompt in prompts_of(GRID)
+        Cell(prompt, encode(settings, model, prompt), variant)
+        for prompt in prompts_of(settings)
         for variant in (Variant("full", "full"), *prompt_variants(model, prompt, each_word=True))
     ]
 
 
-def shared_way(model: ImageModel) -> np.ndarray:
+def shared_way(model: ImageModel, settings: T2IFlow, sampling: Sampling) -> np.ndarray:
     """The toolkit's pictures, as many prompts at a time as a work unit has."""
-    fresh = ImageModel(
-        model._family, model.identity, {"steps": model.default_steps, "guidance": model.default_guidance}
-    )
-    cells, prompts = cells_of(fresh), prompts_of(GRID)
+    defaults = {"steps": model.default_steps, "guidance": model.default_guidance}
+    fresh = ImageModel(model._family, model.identity, defaults)  # nothing encoded yet
+    cells, prompts = cells_of(fresh, settings), prompts_of(settings)
     drawn = []
     for first in range(0, len(prompts), PROMPTS_PER_UNIT):
         ids = {prompt.id for prompt in prompts[first : first + PROMPTS_PER_UNIT]}
-        drawn.append(draw(fresh, [cell for cell in cells if cell.prompt.id in ids], SAMPLING)[:, 0])
+        drawn.append(draw(fresh, [cell for cell in cells if cell.prompt.id in ids], sampling)[:, 0])
     return np.concatenate(drawn)
 
 
 @torch.no_grad()
-def script_picture(model: ImageModel, cell: Cell) -> np.ndarray:
+def script_picture(model: ImageModel, cell: Cell, sampling: Sampling) -> np.ndarray:
     """One variant's picture: its texts encoded by the pipeline, one call of the pipeline."""
     pipeline, variant = model.pipeline, cell.variant
 
@@ -90,25 +182,8 @@ def script_picture(model: ImageModel, cell: Cell) -> np.ndarray:
     return pipeline(
         prompt_embeds=edited,
         negative_prompt_embeds=clean,
-        latents=torch.randn(shape, generator=torch.Generator().manual_seed(SAMPLING.seeds[0])),
+        latents=torch.randn(shape, generator=torch.Generator().manual_seed(sampling.seeds[0])),
         num_inference_steps=model.default_steps,
         guidance_scale=model.default_guidance,
         output_type="np",
     ).images[0]
-
-
-def timed(work: Callable[[], Result]) -> tuple[float, Result]:
-    """Processor seconds of one call, and what it gave: unlike wall time they do not count what else the machine does."""
-    started = time.process_time()
-    result = work()
-    return time.process_time() - started, result
-
-
-def say(text: str) -> None:
-    """Prints at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main()
