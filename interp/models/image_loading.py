@@ -15,9 +15,11 @@ from safetensors import SafetensorError
 from transformers.utils.hub import resolve_revision
 
 from interp.errors import ArgumentError, RunError
+from interp.models.footprint import Footprint, free_bytes, say_footprint
 from interp.models.identity import DtypeName, ModelFacts, ModelIdentity
 from interp.models.image import ImageModel
 from interp.models.image_families import family_of
+from interp.models.image_footprint import image_weights_bytes
 from interp.models.loading import folder_sha256, pick_device, pick_dtype, without_progress_bars
 from interp.models.refusals import explained, too_large
 from interp.models.registry import ModelEntry, resolve
@@ -46,6 +48,8 @@ def load_image(
     try:
         with _quiet():
             weights = getattr(torch, precision)
+            needs = image_weights_bytes(source.folder_or_id, source.index, weights, source.revision)
+            say_footprint(entry.name, Footprint(needs, 0, None), place, free_bytes(place, device_map))
             options |= _own_parts(source, weights)
             pipeline: Any = getattr(diffusers, family.pipeline_class).from_pretrained(
                 source.folder_or_id,
