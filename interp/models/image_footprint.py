@@ -20,22 +20,25 @@ def image_weights_bytes(folder_or_id: str, index: Mapping[str, Any], dtype: torc
         if name in LEFT_OUT or not isinstance(part, list) or part[0] not in ("diffusers", "transformers"):
             continue
         with torch.device("meta"):
-            built = _built(folder_or_id, name, *part, revision)
+            built = _built(folder_or_id, name, (part[0], part[1]), revision)
         if isinstance(built, torch.nn.Module):
             total += sum(weight.numel() for weight in built.parameters()) * dtype.itemsize
     return total
 
 
-def _built(folder_or_id: str, part: str, library: str, class_name: str, revision: str | None) -> Any:
-    """The part with no values in it, or None for tokenizers and schedulers, which hold none."""
+def _built(folder_or_id: str, part: str, kind_name: tuple[str, str], revision: str | None) -> Any:
+    """The part (library, class) with no values in it, or None for tokenizers and schedulers, which hold none."""
     import diffusers
     import transformers
 
+    library, class_name = kind_name
     where: dict[str, Any] = {"subfolder": part, "revision": revision}
     if library == "diffusers":
         kind: Any = getattr(diffusers, class_name)
         is_model = issubclass(kind, diffusers.ModelMixin)
         return kind.from_config(kind.load_config(folder_or_id, **where)) if is_model else None
     kind = getattr(transformers, class_name)
-    is_model = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
-    return kind(kind.config_class.from_pretrained(folder_or_id, **where)) if is_model else None
+    if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
+        return None
+    config: Any = kind.config_class
+    return kind(config.from_pretrained(folder_or_id, **where))
