@@ -14,7 +14,8 @@ import tyro
 
 from interp.errors import ArgumentError, UserError, did_you_mean
 from interp.experiments import verbs
-from interp.experiments.catalogue import experiments, find_experiment
+from interp.experiments.atlas_settings import Atlas, read_configuration
+from interp.experiments.catalogue import experiments, find_experiment, joins
 from interp.experiments.experiment import Experiment
 from interp.experiments.options import RunOptions
 from interp.experiments.run import configured
@@ -22,6 +23,9 @@ from interp.experiments.run import configured
 PROGRAM = "python -m interp.experiments"
 STOPPED = 130
 """Exit status after Ctrl-C, as shells have it."""
+
+ATLAS = "atlas"
+ATLAS_SUMMARY = "Runs all experiments that apply to a model, and joins them in one report."
 
 VERBS: dict[str, Callable[..., None]] = {
     "list": verbs.list_experiments,
@@ -71,7 +75,10 @@ def _command(words: list[str]) -> None:
     if name in VERBS:
         tyro.cli(VERBS[name], prog=f"{PROGRAM} {name}", args=[word for word in rest if word != "--debug"])
         return
-    known = [*VERBS, *experiments()]
+    if name == ATLAS:
+        _run_atlas(rest)
+        return
+    known = [ATLAS, *VERBS, *experiments(), *joins()]
     if name.replace("-", "_") not in known:
         raise ArgumentError(
             f"There is no command or experiment called {name}.{did_you_mean(name, known)} Try {PROGRAM} --help"
@@ -83,12 +90,17 @@ def _overview() -> str:
     return "\n".join(
         [
             f"usage: {PROGRAM} EXPERIMENT [--model NAME] [--preset NAME] [--config FILE.toml] [settings]",
+            f"       {PROGRAM} {ATLAS} [--model NAME] [--preset NAME] [--config FILE.toml]",
             f"       {PROGRAM} list | models | show RUN | compare RUN RUN … | figures RUN --format pdf svg png",
             "",
             "experiments, each with its own --help:",
             *(f"  {name:<20} {kind.summary}" for name, kind in experiments().items()),
             "",
+            "questions that join finished runs; an atlas asks them all:",
+            *(f"  {name:<20} {kind.summary}" for name, kind in joins().items()),
+            "",
             "other commands:",
+            f"  {ATLAS:<20} {ATLAS_SUMMARY}",
             *(f"  {name:<20} {str(verb.__doc__).splitlines()[0]}" for name, verb in VERBS.items()),
         ]
     )
@@ -129,6 +141,26 @@ def _run(kind: type[Experiment], words: list[str]) -> None:
         **{field.name: getattr(parsed.options, field.name) for field in dataclasses.fields(RunOptions)}
     )
     verbs.say_findings(run)
+
+
+def _run_atlas(words: list[str]) -> None:
+    config = tyro.cli(_Source, args=words, return_unknown_args=True, add_help=False)[0].config
+    shared = read_configuration(config)[0] if config else {}
+    command = dataclasses.make_dataclass(
+        "Command",
+        [
+            ("atlas", Annotated[Atlas, tyro.conf.OmitArgPrefixes]),
+            ("options", Annotated[RunOptions, tyro.conf.OmitArgPrefixes]),
+        ],
+    )
+    parsed: Any = tyro.cli(
+        command,
+        prog=f"{PROGRAM} {ATLAS}",
+        description=ATLAS_SUMMARY,
+        default=command(Atlas(**{**shared, "config": config}), RunOptions()),
+        args=words,
+    )
+    verbs.atlas(parsed.atlas, parsed.options)
 
 
 def _given(kind: type[Experiment], source: _Source) -> Experiment:

@@ -1,4 +1,4 @@
-"""The experiments that are installed: found by entry point, so a wing plugs in without being named here."""
+"""The experiments and joins that are installed: found by entry point, so a wing plugs in without being named here."""
 
 from functools import cache
 from importlib.metadata import entry_points
@@ -7,22 +7,32 @@ from interp.errors import ArgumentError, did_you_mean
 from interp.experiments.experiment import Experiment
 from interp.models.registry import ModelKind
 
-ENTRY_POINTS = "interp.experiments"
+EXPERIMENTS, JOINS = "interp.experiments", "interp.joins"
+"""Groups of entry points."""
 
 
 @cache
 def experiments() -> dict[str, type[Experiment]]:
     """Returns the installed experiments by name."""
-    found = {point.name: point.load() for point in entry_points(group=ENTRY_POINTS)}
-    return dict(sorted(found.items()))
+    return _installed(EXPERIMENTS)
+
+
+@cache
+def joins() -> dict[str, type[Experiment]]:
+    """Returns the installed joins by name: questions that finished runs of several experiments answer together."""
+    return _installed(JOINS)
+
+
+def _installed(group: str) -> dict[str, type[Experiment]]:
+    return dict(sorted((point.name, point.load()) for point in entry_points(group=group)))
 
 
 def find_experiment(name: str) -> type[Experiment]:
-    """Returns the experiment of that name ("retrieval-heads" and "retrieval_heads" are the same).
+    """Returns the experiment or join of that name ("retrieval-heads" and "retrieval_heads" are the same).
 
     Raises ArgumentError, with the nearest name, when there is none.
     """
-    known = experiments()
+    known = {**experiments(), **joins()}
     if name.replace("-", "_") in known:
         return known[name.replace("-", "_")]
     raise ArgumentError(

@@ -61,6 +61,8 @@ class Experiment:
     """What the model makes: text, or pictures (`measure` is then given an ImageModel)."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Named sets of field values, offered as --preset."""
+    reads: ClassVar[Mapping[str, str]] = {}
+    """Settings that name the folder of a finished run, and of which experiment: an atlas fills them in."""
 
     model: str = "smollm2-135m"
     """Name of the model, a Hugging Face id, or a folder."""
@@ -145,10 +147,10 @@ def run_hash(experiment: Experiment, facts: ModelFacts) -> str:
     """Returns the 12 digits that name a run: a sha256 over everything that changes what is measured.
 
     The experiment, its whole configuration, the contents of the files it names, the model's weights and precision, and
-    the version of the tables. Where the model came from by which name does not count.
+    the version of the tables. Where the model came from by which name does not count, nor where a run lies that is read.
     """
     configuration = experiment.configuration()
-    for field in ("model", "revision", "dtype"):
+    for field in ("model", "revision", "dtype", *(name for name in experiment.reads if configuration[name])):
         del configuration[field]
     identity = dataclasses.asdict(facts.identity)
     del identity["name"]

@@ -21,15 +21,20 @@ _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-sta
 
 def write_figures(run: "Run") -> list[Path]:
     """Writes every figure of a run as an interactive page that works offline; returns the paths."""
+    return write_figure_pages(run.figures, run.folder / "figures")
+
+
+def write_figure_pages(figures: "Mapping[str, go.Figure]", folder: Path) -> list[Path]:
+    """Writes figures as `<name>.html`, interactive pages that work offline together with the script beside them."""
     paths = []
-    for name, figure in run.figures.items():
-        path = run.folder / "figures" / f"{name}.html"
+    for name, figure in figures.items():
+        path = folder / f"{name}.html"
         page = figure.to_html(include_plotlyjs="plotly.min.js", full_html=True, config=FIGURE_CONFIG)
         write_aside(path, lambda aside, page=page: aside.write_text(page, encoding="utf-8"))
         paths.append(path)
     from plotly.offline import get_plotlyjs
 
-    script = run.folder / "figures" / "plotly.min.js"
+    script = folder / "plotly.min.js"
     write_aside(script, lambda aside: aside.write_text(get_plotlyjs(), encoding="utf-8"))
     return paths
 

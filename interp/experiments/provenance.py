@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import interp
+from interp.experiments.atlas_settings import Atlas
 from interp.experiments.experiment import Experiment
 from interp.experiments.options import RunOptions
 
@@ -48,8 +49,17 @@ def git_commit() -> str | None:
 
 def command_line(experiment: Experiment, options: RunOptions) -> str:
     """Returns the shell command that repeats a run: every setting that differs from its default."""
-    words = ["python", "-m", "interp.experiments", experiment.name]
-    for settings in (experiment, options):
+    return _command(experiment.name, experiment, options)
+
+
+def atlas_command(atlas: Atlas, options: RunOptions) -> str:
+    """Returns the shell command that repeats an atlas."""
+    return _command("atlas", atlas, options)
+
+
+def _command(name: str, *parts: Any) -> str:
+    words = ["python", "-m", "interp.experiments", name]
+    for settings in parts:
         for field in dataclasses.fields(settings):
             value = getattr(settings, field.name)
             if value != _default(field) and field.name not in ("fresh", "debug"):

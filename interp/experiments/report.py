@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp.experiments.experiment import Experiment, Finding
 from interp.experiments.page import figure_title, render_figure, render_page, render_table
+from interp.experiments.sections import render_duration, render_fact_rows, render_facts, render_list, render_sections
 from interp.tables import write_aside
 
 if TYPE_CHECKING:
@@ -31,31 +32,23 @@ def render_report(run: "Run") -> str:
     findings = run.experiment.findings(run.tables)
     warnings = [finding.text for finding in findings if finding.kind == "warning"]
     sections = {
-        "What was found": _results([finding for finding in findings if finding.kind == "result"]),
-        "Warnings": _list(warnings, "warnings") if warnings else "",
+        "What was found": render_results([finding for finding in findings if finding.kind == "result"]),
+        "Warnings": render_list(warnings, "warnings") if warnings else "",
         "Figures": _figures(run),
         "Tables": _tables(run),
-        "Model": _facts(_model_facts(run.description), "Identity and size"),
+        "Model": render_facts(_model_facts(run.description), "Identity and size"),
         "Settings": _settings(run.experiment),
         "How to repeat it": _repeat(run),
         "How to cite": _cite(run),
     }
-    shown = {title: body for title, body in sections.items() if body}
-    links = "".join(f"<li><a href='#{_anchor(title)}'>{title}</a></li>" for title in shown)
     title = f"{run.experiment.name} · {run.folder.parent.name}"
     return render_page(
         title,
         [
             "<a class='skip' href='#what-was-found'>Skip to what was found</a>",
-            f"<header><h1>{escape(title)}</h1><p class='lead'>{escape(_question(run.experiment))}</p>"
+            f"<header><h1>{escape(title)}</h1><p class='lead'>{escape(question_of(run.experiment))}</p>"
             f"<p class='soft'>{escape(_subtitle(run))}</p></header>",
-            f"<nav aria-label='Sections'><ul>{links}</ul></nav>",
-            "<main>",
-            *(
-                f"<section aria-labelledby='{_anchor(title)}'><h2 id='{_anchor(title)}'>{title}</h2>{body}</section>"
-                for title, body in shown.items()
-            ),
-            "</main>",
+            *render_sections(sections),
         ],
         figures=True,
     )
@@ -64,12 +57,8 @@ def render_report(run: "Run") -> str:
 # ---------------------------------------------------------------------- head
 
 
-def _anchor(title: str) -> str:
-    return title.lower().replace(" ", "-")
-
-
-def _question(experiment: Experiment) -> str:
-    """The question an experiment asks: the first line of its class's docstring."""
+def question_of(experiment: Experiment) -> str:
+    """Returns the question an experiment asks: the first line of its class's docstring."""
     return (type(experiment).__doc__ or experiment.summary).strip().splitlines()[0]
 
 
@@ -80,33 +69,23 @@ def _subtitle(run: "Run") -> str:
         finished = datetime.fromisoformat(run.description["finished"])
         parts.append(f"finished {finished:%Y-%m-%d %H:%M} UTC")
     seconds = sum(run.description.get("unit_seconds", {}).values())
-    parts.append(f"measured in {_duration(seconds)}, {len(run.description.get('unit_seconds', {}))} units")
+    parts.append(f"measured in {render_duration(seconds)}, {len(run.description.get('unit_seconds', {}))} units")
     parts.append(f"run {run.folder.name}")
     return " · ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 # ---------------------------------------------------------------------- findings, figures, tables
 
 
-def _results(findings: Sequence[Finding]) -> str:
-    """The sentences, those about one thing of several (a dictionary, a checkpoint) under its name."""
+def render_results(findings: Sequence[Finding]) -> str:
+    """Returns the sentences, those about one thing of several (a dictionary, a checkpoint) under its name."""
     groups: dict[str, list[str]] = {}
     for finding in findings:
         groups.setdefault(finding.about, []).append(finding.text.removeprefix(f"{finding.about}: "))
     return "".join(
-        (f"<h3>{escape(about)}</h3>" if about else "") + _list(groups[about], "findings")
+        (f"<h3>{escape(about)}</h3>" if about else "") + render_list(groups[about], "findings")
         for about in sorted(groups, key=bool)  # what is about all first
     )
-
-
-def _list(items: Sequence[str], kind: str) -> str:
-    return f"<ul class='{kind}'>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
 
 
 def _figures(run: "Run") -> str:
@@ -150,15 +129,6 @@ def _model_facts(description: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _facts(facts: Mapping[str, Any], caption: str) -> str:
-    rows = "".join(
-        f"<tr><th scope='row'>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
-        for name, value in facts.items()
-        if value is not None
-    )
-    return _facts_table(rows, caption)
-
-
 def _settings(experiment: Experiment) -> str:
     """Every setting; those that differ from their default are set bold, with the default beside them."""
     values, defaults = experiment.configuration(), type(experiment)().configuration()
@@ -170,20 +140,13 @@ def _settings(experiment: Experiment) -> str:
             f"<tr class='{changed}'><th scope='row'>{escape(field.name)}</th><td>{escape(_setting(value))}</td>"
             f"<td class='soft'>{escape(beside)}</td></tr>"
         )
-    return _facts_table(rows, "Settings, bold where they differ from the default")
+    return render_fact_rows(rows, "Settings, bold where they differ from the default")
 
 
 def _setting(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return "not given" if value is None else str(value)
-
-
-def _facts_table(rows: str, caption: str) -> str:
-    return (
-        f"<div class='scroll facts' tabindex='0' role='region' aria-label='{escape(caption)}'><table>"
-        f"<caption>{escape(caption)}</caption><tbody>{rows}</tbody></table></div>"
-    )
 
 
 def _repeat(run: "Run") -> str:
@@ -202,7 +165,7 @@ def _repeat(run: "Run") -> str:
         f"<p>The same from Python:</p><pre>{escape(python)}</pre>"
         "<p>Its figures for a paper, drawn again from the tables:</p>"
         f"<pre>python -m interp.experiments figures {escape(run.folder.name)} --format pdf svg png</pre>"
-        + _facts({**started, **versions}, "Where and with what it was measured")
+        + render_facts({**started, **versions}, "Where and with what it was measured")
     )
 
 

@@ -32,9 +32,7 @@ def run_experiment(experiment: Experiment, options: RunOptions) -> Run:
     """
     experiment = with_checked_settings(experiment)
     check_kind(experiment)
-    _, look_up_model = _loaders(experiment.model_kind)
-    dtype = pick_dtype(experiment.dtype, worker_device(options))
-    facts = look_up_model(experiment.model, dtype=dtype, revision=experiment.revision)
+    facts = facts_of(experiment, options)
     check_usable(experiment, facts)
     folder = options.out / experiment.name / facts.name / run_hash(experiment, facts)
     store = RunStore(folder, experiment.schemas())
@@ -57,6 +55,16 @@ def run_experiment(experiment: Experiment, options: RunOptions) -> Run:
 
             export_figures(run, options.export)
     return run
+
+
+def facts_of(experiment: Experiment, options: RunOptions) -> ModelFacts:
+    """Returns identity and size of the model in the precision that it will be loaded in; nothing is loaded.
+
+    Raises UserError when there is no such model.
+    """
+    _, look_up_model = _loaders(experiment.model_kind)
+    dtype = pick_dtype(experiment.dtype, worker_device(options))
+    return look_up_model(experiment.model, dtype=dtype, revision=experiment.revision)
 
 
 def check_kind(experiment: Experiment) -> None:

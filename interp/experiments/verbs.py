@@ -1,4 +1,4 @@
-"""The commands beside running an experiment: list, models, show, compare, figures. Their docstrings are their help."""
+"""The commands beside running an experiment: atlas, list, models, show, compare, figures. Their docstrings are their help."""
 
 import sys
 from pathlib import Path
@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
-from interp.errors import ArgumentError
-from interp.experiments.catalogue import experiments
+from interp.errors import ArgumentError, RunError
+from interp.experiments.atlas_settings import Atlas
+from interp.experiments.catalogue import experiments, joins
 from interp.experiments.experiment import Experiment
-from interp.experiments.options import FigureFormat
+from interp.experiments.options import FigureFormat, RunOptions
 from interp.experiments.run import Run, open_run
 
 if TYPE_CHECKING:
@@ -23,14 +24,36 @@ def say(text: str, *, error: bool = False) -> None:
 
 def say_findings(run: Run) -> None:
     """Prints a run's headlines, warnings and where its report is."""
-    for finding in run.experiment.findings(run.tables):
-        say(("warning: " if finding.kind == "warning" else "") + finding.text)
+    say_sentences(run)
     say(f"report: {run.folder / 'report.html'}")
 
 
+def say_sentences(run: Run) -> None:
+    """Prints a run's headlines and warnings."""
+    for finding in run.findings:
+        say(("warning: " if finding.kind == "warning" else "") + finding.text)
+
+
+def atlas(atlas: Atlas, options: RunOptions) -> None:
+    """Runs all that applies to a model, prints what joins it, and where the report is.
+
+    Raises RunError, once the report is written, when an experiment failed.
+    """
+    from interp.experiments.atlas import run_atlas
+
+    outcome = run_atlas(atlas, options, say)
+    for member in outcome.members:
+        if member.run and member.is_join:
+            say_sentences(member.run)
+    say(f"report: {outcome.folder / 'report.html'}")
+    if outcome.failed:
+        names = ", ".join(member.experiment.name for member in outcome.failed)
+        raise RunError(f"{names} failed, and the report says why; the same command runs again only what is missing.")
+
+
 def list_experiments() -> None:
-    """Lists the experiments."""
-    for name, kind in experiments().items():
+    """Lists the experiments, and the questions that join their runs."""
+    for name, kind in {**experiments(), **joins()}.items():
         say(f"{name:<20} {kind.summary}\n{'':<20} {kind.paper}")
 
 

@@ -30,6 +30,14 @@ class CriticalTokens(Experiment):
     )
     schema_version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {
+            "calibration_problems": 2,
+            "n_trajectories": 4,
+            "max_problems": 16,
+            "scan_rollouts": 12,
+            "replacement_rollouts": 0,
+            "contrastive_examples": 0,
+        },
         "paper": {
             "definitions": ("paper",),
             "method": "brute",

@@ -32,6 +32,15 @@ class FunctionTokens(Experiment):
     schema_version: ClassVar[int] = 1
     needs_attention: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {
+            "tokens": 12_000,
+            "blocks": 6,
+            "shuffles": 2,
+            "random_sets": 4,
+            "loss_tokens": 4_000,
+            "reactivation_prompts": 8,
+            "steering_prompts": 2,
+        },
         "million": {
             "tokens": 1_050_000,
             "blocks": 40,

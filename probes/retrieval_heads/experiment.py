@@ -29,6 +29,7 @@ class RetrievalHeads(Experiment):
     )
     schema_version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {"context_tokens": (256,), "samples_per_needle": 1, "random_draws": 2},
         "paper": {
             "context_tokens": tuple(round(1000 + step * 49000 / 19) for step in range(20)),
             "depths": tuple(step / 9 for step in range(10)),

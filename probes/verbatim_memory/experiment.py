@@ -30,7 +30,18 @@ class VerbatimMemory(Experiment):
     )
     schema_version: ClassVar[int] = 1
     needs_attention: ClassVar[bool] = False
+    reads: ClassVar[Mapping[str, str]] = {"heads_from": "retrieval_heads"}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {
+            "list_lengths": (3, 10),
+            "n_base_lists": 12,
+            "rotations": 1,
+            "conditions": ("repeat", "permute", "novel"),
+            "intervening": (1,),
+            "contexts": ("intact",),
+            "exact_rotations": 0,
+            "mask_draws": 2,
+        },
         "paper": {
             "rotations": 10,
             "pools": ("arbitrary", "coherent"),

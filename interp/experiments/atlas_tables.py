@@ -1,0 +1,93 @@
+"""The tables of an atlas, and the one that every join ends in."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pandera.pandas as pa
+
+from interp.experiments.join import ANSWERS
+from interp.tables import Schemas, TableSchema, may_lack
+
+if TYPE_CHECKING:
+    from interp.experiments.atlas import Member, Outcome
+
+
+class Answers(TableSchema):
+    """One number of a question that runs answer together, with its interval."""
+
+    quantity: str
+    """What is measured, with its unit."""
+    about: str
+    """What it is measured of: a set of heads, a class of tokens, or the difference of two."""
+    value: float = may_lack()
+    ci_low: float = may_lack()
+    ci_high: float = may_lack()
+    n: int
+    """How many of what is resampled there are."""
+    resampled: str
+    """What the interval resamples, or how else it was found."""
+
+
+class JoinedAnswers(Answers):
+    """One number of one of the joined questions."""
+
+    question: str
+    """Name of the join."""
+
+
+class Members(TableSchema):
+    """One experiment or join: whether it was run, and if not why."""
+
+    experiment: str
+    status: str = pa.Field(isin=["done", "failed", "does not apply"])
+    why: str
+    run: str
+    """Folder of its run, relative to the folder of runs; empty without one."""
+    measured_seconds: float = may_lack()
+    """What its units took when they were measured, by this atlas or before."""
+
+
+class Sentences(TableSchema):
+    """One sentence of the report of one experiment or join."""
+
+    experiment: str
+    kind: str = pa.Field(isin=["result", "warning"])
+    text: str
+
+
+SCHEMAS: Schemas = {"members": Members, "sentences": Sentences, "answers": JoinedAnswers}
+
+
+def gathered(outcome: "Outcome", out: Path) -> dict[str, pd.DataFrame]:
+    """Returns the tables of an atlas from its runs, which lie under `out`."""
+    model = outcome.facts.name
+    members = [
+        {
+            "model": model,
+            "experiment": member.experiment.name,
+            "status": member.status,
+            "why": member.why,
+            "run": member.run.folder.relative_to(out).as_posix() if member.run else "",
+            "measured_seconds": member.measured_seconds,
+        }
+        for member in outcome.members
+    ]
+    sentences = [
+        {"model": model, "experiment": member.experiment.name, "kind": finding.kind, "text": finding.text}
+        for member in outcome.members
+        if member.run
+        for finding in member.run.findings
+    ]
+    answers = [answers_of(member) for member in outcome.members if member.run and member.is_join]
+    return {
+        "members": pd.DataFrame(members),
+        "sentences": pd.DataFrame(sentences, columns=["model", "experiment", "kind", "text"]),
+        "answers": pd.concat(answers) if answers else pd.DataFrame(columns=list(JoinedAnswers.to_schema().columns)),
+    }
+
+
+def answers_of(member: "Member") -> pd.DataFrame:
+    """Returns what a join answered, with its name as the question."""
+    assert member.run is not None
+    return member.run.tables[ANSWERS].assign(question=member.experiment.name)

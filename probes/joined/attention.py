@@ -1,0 +1,153 @@
+"""Do function tokens receive retrieval heads' attention? Reads two runs and measures with the model. Imports no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from interp.errors import ArgumentError
+from interp.experiments.experiment import Finding, WorkUnit
+from interp.experiments.join import Join
+from interp.models.identity import ModelFacts
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from interp.models.language import LanguageModel
+    from interp.tables import Schemas, Tables
+
+TEXTS_PER_UNIT = 8
+
+
+@dataclass(frozen=True)
+class TextsUnit(WorkUnit):
+    """Some texts of one kind, by their numbers [first, end)."""
+
+    context: Literal["prose", "needle"]
+    first: int
+    end: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionJoin(Join):
+    """Do function tokens receive retrieval heads' attention?"""
+
+    name: ClassVar[str] = "join_attention"
+    summary: ClassVar[str] = "do function tokens receive retrieval heads' attention?"
+    paper: ClassVar[str] = "a join of this toolkit; the methods are those of the runs it reads"
+    schema_version: ClassVar[int] = 1
+    presets: ClassVar[Mapping[str, Mapping[str, int]]] = {"quick": {"n_passages": 16, "n_prompts": 16}}
+    reads: ClassVar[Mapping[str, str]] = {
+        "retrieval_heads": "retrieval_heads",
+        "function_tokens": "function_tokens",
+    }
+    tables_read: ClassVar[Mapping[str, Sequence[str]]] = {
+        "retrieval_heads": ("head_scores", "samples"),
+        "function_tokens": ("token_classes",),
+    }
+
+    retrieval_heads: Path | None = None
+    """Folder of the retrieval_heads run that ranks the heads, and whose prompts are read again."""
+    function_tokens: Path | None = None
+    """Folder of the function_tokens run that says which tokens are function tokens."""
+    k: int = 10
+    """How many of the best retrieval heads are looked at."""
+    random_draws: int = 5
+    """Random sets of as many heads of the same layers."""
+    n_passages: int = 48
+    """Passages of news prose, every position a query."""
+    passage_tokens: int = 256
+    """Length of a passage, in tokens."""
+    n_prompts: int = 48
+    """Prompts of the retrieval run, with the answer's positions as queries."""
+
+    def __post_init__(self) -> None:
+        """Refuses settings that cannot be meant."""
+        for name in ("k", "random_draws", "n_prompts"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(f"--{name.replace('_', '-')} must be at least 1.")
+        if self.n_passages < 2 or self.passage_tokens < 8:
+            raise ArgumentError(
+                "At least 2 --n-passages of 8 --passage-tokens are needed: intervals resample passages."
+            )
+
+    def check_model(self, facts: ModelFacts) -> None:
+        """Raises ArgumentError when the model has too few heads, or a window too short for the passages."""
+        super().check_model(facts)
+        assert facts.geometry is not None
+        n_heads = facts.geometry.n_layers * facts.geometry.n_heads
+        if self.k > n_heads // 2:
+            raise ArgumentError(
+                f"{facts.name} has {n_heads} heads, and a random control needs as many others: use --k of at most {n_heads // 2}."
+            )
+        if facts.context_window is not None and self.passage_tokens > facts.context_window:
+            raise ArgumentError(
+                f"--passage-tokens {self.passage_tokens} does not fit {facts.name}: use at most {facts.context_window}."
+            )
+
+    def schemas(self) -> "Schemas":
+        """Returns the schema of every table."""
+        from probes.joined.tables import ATTENTION_SCHEMAS
+
+        return ATTENTION_SCHEMAS
+
+    def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
+        """Returns the units that read passages and prompts."""
+        return [
+            TextsUnit(f"{context}-{first:04d}", context, first, min(first + TEXTS_PER_UNIT, n))
+            for context, n in (("prose", self.n_passages), ("needle", self.n_prompts))
+            for first in range(0, n, TEXTS_PER_UNIT)
+        ]
+
+    def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":
+        """Returns the attention that every head gives to every class of tokens in the unit's texts."""
+        import pandas as pd
+
+        from probes.joined.class_mass import group_of_ids, measure_class_mass, needle_texts
+        from probes.joined.passages import prose_texts
+
+        assert isinstance(unit, TextsUnit)
+        if unit.context == "prose":
+            texts = prose_texts(model.tokenizer, self.n_passages, self.passage_tokens, self.seed)
+        else:
+            texts = needle_texts(self.tables_of("retrieval_heads")["samples"], self.n_prompts, self.seed)
+        n_ids = model.hf.get_input_embeddings().weight.shape[0]  # type: ignore[union-attr]
+        group = group_of_ids(self.tables_of("function_tokens")["token_classes"], n_ids)
+        rows = [measure_class_mass(model, text, group) for text in texts[unit.first : unit.end]]
+        return {"class_mass": pd.concat(rows, ignore_index=True)} if rows else {}
+
+    def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
+        """Returns the lift of function tokens for sets of heads and for each head, and the answers."""
+        from interp.models.head_sets import layer_matched
+        from probes.joined.answers import attention_answers
+        from probes.joined.attention_lift import heads_of, summarise_heads, summarise_lift
+
+        assert facts.geometry is not None
+        scores = self.tables_of("retrieval_heads")["head_scores"]
+        scores = scores[scores["definition"] == "set"].sort_values(["layer", "head"])
+        ranked = scores.sort_values("score", ascending=False, kind="stable")
+        top = heads_of(ranked.head(self.k))
+        random = [
+            layer_matched(top, facts.geometry.n_heads, (self.seed, self.name, self.k, draw))
+            for draw in range(self.random_draws)
+        ]
+        mass = measured["class_mass"]
+        lift = summarise_lift(mass, top, random, self.seed)
+        return {
+            "attention_lift": lift,
+            "head_lift": summarise_heads(mass, scores),
+            "answers": attention_answers(lift, self.k),
+        }
+
+    def figures(self, tables: "Tables") -> "Mapping[str, go.Figure]":
+        """Returns the figures."""
+        from figures.atlas import plot_head_lift, plot_lift
+
+        return {"lift": plot_lift(tables["attention_lift"]), "head_lift": plot_head_lift(tables["head_lift"], self.k)}
+
+    def findings(self, tables: "Tables") -> Sequence[Finding]:
+        """Returns the report's sentences."""
+        from probes.joined.findings import find_attention
+
+        return find_attention(tables, self.k)

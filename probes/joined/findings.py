@@ -1,0 +1,165 @@
+"""The sentences of the joins: what the runs say together, with intervals, controls, and what is not decided."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from interp.experiments.experiment import Finding
+from interp.tables import Tables
+from probes.joined.answers import headline_change
+from probes.joined.wording import in_points, sign_of, with_interval
+
+FEW_CRITICAL = 30
+"""Fewer critical tokens than this leave an interval too wide for small differences: the report says so."""
+_PLACES = {("prose", "all"): "In prose", ("needle", "all"): "While answering", ("needle", "needle"): "Within needles"}
+
+Row = Mapping[Any, Any]
+
+
+# ---------------------------------------------------------------------- retrieval heads and memory
+
+
+def find_memory(tables: Tables) -> list[Finding]:
+    """Returns the sentences of `memory_change`."""
+    change = tables["memory_change"]
+    own = headline_change(change)
+    rows = {(row["quantity"], row["heads"]): row for row in own.to_dict("records")}
+    k, n = int(own["k"].iloc[0]), int(own["n_base_lists"].iloc[0])
+    nats = {key: with_interval(row, "+.2f") for key, row in rows.items()}
+    share = with_interval(rows["memory_lost_share", "top"], ".0%")
+    findings = [
+        Finding(
+            f"{_memory_verdict(rows)} Silencing the top {k} retrieval heads while the second list is read changes the surprisal of a "
+            f"repeated noun by {nats['repeat_change_nats', 'top']} nats; {k} random heads of the same layers change it by "
+            f"{nats['repeat_change_nats', 'random']}, which makes {nats['repeat_change_nats', 'top − random']} between them. A noun of "
+            f"a novel list changes by {nats['novel_change_nats', 'top']}, so {nats['repeat_beyond_novel_nats', 'top']} is lost of memory "
+            f"rather than of reading (95% intervals over {n} base lists)."
+        ),
+        Finding(
+            "Memory is how much less surprising nouns are when they come back than in a novel list; without the top "
+            f"{k} retrieval heads {share} of it is lost."
+        ),
+    ]
+    others = change[
+        (change["quantity"] == "memory_lost_share") & (change["k"] == k) & (change["head_set"] != "retrieval")
+    ]
+    if len(others):
+        beside = ", ".join(f"{row['head_set']} {with_interval(row, '.0%')}" for row in others.to_dict("records"))
+        findings.append(Finding(f"Without the top {k} heads of other rankings: {beside}."))
+    return findings
+
+
+def _memory_verdict(rows: Mapping[tuple[str, str], Row]) -> str:
+    """Two controls must both say so: random heads of the same layers, and a list that was not there before."""
+    signs = {
+        sign_of(rows["repeat_change_nats", "top − random"]),
+        sign_of(rows["repeat_beyond_novel_nats", "top"]),
+    }
+    if signs == {1}:
+        return "Retrieval heads carry verbatim memory."
+    if -1 in signs or signs == {0}:
+        return "There is no sign that retrieval heads carry verbatim memory."
+    return "It is not decided whether retrieval heads carry verbatim memory: one of the two controls may explain the change."
+
+
+# ---------------------------------------------------------------------- critical and function tokens
+
+
+def find_critical(tables: Tables) -> list[Finding]:
+    """Returns the sentences of `critical_overlap`, for each definition of critical."""
+    overlap = tables["critical_overlap"]
+    if not len(overlap):
+        return [
+            Finding(
+                "No token of the critical_tokens run was critical by any definition, so the question has no answer here: give that "
+                "run more trajectories.",
+                "warning",
+            )
+        ]
+    findings = [
+        finding
+        for definition, part in overlap.groupby("definition", sort=False)
+        for finding in _overlap(str(definition), part)
+    ]
+    matches = tables["critical_matches"].drop_duplicates(["definition", "trajectory_id", "position"])
+    for definition, part in matches.groupby("definition", sort=False):
+        shown = ", ".join(repr(token) for token in part["token"].head(8))
+        findings.append(
+            Finding(
+                f"Of {len(part)} tokens that are critical by the definition {definition}, {part['is_number'].mean():.0%} are numbers; "
+                f"the first are {shown}."
+            )
+        )
+    most = int(overlap["n_critical"].max())
+    if most < FEW_CRITICAL:
+        findings.append(
+            Finding(
+                f"No definition has more than {most} critical tokens, so the intervals are wide: only a large difference could be seen.",
+                "warning",
+            )
+        )
+    return findings
+
+
+def _overlap(definition: str, part: pd.DataFrame) -> Iterator[Finding]:
+    rows = {(row["token_rule"], row["control"]): row for row in part.to_dict("records")}
+    for rule in dict.fromkeys(part["token_rule"]):
+        shuffled = rows[rule, "shuffled"]
+        against = ", ".join(
+            f"{control} {in_points(rows[rule, control], 'difference')}"
+            for control in ("others", "nearby", "uncertain")
+            if (rule, control) in rows
+        )
+        yield Finding(
+            f"Critical tokens ({definition}) and function tokens ({rule}) {_overlap_verdict(rows.get((rule, 'others')))}: of "
+            f"{shuffled['n_critical']} critical tokens {with_interval(shuffled, '.0%', 'share_critical')} are function tokens. Points "
+            f"above their controls: {against}. At shuffled positions {with_interval(shuffled, '.0%', 'share_control')}, p = "
+            f"{shuffled['p_value']:.3f} ({shuffled['n_trajectories']} trajectories)."
+        )
+
+
+def _overlap_verdict(others: Row | None) -> str:
+    if others is None:
+        return "have nothing to be held against"
+    return {
+        1: "coincide more than other tokens do",
+        0: "show no difference from other tokens",
+        -1: "coincide less than other tokens do",
+    }[sign_of(others, "difference")]
+
+
+# ---------------------------------------------------------------------- retrieval heads and function tokens
+
+
+def find_attention(tables: Tables, k: int) -> list[Finding]:
+    """Returns the sentences of `attention_lift`, one for each place."""
+    return [
+        _attention(_PLACES[str(context), str(region)], part, k)
+        for (context, region), part in tables["attention_lift"].groupby(["context", "region"], sort=False)
+    ]
+
+
+def _attention(place: str, part: pd.DataFrame, k: int) -> Finding:
+    rows = {(row["token_group"], row["heads"]): row for row in part.to_dict("records")}
+    lift = {key: with_interval(row, ".2f", "lift") for key, row in rows.items()}
+    top = rows["function", "top"]
+    difference = with_interval(rows["function", "top − random"], "+.2f", "lift")
+    return Finding(
+        f"{place}, retrieval heads {_lift_verdict(rows)}: {top['mass_share']:.0%} of what the top {k} look back at are function tokens, "
+        f"which are {top['even_share']:.0%} of the tokens there, a lift of {lift['function', 'top']}. Random heads of the same layers: "
+        f"{lift['function', 'random']} (difference {difference}). Function words alone: {lift['function words', 'top']}; signs: "
+        f"{lift['function signs', 'top']}. {top['first_share']:.0%} of all their attention rests on the first position and is left "
+        f"out (95% intervals over {top['n_texts']} texts)."
+    )
+
+
+def _lift_verdict(rows: Mapping[tuple[str, str], Row]) -> str:
+    own, beside = rows["function", "top"], sign_of(rows["function", "top − random"])
+    if own["ci_low"] > 1:
+        preference = "look at function tokens more than their number explains"
+    elif own["ci_high"] < 1:
+        preference = "look at function tokens less than their number explains"
+    else:
+        preference = "neither prefer nor avoid function tokens"
+    return f"{preference}, and {'less than' if beside < 0 else 'more than' if beside > 0 else 'no differently from'} random heads"

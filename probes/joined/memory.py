@@ -1,0 +1,90 @@
+"""Do retrieval heads carry verbatim memory? Reads a verbatim_memory run in which they were silenced. Imports no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from interp.errors import ArgumentError
+from interp.experiments.experiment import Finding, WorkUnit
+from interp.experiments.join import Join
+from interp.models.identity import ModelFacts
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from interp.tables import Schemas, Tables
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryJoin(Join):
+    """Do retrieval heads carry verbatim memory?"""
+
+    name: ClassVar[str] = "join_memory"
+    summary: ClassVar[str] = "do retrieval heads carry verbatim memory?"
+    paper: ClassVar[str] = "a join of this toolkit; the methods are those of the runs it reads"
+    schema_version: ClassVar[int] = 1
+    reads: ClassVar[Mapping[str, str]] = {
+        "retrieval_heads": "retrieval_heads",
+        "verbatim_memory": "verbatim_memory",
+    }
+    tables_read: ClassVar[Mapping[str, Sequence[str]]] = {
+        "retrieval_heads": ("head_scores",),
+        "verbatim_memory": ("masking",),
+    }
+
+    retrieval_heads: Path | None = None
+    """Folder of the retrieval_heads run that ranks the heads."""
+    verbatim_memory: Path | None = None
+    """Folder of a verbatim_memory run with --heads-from that run."""
+
+    def check_model(self, facts: ModelFacts) -> None:
+        """Raises ArgumentError when the lists were not read with the heads silent that the other run ranks first."""
+        super().check_model(facts)
+        masking = self.tables_of("verbatim_memory")["masking"]
+        silenced = masking[(masking["head_set"] == "retrieval") & (masking["control"] == "top")]
+        if not len(silenced):
+            raise ArgumentError(
+                f"{self.verbatim_memory} silenced no retrieval heads: run verbatim_memory --heads-from {self.retrieval_heads}."
+            )
+        scores = self.tables_of("retrieval_heads")["head_scores"]
+        scores = scores[scores["definition"] == "set"].sort_values(["layer", "head"])
+        ranked = scores.sort_values("score", ascending=False, kind="stable")
+        names = [f"{row.layer}-{row.head}" for row in ranked.itertuples()]
+        for k, rows in silenced.groupby("k"):
+            if set(rows["heads"].iloc[0].split()) != set(names[: int(str(k))]):
+                raise ArgumentError(
+                    f"{self.verbatim_memory} silenced the top heads of another run: run verbatim_memory --heads-from "
+                    f"{self.retrieval_heads}."
+                )
+
+    def schemas(self) -> "Schemas":
+        """Returns the schema of every table."""
+        from probes.joined.tables import MEMORY_SCHEMAS
+
+        return MEMORY_SCHEMAS
+
+    def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
+        """Returns no units: everything was measured by the runs that are read."""
+        return ()
+
+    def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
+        """Returns the change of surprisal under every mask, and the answers."""
+        from probes.joined.answers import memory_answers
+        from probes.joined.memory_change import summarise_memory_change
+
+        change = summarise_memory_change(self.tables_of("verbatim_memory")["masking"], self.seed)
+        return {"memory_change": change, "answers": memory_answers(change)}
+
+    def figures(self, tables: "Tables") -> "Mapping[str, go.Figure]":
+        """Returns the figure."""
+        from figures.atlas import plot_memory
+
+        return {"memory": plot_memory(tables["memory_change"])}
+
+    def findings(self, tables: "Tables") -> Sequence[Finding]:
+        """Returns the report's sentences."""
+        from probes.joined.findings import find_memory
+
+        return find_memory(tables)
