@@ -35,8 +35,10 @@ def _built(folder_or_id: str, part: str, kind_name: tuple[str, str], revision: s
     where: dict[str, Any] = {"subfolder": part, "revision": revision}
     if library == "diffusers":
         kind: Any = getattr(diffusers, class_name)
-        is_model = issubclass(kind, diffusers.ModelMixin)
-        return kind.from_config(kind.load_config(folder_or_id, **where)) if is_model else None
+        if not issubclass(kind, diffusers.ModelMixin):
+            return None
+        built: Any = kind
+        return built.from_config(built.load_config(folder_or_id, **where))
     kind = getattr(transformers, class_name)
     if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
         return None
