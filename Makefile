@@ -28,12 +28,8 @@ lint: $(VENV)/.dev  ## lint and check types
 docs: $(VENV)/.dev  ## build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
-bench: $(VENV)/.dev  ## time the toolkit against the plain way on the same work (about 30 minutes)
-	$(BIN)/python -m benchmarks.retrieval_heads
-	$(BIN)/python -m benchmarks.verbatim_memory
-	$(BIN)/python -m benchmarks.function_tokens
-	$(BIN)/python -m benchmarks.critical_tokens
-	$(BIN)/python -m benchmarks.t2i_flow
+bench: $(VENV)/.dev browser  ## time the toolkit against the plain way and write docs/performance.md (about 25 minutes; QUICK=1: small sizes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 figures: $(VENV)/.core browser  ## draw figures/gallery again from its committed tables (seconds)
 	$(BIN)/python -m experiments.gallery draw

@@ -1,113 +1,159 @@
-"""What shared branches and bets save: `python -m benchmarks.critical_tokens`.
+"""What shared branches and bets save: `python -m benchmarks critical_tokens`.
 
 On the same wrong trajectories, with the same decoding loop:
   brute     64 independent rollouts after every token, the paper's rule;
   paper     this toolkit: backward scan on shared branches, the same rule;
   cliff     this toolkit: curve of V, screening, fresh pairs, e-BH.
-Prints generated tokens and processor seconds of one thread, whether the critical tokens are the same, and a two-sample test of
-the shared draws against the independent ones at every position.
+All three estimate; the shared draws are held against the independent ones by a two-sample test at every fifth position, and
+what each way names is stored beside what it cost. Then the curve of V is drawn with more and more shared rollouts.
 """
 
-import sys
-import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
+import pandas as pd
 from scipy.stats import chi2, fisher_exact
 
+from benchmarks.tables import Results, compare, grow, results
+from interp.errors import RunError
 from interp.models.language import LanguageModel
 from interp.models.loading import load
 from probes.critical_tokens.backward import Scan, backward_scan, critical_by_rule
 from probes.critical_tokens.confirm import Thresholds, confirm, discoveries, evidence, screen
 from probes.critical_tokens.experiment import CriticalTokens
-from probes.critical_tokens.explorer import Explorer, Pool, Setting, respond
+from probes.critical_tokens.explorer import Explorer, Pool, respond
 from probes.critical_tokens.units import find_problem, setting_of
 
-MODEL = "smollm2-135m"
+NAME, MODEL = "critical_tokens", "smollm2-135m"
 PROBLEMS = [(level, index) for index in range(30) for level in ("arithmetic-1-9", "arithmetic-2-5")]
-N_TRAJECTORIES = 3
-N = 64
+LEAST_CHANCE = 1e-3
+"""Below this combined p, shared draws are not draws of the same policy."""
 
 
-def main() -> None:
-    """Prints one row per way, and how well they agree."""
-    torch.set_num_threads(1)  # waiting threads would count as work
+@dataclass(frozen=True)
+class Sizes:
+    """How much is done."""
+
+    n_trajectories: int
+    n: int
+    """Rollouts after every token."""
+    longest: int
+    """Tokens of the longest trajectory taken."""
+    settings: CriticalTokens
+    rollouts: tuple[int, ...]
+    repetitions_of_growth: int
+
+
+FULL = Sizes(2, 64, 48, CriticalTokens(), (8, 16, 32, 64, 128), 3)
+QUICK = Sizes(1, 8, 14, replace(CriticalTokens(), scan_rollouts=4, max_pairs=20), (1, 2), 1)
+
+
+def run(sizes: Sizes) -> Results:
+    """Returns the seconds and tokens of all ways on every trajectory, what they name, and growth by rollouts."""
     model = load(MODEL)
-    settings = CriticalTokens()
-    setting = setting_of(settings, model)
-    ways: dict[str, list[float]] = {"brute": [0, 0], "paper": [0, 0], "cliff": [0, 0]}
-    same = inside = cliffs_inside = found = 0
-    chances: list[float] = []
-    for explorer in explorers(model, settings, setting):
-        seconds, (right, generated) = timed(lambda explorer=explorer: brute(explorer))
-        add(ways["brute"], generated, seconds)
-        expected = critical_by_rule(right[1:].tolist(), N)
-        seconds, (scan, generated) = timed(lambda explorer=explorer: paper(explorer))
-        add(ways["paper"], generated, seconds)
-        same += scan.critical == expected
-        inside += expected is not None and scan.set_first <= expected <= scan.set_last
-        seconds, (tokens, generated) = timed(lambda explorer=explorer: cliff(explorer, settings))
-        add(ways["cliff"], generated, seconds)
-        steepest = int(np.argmax(right[:-1] - right[1:]))
-        found += bool(tokens)
-        cliffs_inside += any(steepest in members for _, members in tokens)
-        chances += two_sample(explorer, right)
-        say(
-            f"{explorer.key}: brute {expected} (steepest drop {steepest}), scan {scan.critical} in {scan.set_first}..{scan.set_last}, "
-            f"cliffs {[token for token, _ in tokens]}"
-        )
-    say(f"\n{N_TRAJECTORIES} wrong trajectories, {MODEL} float32, one thread\n")
-    say("| way | generated tokens | fewer | processor seconds | fewer |\n|---|---|---|---|---|")
-    for name, (generated, seconds) in ways.items():
-        say(
-            f"| {name} | {generated:,.0f} | {ways['brute'][0] / generated:.1f} | {seconds:.1f} | {ways['brute'][1] / seconds:.1f} |"
-        )
-    say(f"\npaper's token the same as brute force: {same} of {N_TRAJECTORIES}; brute force's inside the set: {inside}")
-    say(
-        f"a cliff found: {found} of {N_TRAJECTORIES}; brute force's steepest drop inside a cliff's set: {cliffs_inside}"
-    )
-    statistic = -2 * np.log(chances).sum()
-    say(
-        f"shared against independent draws, {len(chances)} positions: smallest p {min(chances):.3f}, "
-        f"Fisher's combined p {chi2.sf(statistic, 2 * len(chances)):.3f}"
+    settings = sizes.settings
+    chosen = explorers(model, sizes)
+    curve(chosen[0], 1)  # warm up
+    comparison, agreement = [], []
+    for explorer in chosen:
+        named: dict[str, Any] = {}
+        comparison += searching(explorer, settings, sizes, named)
+        agreement.append(agreement_row(explorer, sizes, named))
+    chance = combined(np.concatenate([row.pop("chances") for row in agreement]))
+    agreed = pd.DataFrame(agreement).assign(combined_p=chance)
+    labels = {"model": MODEL, "benchmark": NAME, "curve": "rollouts"}
+    growth = grow(labels, sizes.rollouts, sizes.repetitions_of_growth, lambda n: lambda: curve(chosen[0], n))
+    return results(comparison, growth, agreement=agreed)
+
+
+def searching(explorer: Explorer, settings: CriticalTokens, sizes: Sizes, named: dict[str, Any]) -> list[dict]:
+    """Rows of the three ways on one trajectory; what they find is put into `named`."""
+
+    def keeping(way: str, work: Callable[[], tuple[Any, int]]) -> Callable[[], tuple[Any, int]]:
+        def kept() -> tuple[Any, int]:
+            named[way] = work()
+            return named[way]
+
+        return kept
+
+    case = f"{explorer.key}, {len(explorer.token_ids)} tokens"
+    return compare(
+        {"model": MODEL, "benchmark": NAME, "kind": "speed", "case": case, "amount_name": "tokens generated"},
+        {
+            ("toolkit", "curve, screening, fresh pairs, e-BH"): keeping("cliff", lambda: cliff(explorer, settings)),
+            ("toolkit", "the paper's rule by a backward scan"): keeping("paper", lambda: paper(explorer, sizes.n)),
+            ("baseline", f"{sizes.n} rollouts after every token"): keeping("brute", lambda: brute(explorer, sizes.n)),
+        },
+        1,
+        None,
+        lambda _way, found: found[1],
     )
 
 
-def explorers(model: LanguageModel, settings: CriticalTokens, setting: Setting) -> list[Explorer]:
+def agreement_row(explorer: Explorer, sizes: Sizes, named: dict[str, Any]) -> dict[str, Any]:
+    """What the three ways name in one trajectory, and how shared draws compare to independent ones.
+
+    Raises RunError when they are not draws of the same policy.
+    """
+    right, scan, cliffs = (named[way][0] for way in ("brute", "paper", "cliff"))
+    chances = two_sample(explorer, right, sizes.n)
+    if combined(chances) < LEAST_CHANCE:
+        raise RunError(
+            f"{explorer.key}: shared draws are not those of the policy (combined p {combined(chances):.1g})."
+        )
+    return {
+        "trajectory": explorer.key,
+        "brute_token": critical_by_rule(right[1:].tolist(), sizes.n),
+        "scan_token": scan.critical,
+        "scan_set": f"{scan.set_first}..{scan.set_last}",
+        "steepest_drop": int(np.argmax(right[:-1] - right[1:])),
+        "cliff_sets": " ".join("+".join(str(token) for token in members) for _, members in cliffs),
+        "positions_tested": len(chances),
+        "smallest_p": float(min(chances)),
+        "chances": chances,
+    }
+
+
+def combined(chances: np.ndarray) -> float:
+    """Fisher's combined p of independent tests."""
+    return float(chi2.sf(-2 * np.log(chances).sum(), 2 * len(chances)))
+
+
+def explorers(model: LanguageModel, sizes: Sizes) -> list[Explorer]:
     """Wrong trajectories as the experiment chooses them; finding them is not timed."""
     found: list[Explorer] = []
+    settings, setting = sizes.settings, setting_of(sizes.settings, model)
     for level, index in PROBLEMS:
         problem = find_problem(settings, level, index)
         responses = respond(model, problem, setting, settings.responses_per_problem)
         share = np.mean([response.outcome == "right" for response in responses])
-        wrong = [n for n, response in enumerate(responses) if response.outcome == "wrong" and response.ended]
+        wrong = [
+            n
+            for n, response in enumerate(responses)
+            if response.outcome == "wrong" and response.ended and len(response.token_ids) <= sizes.longest
+        ]
         if 0.2 <= share <= 0.8 and wrong:
             key = f"{problem.id}-{wrong[0]}"
             found.append(Explorer(model, problem, key, responses[wrong[0]].token_ids, setting))
-        if len(found) == N_TRAJECTORIES:
+        if len(found) == sizes.n_trajectories:
             break
     return found
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Processor seconds of one call, and what it gave: unlike wall time they do not count what else the machine does."""
-    started = time.process_time()
-    result = work()
-    return time.process_time() - started, result
+def curve(explorer: Explorer, n: int) -> np.ndarray:
+    """The share of right answers behind every number of kept tokens, by n shared rollouts."""
+    pool = Pool.around(explorer, "curve", n, "wrong")
+    places = range(len(explorer.token_ids) + 1)
+    pool.make(places)
+    return np.array([np.mean([pool.outcome(kept, index) == "right" for index in range(n)]) for kept in places])
 
 
-def add(sums: list[float], generated: int, seconds: float) -> None:
-    """Adds one trajectory's tokens and seconds."""
-    sums[0] += generated
-    sums[1] += seconds
-
-
-def brute(explorer: Explorer) -> tuple[np.ndarray, int]:
-    """Right rollouts of 64 after 0, 1, … tokens, and tokens generated."""
+def brute(explorer: Explorer, n: int) -> tuple[np.ndarray, int]:
+    """Right rollouts of n after 0, 1, … tokens, and tokens generated."""
     n_tokens = len(explorer.token_ids)
-    wanted = [(kept, index) for kept in range(1, n_tokens) for index in range(N)]
+    wanted = [(kept, index) for kept in range(1, n_tokens) for index in range(n)]
     branches = explorer.independent("brute", wanted)
     right = np.zeros(n_tokens + 1, dtype=int)
     for (kept, _), branch in branches.items():
@@ -116,15 +162,15 @@ def brute(explorer: Explorer) -> tuple[np.ndarray, int]:
     return right, sum(len(branch.token_ids) for branch in branches.values())
 
 
-def paper(explorer: Explorer) -> tuple[Scan, int]:
+def paper(explorer: Explorer, n: int) -> tuple[Scan, int]:
     """The backward scan and tokens generated."""
-    pool = Pool.around(explorer, "scan", N, "wrong")
+    pool = Pool.around(explorer, "scan", n, "wrong")
 
     def right(kept: int, draws: slice) -> np.ndarray:
         pool.make([kept], draws)
         return np.array([pool.outcome(kept, index) == "right" for index in range(draws.start, draws.stop)])
 
-    scan = backward_scan(len(explorer.token_ids), N, right)
+    scan = backward_scan(len(explorer.token_ids), n, right)
     return scan, sum(len(branch.token_ids) for branch in pool.branches.values())
 
 
@@ -168,24 +214,14 @@ def cliff(explorer: Explorer, settings: CriticalTokens) -> tuple[list[tuple[int,
     return [(one.evidence.token, one.set_tokens) for one in cliffs], generated
 
 
-def two_sample(explorer: Explorer, independent: np.ndarray) -> list[float]:
+def two_sample(explorer: Explorer, independent: np.ndarray, n: int) -> np.ndarray:
     """Fisher's exact p at every fifth position: shared draws against independent ones (neighbours share draws)."""
-    pool = Pool.around(explorer, "check", N, "wrong")
+    pool = Pool.around(explorer, "check", n, "wrong")
     places = range(1, len(explorer.token_ids), 5)
     pool.make(places)
     chances = []
     for kept in places:
-        right = sum(pool.outcome(kept, index) == "right" for index in range(N))
-        table = [[right, N - right], [independent[kept], N - independent[kept]]]
+        right = sum(pool.outcome(kept, index) == "right" for index in range(n))
+        table = [[right, n - right], [independent[kept], n - independent[kept]]]
         chances.append(float(fisher_exact(table)[1]))
-    return chances
-
-
-def say(text: str) -> None:
-    """Prints at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main()
+    return np.array(chances)

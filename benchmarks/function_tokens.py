@@ -1,26 +1,26 @@
-"""What streaming counts save: `python -m benchmarks.function_tokens [folder of a dictionary …]`; all that ship if none is named.
+"""What streaming counts save: `python -m benchmarks function_tokens`.
 
-Three ways count the same pairs of tokens and features in the same texts:
+Three ways count the same pairs of tokens and features in the same texts, for each dictionary that ships:
   toolkit   forward only to the dictionary's layer, features in column chunks, sorted runs;
   script    what one writes first: TransformerLens' run_with_cache, SAELens' encode, nonzero, and a Python loop that accumulates
             in dictionaries; once caching only the hook that is needed, once all, which is run_with_cache's default.
-All count exactly the same or the benchmark stops. Then the counting alone, and the peak memory of counting ever more events
-at a million features (drawn at random: encoding them would take days here).
+Then the counting alone, and the toolkit's cost by features (dictionaries drawn at random), by tokens of text, and by tokens of
+drawn events at a million features (encoding so many would take days here).
 """
 
-import subprocess
-import sys
+import copy
 import tempfile
-import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import norm
 
+from benchmarks.tables import Difference, Results, compare, grow, results
 from interp.models.dictionary import Dictionary, shipped_dictionaries
 from interp.models.language import LanguageModel
 from interp.models.loading import load
@@ -30,51 +30,70 @@ from interp.prose import news_articles
 from probes.function_tokens.bench import document_slices
 from probes.function_tokens.counts import PairCounter
 
-MODEL = "smollm2-135m"
-N_TEXTS, CONTEXT, SKIP, ROUNDS = 6, 128, 4, 3
+NAME, MODEL = "function_tokens", "smollm2-135m"
+CONTEXT, SKIP, TOKENS_PER_TEXT = 128, 4, 512
 WIDE, L0, VOCABULARY = 1 << 20, 32, 49152
-TOKENS_PER_TEXT = 512
-TOTALS = (200_000, 400_000, 1_000_000)
+TOLERANCE = 1e-3
+"""Share of pairs: a feature may be within rounding of its threshold."""
 Counts = dict[tuple[int, int], int]
 
 
-def main(folders: Sequence[Path]) -> None:
-    """Prints processor seconds of all ways, of the counting alone, and peak memory."""
-    torch.set_num_threads(1)  # waiting threads would count as work
+@dataclass(frozen=True)
+class Sizes:
+    """How much is done."""
+
+    n_texts: int
+    n_dictionaries: int
+    repetitions: int
+    texts_counted: int
+    features: tuple[int, ...]
+    vectors: int
+    texts: tuple[int, ...]
+    drawn_tokens: tuple[int, ...]
+    wide: int
+    repetitions_of_growth: int
+
+
+FULL = Sizes(
+    2, 3, 2, 40, (1 << 14, 1 << 16, 1 << 18, 1 << 20), 256, (1, 2, 4, 8), (50_000, 100_000, 200_000, 400_000), WIDE, 3
+)
+QUICK = Sizes(1, 1, 1, 2, (1 << 10, 1 << 11), 64, (1, 2), (1024, 2048), 1 << 12, 1)
+
+
+def run(sizes: Sizes) -> Results:
+    """Returns the seconds of all ways, of the counting alone, and growth."""
     model = load(MODEL)
-    windows = cut_windows(tokenize(model.tokenizer, news_articles()[:N_TEXTS]), CONTEXT, shortest=SKIP + 2)
-    bridge = model.bridge()
-    say(f"{windows.n_tokens} tokens, {MODEL} float32, one thread\n")
-    say(
-        "| layer | way | processor seconds, median (range) | tokens per second | times the toolkit's |\n|---|---|---|---|---|"
-    )
-    for folder in folders:
-        time_ways(model, bridge, Dictionary.from_folder(folder), windows)
-    counting_alone()
-    memory()
+    folders = shipped_dictionaries(MODEL)[: sizes.n_dictionaries]
+    dictionaries = [Dictionary.from_folder(folder) for folder in folders]
+    windows, bridge = windows_of(model, sizes.n_texts), model.bridge()
+    bridge(torch.tensor([[1] * 64]))  # warm up
+    comparison = [row for one in dictionaries for row in counting(model, bridge, one, windows, sizes.repetitions)]
+    del bridge
+    comparison += counting_alone(sizes)
+    return results(comparison, growth(model, dictionaries[0], sizes))
 
 
-def time_ways(model: LanguageModel, bridge: Any, dictionary: Dictionary, windows: Windows) -> None:
-    """Prints a row for each way of counting the pairs of one dictionary."""
-    ways: dict[str, Callable[[], Counts]] = {
-        "toolkit": lambda: count_by_toolkit(model, dictionary, windows),
-        "script, one hook": lambda: count_by_script(bridge, dictionary, windows, dictionary.hook_name),
-        "script, all hooks": lambda: count_by_script(bridge, dictionary, windows, None),
+def windows_of(model: LanguageModel, n_texts: int) -> Windows:
+    """The first texts, cut."""
+    return cut_windows(tokenize(model.tokenizer, news_articles()[:n_texts]), CONTEXT, shortest=SKIP + 2)
+
+
+def counting(
+    model: LanguageModel, bridge: Any, dictionary: Dictionary, windows: Windows, repetitions: int
+) -> list[dict]:
+    """Rows of each way of counting the pairs of one dictionary."""
+    ways: dict[tuple[str, str], Callable[[], Counts]] = {
+        ("toolkit", "to the layer only, sorted runs"): lambda: count_by_toolkit(model, dictionary, windows),
+        ("baseline", "run_with_cache of the one hook, encode, nonzero, dictionaries"): lambda: count_by_script(
+            bridge, dictionary, windows, dictionary.hook_name
+        ),
+        ("baseline", "the same with all hooks, its default"): lambda: count_by_script(
+            bridge, dictionary, windows, None
+        ),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(ROUNDS):
-        results = []
-        for name, way in ways.items():
-            started = time.process_time()
-            results.append(way())
-            seconds[name].append(time.process_time() - started)
-        check_equal(results[0], results[1])
-        check_equal(results[0], results[2])
-    for name, taken in seconds.items():
-        middle = median(taken)
-        ratio = middle / median(seconds["toolkit"])
-        spread = f"{middle:.1f} ({min(taken):.1f}–{max(taken):.1f})"
-        say(f"| {dictionary.layer} | {name} | {spread} | {windows.n_tokens / middle:.0f} | {ratio:.1f} |")
+    case = f"layer {dictionary.layer}, {windows.n_tokens:,} tokens"
+    labels = {"model": MODEL, "benchmark": NAME, "kind": "speed", "case": case, "amount_name": "tokens counted"}
+    return compare(labels, ways, repetitions, counts_apart, lambda *_: windows.n_tokens)
 
 
 def count_by_toolkit(model: LanguageModel, dictionary: Dictionary, windows: Windows) -> Counts:
@@ -89,11 +108,16 @@ def count_by_toolkit(model: LanguageModel, dictionary: Dictionary, windows: Wind
             for position, feature, value in dictionary.active(vectors):
                 at = tokens[position.numpy()]
                 counter.add(at, feature.numpy(), value.numpy(), np.full(len(at), text.document[0]))
-        found: Counts = {}
-        for run in counter.totals():
-            token, feature = run.split(dictionary.n_features)
-            found.update(zip(zip(token.tolist(), feature.tolist(), strict=True), run.count.tolist(), strict=True))
-        return found
+        return counts_of(counter)
+
+
+def counts_of(counter: PairCounter) -> Counts:
+    """How often each pair was counted."""
+    found: Counts = {}
+    for run in counter.totals():
+        token, feature = run.split(counter.n_features)
+        found.update(zip(zip(token.tolist(), feature.tolist(), strict=True), run.count.tolist(), strict=True))
+    return found
 
 
 @torch.inference_mode()
@@ -115,84 +139,116 @@ def count_by_script(bridge: Any, dictionary: Dictionary, windows: Windows, names
     return counts
 
 
-def check_equal(first: Counts, second: Counts) -> None:
-    """Stops unless both ways counted the same, up to features whose activation is within rounding of the threshold."""
-    differing = sum(first.get(pair, 0) != second.get(pair, 0) for pair in first.keys() | second.keys())
-    if differing > 1e-3 * len(first):
-        raise SystemExit(f"the two ways differ in {differing} of {len(first)} pairs")
+def counts_apart(first: Counts, other: Counts) -> Difference:
+    """The share of pairs that were counted otherwise."""
+    differing = sum(first.get(pair, 0) != other.get(pair, 0) for pair in first.keys() | other.keys())
+    return Difference("share of pairs counted otherwise", differing / len(first), len(first), TOLERANCE)
 
 
-def synthetic_text(document: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Events of one text at a million features: Zipf tokens, L0 features each."""
+# ---------------------------------------------------------------------- counting alone
+
+
+def drawn_text(document: int, wide: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Events of one text at so many features: Zipf tokens, L0 features each."""
     generator = np.random.default_rng(document)
     tokens = np.minimum(generator.zipf(1.2, TOKENS_PER_TEXT), VOCABULARY) - 1
-    features = (WIDE * generator.random((TOKENS_PER_TEXT, L0)) ** 3).astype(np.int64)  # some features far more often
+    features = (wide * generator.random((TOKENS_PER_TEXT, L0)) ** 3).astype(np.int64)  # some features far more often
     values = generator.gamma(2.0, 1.0, features.size).astype(np.float32)
     return np.repeat(tokens, L0), features.ravel(), values, np.full(features.size, document)
 
 
-def counting_alone() -> None:
-    """Times the accumulation of the same events by sorted runs and by dictionaries."""
-    texts = [synthetic_text(document) for document in range(40)]
+def counting_alone(sizes: Sizes) -> list[dict]:
+    """Rows of the accumulation of the same drawn events by sorted runs and by dictionaries."""
+    texts = [drawn_text(document, sizes.wide) for document in range(sizes.texts_counted)]
     n_events = sum(len(text[0]) for text in texts)
-    started = time.process_time()
-    with tempfile.TemporaryDirectory() as spill:
-        counter = PairCounter(WIDE, Path(spill))
+
+    def sorted_runs() -> list[Any]:
+        with tempfile.TemporaryDirectory() as spill:
+            counter = PairCounter(sizes.wide, Path(spill))
+            for text in texts:
+                counter.add(*text)
+            return list(counter.totals())
+
+    def by_dictionaries() -> Counts:
+        counts: Counts = defaultdict(int)
+        sums: dict[tuple[int, int], float] = defaultdict(float)
+        documents: dict[tuple[int, int], set[int]] = defaultdict(set)
         for text in texts:
-            counter.add(*text)
-        pairs = sum(len(run.pair) for run in counter.totals())
-    ours = time.process_time() - started
-    started = time.process_time()
-    counts: Counts = defaultdict(int)
-    sums: dict[tuple[int, int], float] = defaultdict(float)
-    documents: dict[tuple[int, int], set[int]] = defaultdict(set)
-    for text in texts:
-        for token, feature, value, document in zip(*(column.tolist() for column in text), strict=True):
-            counts[token, feature] += 1
-            sums[token, feature] += value
-            documents[token, feature].add(document)
-    script = time.process_time() - started
-    if pairs != len(counts):
-        raise SystemExit(f"the two ways found {pairs} and {len(counts)} pairs")
-    ratio = f"{script / ours:.1f} times"
-    say(
-        f"\nCounting alone, {n_events} events, {WIDE} features: sorted runs {ours:.2f} s, dictionaries {script:.2f} s ({ratio})."
+            for token, feature, value, document in zip(*(column.tolist() for column in text), strict=True):
+                counts[token, feature] += 1
+                sums[token, feature] += value
+                documents[token, feature].add(document)
+        return counts
+
+    def runs_apart(runs: list[Any], counts: Counts) -> Difference:
+        ours: Counts = {}
+        for run in runs:
+            token, feature = run.split(sizes.wide)
+            ours.update(zip(zip(token.tolist(), feature.tolist(), strict=True), run.count.tolist(), strict=True))
+        return counts_apart(ours, counts)
+
+    case = f"counting alone, {n_events:,} events, {sizes.wide:,} features"
+    return compare(
+        {"model": "none", "benchmark": NAME, "kind": "speed", "case": case, "amount_name": "events counted"},
+        {("toolkit", "sorted runs"): sorted_runs, ("baseline", "Python dictionaries"): by_dictionaries},
+        sizes.repetitions,
+        runs_apart,
+        lambda *_: n_events,
     )
 
 
-def memory() -> None:
-    """Peak memory of processes of their own that count ever more events."""
-    say(f"\n| tokens at {WIDE} features, L0 {L0} | distinct pairs | peak memory, MB |\n|---|---|---|")
-    for total in TOTALS:
-        found = subprocess.run(
-            [sys.executable, "-m", "benchmarks.function_tokens", "count", str(total)],
-            capture_output=True,
-            text=True,
-            check=True,
+# ---------------------------------------------------------------------- growth
+
+
+def growth(model: LanguageModel, dictionary: Dictionary, sizes: Sizes) -> list[dict]:
+    """Rows by features, by tokens of text, and by tokens of drawn events."""
+    labels = {"model": MODEL, "benchmark": NAME}
+    repetitions = sizes.repetitions_of_growth
+    tokens = {windows_of(model, n).n_tokens: n for n in sizes.texts}
+
+    def by_features(n: int):
+        random = random_dictionary(dictionary, n)
+        width = dictionary.sae.cfg.d_in
+        vectors = torch.nn.functional.normalize(
+            torch.randn(sizes.vectors, width, generator=torch.Generator().manual_seed(1)), dim=1
         )
-        pairs, peak = found.stdout.split()
-        say(f"| {total:,} | {int(pairs):,} | {int(peak) // 1024} |")
+        return lambda: count_vectors(random, vectors)
+
+    def by_tokens(n: int):
+        windows = windows_of(model, tokens[n])
+        return lambda: count_by_toolkit(model, dictionary, windows)
+
+    return [
+        *grow({**labels, "curve": "features"}, sizes.features, repetitions, by_features),
+        *grow({**labels, "curve": "tokens"}, list(tokens), repetitions, by_tokens),
+        *grow({**labels, "curve": "drawn_tokens"}, sizes.drawn_tokens, 1, lambda n: lambda: count_drawn(n, sizes.wide)),
+    ]
 
 
-def count_synthetic(total: int) -> None:
-    """Counts that many tokens' events and prints distinct pairs and peak memory (kB)."""
+def random_dictionary(shipped: Dictionary, n_features: int) -> Dictionary:
+    """A JumpReLU dictionary with normal weights and thresholds that let L0 features of a vector of length 1 through."""
+    sae = copy.deepcopy(shipped.sae)
+    sae.cfg.d_sae = n_features
+    weights = torch.randn(sae.cfg.d_in, n_features, generator=torch.Generator().manual_seed(0))
+    sae.W_enc, sae.W_dec = torch.nn.Parameter(weights), torch.nn.Parameter(weights.T)  # the same memory
+    sae.b_enc = torch.nn.Parameter(torch.zeros(n_features))
+    sae.threshold = torch.nn.Parameter(torch.full((n_features,), float(norm.isf(L0 / n_features))))
+    return Dictionary(sae, f"random/{n_features}", shipped.hook_name, shipped.model_name)
+
+
+def count_vectors(dictionary: Dictionary, vectors: torch.Tensor) -> int:
+    """Encodes and counts residual vectors, each the vector of a token of its own; returns how many features were active."""
     with tempfile.TemporaryDirectory() as spill:
-        counter = PairCounter(WIDE, Path(spill))
-        for document in range(total // TOKENS_PER_TEXT):
-            counter.add(*synthetic_text(document))
-        pairs = sum(len(run.pair) for run in counter.totals())
-    status = Path("/proc/self/status").read_text(encoding="ascii")  # getrusage would count the parent's peak too
-    say(f"{pairs} {status.split('VmHWM:')[1].split()[0]}")
+        counter = PairCounter(dictionary.n_features, Path(spill))
+        for row, feature, value in dictionary.active(vectors):
+            counter.add(row.numpy(), feature.numpy(), value.numpy(), np.zeros(len(row), dtype=np.int64))
+        return int(sum(run.count.sum() for run in counter.totals()))
 
 
-def say(text: str) -> None:
-    """Prints at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["count"]:
-        count_synthetic(int(sys.argv[2]))
-    else:
-        main([Path(name) for name in sys.argv[1:]] or shipped_dictionaries(MODEL))
+def count_drawn(n_tokens: int, wide: int) -> int:
+    """Draws and counts that many tokens' events; returns how many distinct pairs there were."""
+    with tempfile.TemporaryDirectory() as spill:
+        counter = PairCounter(wide, Path(spill))
+        for document in range(n_tokens // TOKENS_PER_TEXT):
+            counter.add(*drawn_text(document, wide))
+        return sum(len(run.pair) for run in counter.totals())

@@ -1,24 +1,21 @@
-"""What sharing, teacher forcing and looking inside the fused kernel save: `python -m benchmarks.retrieval_heads [2048]`.
-
-With prompt lengths, only these are timed, and neither memory nor the cost of recording is measured.
+"""What sharing, teacher forcing and looking inside the fused kernel save: `python -m benchmarks retrieval_heads`.
 
 Three ways score the same samples:
   shared    this toolkit: shared prefixes, batched answers, one teacher-forced pass (logit contributions included);
   plain     this toolkit's oracle (--no-sharing): one prefill per sample by the fused kernel, eager attention at each step;
   script    what one writes first: transformers with eager attention, one prefill per sample, output_attentions at each step.
-The two slow ways are timed without logit contributions, which they do not compute.
+The two slow ways do not compute logit contributions. Then a prefill with and without its last row recorded, one long prompt
+beside a prefill by transformers that records nothing (for memory), and one sample of ever longer prompts.
 """
 
-import subprocess
-import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
-from statistics import median
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, DynamicCache
 
+from benchmarks.tables import Difference, Results, compare, grow, results
 from interp.models.language import LanguageModel
 from interp.models.loading import converted_asset, load
 from interp.models.recording import TopKeys
@@ -30,81 +27,94 @@ from probes.retrieval_heads.plain import answer_plainly
 from probes.retrieval_heads.scores import CopyScores, copy_scores
 from probes.retrieval_heads.stimuli import Sample, build_frame, build_samples
 
-MODEL = "smollm2-135m"
-GRIDS = {
-    2048: [(2048, step / 9) for step in range(10)],  # the depths of the paper
-    4096: [(4096, step / 4) for step in range(5)],
-}
-N_NEEDLES = 1
+NAME, MODEL = "retrieval_heads", "smollm2-135m"
 MAX_NEW_TOKENS = 28
-LONG, MIDDLE = 8000, 4096
-ROUNDS = 3
 
 
-def main(lengths: list[int]) -> None:
-    """Prints seconds and scores by prompt length, and unless lengths are given peak memory and the cost of recording."""
-    torch.set_num_threads(1)  # waiting threads would count as work
+@dataclass(frozen=True)
+class Sizes:
+    """How much is done."""
+
+    grids: tuple[tuple[int, int, int, bool], ...]
+    """Prompt tokens, depths, repetitions, and whether the oracle is timed too."""
+    recorded_tokens: int
+    repetitions_recorded: int
+    long_tokens: int
+    context_tokens: tuple[int, ...]
+    repetitions_of_growth: int
+
+
+FULL = Sizes(((512, 5, 2, True), (2048, 5, 1, False)), 1024, 3, 4096, (512, 1024, 2048, 4096), 3)
+QUICK = Sizes(((128, 2, 1, True),), 128, 1, 128, (128, 160), 1)
+
+
+def run(sizes: Sizes) -> Results:
+    """Returns the seconds of all ways by prompt length, the cost of recording, memory, and growth."""
     model = load(MODEL)
-    stop = [model.tokenizer.eos_token_id]
-    model.prefix([1] * 256)  # warm up
-    for length in lengths or GRIDS:
-        samples = samples_of(model, GRIDS[length])
-        say(f"{len(samples)} samples of {length} tokens, {MODEL} float32, one thread, processor seconds\n")
-        speed(model, samples, stop)
-    if not lengths:
-        recording_cost(model)
-        memory()
+    one_sample(model, 256)()  # warm up
+    comparison = []
+    for length, n_depths, repetitions, oracle in sizes.grids:
+        samples = samples_of(model, [(length, step / (n_depths - 1)) for step in range(n_depths)])
+        comparison += scoring(model, samples, repetitions, oracle)
+    comparison += [*recording(model, sizes), *long_prompt(model, sizes)]
+    labels = {"model": MODEL, "benchmark": NAME, "curve": "context_tokens"}
+    growth = grow(labels, sizes.context_tokens, sizes.repetitions_of_growth, lambda length: one_sample(model, length))
+    return results(comparison, growth)
 
 
 def samples_of(model: LanguageModel, grid: list[tuple[int, float]]) -> list[Sample]:
-    """The same samples for all ways."""
-    samples = []
-    for needle in read_needles()[:N_NEEDLES]:
-        frame = build_frame(model.tokenizer, needle, "auto", "auto", MODEL)
-        haystack = build_haystack(model.tokenizer, news_articles(), max(n for n, _ in grid), seed=0, key=needle.id)
-        samples += build_samples(model.tokenizer, needle, haystack, frame, grid)
-    return samples
+    """One needle at every length and depth of the grid."""
+    needle = read_needles()[0]
+    frame = build_frame(model.tokenizer, needle, "auto", "auto", MODEL)
+    haystack = build_haystack(model.tokenizer, news_articles(), max(n for n, _ in grid), seed=0, key=needle.id)
+    return build_samples(model.tokenizer, needle, haystack, frame, grid)
 
 
-# ---------------------------------------------------------------------- seconds and scores
-
-
-def speed(model: LanguageModel, samples: list[Sample], stop: list[int]) -> None:
-    """Times the three ways and compares their scores head by head."""
-    shared_seconds, tables = timed(
-        lambda: measure_samples(model, samples, max_new_tokens=MAX_NEW_TOKENS, stop_ids=stop, sharing=True)
-    )
-    plain_seconds, plain = timed(lambda: [plain_way(model, sample, stop) for sample in samples])
+def scoring(model: LanguageModel, samples: list[Sample], repetitions: int, oracle: bool) -> list[dict]:
+    """Rows of the three ways, their scores compared head by head."""
     script = AutoModelForCausalLM.from_pretrained(
         converted_asset(MODEL), dtype=torch.float32, attn_implementation="eager"
     ).eval()
-    script_seconds, scripted = timed(lambda: [script_way(script, sample, stop) for sample in samples])
-    say("| way | processor seconds | times the shared way |\n|---|---|---|")
-    for name, seconds in (("shared", shared_seconds), ("plain", plain_seconds), ("script", script_seconds)):
-        say(f"| {name} | {seconds:.1f} | {seconds / shared_seconds:.1f} |")
-    n_read, n_prompt = tables["samples"]["tokens_read"].sum(), tables["samples"]["context_tokens"].sum()
-    say(f"\nthe shared way read {n_read:,} of {n_prompt:,} prompt tokens ({n_read / n_prompt:.0%})")
-    ours = tables["sample_head_scores"]
-    say(
-        "\n| shared against | scores compared | different | explained by near-ties | largest difference |\n|---|---|---|---|---|"
+    script(torch.tensor([[1] * 256]))  # warm up
+    stop = stop_of(model)
+    n_prompt = sum(len(sample.ids) for sample in samples)
+    ways: dict[tuple[str, str], Callable[[], Any]] = {
+        ("toolkit", "shared prefixes, batched answers, one teacher-forced pass"): lambda: shared_way(model, samples),
+        ("baseline", "eager attention, output_attentions at each step"): lambda: [
+            script_way(script, sample, stop) for sample in samples
+        ],
+    }
+    if oracle:
+        ways["toolkit", "its oracle, --no-sharing"] = lambda: [plain_way(model, sample, stop) for sample in samples]
+    case = f"{len(samples)} depths, prompts of {samples[0].context_tokens} tokens"
+    return compare(
+        {"model": MODEL, "benchmark": NAME, "kind": "speed", "case": case, "amount_name": "prompt tokens read"},
+        ways,
+        repetitions,
+        scores_apart,
+        lambda _way, found: int(found["samples"]["tokens_read"].sum()) if isinstance(found, dict) else n_prompt,
     )
-    for name, scores in (("plain", plain), ("script", scripted)):
-        theirs = {
-            column: torch.stack([getattr(score, column) for score in scores]).flatten().numpy()
-            for column in ("set_score", "count_score")
-        }
-        gaps = sum((ours[column].to_numpy() - theirs[column]).__abs__() for column in theirs)
-        differ = gaps > 1e-9
-        tied = (ours["near_ties"].to_numpy() > 0) & differ
-        say(f"| {name} | {2 * len(ours):,} | {int(differ.sum())} | {int(tied.sum())} | {gaps.max():.3g} |")
-    say("")
 
 
-def timed(work: Callable[[], object]) -> tuple[float, object]:
-    """Processor seconds of one call, and what it gave: unlike wall time they do not count what else the machine does."""
-    started = time.process_time()
-    result = work()
-    return time.process_time() - started, result
+def scores_apart(tables: dict, scores: list[CopyScores]) -> Difference:
+    """The largest difference of a head's score in a sample, heads with near-ties left out."""
+    ours = tables["sample_head_scores"]
+    clear = (ours["near_ties"] == 0).to_numpy()
+    gaps = []
+    for column in ("set_score", "count_score"):
+        theirs = torch.stack([getattr(score, column) for score in scores]).flatten().numpy()
+        gaps.append(abs(ours[column].to_numpy() - theirs)[clear].max())
+    return Difference("largest difference of a copy score", float(max(gaps)), 2 * int(clear.sum()), 1e-9)
+
+
+def stop_of(model: LanguageModel) -> list[int]:
+    """Token ids that end an answer."""
+    return [model.tokenizer.eos_token_id]
+
+
+def shared_way(model: LanguageModel, samples: list[Sample]) -> dict:
+    """The toolkit's tables."""
+    return measure_samples(model, samples, max_new_tokens=MAX_NEW_TOKENS, stop_ids=stop_of(model), sharing=True)
 
 
 def plain_way(model: LanguageModel, sample: Sample, stop: list[int]) -> CopyScores:
@@ -140,81 +150,62 @@ def scores_of(sample: Sample, emitted: list[int], attended: torch.Tensor, logits
     )
 
 
-# ---------------------------------------------------------------------- cost of recording
+def recording(model: LanguageModel, sizes: Sizes) -> list[dict]:
+    """Rows of a prefill with and without a recording of its last row, and whether what comes out is the same."""
+    n = sizes.recorded_tokens
+    haystack = build_haystack(model.tokenizer, news_articles(), n, seed=0, key="recording")
+    ids = list(haystack.ids[:n])
+
+    def prefill() -> torch.Tensor:
+        return model.extend(model.prefix(room=n), [ids], logits="last")
+
+    def recorded() -> torch.Tensor:
+        with model.record(torch.tensor([[n - 1]]), TopKeys(2)):
+            return prefill()
+
+    return compare(
+        {"model": MODEL, "benchmark": NAME, "kind": "recording", "case": f"prompt of {n} tokens", "amount_name": "prompt tokens read"},
+        {("baseline", "prefill, nothing recorded"): prefill, ("toolkit", "prefill, its last row recorded"): recorded},
+        sizes.repetitions_recorded,
+        logits_apart,
+        lambda *_: n,
+    )  # fmt: skip
 
 
-def recording_cost(model: LanguageModel) -> None:
-    """Times a prefill with and without a recording of its last row, in turn."""
-    haystack = build_haystack(model.tokenizer, news_articles(), MIDDLE, seed=0, key="recording")
-    ids = list(haystack.ids[:MIDDLE])
-
-    def recorded() -> None:
-        with model.record(torch.tensor([[MIDDLE - 1]]), TopKeys(2)):
-            model.prefix(ids)
-
-    pairs = [(timed(lambda: model.prefix(ids))[0], timed(recorded)[0]) for _ in range(ROUNDS)]
-    bare, looked = (median(side) for side in zip(*pairs, strict=True))
-    ratios = ", ".join(f"{with_ / without - 1:+.1%}" for without, with_ in pairs)
-    say(f"prefill of {MIDDLE} tokens: {bare:.2f} s, with its last row recorded {looked:.2f} s (medians of {ROUNDS}), ")
-    say(f"{looked / bare - 1:+.1%}; by pair {ratios}")
+def logits_apart(first: torch.Tensor, other: torch.Tensor) -> Difference:
+    """The largest difference of a logit."""
+    return Difference("largest difference of a logit", float((first - other).abs().max()), first.numel(), 1e-3)
 
 
-# ---------------------------------------------------------------------- peak memory
+def one_sample(model: LanguageModel, length: int) -> Callable[[], dict]:
+    """Measures one needle in the middle of a prompt."""
+    samples = samples_of(model, [(length, 0.5)])
+    return lambda: shared_way(model, samples)
 
 
-def memory() -> None:
-    """Peak memory of processes of their own: a prefill that records nothing, and one sample measured whole."""
-    say("\n| one prompt of 8000 tokens | peak memory, MB |\n|---|---|")
-    peaks = {}
-    for name in ("prefill", "measured"):
-        output = subprocess.run(
-            [sys.executable, "-m", "benchmarks.retrieval_heads", name], check=True, capture_output=True, text=True
-        )
-        peaks[name] = float(output.stdout.split()[-1])
-    say(f"| transformers prefill (sdpa), nothing recorded | {peaks['prefill']:.0f} |")
-    say(f"| answered, recorded and scored by the toolkit | {peaks['measured']:.0f} |")
-    say(f"\nratio {peaks['measured'] / peaks['prefill']:.2f}")
+def long_prompt(model: LanguageModel, sizes: Sizes) -> list[dict]:
+    """Rows of one long prompt answered, recorded and scored, and of a prefill by transformers alone."""
+    samples = samples_of(model, [(sizes.long_tokens, 0.5)])
+    hf = AutoModelForCausalLM.from_pretrained(converted_asset(MODEL), dtype=torch.float32).eval()
+    hf(torch.tensor([[1] * 256]))  # warm up
 
+    @torch.inference_mode()
+    def prefill() -> int:
+        cache = DynamicCache(config=hf.config)
+        return int(hf(torch.tensor([samples[0].ids]), past_key_values=cache, logits_to_keep=1).logits.argmax())
 
-def long_sample(tokenizer: PreTrainedTokenizerBase) -> Sample:
-    """One needle in the middle of a prompt of 8000 tokens."""
-    needle = read_needles()[0]
-    frame = build_frame(tokenizer, needle, "auto", "auto", MODEL)
-    haystack = build_haystack(tokenizer, news_articles(), LONG, seed=0, key=needle.id)
-    return build_samples(tokenizer, needle, haystack, frame, [(LONG, 0.5)])[0]
+    def first_token_apart(tables: dict, token: int) -> Difference:
+        other = tables["samples"]["answer_token_ids"].iloc[0][0] != token
+        return Difference("first tokens of the answer that differ", float(other), 1, 0.0)
 
-
-def prefill_alone() -> None:
-    """A prefill by transformers alone."""
-    folder = converted_asset(MODEL)
-    sample = long_sample(AutoTokenizer.from_pretrained(folder))
-    hf = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    with torch.inference_mode():
-        hf(torch.tensor([sample.ids]), past_key_values=DynamicCache(config=hf.config), logits_to_keep=1)
-
-
-def measured_whole() -> None:
-    """The same prompt through the probe."""
-    model = load(MODEL)
-    measure_samples(
-        model,
-        [long_sample(model.tokenizer)],
-        max_new_tokens=MAX_NEW_TOKENS,
-        stop_ids=[model.tokenizer.eos_token_id],
-        sharing=True,
+    case = f"one prompt of {sizes.long_tokens} tokens"
+    return compare(
+        {"model": MODEL, "benchmark": NAME, "kind": "memory", "case": case, "amount_name": "prompt tokens read"},
+        {
+            ("toolkit", "answered, recorded and scored"): lambda: shared_way(model, samples),
+            ("baseline", "prefill by transformers (sdpa), nothing recorded"): prefill,
+        },
+        1,
+        first_token_apart,
+        lambda *_: len(samples[0].ids),
     )
-
-
-def say(text: str) -> None:
-    """Prints at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    if sys.argv[1:] in (["prefill"], ["measured"]):
-        {"prefill": prefill_alone, "measured": measured_whole}[sys.argv[1]]()
-        status = Path("/proc/self/status").read_text(encoding="ascii")  # getrusage would count the parent's peak too
-        say(str(int(status.split("VmHWM:")[1].split()[0]) / 1024))
-    else:
-        main([int(length) for length in sys.argv[1:]])

@@ -33,6 +33,8 @@ class Sizes:
     """How much is done."""
 
     n_prompts: int
+    shared_steps: int | None
+    """Of these pictures; the model's own if none are given."""
     repetitions: int
     pictures_recorded: int
     repetitions_recorded: int
@@ -42,8 +44,8 @@ class Sizes:
     repetitions_of_growth: int
 
 
-FULL = Sizes(6, 3, 16, 9, (5, 10, 20, 40, 80), 16, (4, 8, 16, 32, 64, 128), 5)
-QUICK = Sizes(1, 1, 2, 1, (1, 2), 2, (1, 2), 1)
+FULL = Sizes(3, None, 3, 8, 5, (5, 10, 20, 40), 8, (4, 8, 16, 32, 64), 3)
+QUICK = Sizes(1, 2, 1, 2, 1, (1, 2), 2, (1, 2), 1)
 
 
 def run(sizes: Sizes) -> Results:
@@ -56,11 +58,11 @@ def run(sizes: Sizes) -> Results:
 def sharing(model: ImageModel, sizes: Sizes) -> list[dict]:
     """Rows of the shared way and the script."""
     settings = T2IFlow(n_prompts=sizes.n_prompts)
-    sampling = Sampling((0,), batch=settings.batch)
+    sampling = Sampling((0,), steps=sizes.shared_steps or model.default_steps, batch=settings.batch)
     cells = cells_of(model, settings)
-    case = f"all variants of {sizes.n_prompts} prompts, {len(cells)} pictures of {model.default_steps} steps"
+    case = f"all variants of {sizes.n_prompts} prompts, {len(cells)} pictures of {sampling.steps} steps"
     return compare(
-        {"model": MODEL, "benchmark": NAME, "case": case, "amount_name": "pictures drawn"},
+        {"model": MODEL, "benchmark": NAME, "kind": "speed", "case": case, "amount_name": "pictures drawn"},
         {
             ("toolkit", "shared batches, each text encoded once"): lambda: shared_way(model, settings, sampling),
             ("baseline", "one call of the pipeline for each picture"): lambda: np.stack(
@@ -95,7 +97,7 @@ def recording(model: ImageModel, sizes: Sizes) -> list[dict]:
 
     return compare(
         {
-            "model": MODEL, "benchmark": NAME, "case": f"recording of heat maps, {n} pictures in one batch",
+            "model": MODEL, "benchmark": NAME, "kind": "recording", "case": f"{n} pictures in one batch",
             "amount_name": "pictures drawn",
         },
         {
@@ -183,7 +185,7 @@ def script_picture(model: ImageModel, cell: Cell, sampling: Sampling) -> np.ndar
         prompt_embeds=edited,
         negative_prompt_embeds=clean,
         latents=torch.randn(shape, generator=torch.Generator().manual_seed(sampling.seeds[0])),
-        num_inference_steps=model.default_steps,
+        num_inference_steps=sampling.steps,
         guidance_scale=model.default_guidance,
         output_type="np",
     ).images[0]

@@ -24,6 +24,8 @@ class ComparisonSchema(TableSchema):
     """One way of doing the work of a case, once. The first way of a case is the one the others are held against."""
 
     benchmark: str
+    kind: str
+    """speed, recording (what looking costs beside not looking) or memory."""
     case: str
     way: str
     side: str
@@ -113,12 +115,13 @@ def compare(
     labels: Mapping[str, str],
     ways: Mapping[tuple[str, str], Callable[[], Any]],
     repetitions: int,
-    difference: Callable[[Any, Any], Difference],
+    difference: Callable[[Any, Any], Difference] | None,
     amount: Callable[[str, Any], float],
 ) -> list[dict[str, Any]]:
     """Returns the rows of one case: every way, by (side, name), as often as asked for, in turn.
 
-    `labels` are model, benchmark, case and amount_name; `difference` holds the first way's result against another's.
+    `labels` are model, benchmark, kind, case and amount_name; `difference` holds the first way's result against another's, unless the
+    ways draw at random.
     Raises RunError when results differ by more than rounding: then seconds mean nothing.
     """
     rows: list[dict[str, Any]] = []
@@ -126,10 +129,10 @@ def compare(
         first: Any = None
         for (side, way), work in ways.items():
             cost, result = measure(work)
+            apart = Difference("", float("nan"), 0, 0.0)
             if first is None:
                 first = cost, result
-                apart = Difference("", float("nan"), 0, 0.0)
-            else:
+            elif difference is not None:
                 apart = difference(first[1], result)
                 if not apart.largest <= apart.tolerance:
                     raise RunError(f"{labels['case']}: {way} differs by {apart.largest:g} in {apart.of}.")
@@ -194,7 +197,11 @@ def read(folder: Path) -> Results:
         "peak_mb": [""], "amount": [""], "difference": [""]
     })  # fmt: skip
     machine = Machine(**json.loads((folder / "machine.json").read_text(encoding="utf-8")))
-    more = {path.stem: pd.read_csv(path) for path in folder.glob("*.csv") if path.stem not in ("comparison", "growth")}
+    more = {
+        path.stem: pd.read_csv(path, dtype=str, keep_default_na=False)
+        for path in folder.glob("*.csv")
+        if path.stem not in ("comparison", "growth")
+    }
     return Results(
         checked(comparison, ComparisonSchema),
         checked(pd.read_csv(folder / "growth.csv"), GrowthSchema),

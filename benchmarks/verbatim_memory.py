@@ -1,18 +1,18 @@
-"""What reading shared parts once saves: `python -m benchmarks.verbatim_memory`.
+"""What reading shared parts once saves: `python -m benchmarks verbatim_memory`.
 
 Two ways compute the surprisal of every noun of the same trials:
   shared    this toolkit: preface and first list once, each text between once, vocabulary scores for lists only;
   script    what one writes first: transformers, one forward pass per trial over the whole text with all its logits.
+Then both read some trials at one time, after a short and after a long text, for memory; and the toolkit reads more and more lists.
 """
 
-import subprocess
-import sys
-import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from transformers import AutoModelForCausalLM
 
+from benchmarks.tables import Difference, Results, compare, grow, results
 from interp.models.language import LanguageModel
 from interp.models.loading import converted_asset, load
 from probes.verbatim_memory.experiment import VerbatimMemory
@@ -22,23 +22,46 @@ from probes.verbatim_memory.texts import read_texts
 from probes.verbatim_memory.trials import Trial, build_trial
 from probes.verbatim_memory.units import measure_lists
 
-MODEL = "smollm2-135m"
+NAME, MODEL = "verbatim_memory", "smollm2-135m"
 GRID = VerbatimMemory(
     list_lengths=(10,),
     n_base_lists=2,
-    rotations=3,
+    rotations=1,
     conditions=("repeat", "permute", "novel"),
     intervening=(1, 3, 4, 5),
     contexts=("intact", "scrambled", "incongruent", "short"),
     exact_rotations=0,
     mask_sets=(),
 )
-"""The paper's texts and conditions for lists of ten, on six of its 230 first lists."""
-LONG, SHORT = 5, 1
-"""Paragraphs between the lists, for the memory of long and short texts."""
+"""The paper's texts and conditions for lists of ten, on few of its 230 first lists."""
+TOLERANCE = 1e-3
+"""Nats: batches of another size round differently."""
 
 Key = tuple[str, str, int, str, int, int]
 """Trial, context, paragraphs between, condition, list, position."""
+Surprisals = dict[Key, float]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is done."""
+
+    grid: VerbatimMemory
+    repetitions: int
+    paragraphs: tuple[int, ...]
+    """Between the lists, for memory."""
+    lists: tuple[int, ...]
+    repetitions_of_growth: int
+
+
+FULL = Sizes(GRID, 2, (1, 5), (2, 4, 8, 16), 3)
+QUICK = Sizes(
+    replace(GRID, list_lengths=(3,), conditions=("repeat", "novel"), contexts=("short",), intervening=(1,)),
+    1,
+    (1,),
+    (2, 3),
+    1,
+)
 
 
 @dataclass(frozen=True)
@@ -51,38 +74,57 @@ class Cell:
     condition: str
 
 
-def main() -> None:
-    """Prints the seconds and the largest difference, then the peak memory of both ways for short and long texts."""
-    torch.set_num_threads(1)  # waiting threads would count as work
+def run(sizes: Sizes) -> Results:
+    """Returns the seconds of both ways, their memory after short and long texts, and growth by lists."""
     model = load(MODEL)
-    model.prefix([1] * 256)  # warm up
-    units = [unit for unit in plan_units(GRID, model.facts, {}) if isinstance(unit, ListUnit)]
-    cells = cells_of(model, units)
-    shared_seconds, ours = timed(lambda: shared_way(model, units))
-    script = script_model()
-    script_seconds, theirs = timed(lambda: [noun_surprisals(script, cell.trial) for cell in cells])
+    script = AutoModelForCausalLM.from_pretrained(converted_asset(MODEL), dtype=torch.float32).eval()
+    by_lists(model, sizes.grid, 2)()  # warm up
+    script(torch.tensor([[1] * 256]))
+    comparison = surprisals(model, script, sizes)
+    for n in sizes.paragraphs:
+        comparison += memory(model, script, sizes.grid, n)
+    return results(comparison, growth(model, sizes))
+
+
+def surprisals(model: LanguageModel, script: torch.nn.Module, sizes: Sizes) -> list[dict]:
+    """Rows of both ways of reading every trial of the grid."""
+    units = [unit for unit in plan_units(sizes.grid, model.facts, {}) if isinstance(unit, ListUnit)]
+    cells = cells_of(model, sizes.grid, units)
     n_tokens = sum(len(cell.trial.ids) for cell in cells)
-    say(f"{len(cells)} trials, {n_tokens:,} tokens, {MODEL} float32, one thread, processor seconds\n")
-    say("| way | processor seconds | times the shared way |\n|---|---|---|")
-    for name, seconds in (("shared", shared_seconds), ("script", script_seconds)):
-        say(f"| {name} | {seconds:.1f} | {seconds / shared_seconds:.1f} |")
-    gaps = [
-        abs(ours[key] - nats)
-        for cell, lists in zip(cells, theirs, strict=True)
-        for key, nats in keyed(cell, lists).items()
-    ]
-    say(f"\n{len(gaps):,} surprisals compared, largest difference {max(gaps):.1e} nats\n")
-    memory()
+
+    def script_way() -> Surprisals:
+        read = [noun_surprisals(script, cell.trial) for cell in cells]
+        return {key: nats for cell, lists in zip(cells, read, strict=True) for key, nats in keyed(cell, lists).items()}
+
+    return compare(
+        {
+            "model": MODEL, "benchmark": NAME, "kind": "speed", "case": f"{len(cells)} trials, {n_tokens:,} tokens",
+            "amount_name": "trials measured",
+        },
+        {
+            ("toolkit", "shared parts read once"): lambda: shared_way(model, sizes.grid, units),
+            ("baseline", "one forward pass per trial, all its logits"): script_way,
+        },
+        sizes.repetitions,
+        surprisals_apart,
+        lambda *_: len(cells),
+    )  # fmt: skip
 
 
-def cells_of(model: LanguageModel, units: list[ListUnit]) -> list[Cell]:
+def surprisals_apart(ours: Surprisals, theirs: Surprisals) -> Difference:
+    """The largest difference of a noun's surprisal; infinite where the toolkit lacks one."""
+    gaps = [abs(ours.get(key, float("inf")) - nats) for key, nats in theirs.items()]
+    return Difference("largest difference of a surprisal, in nats", max(gaps), len(gaps), TOLERANCE)
+
+
+def cells_of(model: LanguageModel, grid: VerbatimMemory, units: list[ListUnit]) -> list[Cell]:
     """Every trial of the grid in one piece."""
-    everyone = first_lists(GRID, GRID.pools[0], max(GRID.list_lengths))
+    everyone = first_lists(grid, grid.pools[0], max(grid.list_lengths))
     return [
         Cell(
             build_trial(
-                model.tokenizer, read_texts(), first, second_list(condition, first, everyone, GRID.seed),
-                context=context, intervening=n, bos=GRID.bos, seed=GRID.seed,
+                model.tokenizer, read_texts(), first, second_list(condition, first, everyone, grid.seed),
+                context=context, intervening=n, bos=grid.bos, seed=grid.seed,
             ),
             context,
             n,
@@ -92,15 +134,15 @@ def cells_of(model: LanguageModel, units: list[ListUnit]) -> list[Cell]:
         for first in everyone
         if first.base_list in unit.base_lists
         for context, n in unit.betweens
-        for condition in GRID.conditions
+        for condition in grid.conditions
     ]  # fmt: skip
 
 
-def shared_way(model: LanguageModel, units: list[ListUnit]) -> dict[Key, float]:
+def shared_way(model: LanguageModel, grid: VerbatimMemory, units: list[ListUnit]) -> Surprisals:
     """The toolkit's surprisals; the first list's hold for every text and second list of its trial."""
-    found: dict[Key, float] = {}
+    found: Surprisals = {}
     for unit in units:
-        table = measure_lists(GRID, model, unit)["token_surprisals"]
+        table = measure_lists(grid, model, unit)["token_surprisals"]
         table = table[(table["mode"] == "raw") & (table["list_index"] > 0)]
         columns = ("trial_id", "context_type", "intervening", "condition", "list_index", "position", "surprisal_nats")
         for trial, context, n, condition, index, position, nats in zip(*(table[name] for name in columns), strict=True):
@@ -108,7 +150,7 @@ def shared_way(model: LanguageModel, units: list[ListUnit]) -> dict[Key, float]:
     return found
 
 
-def keyed(cell: Cell, lists: list[list[float]]) -> dict[Key, float]:
+def keyed(cell: Cell, lists: list[list[float]]) -> Surprisals:
     """The script's surprisals under the toolkit's keys."""
     own = "short" if cell.context == "short" else "intact"
     first = {(cell.trial.first.id, own, 0, "first", 1, position): nats for position, nats in enumerate(lists[0])}
@@ -117,11 +159,6 @@ def keyed(cell: Cell, lists: list[list[float]]) -> dict[Key, float]:
         for position, nats in enumerate(lists[1])
     }
     return {**first, **second}
-
-
-def script_model() -> torch.nn.Module:
-    """The model as transformers loads it."""
-    return AutoModelForCausalLM.from_pretrained(converted_asset(MODEL), dtype=torch.float32).eval()
 
 
 @torch.inference_mode()
@@ -133,56 +170,41 @@ def noun_surprisals(hf: torch.nn.Module, *trials: Trial) -> list[list[float]]:
     return [[float(nats[start - 1 : end - 1].sum()) for start, end in trials[0].noun_spans(index)] for index in (1, 2)]
 
 
-def timed(work):
-    """Processor seconds of one call, and what it gave: unlike wall time they do not count what else the machine does."""
-    started = time.process_time()
-    result = work()
-    return time.process_time() - started, result
+def memory(model: LanguageModel, script: torch.nn.Module, grid: VerbatimMemory, n: int) -> list[dict]:
+    """Rows of both ways that read the same repeated lists at one time, after n paragraphs."""
+    length = max(grid.list_lengths)
+    unit = ListUnit("memory", "none", grid.pools[0], length, tuple(range(grid.n_base_lists)), (("intact", n),))
+    cells = [cell for cell in cells_of(model, grid, [unit]) if cell.condition == "repeat"]
+    width = min(len(cell.trial.ids) for cell in cells)
+    same = [cell.trial for cell in cells if len(cell.trial.ids) == width]
+    trials = (same * len(cells))[: len(cells)]
+
+    def script_way() -> Surprisals:
+        return keyed(next(cell for cell in cells if cell.trial is trials[0]), noun_surprisals(script, *trials))
+
+    return compare(
+        {
+            "model": MODEL, "benchmark": NAME, "kind": "memory", "case": f"{len(cells)} trials at one time, {width} tokens each",
+            "amount_name": "trials read",
+        },
+        {
+            ("toolkit", "shared parts read once, lists of three conditions"): lambda: shared_way(model, grid, [unit]),
+            ("baseline", "one batch, all logits"): script_way,
+        },
+        1,
+        surprisals_apart,
+        lambda *_: len(cells),
+    )  # fmt: skip
 
 
-# ---------------------------------------------------------------------- peak memory
+def growth(model: LanguageModel, sizes: Sizes) -> list[dict]:
+    """Rows by first lists."""
+    labels = {"model": MODEL, "benchmark": NAME, "curve": "first_lists"}
+    return grow(labels, sizes.lists, sizes.repetitions_of_growth, lambda n: by_lists(model, sizes.grid, n))
 
 
-def memory() -> None:
-    """Peak memory of processes of their own, that read the same six trials at one time."""
-    say("| way | short text, peak MB | long text, peak MB | growth, MB |\n|---|---|---|---|")
-    for way in ("shared", "script"):
-        short, long = (peak_of(way, n) for n in (SHORT, LONG))
-        say(f"| {way} | {short:.0f} | {long:.0f} | {long - short:.0f} |")
-
-
-def peak_of(way: str, n: int) -> float:
-    """Runs one way in a process of its own and returns its peak memory in MB."""
-    command = [sys.executable, "-m", "benchmarks.verbatim_memory", way, str(n)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
-
-
-def read_once(way: str, n: int) -> None:
-    """Reads six repeated lists after n paragraphs at one time and prints the peak memory."""
-    import resource
-
-    torch.set_num_threads(1)
-    model = load(MODEL)
-    unit = ListUnit("memory", "none", GRID.pools[0], 10, (0, 1), (("intact", n),))
-    cells = [cell for cell in cells_of(model, [unit]) if cell.condition == "repeat"]
-    if way == "shared":
-        measure_lists(GRID, model, unit)
-    else:
-        del model
-        width = min(len(cell.trial.ids) for cell in cells)
-        same = [cell.trial for cell in cells if len(cell.trial.ids) == width]
-        noun_surprisals(script_model(), *(same * len(cells))[: len(cells)])
-    say(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}")
-
-
-def say(text: str) -> None:
-    """Prints at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        read_once(sys.argv[1], int(sys.argv[2]))
-    else:
-        main()
+def by_lists(model: LanguageModel, grid: VerbatimMemory, n: int) -> Callable[[], Surprisals]:
+    """Measures n first lists, each in all conditions after one intact paragraph."""
+    grid = replace(grid, n_base_lists=n, rotations=1, contexts=("intact",), intervening=(1,))
+    units = [unit for unit in plan_units(grid, model.facts, {}) if isinstance(unit, ListUnit)]
+    return lambda: shared_way(model, grid, units)

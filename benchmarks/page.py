@@ -1,0 +1,254 @@
+"""The page on performance, from the stored tables alone: `python -m benchmarks.page` measures nothing.
+
+Writes docs/performance.md and the figures in docs/performance.
+"""
+
+import ast
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from benchmarks import NAMES
+from benchmarks.growth import exponents, summarise
+from benchmarks.tables import RESULTS, Results, read
+from figures.performance import SIZES, plot_growth
+from interp.experiments.export import write_images
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
+TITLES = {
+    "retrieval_heads": "Retrieval heads",
+    "verbatim_memory": "Verbatim memory",
+    "function_tokens": "Function tokens",
+    "critical_tokens": "Critical tokens",
+    "t2i_flow": "Text-to-image flow",
+}
+NO_GPU = "No GPU and no second model was timed: on other hardware the ratios are others."
+
+HEAD = """# Performance
+
+What each experiment costs beside the plain way of doing the same work, and how its cost grows.
+`make bench` measures everything and writes this page ({minutes:.0f} minutes on the machine below, which others used at the same
+time); `make bench QUICK=1` goes through all of it in small sizes, to see that it works. `python -m benchmarks NAME` measures one
+experiment, and `python -m benchmarks.page` writes the page from the stored tables (`benchmarks/results`) without measuring.
+
+## At a glance
+
+{glance}
+
+How many times the toolkit's processor seconds the plain way takes: the median over repetitions, lowest and highest in
+brackets. The plain way is what one writes first with transformers, TransformerLens, SAELens or diffusers; each section says it.
+Both run in one process, in turn, and the benchmark stops when their results differ by more than rounding.
+Critical tokens are estimates from random draws: there the shared draws are tested against the independent ones.
+
+Growth of the toolkit's own cost, as the exponent *b* of cost ∝ size^*b* (1: in proportion; 2: four times as much for twice the
+size):
+
+{growth}
+
+*b* is the least-squares slope of log median processor seconds on log size; in brackets the lowest and highest slope of a single
+repetition. The last column is the slope between the two largest sizes alone: what costs the same at any size flattens it least.
+"""
+
+RECORDING = """## What looking costs
+
+Recording switched off costs nothing when the second row of a table is the first within noise; switched on, it costs what the rows
+with a recording say. The ratio is to the first row, in pairs.
+
+{table}
+"""
+
+MEMORY = """## Memory
+
+Peak of resident memory beyond what the loaded models take before the work begins.
+
+{table}
+"""
+
+TAIL = """## How it was measured
+
+{machines}
+
+Processor seconds of one thread, not wall time: other programs were using the same cores, and the wall clock was not quiet. A busy
+neighbour also takes caches and memory bandwidth, so that the same work takes more processor seconds than alone: ratios are of
+ways that were run in turn, and sizes of a curve were run in turn too. {no_gpu}
+Memory is read from Linux' `/proc`: the peak of resident memory less what was resident when the work began.
+"""
+
+
+def page(found: Mapping[str, Results]) -> str:
+    """Returns the text of the page from every benchmark's tables."""
+    comparison = pd.concat([found[name].comparison for name in NAMES])
+    growth = pd.concat([found[name].growth for name in NAMES])
+    minutes = sum(one.machine.minutes for one in found.values() if one.machine is not None)
+    parts = [
+        HEAD.format(minutes=minutes, glance=glance(comparison), growth=exponent_table(growth)),
+        *(section(name, found[name]) for name in NAMES),
+        RECORDING.format(table=ways_table(comparison[comparison["kind"] == "recording"])),
+        MEMORY.format(table=ways_table(comparison[comparison["kind"] == "memory"])),
+        TAIL.format(machines=machine_table(found), no_gpu=NO_GPU),
+    ]
+    return "\n".join(parts)
+
+
+def section(name: str, found: Results) -> str:
+    """Returns one experiment's part: what is compared, the ways, and the figure."""
+    speed = found.comparison[found.comparison["kind"] == "speed"]
+    more = "".join(f"\n{as_written(table)}\n" for table in (found.more or {}).values())
+    return (
+        f"## {TITLES[name]}\n\n{ways_described(name)}\n\n{ways_table(speed)}\n{more}\n"
+        f"![{TITLES[name]}: cost by size](performance/{name}.png)\n\n{size_table(found.growth)}\n"
+    )
+
+
+def ways_described(name: str) -> str:
+    """Returns what a benchmark's own docstring says of its ways, as it stands there."""
+    source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    text = ast.get_docstring(ast.parse(source)) or ""
+    ways = text.partition("\n\n")[2]
+    return f"```text\n{ways}\n```"
+
+
+# ---------------------------------------------------------------------- tables
+
+
+def glance(comparison: pd.DataFrame) -> str:
+    """One row for each plain way: its ratio to the toolkit, and how far its results are."""
+    speed = comparison[(comparison["kind"] == "speed") & (comparison["side"] == "baseline")]
+    rows = [
+        [TITLES[str(benchmark)], str(case), str(way), spread(part["ratio"], "{:.1f}"), apart(part)]
+        for (benchmark, case, way), part in speed.groupby(["benchmark", "case", "way"], sort=False)
+    ]
+    return markdown(["experiment", "work", "the plain way", "times the toolkit", "results differ by"], rows)
+
+
+def ways_table(comparison: pd.DataFrame) -> str:
+    """One row for each way of each case."""
+    rows = [
+        [
+            str(case),
+            str(way),
+            spread(part["processor_seconds"], "{:.3g}"),
+            spread(part["ratio"], "{:.2f}"),
+            f"{part['wall_seconds'].median():.3g}",
+            megabytes(part["peak_mb"].median()),
+            f"{part['amount'].iloc[0]:,.0f} {part['amount_name'].iloc[0]}",
+            apart(part),
+        ]
+        for (case, way), part in comparison.groupby(["case", "way"], sort=False)
+    ]
+    names = [
+        "work", "way", "processor seconds", "times the first way", "wall seconds", "peak MB", "amount",
+        "results differ by",
+    ]  # fmt: skip
+    return markdown(names, rows)
+
+
+def size_table(growth: pd.DataFrame) -> str:
+    """One row for each size of each curve."""
+    rows = [
+        [
+            SIZES[row.curve],
+            f"{row.n_size:,}",
+            f"{row.seconds:.3g} ({row.seconds_low:.3g}–{row.seconds_high:.3g})" if row.n > 1 else f"{row.seconds:.3g}",
+            str(row.n),
+            megabytes(row.peak_mb),
+        ]
+        for row in summarise(growth).rename(columns={"size": "n_size"}).itertuples()
+    ]
+    return markdown(["by", "size", "processor seconds", "repetitions", "peak MB"], rows)
+
+
+def exponent_table(growth: pd.DataFrame) -> str:
+    """One row for each curve."""
+    ranges = growth.groupby(["benchmark", "curve"], sort=False)["size"].agg(["min", "max"])
+    rows = []
+    for row in exponents(growth).itertuples():
+        smallest, largest = ranges.loc[(row.benchmark, row.curve)]
+        rows.append(
+            [
+                TITLES[str(row.benchmark)], SIZES[str(row.curve)], f"{smallest:,} to {largest:,}",
+                f"{row.exponent:.2f} ({row.exponent_low:.2f}–{row.exponent_high:.2f})", f"{row.exponent_last:.2f}",
+            ]
+        )  # fmt: skip
+    return markdown(["experiment", "by", "sizes", "exponent", "at the largest two"], rows)
+
+
+def machine_table(found: Mapping[str, Results]) -> str:
+    """One row for each benchmark."""
+    rows = [
+        [
+            TITLES[name], f"{one.processor}, {one.cores} cores", str(one.threads), one.python, one.torch, one.transformers,
+            one.day, f"{one.minutes:.1f}",
+        ]
+        for name, results in found.items()
+        if (one := results.machine) is not None
+    ]  # fmt: skip
+    names = ["experiment", "processor", "threads", "Python", "torch", "transformers", "day", "minutes, wall"]
+    return markdown(names, rows)
+
+
+def as_written(table: pd.DataFrame) -> str:
+    """A stored table, its column names in words; numbers of many digits are cut."""
+    rows = [[_short(str(value)) for value in row] for row in table.itertuples(index=False)]
+    return markdown([str(name).replace("_", " ") for name in table], rows)
+
+
+def markdown(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a table in Markdown."""
+    lines = [names, ["---"] * len(names), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def spread(values: pd.Series, form: str) -> str:
+    """A median, with the range in brackets where there is more than one."""
+    if len(values) == 1:
+        return form.format(values.iloc[0])
+    return f"{form.format(values.median())} ({form.format(values.min())}–{form.format(values.max())})"
+
+
+def apart(part: pd.DataFrame) -> str:
+    """How far results are, in what, over how many numbers."""
+    if part["difference"].isna().all():
+        return "—"
+    worst = part.loc[part["difference"].idxmax()]
+    return f"{worst['difference']:.2g} ({worst['difference_of']}, {worst['n_compared']:,} compared)"
+
+
+def megabytes(value: float) -> str:
+    """A number of MB, or a dash where it is not known."""
+    return "—" if pd.isna(value) else f"{value:,.0f}"
+
+
+def _short(text: str) -> str:
+    try:
+        return f"{float(text):.2g}" if "." in text else text
+    except ValueError:
+        return text
+
+
+# ---------------------------------------------------------------------- files
+
+
+def stored(folder: Path = RESULTS) -> dict[str, Results]:
+    """Returns every benchmark's stored tables.
+
+    Raises RunError when one was not measured.
+    """
+    return {name: read(folder / name) for name in NAMES}
+
+
+def write_page(folder: Path = RESULTS, path: Path = PAGE) -> Path:
+    """Writes the page and its figures from stored tables; returns its path."""
+    found = stored(folder)
+    path.write_text(page(found), encoding="utf-8")
+    drawings = {name: plot_growth(one.growth, exponents(one.growth)) for name, one in found.items()}
+    for image in write_images(drawings, path.with_suffix(""), ("png",), pixels_per_png_pixel=1.25):
+        Image.open(image).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(image, optimize=True)
+    return path
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{write_page()}\n")
