@@ -28,7 +28,7 @@ lint: $(VENV)/.dev  ## lint and check types
 docs: $(VENV)/.dev  ## build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
-bench: $(VENV)/.dev browser  ## time the toolkit against the plain way and write docs/performance.md (about 25 minutes; QUICK=1: small sizes)
+bench: $(VENV)/.dev browser  ## time the toolkit against the plain way and write docs/performance.md (about 29 processor minutes; QUICK=1: small sizes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 figures: $(VENV)/.core browser  ## draw figures/gallery again from its committed tables (seconds)

@@ -1,12 +1,11 @@
 """How cost grows with size: the exponent of a power law, fitted to what was measured."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 
-def fitted_exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
+def fitted_exponent(sizes: ArrayLike, costs: ArrayLike) -> float:
     """Returns b of cost = a · size^b: the least-squares slope of log cost on log size.
 
     1 is a cost in proportion to size, 2 one that is four times as much for twice the size.

@@ -30,8 +30,8 @@ NO_GPU = "No GPU and no second model was timed: on other hardware the ratios are
 HEAD = """# Performance
 
 What each experiment costs beside the plain way of doing the same work, and how its cost grows.
-`make bench` measures everything and writes this page ({minutes:.0f} minutes on the machine below, which others used at the same
-time); `make bench QUICK=1` goes through all of it in small sizes, to see that it works. `python -m benchmarks NAME` measures one
+`make bench` measures everything and writes this page ({processor:.0f} processor minutes of measuring; {minutes:.0f} minutes of wall time on
+the machine below, which others used at the same time); `make bench QUICK=1` goes through all of it in small sizes, to see that it works. `python -m benchmarks NAME` measures one
 experiment, and `python -m benchmarks.page` writes the page from the stored tables (`benchmarks/results`) without measuring.
 
 ## At a glance
@@ -83,8 +83,9 @@ def page(found: Mapping[str, Results]) -> str:
     comparison = pd.concat([found[name].comparison for name in NAMES])
     growth = pd.concat([found[name].growth for name in NAMES])
     minutes = sum(one.machine.minutes for one in found.values() if one.machine is not None)
+    processor = (comparison["processor_seconds"].sum() + growth["processor_seconds"].sum()) / 60
     parts = [
-        HEAD.format(minutes=minutes, glance=glance(comparison), growth=exponent_table(growth)),
+        HEAD.format(minutes=minutes, processor=processor, glance=glance(comparison), growth=exponent_table(growth)),
         *(section(name, found[name]) for name in NAMES),
         RECORDING.format(table=ways_table(comparison[comparison["kind"] == "recording"])),
         MEMORY.format(table=ways_table(comparison[comparison["kind"] == "memory"])),

@@ -44,7 +44,7 @@ class Sizes:
     repetitions_of_growth: int
 
 
-FULL = Sizes(3, None, 3, 8, 5, (5, 10, 20, 40), 8, (4, 8, 16, 32, 64), 3)
+FULL = Sizes(3, None, 3, 8, 15, (5, 10, 20, 40), 8, (4, 8, 16, 32, 64), 3)
 QUICK = Sizes(1, 2, 1, 2, 1, (1, 2), 2, (1, 2), 1)
 
 
