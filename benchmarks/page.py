@@ -30,9 +30,10 @@ NO_GPU = "No GPU and no second model was timed: on other hardware the ratios are
 HEAD = """# Performance
 
 What each experiment costs beside the plain way of doing the same work, and how its cost grows.
-`make bench` measures everything and writes this page ({processor:.0f} processor minutes of measuring; {minutes:.0f} minutes of wall time on
-the machine below, which others used at the same time); `make bench QUICK=1` goes through all of it in small sizes, to see that it works. `python -m benchmarks NAME` measures one
-experiment, and `python -m benchmarks.page` writes the page from the stored tables (`benchmarks/results`) without measuring.
+`make bench` measures everything and writes this page ({processor:.0f} processor minutes of measuring; {minutes:.0f} minutes of
+wall time on the machine below, which others used at the same time); `make bench QUICK=1` goes through all of it in small sizes,
+to see that it works. `python -m benchmarks NAME` measures one experiment, and `python -m benchmarks.page` writes the page from the
+stored tables (`benchmarks/results`) without measuring.
 
 ## At a glance
 
