@@ -157,7 +157,7 @@ def _run_atlas(words: list[str]) -> None:
         command,
         prog=f"{PROGRAM} {ATLAS}",
         description=ATLAS_SUMMARY,
-        default=command(Atlas(**{**shared, "config": config}), RunOptions()),
+        default=command(configured(Atlas, {**shared, "config": config}), RunOptions()),
         args=words,
     )
     verbs.atlas(parsed.atlas, parsed.options)

@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from interp.errors import ArgumentError, did_you_mean
 from interp.experiments.catalogue import experiments, joins
@@ -15,6 +15,8 @@ from interp.experiments.run import configured
 @dataclass(frozen=True, kw_only=True)
 class Atlas:
     """Settings that all experiments of an atlas share, and where those of each come from."""
+
+    name: ClassVar[str] = "atlas"
 
     model: str = "smollm2-135m"
     """Name of the model, a Hugging Face id, or a folder."""

@@ -68,7 +68,7 @@ def _subtitle(run: "Run") -> str:
     if run.description.get("finished"):
         finished = datetime.fromisoformat(run.description["finished"])
         parts.append(f"finished {finished:%Y-%m-%d %H:%M} UTC")
-    seconds = sum(run.description.get("unit_seconds", {}).values())
+    seconds = float(sum(run.description.get("unit_seconds", {}).values()))
     parts.append(f"measured in {render_duration(seconds)}, {len(run.description.get('unit_seconds', {}))} units")
     parts.append(f"run {run.folder.name}")
     return " · ".join(parts)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from interp.errors import ArgumentError, RunError, did_you_mean
 from interp.experiments.catalogue import find_experiment
@@ -110,15 +110,20 @@ def experiment_of(description: Mapping[str, Any]) -> Experiment:
     return configured(kind, _mapping(description["configuration"]))
 
 
-def configured(kind: type[Experiment], values: Mapping[str, Any]) -> Experiment:
-    """Returns an experiment with the given field values, as TOML or JSON have them: lists become tuples, texts paths.
+Kind = TypeVar("Kind")
 
-    Raises ArgumentError for a field that the experiment does not have or a value that it cannot take.
+
+def configured(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
+    """Returns settings with the given field values, as TOML or JSON have them: lists become tuples, texts paths.
+
+    `kind` is a dataclass with a `name`, such as an experiment.
+    Raises ArgumentError for a field that it does not have or a value that it cannot take.
     """
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+    named: Any = kind
+    fields = {field.name: field for field in dataclasses.fields(named)}
     for name in values:
         if name not in fields:
-            raise ArgumentError(f"{kind.name} has no setting {name}.{did_you_mean(name, list(fields))}")
+            raise ArgumentError(f"{named.name} has no setting {name}.{did_you_mean(name, list(fields))}")
     return kind(**{name: _as_field(kind, name, value) for name, value in values.items()})
 
 
@@ -131,7 +136,7 @@ def with_checked_settings(experiment: Experiment) -> Experiment:
     return configured(type(experiment), values)
 
 
-def _as_field(kind: type[Experiment], name: str, value: Any) -> Any:
+def _as_field(kind: Any, name: str, value: Any) -> Any:
     from typing import get_type_hints
 
     from pydantic import TypeAdapter, ValidationError

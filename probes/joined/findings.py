@@ -104,7 +104,15 @@ def find_critical(tables: Tables) -> list[Finding]:
 
 def _overlap(definition: str, part: pd.DataFrame) -> Iterator[Finding]:
     rows = {(row["token_rule"], row["control"]): row for row in part.to_dict("records")}
+    absent = [rule for rule in dict.fromkeys(part["token_rule"]) if _is_absent(part[part["token_rule"] == rule])]
+    if absent:
+        yield Finding(
+            f"No token of the trajectories with critical tokens ({definition}) is a function token by {' or by '.join(absent)}: by that "
+            "rule there is nothing to coincide with in these tasks."
+        )
     for rule in dict.fromkeys(part["token_rule"]):
+        if rule in absent:
+            continue
         shuffled = rows[rule, "shuffled"]
         against = ", ".join(
             f"{control} {in_points(rows[rule, control], 'difference')}"
@@ -117,6 +125,11 @@ def _overlap(definition: str, part: pd.DataFrame) -> Iterator[Finding]:
             f"above their controls: {against}. At shuffled positions {with_interval(shuffled, '.0%', 'share_control')}, p = "
             f"{shuffled['p_value']:.3f} ({shuffled['n_trajectories']} trajectories)."
         )
+
+
+def _is_absent(rows: pd.DataFrame) -> bool:
+    """Whether neither critical tokens nor any others of their trajectories are function tokens by a rule."""
+    return bool((rows["share_critical"] == 0).all() and (rows["share_control"] == 0).all())
 
 
 def _overlap_verdict(others: Row | None) -> str:

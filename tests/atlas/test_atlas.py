@@ -1,0 +1,274 @@
+"""The atlas: what applies is found, runs are ordinary ones, failures stay alone, and joins read the runs they name."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+import pytest
+
+from interp.errors import ArgumentError
+from interp.experiments import catalogue
+from interp.experiments.__main__ import main
+from interp.experiments.atlas import run_atlas
+from interp.experiments.atlas_settings import Atlas, configured_experiments, read_configuration
+from interp.experiments.experiment import Finding
+from interp.experiments.join import Join
+from interp.experiments.options import RunOptions
+from interp.experiments.run import configured, open_run
+from interp.models.registry import ModelKind
+from tests.counting import FAIL, Counting, Yardstick, save_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures(Counting):
+    """What is in a picture?"""
+
+    name: ClassVar[str] = "pictures"
+    model_kind: ClassVar[ModelKind] = "image"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picky(Counting):
+    """What does a model of ninety layers do?"""
+
+    name: ClassVar[str] = "picky"
+
+    def check_model(self, facts: Any) -> None:
+        raise ArgumentError(f"{facts.name} has too few layers: name a larger one.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio(Join):
+    """Are counted texts longer than measured ones?"""
+
+    name: ClassVar[str] = "ratio"
+    summary: ClassVar[str] = "two runs beside each other"
+    paper: ClassVar[str] = "nobody"
+    schema_version: ClassVar[int] = 1
+    reads: ClassVar[Mapping[str, str]] = {"counting": "counting", "yardstick": "yardstick"}
+    tables_read: ClassVar[Mapping[str, Sequence[str]]] = {"counting": ("texts",), "yardstick": ("texts",)}
+
+    counting: Path | None = None
+    """Folder of a counting run."""
+    yardstick: Path | None = None
+    """Folder of a yardstick run."""
+
+    def schemas(self) -> Any:
+        from interp.experiments.atlas_tables import Answers
+
+        return {"answers": Answers}
+
+    def plan(self, facts: Any, measured: Any) -> Any:
+        return ()
+
+    def summarise(self, facts: Any, measured: Any) -> Any:
+        counted, measured_with = (len(self.tables_of(name)["texts"]) for name in ("counting", "yardstick"))
+        row = dict(model=facts.name, quantity="ratio", about="texts", value=counted / measured_with)
+        return {"answers": pd.DataFrame([{**row, "ci_low": 0.0, "ci_high": 9.0, "n": counted, "resampled": "texts"}])}
+
+    def figures(self, tables: Any) -> Any:
+        return {}
+
+    def findings(self, tables: Any) -> Sequence[Finding]:
+        return [Finding(f"One has {tables['answers']['value'].iloc[0]:.2f} times the texts of the other.")]
+
+
+INSTALLED = {
+    catalogue.EXPERIMENTS: {kind.name: kind for kind in (Counting, Picky, Pictures, Yardstick)},
+    catalogue.JOINS: {"ratio": Ratio},
+}
+
+
+@pytest.fixture(autouse=True)
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Only these experiments and this join are installed."""
+
+    def forget() -> None:
+        catalogue.experiments.cache_clear()
+        catalogue.joins.cache_clear()
+
+    forget()
+    monkeypatch.setattr(catalogue, "_installed", INSTALLED.__getitem__)
+    yield
+    forget()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_model(tmp_path_factory.mktemp("model") / "tiny"))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str) -> Path:
+        path = tmp_path / "atlas.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def statuses(outcome: Any) -> dict[str, str]:
+    return {member.experiment.name: member.status for member in outcome.members}
+
+
+def test_one_command_runs_what_applies_and_says_what_does_not(model, tmp_path, config, capsys) -> None:
+    file = config('preset = "short"\nseed = 3\n\n[yardstick]\ntexts = 1\nseed = 5\n')
+    out = tmp_path / "runs"
+    assert main(["atlas", "--model", model, "--config", str(file), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "counting: done" in said
+    assert "picky: does not apply: tiny has too few layers: name a larger one." in said
+    assert "pictures: does not apply: " in said
+    assert "One has 4.00 times the texts of the other." in said or "One has 2.00 times" in said
+    (record,) = out.glob("atlas/tiny/*/atlas.json")
+    members = json.loads(record.read_text())["members"]
+    assert {name: member["status"] for name, member in members.items()} == {
+        "counting": "done",
+        "picky": "does not apply",
+        "pictures": "does not apply",
+        "yardstick": "done",
+        "ratio": "done",
+    }
+    counting, yardstick = (open_run(members[name]["run"]).experiment for name in ("counting", "yardstick"))
+    assert isinstance(counting, Counting)
+    assert isinstance(yardstick, Yardstick)
+    assert (counting.texts, counting.tokens, counting.seed) == (2, 4, 3)  # the preset and the shared seed
+    assert (yardstick.texts, yardstick.seed) == (1, 5)  # a table of its own goes before both
+    answers = pd.read_parquet(record.parent / "tables" / "answers.parquet")
+    assert answers["question"].tolist() == ["ratio"]
+    sentences = pd.read_parquet(record.parent / "tables" / "sentences.parquet")
+    assert set(sentences["experiment"]) == {"counting", "yardstick", "ratio"}
+
+
+def test_the_page_ends_with_what_joins_the_experiments(model, tmp_path) -> None:
+    outcome = run_atlas(Atlas(model=model), RunOptions(out=tmp_path), lambda line: None)
+    text = (outcome.folder / "report.html").read_text()
+    titles = [part.split("</h2>")[0].split(">")[-1] for part in text.split("<h2 ")[1:]]
+    assert titles == ["What was run", "counting", "yardstick", "Joined"]
+    assert "Are counted texts longer than measured ones?" in text.split("id='joined'")[1]
+    assert "does not apply: tiny has too few layers" in text
+    assert text.count("id='figure-counting_surprisal'") == 1
+    assert text.count("id='figure-yardstick_surprisal'") == 1
+    for member in outcome.members:
+        if member.run:
+            link = f"../../../{member.experiment.name}/tiny/{member.run.folder.name}/report.html"
+            assert f"href='{link}'" in text
+            assert (outcome.folder / link).is_file()
+    assert {path.name for path in (outcome.folder / "figures").iterdir()} == {
+        "counting_surprisal.html",
+        "yardstick_surprisal.html",
+        "plotly.min.js",
+    }
+
+
+def test_one_failure_leaves_the_others_and_the_same_command_finishes(model, tmp_path, monkeypatch, capsys) -> None:
+    words = ["atlas", "--model", model, "--out", str(tmp_path / "runs")]
+    with monkeypatch.context() as patch:
+        patch.setenv(FAIL, "text-2")
+        patch.setitem(INSTALLED[catalogue.EXPERIMENTS], "yardstick", _Sturdy)
+        assert main(words) == 1
+        told = capsys.readouterr()
+    assert "counting: failed: ValueError: nothing can be read in text-2." in told.out
+    assert "yardstick: done" in told.out
+    assert "ratio: does not apply: It joins runs that are not there: counting (failed)." in told.out
+    assert "counting failed, and the report says why" in told.err
+    (folder,) = (tmp_path / "runs" / "atlas" / "tiny").iterdir()
+    page = (folder / "report.html").read_text()
+    assert "counting failed: ValueError: nothing can be read in text-2." in page
+    assert "Not answered (ratio): It joins runs that are not there: counting (failed)." in page
+    assert main(words) == 0
+    whole = tmp_path / "whole"
+    assert main(["atlas", "--model", model, "--out", str(whole)]) == 0
+    for name in ("answers", "sentences"):
+        resumed, uninterrupted = (
+            pd.read_parquet(next(out.glob(f"atlas/tiny/*/tables/{name}.parquet"))) for out in (tmp_path / "runs", whole)
+        )
+        pd.testing.assert_frame_equal(resumed, uninterrupted)
+    assert [path.name for path in (whole / "atlas" / "tiny").iterdir()] == [folder.name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sturdy(Yardstick):
+    """The yardstick, with texts that the planted failure does not name."""
+
+    texts: int = 2
+
+
+def test_a_refusal_of_what_has_a_table_of_its_own_is_a_failure(model, tmp_path, config) -> None:
+    asked = run_atlas(
+        Atlas(model=model, config=config("[picky]\ntexts = 1\n")), RunOptions(out=tmp_path), lambda line: None
+    )
+    assert statuses(asked)["picky"] == "failed"
+    assert [member.why for member in asked.failed] == ["tiny has too few layers: name a larger one."]
+
+
+def test_runs_that_are_finished_are_read(model, tmp_path, monkeypatch) -> None:
+    before = Counting(model=model).run(out=tmp_path)
+    monkeypatch.setattr(Counting, "measure", None)  # to measure again would fail
+    monkeypatch.setattr(Yardstick, "measure", Counting.__dict__["measure"], raising=False)
+    outcome = run_atlas(Atlas(model=model), RunOptions(out=tmp_path), lambda line: None)
+    (counting,) = (member for member in outcome.members if member.experiment.name == "counting")
+    assert counting.run is not None
+    assert counting.run.folder == before.folder
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[countin]\ntexts = 1", "there is no experiment called countin. Did you mean counting?"),
+        ("[counting]\ntext = 1", "counting has no setting text. Did you mean texts?"),
+        ("[counting]\ntexts = 'many'", "counting: texts cannot be 'many'"),
+        ("[counting]\nmodel = 'gpt2'", "[counting] model: all experiments of an atlas share the model"),
+        ("sede = 1", "sede is no setting that all experiments share. Did you mean seed?"),
+        ("counting = 1", "counting is an experiment: write its settings under [counting]."),
+        ("seed = 'x'", "atlas: seed cannot be 'x'"),
+        ("preset = 'shrot'", "No experiment has a preset shrot. Did you mean short?"),
+        ("[counting", "cannot be read as TOML"),
+    ],
+)
+def test_a_wrong_name_gets_one_sentence_with_the_nearest(text, sentence, model, tmp_path, config, capsys) -> None:
+    assert main(["atlas", "--model", model, "--config", str(config(text)), "--out", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert sentence in told
+    assert told.count("\n") == 1
+    assert not (tmp_path / "atlas").exists()
+
+
+def test_where_a_run_lies_that_is_read_does_not_name_the_join(model, tmp_path) -> None:
+    names = []
+    for out in (tmp_path / "here", tmp_path / "there"):
+        outcome = run_atlas(Atlas(model=model), RunOptions(out=out), lambda line: None)
+        names.append([member.run.folder.name for member in outcome.members if member.run])
+    assert names[0] == names[1]
+
+
+def test_a_join_refuses_runs_that_it_cannot_read(model, tmp_path) -> None:
+    counting, yardstick = Counting(model=model).run(out=tmp_path), Yardstick(model=model).run(out=tmp_path)
+    with pytest.raises(ArgumentError, match="reads a run of yardstick: add --yardstick and the folder of one"):
+        Ratio(model=model, counting=counting.folder).run(out=tmp_path)
+    with pytest.raises(ArgumentError, match="is a run of yardstick: name the folder of a counting run"):
+        Ratio(model=model, counting=yardstick.folder, yardstick=yardstick.folder).run(out=tmp_path)
+    other = str(save_model(tmp_path / "other", seed=1))
+    with pytest.raises(ArgumentError, match="is a run on tiny, not on other: join runs on one model"):
+        Ratio(model=other, counting=counting.folder, yardstick=yardstick.folder).run(out=tmp_path)
+
+
+def test_a_shared_precision_goes_before_an_experiments_own(config) -> None:
+    assert configured_experiments(Atlas(dtype="bfloat16"), {})["counting"].dtype == "bfloat16"
+    shared, tables = read_configuration(config("dtype = 'float16'\n[counting]\ndtype = 'float32'"))
+    both = configured_experiments(configured(Atlas, shared), tables)
+    assert {name: experiment.dtype for name, experiment in both.items()} == {
+        **dict.fromkeys(("picky", "pictures", "yardstick", "ratio"), "float16"),
+        "counting": "float32",
+    }
+
+
+def test_help_and_list_name_the_joins(capsys) -> None:
+    assert main(["--help"]) == 0
+    assert "ratio                two runs beside each other" in capsys.readouterr().out
+    assert main(["list"]) == 0
+    assert "ratio" in capsys.readouterr().out
