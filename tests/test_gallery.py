@@ -12,15 +12,27 @@ from experiments import gallery
 from figures.function_tokens_graph import plot_bipartite
 from interp.errors import ArgumentError
 from interp.experiments.__main__ import main
+from interp.experiments.atlas_settings import Atlas, configured_experiments, read_configuration
 from interp.experiments.experiment import Experiment
-from interp.experiments.run import Run
+from interp.experiments.run import Run, configured
 from interp.models.registry import aliases
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGURATIONS = sorted((ROOT / "experiments").glob("*.toml"))
 
 
-@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.stem)
+ATLAS = ROOT / "experiments" / "atlas.toml"
+
+
+def test_the_atlas_names_experiments_and_settings_that_there_are() -> None:
+    shared, tables = read_configuration(ATLAS)
+    experiments = configured_experiments(configured(Atlas, shared), tables)
+    assert tables
+    for name, values in tables.items():
+        assert values.items() <= experiments[name].configuration().items()
+
+
+@pytest.mark.parametrize("path", [path for path in CONFIGURATIONS if path != ATLAS], ids=lambda path: path.stem)
 def test_a_configuration_is_read_by_the_command_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)  # one names a file beside it
     values = tomllib.loads(path.read_text(encoding="utf-8"))
