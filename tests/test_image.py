@@ -17,7 +17,7 @@ from tests.tiny_pipelines import BUILDERS, N_CLIP, tiny_image, tiny_pipeline
 
 FAMILIES = list(BUILDERS)
 JOINT = ["sd3", "flux"]
-CROSS = ["sd", "sdxl"]
+CROSS = ["sd", "sd_t5", "sdxl"]
 TEXT = "a red triangle and a blue circle"
 OTHER = "a blue circle"
 PIXELS = dict(height=16, width=16)
@@ -62,6 +62,7 @@ def test_the_picture_of_an_encoded_text_is_bit_by_bit_that_of_the_prompt(family,
     ("family", "encoders", "blocks", "pooled"),
     [
         ("sd", ("clip",), (Block("clip", 0, N_CLIP),), None),
+        ("sd_t5", ("t5",), (Block("t5", 0, N_CLIP),), None),
         ("sdxl", ("clip",), (Block("clip", 0, N_CLIP),), 24),
         ("sd3", ("clip", "t5"), (Block("clip", 0, N_CLIP), Block("t5", N_CLIP, N_CLIP + 256)), 40),
         ("flux", ("t5",), (Block("t5", 0, 256),), 16),
@@ -70,7 +71,7 @@ def test_the_picture_of_an_encoded_text_is_bit_by_bit_that_of_the_prompt(family,
 def test_blocks_and_the_pooled_vector_of_each_family(family, encoders, blocks, pooled):
     model = tiny_image(family)
     encoded = model.encode([TEXT, OTHER])
-    assert (model.family, model.encoders, encoded.blocks) == (family, encoders, blocks)
+    assert (model.family, model.encoders, encoded.blocks) == (family.removesuffix("_t5"), encoders, blocks)
     assert encoded.n_positions == blocks[-1].stop == len(model.tokens(TEXT))
     assert [token.position for token in model.tokens(TEXT)] == list(range(encoded.n_positions))
     assert (None if encoded.pooled is None else encoded.pooled.shape[1]) == pooled
@@ -101,9 +102,12 @@ def test_the_cache_of_encoded_texts_is_bounded(monkeypatch):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_text_longer_than_an_encoder_takes_is_refused(family):
     model = tiny_image(family)
-    model.encode(["red " * (N_CLIP - 2)])
-    with pytest.raises(ArgumentError, match=f"{N_CLIP + 1} tokens long for the encoder clip, which takes {N_CLIP}"):
-        model.encode(["red " * (N_CLIP - 1)])
+    encoder, around = ("t5", 1) if family == "sd_t5" else ("clip", 2)  # T5 has an end and no beginning
+    model.encode(["red " * (N_CLIP - around)])
+    with pytest.raises(
+        ArgumentError, match=f"{N_CLIP + 1} tokens long for the encoder {encoder}, which takes {N_CLIP}"
+    ):
+        model.encode(["red " * (N_CLIP - around + 1)])
 
 
 def test_spans_are_found_in_every_block():
@@ -111,6 +115,7 @@ def test_spans_are_found_in_every_block():
     assert model.spans(TEXT, "triangle") == (3, 4, 5, N_CLIP + 2)
     assert model.spans(TEXT, "circle") == (10, N_CLIP + 6, N_CLIP + 7)
     assert model.spans("red and red", "red", 1) == (4, N_CLIP + 2)
+    assert tiny_image("sd_t5").spans(TEXT, "blue circle") == (5, 6, 7)
     with pytest.raises(ArgumentError, match="Did you mean triangle"):
         model.spans(TEXT, "triangel")
 
@@ -264,7 +269,7 @@ def test_a_sampler_that_draws_noise_on_its_way_draws_it_for_each_row_alone(monke
 def test_pictures_need_not_be_square_and_sizes_that_cannot_be_are_refused(family):
     model = tiny_image(family)
     assert model.generate(model.encode([TEXT]), model.noise([1], height=16, width=24)).shape == (1, 16, 24, 3)
-    multiple = {"sd": 8, "sdxl": 8, "sd3": 2, "flux": 4}[family]
+    multiple = {"sd": 8, "sd_t5": 8, "sdxl": 8, "sd3": 2, "flux": 4}[family]
     model.noise([1], height=multiple, width=multiple)
     for height, width in ((16 + multiple // 2, 16), (16, 15), (-16, 16)):
         with pytest.raises(ArgumentError, match=f"multiples of {multiple}"):
@@ -295,7 +300,7 @@ def test_guidance_runs_a_second_branch_only_above_1_and_the_models_own(family):
 def test_default_steps_and_guidance_are_those_of_the_model_or_of_its_pipeline():
     assert (tiny_image("sd").default_steps, tiny_image("sd").default_guidance) == (3, 2.0)
     own = {family: tiny_image(family)._family.defaults() for family in FAMILIES}
-    assert own == {"sd": (50, 7.5), "sdxl": (50, 5.0), "sd3": (28, 7.0), "flux": (4, 0.0)}
+    assert own == {"sd": (50, 7.5), "sd_t5": (50, 7.5), "sdxl": (50, 5.0), "sd3": (28, 7.0), "flux": (4, 0.0)}
     model = tiny_image("sd")
     text = model.encode([TEXT])
     assert np.array_equal(draw(model, text), draw(model, text, steps=3, guidance=2.0))

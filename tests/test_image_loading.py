@@ -48,7 +48,8 @@ def index(folder: Path, **changes: Any) -> None:
 @pytest.mark.parametrize("family", BUILDERS)
 def test_a_saved_pipeline_loads_and_draws_the_same_picture(saved, family):
     model, known = load_image(str(saved[family]), device="cpu"), tiny_image(family)
-    assert (model.family, model.facts.model_type) == (family, type(known.pipeline).__name__)
+    assert (model.family, model.facts.model_type) == (known.family, type(known.pipeline).__name__)
+    assert model.encoders == known.encoders
     assert model.facts == look_up_image(str(saved[family]), device="cpu")
     noise = known.noise([3], height=16, width=16)
     pictures = [one.generate(one.encode([TEXT]), noise, steps=2, guidance=2.0) for one in (model, known)]

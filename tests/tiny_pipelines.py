@@ -20,7 +20,7 @@ from transformers import (
 )
 
 N_CLIP = 12
-"""Positions of the CLIP encoders."""
+"""Positions of the CLIP encoders, and of T5 where it stands in the place of one."""
 MERGES = [
     tuple(pair.split("+"))
     for pair in """r+e re+d</w> b+l bl+u blu+e</w> t+r tr+i a+n an+g l+e</w> c+i ci+r cir+c circ+le</w> a+n+d</w>""".split()
@@ -39,12 +39,12 @@ def clip_tokenizer(pad: str = "<|endoftext|>") -> Any:
 
 
 @cache
-def t5_tokenizer() -> Any:
+def t5_tokenizer(**more: Any) -> Any:
     """Like T5's: case kept, a word's space is part of it, no beginning; "triangle" is one token and "circle" two."""
     words = ["▁red", "▁blue", "▁a", "▁triangle", "▁cir", "cle", "▁and"]
     pieces = [(piece, -6.0) for piece in ["▁", *string.ascii_letters, *string.digits, *".,'-"]]
     scored = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *pieces, *((word, -3.0) for word in words)]
-    return T5Tokenizer(vocab=scored, extra_ids=0)
+    return T5Tokenizer(vocab=scored, extra_ids=0, **more)
 
 
 def _clip(width: int, layers: int, *, projection: bool = False) -> Any:
@@ -114,11 +114,11 @@ def _ddim() -> Any:
     )
 
 
-def _sd() -> Any:
+def _sd(text_encoder: Any = None, tokenizer: Any = None) -> Any:
     return diffusers.StableDiffusionPipeline(
         vae=_vae(),
-        text_encoder=_clip(16, 3),
-        tokenizer=clip_tokenizer(),
+        text_encoder=text_encoder or _clip(16, 3),
+        tokenizer=tokenizer or clip_tokenizer(),
         unet=_unet(16),
         scheduler=_ddim(),
         safety_checker=None,
@@ -126,6 +126,11 @@ def _sd() -> Any:
         image_encoder=None,
         requires_safety_checker=False,
     )
+
+
+def _sd_t5() -> Any:
+    """As this toolkit's own model has it: T5 in the place of CLIP."""
+    return _sd(_t5(16), t5_tokenizer(model_max_length=N_CLIP))
 
 
 def _sdxl() -> Any:
@@ -195,7 +200,13 @@ def _flux() -> Any:
     )
 
 
-BUILDERS: dict[str, Callable[[], Any]] = {"sd": _sd, "sdxl": _sdxl, "sd3": _sd3, "flux": _flux}
+BUILDERS: dict[str, Callable[[], Any]] = {
+    "sd": _sd,
+    "sd_t5": _sd_t5,
+    "sdxl": _sdxl,
+    "sd3": _sd3,
+    "flux": _flux,
+}
 
 
 @cache

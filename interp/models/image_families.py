@@ -81,7 +81,7 @@ class Family:
 
 
 class StableDiffusion(Family):
-    """Stable Diffusion 1 and 2: one CLIP encoder, read by cross-attention."""
+    """Stable Diffusion 1 and 2: one encoder, CLIP's (or T5's, where a folder has that), read by cross-attention."""
 
     name = "sd"
     pipeline_class = "StableDiffusionPipeline"
@@ -89,9 +89,10 @@ class StableDiffusion(Family):
     joint = False
 
     def encoders(self) -> list[TextEncoder]:
-        """Returns the one there is."""
-        n = self.pipeline.tokenizer.model_max_length
-        return [TextEncoder("clip", Block("clip", 0, n), self.pipeline.tokenizer, self.pipeline.text_encoder, n)]
+        """Returns the one there is, named by its kind."""
+        n, module = self.pipeline.tokenizer.model_max_length, self.pipeline.text_encoder
+        name = "t5" if module.config.model_type == "t5" else "clip"
+        return [TextEncoder(name, Block(name, 0, n), self.pipeline.tokenizer, module, n)]
 
     def encode(self, text: str) -> Encoded:
         """Returns the last layer's states, normed."""
