@@ -5,23 +5,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from figures.style import BLUE, GREEN, GREY, ORANGE, PALETTE, RED, SEQUENTIAL, SKY, styled
-from figures.t2i_flow_grids import plot_heat_maps, plot_prompt_grid, plot_repair_grid, plot_token_grid
+from figures.t2i_flow_grids import grids_of, plot_grid
+from figures.t2i_flow_lens import plot_lens
+from figures.t2i_flow_terms import ARM_NAMES, LEGEND_ABOVE, LEVELS, error_bars
 from interp.tables import Tables
 
-LEVELS = {
-    "full": "whole text",
-    "item": "the item",
-    "last_token": "its last token",
-    "last_word": "its last word's others",
-    "first_words": "its first words",
-    "other_words": "other words",
-    "article": "articles",
-    "bos": "beginning",
-    "eos": "end",
-    "pad": "padding",
-    "clean": "nothing",
-}
-ARM_NAMES = {"paste": "item pasted", "random_paste": "pasted elsewhere", "attention": "context hidden"}
 FLOWS = {
     "leak_in_full": ("leak, whole prompt", RED),
     "leak_from_prompt": ("leak, item's vectors from the prompt", ORANGE),
@@ -29,46 +17,34 @@ FLOWS = {
     "flow": ("reading differs from alone", BLUE),
     "neglect": ("seen alone, missing in the prompt", GREY),
 }
-LEGEND_ABOVE = {"legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom"}, "margin": {"t": 95}}
-"""Between title and picture, where the names under it are long."""
 ROLE_COLOURS = {
     "item": BLUE, "other_words": ORANGE, "article": GREEN, "bos": GREY, "eos": RED, "pad": SKY,
 }  # fmt: skip
 
 
+ORDER = (
+    "token_grid", "roles", "prompt_grid", "flow_matrix", "flow_rates", "repair_grid", "repair", "lens", "heat_maps",
+    "attention_effect",
+)  # fmt: skip
+"""How a reader wants them."""
+
+
 def draw_all(tables: Tables) -> dict[str, go.Figure]:
-    """Returns every figure there is data for, in the order a reader wants them."""
-    rates, pictures, prompts = tables["rates"], tables["pictures"], tables["prompts"]
-    figures = {}
-    parts = set(pictures["part"])
-    if "in_item" in parts:
-        figures["token_grid"] = plot_token_grid(pictures, prompts)
+    """Returns every figure there is data for, in ORDER."""
+    rates = tables["rates"]
+    figures = {name: plot_grid(grid) for name, grid in grids_of(tables).items()}
     if (rates["quantity"] == "kept_visible").any():
         figures["roles"] = plot_roles(rates)
-    if "inter_item" in parts:
-        figures["prompt_grid"] = plot_prompt_grid(pictures, prompts)
     if (rates["question"] == "inter_item").any():
         figures["flow_matrix"] = plot_flow_matrix(rates)
         figures["flow_rates"] = plot_flow_rates(rates)
-    if "repair" in parts:
-        figures["repair_grid"] = plot_repair_grid(pictures, prompts)
     if (rates["quantity"] == "leak_before").any():
         figures["repair"] = plot_repair(rates)
-    if len(tables["heat_maps"]):
-        figures["heat_maps"] = plot_heat_maps(tables["heat_maps"], pictures, prompts)
+    if len(tables["lens_rates"]):
+        figures["lens"] = plot_lens(tables["lens_rates"])
     if len(tables["attention_mass"]):
         figures["attention_effect"] = plot_attention(tables["attention_mass"], rates)
-    return figures
-
-
-def error_bars(rows: pd.DataFrame) -> dict:
-    """Returns plotly's error bars for a table with estimate, ci_low and ci_high."""
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": rows["ci_high"] - rows["estimate"],
-        "arrayminus": rows["estimate"] - rows["ci_low"],
-    }
+    return {name: figures[name] for name in ORDER if name in figures}
 
 
 def plot_roles(rates: pd.DataFrame) -> go.Figure:

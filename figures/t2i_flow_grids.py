@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from PIL import Image
 
 from figures.style import styled
+from interp.tables import Tables
 
 SIDE = 92
 """Pixels of a picture's longer side in a grid; whole multiples of small pictures, so that their pixels stay sharp."""
@@ -34,6 +35,14 @@ class Shown(NamedTuple):
     picture: np.ndarray
 
 
+class Grid(NamedTuple):
+    """Rows of pictures, each with the text that it is of."""
+
+    title: str
+    caption: str
+    rows: Sequence[tuple[str, Sequence[Shown]]]
+
+
 def read_png(png: bytes) -> np.ndarray:
     """Returns a PNG file's bytes as whole numbers from 0 to 255, [height, width, 3]."""
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
@@ -50,8 +59,9 @@ def grown(picture: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
 
 
-def plot_grid(rows: Sequence[tuple[str, Sequence[Shown]]], *, title: str, caption: str) -> go.Figure:
+def plot_grid(grid: Grid) -> go.Figure:
     """Returns rows of pictures, each row under its text and each picture above its label."""
+    rows = grid.rows
     pictures = [[grown(shown.picture) for shown in row] for _, row in rows]
     side_y = max(picture.shape[0] for row in pictures for picture in row)
     side_x = max(picture.shape[1] for row in pictures for picture in row)
@@ -68,7 +78,7 @@ def plot_grid(rows: Sequence[tuple[str, Sequence[Shown]]], *, title: str, captio
             notes.append(_note(one.label, left + side_x / 2, top + side_y + 2, "center", 11, "top"))
     figure = go.Figure(go.Image(source=_data_uri(canvas), hoverinfo="skip"))
     width = max(NARROWEST, canvas.shape[1])
-    styled(figure, title=title, caption=caption, width=width + 60, height=canvas.shape[0] + 80)
+    styled(figure, title=grid.title, caption=grid.caption, width=width + 60, height=canvas.shape[0] + 80)
     hidden = {"visible": False, "showline": False, "ticks": "", "showgrid": False}
     figure.update_xaxes(range=[-0.5, width - 0.5], constrain="domain", **hidden)
     figure.update_yaxes(range=[canvas.shape[0] - 0.5, -0.5], scaleanchor="x", **hidden)
@@ -92,39 +102,50 @@ def _data_uri(picture: np.ndarray) -> str:
 # ---------------------------------------------------------------------- which pictures
 
 
-def plot_token_grid(pictures: pd.DataFrame, prompts: pd.DataFrame) -> go.Figure:
+def grids_of(tables: Tables) -> dict[str, Grid]:
+    """Returns every grid there are pictures for, by name."""
+    pictures, prompts = tables["pictures"], tables["prompts"]
+    kinds = {"in_item": token_grid, "inter_item": prompt_grid, "repair": repair_grid}
+    names = {"in_item": "token_grid", "inter_item": "prompt_grid", "repair": "repair_grid"}
+    found = {names[part]: kinds[part](pictures, prompts) for part in kinds if (pictures["part"] == part).any()}
+    if len(tables["heat_maps"]):
+        found["heat_maps"] = heat_map_grid(tables["heat_maps"], pictures, prompts)
+    return found
+
+
+def token_grid(pictures: pd.DataFrame, prompts: pd.DataFrame) -> Grid:
     """Returns each item alone as a row: the whole text, nothing of it, each role, each of its tokens, the item."""
     some = pictures[(pictures["part"] == "in_item")]
     some = some[(some["variant"] != "tokens") | ~some["kept_positions"].str.contains(" ")]
     order = {"full": 0, "item": 1, "tokens": 2, "article": 3, "bos": 4, "eos": 5, "pad": 6, "clean": 7}
     texts = dict(zip("alone " + prompts["alone_text"], prompts["alone_text"], strict=True))
-    return plot_grid(
+    return Grid(
+        f"What each token shows by itself · {pictures['model'].iloc[0]}",
+        "Every other position is clean padding, after the text encoder; all pictures of a row from the same noise.",
         _rows(some, order, _kept_label, texts),
-        title=f"What each token shows by itself · {pictures['model'].iloc[0]}",
-        caption="Every other position is clean padding, after the text encoder; all pictures of a row from the same noise.",
     )
 
 
-def plot_prompt_grid(pictures: pd.DataFrame, prompts: pd.DataFrame) -> go.Figure:
+def prompt_grid(pictures: pd.DataFrame, prompts: pd.DataFrame) -> Grid:
     """Returns each prompt as a row: whole, nothing, roles, and each item with its vectors from the prompt and alone."""
     some = pictures[(pictures["part"] == "inter_item") & ~pictures["variant"].isin(["word_only", "word_without"])]
     order = {"full": 0, "item": 1, "alone": 2, "other_words": 3, "article": 4, "bos": 5, "eos": 6, "pad": 7, "clean": 8}
-    return plot_grid(
-        _rows(some, order, _flow_label, dict(zip(prompts["prompt_id"], prompts["text"], strict=True))),
-        title=f"What is kept of a prompt, and what it shows · {pictures['model'].iloc[0]}",
-        caption="An item with the vectors it has in the prompt, or with those it has when encoded alone, everything else clean "
+    return Grid(
+        f"What is kept of a prompt, and what it shows · {pictures['model'].iloc[0]}",
+        "An item with the vectors it has in the prompt, or with those it has when encoded alone, everything else clean "
         "padding; all pictures of a row from the same noise.",
+        _rows(some, order, _flow_label, dict(zip(prompts["prompt_id"], prompts["text"], strict=True))),
     )
 
 
-def plot_repair_grid(pictures: pd.DataFrame, prompts: pd.DataFrame) -> go.Figure:
+def repair_grid(pictures: pd.DataFrame, prompts: pd.DataFrame) -> Grid:
     """Returns each prompt with a repaired item as a row: before, repaired, and the baselines."""
     some = pictures[pictures["part"] == "repair"]
     order = {name: index for index, name in enumerate(ARMS)}
-    return plot_grid(
+    return Grid(
+        f"Repair: vectors encoded alone, pasted into the prompt · {pictures['model'].iloc[0]}",
+        "All pictures of a row from the same noise.",
         _rows(some, order, _arm_label, dict(zip(prompts["prompt_id"], prompts["text"], strict=True))),
-        title=f"Repair: vectors encoded alone, pasted into the prompt · {pictures['model'].iloc[0]}",
-        caption="All pictures of a row from the same noise.",
     )
 
 
@@ -161,7 +182,7 @@ def _arm_label(row: Any) -> str:
 # ---------------------------------------------------------------------- heat maps
 
 
-def plot_heat_maps(maps: pd.DataFrame, pictures: pd.DataFrame, prompts: pd.DataFrame) -> go.Figure:
+def heat_map_grid(maps: pd.DataFrame, pictures: pd.DataFrame, prompts: pd.DataFrame) -> Grid:
     """Returns each prompt's picture, then beside it where each word is looked at, bright over the darkened picture."""
     full = pictures[(pictures["part"] == "inter_item") & (pictures["variant"] == "full")]
     whole: dict[str, Any] = dict(zip(full["prompt_id"], full["png"], strict=True))
@@ -174,11 +195,11 @@ def plot_heat_maps(maps: pd.DataFrame, pictures: pd.DataFrame, prompts: pd.DataF
             attention = np.array(list(row.attention), dtype=float).reshape(row.height, row.width)  # type: ignore[arg-type]
             shown.append(Shown(str(row.word), overlaid(picture, attention)))
         rows.append((texts[str(prompt_id)], shown))
-    return plot_grid(
-        rows,
-        title=f"Where each word is looked at · {maps['model'].iloc[0]}",
-        caption="Cross-attention of all layers, heads and steps, each map from its least to its most: it says where the model "
+    return Grid(
+        f"Where each word is looked at · {maps['model'].iloc[0]}",
+        "Cross-attention of all layers, heads and steps, each map from its least to its most: it says where the model "
         "looked, not what that look did.",
+        rows,
     )
 
 

@@ -173,12 +173,18 @@ def test_a_broken_description_is_named_with_what_to_do(store: RunStore, text: by
         store.read_description()
 
 
+def test_documents_are_text_or_bytes_in_folders_of_their_own(store: RunStore) -> None:
+    assert store.write_document("notes.json", "é\n").read_bytes() == b"\xc3\xa9\n"
+    assert store.write_document("grids/one.png", b"\x89PNG\r\n").read_bytes() == b"\x89PNG\r\n"
+    assert [path.name for path in (store.folder / "grids").iterdir()] == ["one.png"]
+
+
 def test_clearing_leaves_only_the_lock(store: RunStore) -> None:
     with store.locked():
         store.write_tables(rows("a"))
         store.write_description({"status": "done"})
         for name in ("report.html", "figures/map.html", "document.csv"):
-            store.write_text(name, "made")
+            store.write_document(name, "made")
         store.clear()
         assert [path.name for path in store.folder.iterdir()] == [".lock"]
 

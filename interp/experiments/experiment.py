@@ -107,8 +107,8 @@ class Experiment:
         """Returns the report's headlines and warnings, from the tables alone."""
         raise NotImplementedError
 
-    def documents(self, tables: "Tables") -> Mapping[str, str]:
-        """Returns further files of the run by name, such as tables in the formats of other tools."""
+    def documents(self, tables: "Tables") -> Mapping[str, str | bytes]:
+        """Returns further files of the run by path within its folder: tables in the formats of other tools, pictures."""
         return {}
 
     def input_files(self) -> Sequence[Path]:

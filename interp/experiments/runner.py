@@ -135,8 +135,8 @@ def _finish(experiment: Experiment, facts: ModelFacts, store: RunStore, descript
     description["finished"] = _now()
     run = Run(store.folder, experiment, description)
     write_figures(run)
-    for name, text in experiment.documents(run.tables).items():
-        store.write_text(name, text)
+    for name, content in experiment.documents(run.tables).items():
+        store.write_document(name, content)
     description["status"] = "done"
     write_report(run)
 

@@ -4,7 +4,7 @@
         run.json                              configuration, model, versions, status, timings
         parts/<table>/<unit>.parquet          written aside and renamed
         parts/done/<unit>.json                written last: a unit is done or it is not
-        tables/<table>.parquet  figures/<name>.html  report.html
+        tables/<table>.parquet  figures/<name>.html  report.html, and the experiment's own documents
 
 Whatever moment a process is killed, the folder holds every finished unit and nothing half-written counts.
 """
@@ -150,10 +150,11 @@ class RunStore:
         """Whether every table is as it was when the run was finished; otherwise they are made again from the parts."""
         return self.table_sha256() == description.get("table_sha256")
 
-    def write_text(self, name: str, text: str) -> Path:
-        """Stores a text file of the run; returns its path."""
+    def write_document(self, name: str, content: str | bytes) -> Path:
+        """Stores a further file of the run, text in UTF-8 or bytes as they are; returns its path."""
         path = self.folder / name
-        write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+        written = content.encode() if isinstance(content, str) else content
+        write_aside(path, lambda aside: aside.write_bytes(written))
         return path
 
 

@@ -55,14 +55,21 @@ class ImageModel(TextSide):
         """Height and width that are drawn when none is asked for, in pixels."""
         return self._family.size()
 
+    @property
+    def layers_taken(self) -> dict[str, int]:
+        """After how many of its layers each encoder's states go into the sequence: all, or all but the last."""
+        return {one.name: len(one.layers) - one.layers_unused for one in self._text_encoders if one.block}
+
     @torch.no_grad()
-    def lens(self, text: str, layers: Sequence[int], encoder: str | None = None) -> Conditioning:
+    def lens(
+        self, text: str, layers: Sequence[int], encoder: str | None = None, others: Conditioning | None = None
+    ) -> Conditioning:
         """Returns one row for each layer: the text as an encoder has it after so many layers, 0 being its embeddings.
 
-        The encoder's final norm is applied where the model's own conditioning has it, so the last layer (SDXL's and SD3's
-        CLIP: the last but one) gives `encode(text)`. Other encoders' vectors and the pooled vector stay those of the whole
-        text. `encoder` is one of `encoder_layers` and may be left out where there is one. The diffusion lens of Toker et al.
-        2024, who apply the final norm in any case.
+        The encoder's final norm is applied where the model's own conditioning has it, so the layer of `layers_taken` gives
+        `encode(text)`. Other encoders' vectors and the pooled vector are those of `others` (one row), or of the whole text.
+        `encoder` is one of `encoder_layers` and may be left out where there is one. The diffusion lens of Toker et al. 2024,
+        who apply the final norm in any case.
         Raises ArgumentError for an encoder or a layer that is not there.
         """
         chosen = self._encoder_with(layers, encoder)
@@ -75,7 +82,7 @@ class ImageModel(TextSide):
                 before = traced.layers[layer] if layer < len(chosen.layers) else traced.norm
                 states.append(before.input)
         after = dict(zip(wanted, states, strict=True))
-        rows = self.encode([text] * len(layers))
+        rows = _as_many(self.encode([text]) if others is None else others, len(layers))
         sequence = rows.sequence.clone()
         assert chosen.block is not None
         for row, layer in enumerate(layers):

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
+from torch import Tensor
 
 from interp.models.attention_scale import scaled_attention
-from interp.models.conditioning import Conditioning
+from interp.models.conditioning import BlockEdit, Conditioning
 from interp.models.heat_maps import HeatMaps
 from interp.models.image import ImageModel
 from probes.t2i_flow.judges import Judge, as_columns, ask
@@ -27,6 +28,10 @@ class Sampling:
     guidance: float | None = None
     batch: int = 16
     attention_scale: float = 0.0
+    height: int | None = None
+    width: int | None = None
+    every_block: bool = False
+    """Whether vectors are put in place before every block of the denoiser, not only before the first."""
 
 
 @dataclass(frozen=True)
@@ -41,34 +46,56 @@ class Cell:
 def draw(model: ImageModel, cells: Sequence[Cell], sampling: Sampling, record: HeatMaps | None = None) -> Pictures:
     """Returns the pictures of every cell from every seed's noise.
 
-    All go through the denoiser in batches, side by side whatever prompt they are of; cells with scaled attention apart.
+    Cells go through the denoiser in batches, side by side whatever prompt they are of; those with scaled attention apart, and
+    those whose vectors are put in place before every block with the others of the same positions.
     """
-    noise = model.noise(sampling.seeds)
-    n_seeds = len(sampling.seeds)
+    noise = model.noise(sampling.seeds, height=sampling.height, width=sampling.width)
+    groups: dict[Any, list[int]] = {}
+    for index, cell in enumerate(cells):
+        groups.setdefault(_drawn_with(cell, index, sampling), []).append(index)
     pictures: list[np.ndarray | None] = [None] * len(cells)
-    plain = [index for index, cell in enumerate(cells) if not cell.variant.scaled]
-    scaled = [index for index, cell in enumerate(cells) if cell.variant.scaled]
-    for group in (plain, *([index] for index in scaled)):
-        if group:
-            chosen = [cells[index] for index in group]
-            drawn = _generate(model, chosen, noise, sampling, record)
-            for index, some in zip(group, drawn.reshape(len(group), n_seeds, *drawn.shape[1:]), strict=True):
-                pictures[index] = some
+    for group in groups.values():
+        drawn = _generate(model, [cells[index] for index in group], noise, sampling, record)
+        for index, some in zip(group, drawn.reshape(len(group), len(noise), *drawn.shape[1:]), strict=True):
+            pictures[index] = some
     return np.stack([some for some in pictures if some is not None])
 
 
+def _drawn_with(cell: Cell, index: int, sampling: Sampling) -> Any:
+    """What cells that are drawn side by side have in common."""
+    if cell.variant.scaled:
+        return index
+    edit = _edit(cell, sampling)
+    return None if edit is None else edit.positions
+
+
+def _edit(cell: Cell, sampling: Sampling) -> BlockEdit | None:
+    """What is put in place before every block, None where nothing is."""
+    edit = cell.encoded.block_edit(cell.variant) if sampling.every_block else None
+    return edit if edit is not None and edit.positions else None
+
+
 def _generate(
-    model: ImageModel, cells: Sequence[Cell], noise: Any, sampling: Sampling, record: HeatMaps | None
+    model: ImageModel, cells: Sequence[Cell], noise: Tensor, sampling: Sampling, record: HeatMaps | None
 ) -> np.ndarray:
-    rows = Conditioning.stack([cell.encoded.conditioning(cell.variant) for cell in cells])
     n_seeds = len(noise)
-    rows = rows.select([cell for cell in range(len(cells)) for _ in range(n_seeds)])
-    options: dict[str, Any] = {"steps": sampling.steps, "guidance": sampling.guidance}
-    if not cells[0].variant.scaled:
-        return model.generate(rows, noise.repeat(len(cells), 1, 1, 1), batch=sampling.batch, record=record, **options)
-    positions = [cells[0].variant.scaled] * n_seeds
-    with scaled_attention(model.pipeline.unet, positions, sampling.attention_scale, rows.n_positions):
-        return model.generate(rows, noise, batch=n_seeds, record=record, **options)
+    rows = _for_each_seed([cell.encoded.conditioning(cell.variant) for cell in cells], n_seeds)
+    options: dict[str, Any] = {"steps": sampling.steps, "guidance": sampling.guidance, "record": record}
+    if cells[0].variant.scaled:
+        positions = [cells[0].variant.scaled] * n_seeds
+        with scaled_attention(model.pipeline.unet, positions, sampling.attention_scale, rows.n_positions):
+            return model.generate(rows, noise, batch=n_seeds, **options)
+    edits = [edit for cell in cells if (edit := _edit(cell, sampling))]
+    if edits:
+        source = _for_each_seed([edit.source for edit in edits], n_seeds)
+        options["edit"] = BlockEdit(edits[0].positions, source)
+    return model.generate(rows, noise.repeat(len(cells), 1, 1, 1), batch=sampling.batch, **options)
+
+
+def _for_each_seed(conditionings: Sequence[Conditioning], n_seeds: int) -> Conditioning:
+    """One row for each cell and seed, the seeds of a cell side by side."""
+    rows = Conditioning.stack(conditionings)
+    return rows.select([cell for cell in range(len(rows)) for _ in range(n_seeds)])
 
 
 def judged(
@@ -82,30 +109,42 @@ def judged(
     """Yields the rows of `variants`: one for each picture and question, without an answer where the judge failed."""
     full = {cell.prompt.id: pictures[index] for index, cell in enumerate(cells) if cell.variant.name == "full"}
     for cell, drawn in zip(cells, pictures, strict=True):
-        questions = cell.prompt.questions
         change = np.abs(drawn - full[cell.prompt.id]).mean(axis=(1, 2, 3)) if cell.prompt.id in full else None
         spelled = _spelled(model, cell)
-        for index, (seed, picture) in enumerate(zip(sampling.seeds, drawn, strict=True)):
-            answers = ask(judge, picture, [question.description for question in questions])
-            verdicts = answers.verdicts or [None] * len(questions)
-            for question, verdict in zip(questions, verdicts, strict=True):
-                yield {
+        for index, answer in answers(model, cell, drawn, sampling, judge):
+            yield {
+                **answer,
+                **labels,
+                "variant": cell.variant.name,
+                "token_role": cell.variant.role,
+                **spelled,
+                "pixel_change": np.nan if change is None else float(change[index]),
+            }
+
+
+def answers(
+    model: ImageModel, cell: Cell, drawn: np.ndarray, sampling: Sampling, judge: Judge
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields the place of the seed, and the answer: one for each of a cell's pictures and questions, whatever asks them."""
+    questions = cell.prompt.questions
+    for index, (seed, picture) in enumerate(zip(sampling.seeds, drawn, strict=True)):
+        said = ask(judge, picture, [question.description for question in questions])
+        for question, verdict in zip(questions, said.verdicts or [None] * len(questions), strict=True):
+            yield (
+                index,
+                {
                     "model": model.identity.name,
                     "prompt_id": cell.prompt.id,
                     "group": cell.prompt.group,
-                    **labels,
-                    "variant": cell.variant.name,
-                    "token_role": cell.variant.role,
                     "source_item": cell.variant.item_id,
-                    **spelled,
                     "seed": seed,
                     "item_id": question.item_id,
                     "asked": question.asked,
                     "description": question.description,
                     **as_columns(verdict),
-                    "failure": answers.failure,
-                    "pixel_change": np.nan if change is None else float(change[index]),
-                }
+                    "failure": said.failure,
+                },
+            )
 
 
 def _spelled(model: ImageModel, cell: Cell) -> dict[str, str]:

@@ -9,7 +9,7 @@ from interp.errors import ArgumentError
 from interp.experiments.experiment import Experiment, Finding, WorkUnit
 from interp.models.identity import ModelFacts
 from interp.models.registry import ModelKind
-from probes.t2i_flow.judge_names import check_judge
+from probes.t2i_flow.judge_names import check_judge, check_size
 from probes.t2i_flow.plan import plan_units, prompts_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class T2IFlow(Experiment):
         "Kaplan, Toker, Reif, Belinkov, Schwartz 2025, Follow the Flow: On Information Flow Across Textual Tokens in Text-to-Image "
         "Models, arXiv:2504.01137"
     )
-    schema_version: ClassVar[int] = 1
+    schema_version: ClassVar[int] = 2
     model_kind: ClassVar[ModelKind] = "image"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {"seeds": 5, "pooled": "prompt", "parts": ("in_item", "inter_item", "repair")},
@@ -51,17 +51,26 @@ class T2IFlow(Experiment):
     """Denoising steps; the model's own number if not given."""
     guidance: float | None = None
     """Guidance scale; the model's own if not given."""
-    parts: tuple[Literal["in_item", "inter_item", "repair", "attention"], ...] = (
+    height: int | None = None
+    """Pixels of the pictures' height; the model's own if not given."""
+    width: int | None = None
+    """Pixels of the pictures' width; the model's own if not given."""
+    parts: tuple[Literal["in_item", "inter_item", "repair", "attention", "lens"], ...] = (
         "in_item",
         "inter_item",
         "repair",
         "attention",
+        "lens",
     )
     """What to measure; repair needs the two before it, attention needs inter_item."""
+    lens_layers: int = 9
+    """Most layers of an encoder that items are drawn from, embeddings and last among them, evenly spaced."""
     clean: Literal["empty", "pads"] = "empty"
     """What stands in the place of tokens that are taken away: the encoded empty text, or nothing but padding."""
     pooled: Literal["clean", "prompt"] = "clean"
     """Pooled vector (SDXL, SD3, FLUX) of variants that keep some tokens only; the paper's code leaves the prompt's in FLUX."""
+    edit_blocks: Literal["encoder", "every"] = "encoder"
+    """Where vectors are put in place: behind the text encoder, or again before every block of the denoiser (SD3, FLUX)."""
     visible_share: float = 0.5
     """Share of the seeds from which a set of tokens counts as showing its item."""
     max_subsets: int = 64
@@ -86,6 +95,7 @@ class T2IFlow(Experiment):
     def __post_init__(self) -> None:
         """Refuses settings that cannot be meant."""
         check_judge(self.judge)
+        check_size(self.judge, self.height, self.width)
         for name in ("n_prompts", "n_items", "seeds", "batch", "max_subsets", "attention_prompts"):
             if getattr(self, name) < 1:
                 raise ArgumentError(f"--{name.replace('_', '-')} must be at least 1.")
@@ -101,6 +111,8 @@ class T2IFlow(Experiment):
             raise ArgumentError("--attention-scale is 0 or more: 0 hides the words, 1 changes nothing.")
         if self.steps is not None and self.steps < 1:
             raise ArgumentError("--steps must be at least 1.")
+        if self.lens_layers < 2:
+            raise ArgumentError("--lens-layers must be at least 2: the embeddings and the last layer.")
         if self.judge_check < 0 or self.grid_prompts < 0:
             raise ArgumentError("--judge-check and --grid-prompts are 0 or more.")
 
@@ -117,9 +129,17 @@ class T2IFlow(Experiment):
         return (self.prompts,) if self.prompts else ()
 
     def check_model(self, facts: ModelFacts) -> None:
-        """Raises ArgumentError when the prompts are not as they must be, or the judge cannot see what they name."""
+        """Raises ArgumentError when the prompts are not as they must be, the judge cannot see what they name, or there are no
+        blocks to edit.
+        """
+        from interp.models.image_families import family_of
         from probes.t2i_flow.judges import check_descriptions
 
+        if self.edit_blocks == "every" and not family_of(facts.name, facts.model_type).joint:
+            raise ArgumentError(
+                f"{facts.name} gives every block of its denoiser the same text vectors: leave out --edit-blocks every, which "
+                "changes something in SD3 and FLUX only."
+            )
         prompts = prompts_of(self)
         check_descriptions(self.judge, [question.description for prompt in prompts for question in prompt.questions])
 
@@ -148,6 +168,13 @@ class T2IFlow(Experiment):
         from figures.t2i_flow import draw_all
 
         return draw_all(tables)
+
+    def documents(self, tables: "Tables") -> "Mapping[str, str | bytes]":
+        """Returns the grids as PNG files, and the fitted rule that tells representative tokens."""
+        from figures.t2i_flow_png import grid_documents
+        from probes.t2i_flow.predictor import predictor_document
+
+        return {**grid_documents(tables), **predictor_document(tables)}
 
     def findings(self, tables: "Tables") -> Sequence[Finding]:
         """Returns the report's sentences."""

@@ -30,6 +30,7 @@ def find_all(settings: T2IFlow, tables: Tables) -> list[Finding]:
         *_pairs(tables["paired"]),
         *_predictor(tables["predictor"]),
         *_attention(rates),
+        *_lens(tables["lens_rates"]),
         *_judge(tables["judge_check"]),
     ]
 
@@ -178,6 +179,26 @@ def _attention(rates: pd.DataFrame) -> Iterator[Finding]:
             f"Attention and cause: a word's share of attention and what the picture changes without it have a rank correlation of "
             f"{_number(every)} within prompts" + (f", {_number(words)} over the words of the text." if words else ".")
         )
+
+
+def _lens(rates: pd.DataFrame) -> Iterator[Finding]:
+    """What is seen after each layer: of items alone, and of items in prompts whose leak the last layer shows."""
+    for (group, encoder), some in rates.groupby(["group", "encoder"], sort=False):
+        by_layer = {key: part.sort_values("layer") for key, part in some.groupby(["token_role", "asked"], sort=False)}
+        layers = " / ".join(map(str, sorted(set(some["layer"]))))
+        said = {key: " / ".join(f"{value:.0%}" for value in part["estimate"]) for key, part in by_layer.items()}
+        where = f"Layer by layer, after {layers} of {int(some['n_layers'].iloc[0])} layers of {encoder}"
+        if ("full", "own") in said:
+            yield Finding(
+                f"{where}: an item alone is seen in {said['full', 'own']} of pictures, from its last token's vector in "
+                f"{said['last_token', 'own']}."
+            )
+        elif ("item", "leak") in said and by_layer["item", "leak"]["ci_low"].iloc[-1] > 0:
+            name = str(group).replace("_", " ")
+            yield Finding(
+                f"{where}, {name}: an item's vectors show the leak in {said['item', 'leak']} of pictures, its own look in "
+                f"{said['item', 'own']}."
+            )
 
 
 def _judge(checks: pd.DataFrame) -> Iterator[Finding]:

@@ -41,6 +41,14 @@ class PromptsUnit(WorkUnit):
 
 
 @dataclass(frozen=True)
+class LensUnit(WorkUnit):
+    """Some texts as each encoder has them after each of its layers: items alone, or prompts with an item that can leak."""
+
+    alone: tuple[Prompt, ...] = ()
+    prompts: tuple[Prompt, ...] = ()
+
+
+@dataclass(frozen=True)
 class RepairUnit(WorkUnit):
     """Some prompts, whole, with items repaired, and without redundant tokens."""
 
@@ -82,6 +90,10 @@ def plan_units(settings: "T2IFlow", measured: "Tables") -> Sequence[WorkUnit]:
         words = tuple(prompt.id for prompt in prompts[: settings.attention_prompts])
         words = words if "attention" in settings.parts else ()
         units += [PromptsUnit(f"prompts-{i:03d}", some, words, kept) for i, some in _hands(prompts, PROMPTS_PER_UNIT)]
+    if "lens" in settings.parts:
+        units += [LensUnit(f"lens-items-{i:03d}", alone=some) for i, some in _hands(alone, ITEMS_PER_UNIT)]
+        leaking = [prompt for prompt in prompts if any(item.leaks for item in prompt.items)]
+        units += [LensUnit(f"lens-prompts-{i:03d}", prompts=some) for i, some in _hands(leaking, PROMPTS_PER_UNIT)]
     if "repair" in settings.parts:
         units += _repair_units(settings, prompts, alone, measured)
     return units

@@ -12,36 +12,11 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
 from interp.statistics import Array, resampled
+from interp.tables import Tables
+from probes.t2i_flow.linear_rule import LinearRule, fit_rule, write_rules
 
 FOLDS = 5
-PENALTY = 1.0
-"""Weight of half the squared length of the coefficients, beside the sum of the losses; vectors are standardised before."""
 DRAWS = 1000
-
-
-def fit_logistic(
-    vectors: Float[np.ndarray, "token channel"], labels: Bool[np.ndarray, " token"], penalty: float = PENALTY
-) -> Callable[[np.ndarray], Array]:
-    """Returns a function from vectors to the log odds of the label, by ridge-penalised logistic regression.
-
-    Channels are standardised by the vectors that are fitted; the intercept is not penalised.
-    """
-    from scipy.optimize import minimize
-
-    mean, scale = vectors.mean(axis=0), vectors.std(axis=0)
-    scale = np.where(scale > 0, scale, 1.0)
-    x = np.column_stack([(vectors - mean) / scale, np.ones(len(vectors))])
-    sign = np.where(labels, 1.0, -1.0)
-
-    def loss(weights: Array) -> tuple[float, Array]:
-        margin = sign * (x @ weights)
-        free = np.append(weights[:-1], 0.0)
-        value = np.logaddexp(0.0, -margin).sum() + penalty / 2 * free @ free
-        gradient = -(x * (sign / (1 + np.exp(margin)))[:, None]).sum(axis=0) + penalty * free
-        return float(value), gradient
-
-    weights = minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B").x
-    return lambda some: (some - mean) / scale @ weights[:-1] + weights[-1]
 
 
 def out_of_fold(
@@ -57,7 +32,7 @@ def out_of_fold(
     for number in np.unique(fold):
         left_out = fold == number
         if len(np.unique(labels[~left_out])) == 2:
-            scores[left_out] = fit_logistic(vectors[~left_out], labels[~left_out])(vectors[left_out])
+            scores[left_out] = fit_rule(vectors[~left_out], labels[~left_out]).log_odds(vectors[left_out])
     return scores
 
 
@@ -95,14 +70,41 @@ def weighted_auroc(scores: NDArray[Any], labels: NDArray[np.bool_], weights: Arr
     return np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
 
+def labelled_tokens(token_vectors: pd.DataFrame, subsets: pd.DataFrame) -> pd.DataFrame:
+    """Returns the tokens of items of several with their vectors and `shows`, whether each shows its item by itself."""
+    single = subsets[(subsets["n_kept"] == 1) & (subsets["n_item_tokens"] > 1)]
+    place = single.assign(position=single["kept_positions"].astype(int))[["prompt_id", "position", "shows"]]
+    return token_vectors.merge(place, on=["prompt_id", "position"])
+
+
+def fitted_rules(tokens: pd.DataFrame) -> dict[str, LinearRule]:
+    """Returns the rule of each encoder, fitted on all its labelled tokens; none where they are all of one kind."""
+    rules = {}
+    for encoder, some in tokens.groupby("encoder", sort=False):
+        if some["shows"].nunique() == 2:
+            labels = some["shows"].to_numpy(dtype=bool)
+            rules[str(encoder)] = fit_rule(np.stack(list(some["vector"])).astype(float), labels)
+    return rules
+
+
+def predictor_document(tables: Tables) -> dict[str, str]:
+    """Returns `redundancy_predictor.json`, the rule of each encoder; nothing where none can be fitted."""
+    if not len(tables["token_vectors"]) or not len(tables["in_item"]):
+        return {}
+    tokens = labelled_tokens(tables["token_vectors"], tables["in_item"])
+    rules = fitted_rules(tokens)
+    if not rules:
+        return {}
+    facts = {"n_tokens": len(tokens), "n_items": int(tokens["prompt_id"].nunique())}
+    return {"redundancy_predictor.json": write_rules(rules, str(tokens["model"].iloc[0]), **facts)}
+
+
 def predictor_table(token_vectors: pd.DataFrame, subsets: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Returns `predictor`: the linear rule and "the last token of an item", each left out by item and by last word.
 
     Items of one token say nothing about redundancy and are left out. Empty when all tokens are of one kind.
     """
-    single = subsets[(subsets["n_kept"] == 1) & (subsets["n_item_tokens"] > 1)]
-    place = single.assign(position=single["kept_positions"].astype(int))[["prompt_id", "position", "shows"]]
-    tokens = token_vectors.merge(place, on=["prompt_id", "position"])
+    tokens = labelled_tokens(token_vectors, subsets)
     if tokens["shows"].nunique() < 2:
         return pd.DataFrame()
     labels = tokens["shows"].to_numpy(dtype=bool)

@@ -63,7 +63,8 @@ def measure_prompts(settings: T2IFlow, model: ImageModel, unit: PromptsUnit) -> 
     }
     if record is not None:
         found["attention_seeds"] = pd.DataFrame(list(_attention(model, looked_at, record, sampling)))
-        maps = list(_maps(model, looked_at, unit.kept_pictures, record, sampling))
+        shape = pictures.shape[2:4]
+        maps = list(_maps(model, looked_at, unit.kept_pictures, record, sampling, shape))
         found |= frame_of("heat_maps", maps)
     return found
 
@@ -137,11 +138,16 @@ def _attention(
 
 
 def _maps(
-    model: ImageModel, prompts: Sequence[Prompt], kept: Sequence[str], record: HeatMaps, sampling: Sampling
+    model: ImageModel,
+    prompts: Sequence[Prompt],
+    kept: Sequence[str],
+    record: HeatMaps,
+    sampling: Sampling,
+    shape: tuple[int, ...],
 ) -> Iterator[dict[str, Any]]:
-    """The heat maps of the kept prompts' words, from the first seed."""
-    largest = max(model.size)
-    height, width = (max(1, side * min(largest, OVERLAY_PIXELS) // largest) for side in model.size)
+    """The heat maps of the kept prompts' words, from the first seed, in the proportions of the pictures."""
+    largest = max(shape)
+    height, width = (max(1, side * min(largest, OVERLAY_PIXELS) // largest) for side in shape)
     for number, prompt in enumerate(prompts):
         if prompt.id not in kept:
             continue

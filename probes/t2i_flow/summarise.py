@@ -10,10 +10,11 @@ from probes.t2i_flow.choice import choice_rates
 from probes.t2i_flow.in_item import in_item, in_item_rates, role_rates
 from probes.t2i_flow.inter_item import choose_repairs, inter_item, inter_item_rates
 from probes.t2i_flow.judge_check import judge_check
+from probes.t2i_flow.lens import first_layer_rates, lens_rates
 from probes.t2i_flow.plan import prompts_of
 from probes.t2i_flow.predictor import predictor_table
 from probes.t2i_flow.repair import before_and_after, repair_pairs, repair_rates, repair_table
-from probes.t2i_flow.tables import SCHEMAS
+from probes.t2i_flow.summary_tables import SUMMARIES
 
 if TYPE_CHECKING:
     from probes.t2i_flow.experiment import T2IFlow
@@ -36,6 +37,9 @@ def summarise_all(settings: "T2IFlow", model: str, measured: Tables) -> dict[str
     if len(measured["attention_seeds"]):
         found["attention_mass"] = attention_mass(variants, measured["attention_seeds"])
         rates += attention_rates(found["attention_mass"], seed)
+    if len(measured["lens"]):
+        found["lens_rates"] = pd.DataFrame(lens_rates(measured["lens"], seed)).assign(model=model)
+        rates += first_layer_rates(measured["lens"], threshold, seed)
     if "repair" in has:
         pairs, chosen = before_and_after(variants), choose_repairs(variants, threshold)
         found["repair"] = repair_table(pairs, chosen)
@@ -43,18 +47,9 @@ def summarise_all(settings: "T2IFlow", model: str, measured: Tables) -> dict[str
         found["paired"] = pd.DataFrame(repair_pairs(pairs, chosen, seed)).assign(model=model)
     found["judge_check"] = judge_check(settings.judge, measured["judge_truth"], variants, model)
     found["rates"] = pd.DataFrame([row for row in rates if row["n_rows"]]).assign(model=model)
-    summaries = (
-        "prompts",
-        "in_item",
-        "inter_item",
-        "repair",
-        "attention_mass",
-        "judge_check",
-        "rates",
-        "paired",
-        "predictor",
-    )
-    return {name: found[name] if name in found and len(found[name]) else empty(SCHEMAS[name]) for name in summaries}
+    return {
+        name: found[name] if name in found and len(found[name]) else empty(schema) for name, schema in SUMMARIES.items()
+    }
 
 
 def prompts_table(settings: "T2IFlow", model: str) -> pd.DataFrame:

@@ -4,7 +4,8 @@ from interp.experiments.experiment import WorkUnit
 from interp.models.image import ImageModel
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.item_units import measure_items
-from probes.t2i_flow.plan import ItemsUnit, JudgeUnit, PromptsUnit, RepairUnit
+from probes.t2i_flow.lens_units import measure_lens
+from probes.t2i_flow.plan import ItemsUnit, JudgeUnit, LensUnit, PromptsUnit, RepairUnit
 from probes.t2i_flow.prompt_units import measure_prompts
 from probes.t2i_flow.repair_units import measure_repairs
 from probes.t2i_flow.workbench import Tables, frame_of, judge_of
@@ -18,6 +19,8 @@ def measure_unit(settings: T2IFlow, model: ImageModel, unit: WorkUnit) -> Tables
         return measure_items(settings, model, unit)
     if isinstance(unit, PromptsUnit):
         return measure_prompts(settings, model, unit)
+    if isinstance(unit, LensUnit):
+        return measure_lens(settings, model, unit)
     assert isinstance(unit, RepairUnit)
     return measure_repairs(settings, model, unit)
 

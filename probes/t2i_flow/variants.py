@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from interp.models.conditioning import Conditioning
+from interp.models.conditioning import BlockEdit, Conditioning
 
 Edit = Literal["full", "keep", "without", "alone", "paste"]
 Pooled = Literal["clean", "prompt"]
@@ -60,6 +60,27 @@ class Encoded:
             case "alone":
                 source = self.alone[variant.item_id]
                 return self._with_pooled(self.clean.paste(variant.positions, source, variant.source_positions))
+
+    def block_edit(self, variant: Variant) -> BlockEdit | None:
+        """Returns what puts the variant's clean or pasted vectors back before every block, None for the text as it is.
+
+        Clean positions become what they are in a picture of nothing but the clean text, pasted ones what they are in a
+        picture of nothing but the item.
+        """
+        match variant.edit:
+            case "full":
+                return None
+            case "without":
+                return BlockEdit(variant.positions, self.clean)
+            case "paste":
+                source = self.clean.paste(
+                    variant.positions, self.alone[variant.item_id], variant.source_positions
+                ).with_pooled(self.alone[variant.item_id])
+                return BlockEdit(variant.positions, source)
+            case "keep" | "alone":
+                kept = set(variant.positions)
+                others = tuple(place for place in range(self.text.n_positions) if place not in kept)
+                return BlockEdit(others, self.clean)
 
     def _with_pooled(self, edited: Conditioning) -> Conditioning:
         if edited.pooled is None:

@@ -31,6 +31,9 @@ def sampling_of(settings: T2IFlow, *, fresh: bool = False) -> Sampling:
         settings.guidance,
         settings.batch,
         settings.attention_scale,
+        settings.height,
+        settings.width,
+        every_block=settings.edit_blocks == "every",
     )
 
 

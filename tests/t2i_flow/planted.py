@@ -43,6 +43,13 @@ class PlantedImages(ImageModel):
     def encode(self, texts: Sequence[str]) -> Conditioning:
         return Conditioning.stack([self._planted(text) for text in texts])
 
+    def lens(self, text, layers, encoder=None, others=None):
+        """The items enter in the layer before the last, as they look without context; the last one knows the context."""
+        last = self.layers_taken["clip"]
+        words = " ".join(word if word != CONTEXT else "a" for word in text.split(" "))
+        states = {last: self._planted(text), last - 1: self._planted(words)}
+        return Conditioning.stack([states.get(layer, self._planted("")) for layer in layers])
+
     def _planted(self, text: str) -> Conditioning:
         self.read.append(text)
         tokens = self.tokens(text)

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from probes.t2i_flow.predictor import PENALTY, fit_logistic, metrics, out_of_fold, predictor_table, weighted_auroc
+from probes.t2i_flow.linear_rule import PENALTY, fit_rule
+from probes.t2i_flow.predictor import metrics, out_of_fold, predictor_table, weighted_auroc
 
 ONES = np.ones((1, 4))
 
@@ -12,7 +13,7 @@ ONES = np.ones((1, 4))
 def test_the_fit_is_where_the_penalised_likelihood_is_flat():
     rng = np.random.default_rng(0)
     vectors, labels = rng.normal(size=(40, 3)), rng.random(40) < 0.4
-    score = fit_logistic(vectors, labels)
+    score = fit_rule(vectors, labels).log_odds
     x = (vectors - vectors.mean(axis=0)) / vectors.std(axis=0)
     odds = score(vectors)
     coefficients = np.linalg.lstsq(np.column_stack([x, np.ones(40)]), odds, rcond=None)[0]
@@ -86,7 +87,7 @@ def test_a_group_is_never_fitted_and_predicted_at_once():
     labels = np.repeat(np.arange(10) % 2 == 0, 2)
     groups = [f"g{index}" for index in range(10) for _ in range(2)]
     assert ((out_of_fold(vectors, labels, groups, 0) > 0) == labels).mean() < 0.6
-    assert ((fit_logistic(vectors, labels)(vectors) > 0) == labels).all()
+    assert ((fit_rule(vectors, labels).log_odds(vectors) > 0) == labels).all()
 
 
 def test_tokens_of_one_kind_have_no_table():

@@ -8,9 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from diffusers import ConfigMixin, DDIMScheduler, ModelMixin, StableDiffusionPipeline
-from diffusers.configuration_utils import register_to_config
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 
 from figures.t2i_flow_comparison import draw_comparison
 from interp.errors import ArgumentError
@@ -19,12 +16,12 @@ from interp.experiments.run import Run
 from interp.models.identity import ModelIdentity
 from interp.models.image import ImageModel
 from interp.models.image_families import family_of
-from interp.models.pixel_latents import PixelLatents
 from probes.t2i_flow import item_units
 from probes.t2i_flow.comparison import compare_all
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.plan import ItemsUnit, plan_units
 from probes.t2i_flow.prompts import Prompt, PromptItem
+from tests.t2i_flow.copying import copying_model
 from tests.t2i_flow.planted import PlantedImages
 from tests.tiny_pipelines import tiny_pipeline
 
@@ -101,6 +98,17 @@ def test_the_planted_leak_is_found_where_it_is_and_not_after_the_item(run):
     assert moved["p0001", "red circle"] == 0
 
 
+def test_layer_by_layer_the_item_enters_before_the_context(run):
+    last = int(run.tables["lens"]["n_layers"].iloc[0])
+    for level in ("full", "last_token"):
+        assert estimate(run, "first_layer_own", group="alone", level=level) == last - 1
+    assert estimate(run, "first_layer_leak", group="before") == last
+    assert estimate(run, "first_layer_own", group="after") == last - 1
+    shares = run.tables["lens_rates"].query("group == 'before'").set_index(["asked", "layer"])["estimate"]
+    assert shares["own"].tolist() == [0.0] * (last - 1) + [1.0, 0.0]
+    assert shares["leak"].tolist() == [0.0] * last + [1.0]
+
+
 def test_the_leak_is_repaired_by_pasting_and_by_nothing_else(run):
     table = run.tables["repair"]
     assert {tuple(pair) for pair in table[["prompt_id", "item_id"]].to_numpy()} == {
@@ -126,7 +134,7 @@ def test_repairs_are_measured_from_noises_they_were_not_chosen_by(run):
 
 def test_every_figure_is_drawn_and_the_report_says_what_was_found(run):
     assert list(run.figures) == [
-        "token_grid", "roles", "prompt_grid", "flow_matrix", "flow_rates", "repair_grid", "repair", "heat_maps", "attention_effect",
+        "token_grid", "roles", "prompt_grid", "flow_matrix", "flow_rates", "repair_grid", "repair", "lens", "heat_maps", "attention_effect",
     ]  # fmt: skip
     said = " ".join(finding.text for finding in run.experiment.findings(run.tables))
     assert "A single token shows the item in 100% [44%, 100%] of 3 items" in said
@@ -236,33 +244,6 @@ def _spelled(planted: PlantedImages):
 # ---------------------------------------------------------------------- a real pipeline that copies one vector
 
 
-class CopyingDenoiser(ModelMixin, ConfigMixin):
-    """Predicts a clean picture that is one token's vector, whatever the noise: position 3."""
-
-    copied = 3
-
-    @register_to_config
-    def __init__(self, sample_size: int = 8, in_channels: int = 12, time_cond_proj_dim: int | None = None) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, sample, timestep, encoder_hidden_states, return_dict=True, **options):
-        vector = encoder_hidden_states[:, self.copied].tanh()
-        picture = vector.repeat(1, 48).reshape(len(vector), 12, 8, 8)
-        return UNet2DConditionOutput(sample=picture) if return_dict else (picture,)
-
-
-def copying_model() -> ImageModel:
-    tiny = tiny_pipeline("sd")
-    scheduler = DDIMScheduler(prediction_type="sample", clip_sample=False, set_alpha_to_one=True, steps_offset=1)
-    pipeline = StableDiffusionPipeline(
-        vae=PixelLatents(), text_encoder=tiny.text_encoder, tokenizer=tiny.tokenizer, unet=CopyingDenoiser(),
-        scheduler=scheduler, safety_checker=None, feature_extractor=None, image_encoder=None, requires_safety_checker=False,
-    )  # fmt: skip
-    kind = family_of("copying", "StableDiffusionPipeline")
-    return ImageModel(kind(pipeline), ModelIdentity("copying", "tests", "0", "float32"), {"steps": 2, "guidance": 1.0})
-
-
 def test_a_denoiser_that_copies_one_tokens_vector_has_one_representative_token(monkeypatch):
     model = copying_model()
     texts = ("a red circle", "a blue circle")
@@ -319,4 +300,5 @@ def test_every_family_goes_through_every_part(family, pooled, tmp_path, monkeypa
     kept = variants[(variants["part"] == "inter_item") & (variants["variant"] == "item")]
     assert set(kept["encoder"]) == {"+".join(model.encoders)}  # an item stands in every block
     assert len(measured["attention_seeds"])
+    assert set(measured["lens"]["encoder"]) == set(model.encoder_layers)
     assert set(experiment.summarise(model.facts, measured)) >= {"rates", "in_item", "repair"}

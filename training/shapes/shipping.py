@@ -14,7 +14,7 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from figures.style import PALETTE, styled
-from figures.t2i_flow_grids import Shown, plot_grid
+from figures.t2i_flow_grids import Grid, Shown, plot_grid
 from interp.experiments.export import require_browser
 from interp.models.image_loading import load_image
 from interp.models.pixel_latents import PixelLatents
@@ -99,7 +99,7 @@ def plot_samples(name: str, seeds: Sequence[int] = range(7)) -> go.Figure:
             Shown(str(seed), (255 * one).round().astype(np.uint8)) for seed, one in zip(seeds, pictures, strict=True)
         ]
         rows.append((text, shown))
-    return plot_grid(rows, title=f"What {model.identity.name} draws", caption="One column for each seed.")
+    return plot_grid(Grid(f"What {model.identity.name} draws", "One column for each seed.", rows))
 
 
 _REGIME = {
