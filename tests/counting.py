@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from interp.errors import ArgumentError
+from interp.experiments.catalogue import experiments
 from interp.experiments.experiment import Experiment, Finding, WorkUnit
 from interp.models.identity import ModelFacts
 
@@ -187,13 +188,33 @@ def _schemas() -> Any:
 
 
 def install_plugin(folder: Path) -> Path:
-    """Writes what an installed package leaves on the path; both experiments are installed wherever `folder` is on it."""
-    info = folder / "counting-1.0.dist-info"
+    """Installs both experiments wherever `folder` is on the path."""
+    return install_package(
+        folder, "counting", {kind.name: f"tests.counting:{kind.__name__}" for kind in (Counting, Yardstick)}
+    )
+
+
+def install_package(folder: Path, package: str, installed: Mapping[str, str]) -> Path:
+    """Writes what an installed package with those experiments (name to module:class) leaves on the path; returns the folder."""
+    info = folder / f"{package}-1.0.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: counting\nVersion: 1.0\n")
-    entries = [f"{kind.name} = tests.counting:{kind.__name__}" for kind in (Counting, Yardstick)]
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    entries = [f"{name} = {place}" for name, place in installed.items()]
     (info / "entry_points.txt").write_text("\n".join(["[interp.experiments]", *entries, ""]))
     return folder
+
+
+@contextmanager
+def installed(*folders: Path) -> Iterator[None]:
+    """The folders on the path, and what is installed in them known."""
+    import pytest
+
+    with pytest.MonkeyPatch.context() as patch:
+        for folder in folders:
+            patch.syspath_prepend(folder)
+        experiments.cache_clear()
+        yield
+    experiments.cache_clear()
 
 
 def environment(plugin: Path, **more: str) -> dict[str, str]:
