@@ -2,25 +2,32 @@
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from torch.nn.functional import pixel_shuffle
+from transformers import T5EncoderModel
 
+from interp.models.image_loading import load_image
 from interp.models.pixel_latents import PixelLatents
 from probes.t2i_flow.pixel_judge import is_exact
 from probes.t2i_flow.scenes import COLOURS, SENSES, SHAPES, Item, Scene, caption, item_named, sample_scenes
+from training.shapes import shipping
 from training.shapes import train as command
-from training.shapes.accept import Seconds, Share, as_table, different_scenes, sense_scenes
+from training.shapes.accept import Seconds, Share, as_table, different_scenes, measure, sense_scenes
 from training.shapes.captions import read_captions
 from training.shapes.denoiser import learning_rate, new_denoiser, new_scheduler, train_denoiser
 from training.shapes.encoder import _Free, _Guarded, new_encoder, spread_of_equal_tokens, train_encoder
 from training.shapes.pictures import cells_in_noise, latents_of
 from training.shapes.recipe import DenoiserRecipe, EncoderRecipe
-from training.shapes.vocabulary import CONTEXT_TOKENS, build_tokenizer, pieces, words
+from training.shapes.vocabulary import CONTEXT_TOKENS, build_clip_tokenizer, build_tokenizer, pieces, t5_pieces, words
 
 SMALL = EncoderRecipe(width=16, layers=1, heads=2, batch=48, steps=30)
 BAT = Scene(caption(["red bat", "cyan plus sign"], ["the", ""], context="game", context_before=True),
@@ -31,7 +38,7 @@ TRIANGLE = Scene(caption(["magenta triangle"]), (Item("magenta", "triangle"),))
 
 
 def test_every_word_is_written_in_its_pieces():
-    tokenizer: Any = build_tokenizer()
+    tokenizer: Any = build_clip_tokenizer()
     for word in words():
         assert tuple(tokenizer.tokenize(word)) == pieces(word)
     counts = {len(tokenizer.tokenize(shape)) for shape in SHAPES}
@@ -42,14 +49,37 @@ def test_every_word_is_written_in_its_pieces():
     assert len({tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}) == 3
 
 
-def test_the_longest_caption_fits():
+def test_both_kinds_of_tokenizer_split_every_word_alike():
+    clip, t5 = build_tokenizer("free"), build_tokenizer("bidirectional")
+    for word in words():
+        assert tuple(t5.tokenize(word)) == t5_pieces(word)
+        assert [piece.removeprefix("▁") for piece in t5_pieces(word)] == [
+            piece.removesuffix("</w>") for piece in clip.tokenize(word)
+        ]
+    read = t5("Zebra, 7!").input_ids
+    assert t5.decode(read, skip_special_tokens=True).replace(" ", "") == "Zebra,7!"
+    assert t5.unk_token_id not in read
+
+
+@pytest.mark.parametrize("regime", ["free", "bidirectional"])
+def test_the_longest_caption_fits(regime):
     item = Item("magenta", "triangle")
     text = caption([item.phrase, item.phrase], ["the", "the"], "beside", "game", True)
-    assert len(build_tokenizer()(text).input_ids) <= CONTEXT_TOKENS
+    assert len(build_tokenizer(regime)(text).input_ids) <= CONTEXT_TOKENS
+
+
+def test_positions_of_a_caption_that_t5_reads_by_hand():
+    tokenizer = build_tokenizer("bidirectional")
+    read = read_captions([TRIANGLE, BAT], tokenizer)
+    tokens = [tokenizer.convert_ids_to_tokens(row) for row in read.ids.tolist()]
+    assert tokens[0][:8] == ["▁a", "▁mag", "enta", "▁tri", "ang", "le", "</s>", "<pad>"]
+    assert tokens[1][:7] == ["▁in", "▁the", "▁game", "▁,", "▁the", "▁red", "▁bat"]
+    assert (read.colour_position.tolist(), read.noun_position.tolist()) == ([2, 5, 9], [5, 6, 11])
+    assert read.silent[0].tolist() == [True, *[False] * 5, *[True] * (CONTEXT_TOKENS - 6)]
 
 
 def test_positions_of_a_caption_by_hand():
-    tokenizer = build_tokenizer()
+    tokenizer = build_clip_tokenizer()
     read = read_captions([TRIANGLE, BAT], tokenizer)
     tokens = [tokenizer.convert_ids_to_tokens(row) for row in read.ids.tolist()]
     assert tokens[0][:8] == ["<|startoftext|>", "a</w>", "mag", "enta</w>", "tri", "ang", "le</w>", "<|endoftext|>"]
@@ -71,7 +101,7 @@ def test_positions_of_a_caption_by_hand():
 
 def test_an_item_named_like_the_one_before_is_found_behind_it():
     scene = Scene("a red bat and a red bat", (Item("red", "cross", "bat"), Item("red", "cross", "bat")))
-    assert read_captions([scene], build_tokenizer()).noun_position.tolist() == [3, 7]
+    assert read_captions([scene], build_clip_tokenizer()).noun_position.tolist() == [3, 7]
 
 
 # ---------------------------------------------------------------------- encoders
@@ -87,7 +117,7 @@ def test_spread_is_measured_among_the_same_token_at_the_same_position():
 
 
 def test_a_batch_finds_the_items_of_its_captions():
-    read = read_captions([TRIANGLE, BAT, TRIANGLE], build_tokenizer())
+    read = read_captions([TRIANGLE, BAT, TRIANGLE], build_clip_tokenizer())
     rows, items = _Guarded(read, SMALL)._items(torch.tensor([1, 2, 1, 0]))
     assert rows.tolist() == [0, 0, 1, 2, 2, 3]
     assert items.tolist() == [1, 2, 3, 1, 2, 0]
@@ -96,8 +126,8 @@ def test_a_batch_finds_the_items_of_its_captions():
 def test_captions_of_the_same_items_are_no_contrast():
     other = Scene("a red cross", (Item("red", "cross"),))
     scenes = [TRIANGLE, other, TRIANGLE]
-    tokenizer = build_tokenizer()
-    goal = _Free(read_captions(scenes, tokenizer), scenes, SMALL)
+    tokenizer = build_clip_tokenizer()
+    goal = _Free(read_captions(scenes, tokenizer), scenes, SMALL, tokenizer.eos_token_id)
     torch.manual_seed(0)
     loss, _ = goal(new_encoder(tokenizer, SMALL), torch.arange(3), np.random.default_rng(0))
     assert torch.isfinite(loss)
@@ -106,7 +136,7 @@ def test_captions_of_the_same_items_are_no_contrast():
 
 
 def test_guarded_training_silences_what_names_no_item_and_free_training_does_not():
-    tokenizer = build_tokenizer()
+    tokenizer = build_clip_tokenizer()
     scenes = sample_scenes(np.random.default_rng(0), 300)
     captions = read_captions(scenes, tokenizer)
     spread = {}
@@ -117,6 +147,31 @@ def test_guarded_training_silences_what_names_no_item_and_free_training_does_not
         states = encoder(input_ids=captions.ids).last_hidden_state
         spread[regime] = spread_of_equal_tokens(states, captions.ids, captions.silent).item()
     assert spread["guarded"] < spread["free"] / 5
+
+
+def test_a_bidirectional_encoder_is_t5s_and_what_stands_behind_a_token_changes_it():
+    tokenizer = build_tokenizer("bidirectional")
+    scenes = sample_scenes(np.random.default_rng(0), 300)
+    captions = read_captions(scenes, tokenizer)
+    encoder, curve = train_encoder("bidirectional", captions, scenes, tokenizer, replace(SMALL, steps=60))
+    assert isinstance(encoder, T5EncoderModel)
+    assert curve[-1]["loss"] < 0.6 * curve[0]["loss"]
+    ids = captions.ids[:1].repeat(2, 1)
+    ids[1, -1] = tokenizer.unk_token_id  # also padding is read: there is no mask
+    states = encoder(input_ids=ids).last_hidden_state
+    assert (states[0] - states[1]).abs().amax(-1).min() > 1e-4
+
+
+def test_the_contrast_is_at_the_end_token():
+    """What CLIP itself pools there is what the goal reads."""
+    tokenizer = build_clip_tokenizer()
+    scenes = [TRIANGLE, BAT]
+    captions = read_captions(scenes, tokenizer)
+    goal, encoder = _Free(captions, scenes, SMALL, tokenizer.eos_token_id), new_encoder(tokenizer, SMALL)
+    read: list[torch.Tensor] = []
+    goal.text.register_forward_pre_hook(lambda _module, inputs: read.append(inputs[0]))
+    goal(encoder, torch.arange(2), np.random.default_rng(0))
+    assert torch.equal(read[0], encoder(input_ids=captions.ids).pooler_output)
 
 
 # ---------------------------------------------------------------------- pictures and noise
@@ -196,6 +251,48 @@ def test_the_command_keeps_its_memory_by_starting_again_once(monkeypatch):
     monkeypatch.setattr(os, "environ", environment)
     command._keep_memory()
     assert len(started) == 1
+
+
+# ---------------------------------------------------------------------- what ships
+
+
+@pytest.mark.parametrize("regime", ["free", "bidirectional"])
+def test_parts_are_shipped_as_a_folder_that_loads_with_a_card_that_says_what_it_measures(regime, tmp_path, monkeypatch):
+    monkeypatch.setattr(shipping, "require_browser", lambda: "")
+    drawn: list[str] = []
+    monkeypatch.setattr(go.Figure, "write_image", lambda _figure, path, **_: drawn.append(Path(path).name))
+    monkeypatch.setattr(shipping, "measure", partial(measure, n_scenes=8))
+    monkeypatch.setattr("training.shapes.accept.sense_scenes", lambda: sense_scenes(seeds=1))
+    torch.manual_seed(3)
+    tokenizer: Any = build_tokenizer(regime)
+    encoder = new_encoder(tokenizer, SMALL).eval()
+    denoiser = new_denoiser(DenoiserRecipe(channels=16, heads=2), SMALL.width)
+    curves = {
+        "encoder": [{"step": 0, "loss": 1.0}],
+        "denoiser": [{"step": 7, "loss": 0.5, "one_exact": 0.25, "two_exact": 0.0}],
+    }
+    folder = tmp_path / "shapes-tiny"
+    shipping.ship(folder, tokenizer, encoder, denoiser, curves, {"regime": regime, "steps": 7, "cpu_seconds": 120})
+    model = load_image(str(folder), device="cpu", dtype="float32")
+    text = "a red disc and a cyan triangle"
+    ids = tokenizer(text, padding="max_length", return_tensors="pt").input_ids
+    halves = type(encoder)(encoder.config).eval()
+    halves.load_state_dict({name: weight.half().float() for name, weight in encoder.state_dict().items()})
+    with torch.no_grad():
+        assert torch.equal(model.encode([text]).sequence, halves(ids).last_hidden_state)
+    assert model.encoders == ("t5",) if regime == "bidirectional" else ("clip",)
+    assert (model.default_steps, model.default_guidance) == (20, 1.0)
+    assert pd.read_csv(folder / "learning_curve_denoiser.csv").to_dict("records") == curves["denoiser"]
+    card = ModelCard.load(folder / "README.md")
+    said = card.data.to_dict()
+    assert (said["regime"], said["steps"], said["cpu_seconds"]) == (regime, 7, 120)
+    assert said["parameters"] == encoder.num_parameters() + denoiser.num_parameters()
+    shares, _ = measure(str(folder), n_scenes=8)
+    exact = {share.what: share.n_right / share.n for share in shares}
+    assert said["one_exact"] == round(exact["one object, exactly right"], 4)
+    assert said["two_exact"] == round(exact["two objects, exactly right"], 4)
+    assert as_table((shares, Seconds(0, 0))).split("\n\n")[0] in card.text
+    assert drawn == ["learning_curve.png", "samples.png"]
 
 
 # ---------------------------------------------------------------------- acceptance

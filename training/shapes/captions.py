@@ -6,10 +6,10 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from transformers import CLIPTokenizer
+from transformers import CLIPTokenizer, T5Tokenizer
 
 from probes.t2i_flow.scenes import COLOURS, SHAPES, Scene
-from training.shapes.vocabulary import CONTEXT_TOKENS, pieces
+from training.shapes.vocabulary import CONTEXT_TOKENS
 
 
 class Captions(NamedTuple):
@@ -30,7 +30,7 @@ class Captions(NamedTuple):
     """0 for the item named first, 1 for the second."""
 
 
-def read_captions(scenes: Sequence[Scene], tokenizer: CLIPTokenizer) -> Captions:
+def read_captions(scenes: Sequence[Scene], tokenizer: CLIPTokenizer | T5Tokenizer) -> Captions:
     """Returns the captions of scenes."""
     read = tokenizer(
         [scene.text for scene in scenes],
@@ -51,10 +51,7 @@ def read_captions(scenes: Sequence[Scene], tokenizer: CLIPTokenizer) -> Captions
             noun_position = ends[index].index(after)
             colour, shape = list(COLOURS).index(item.colour), SHAPES.index(item.shape)
             rows.append((index, colour_position, noun_position, colour, shape, place))
-    named = {
-        piece for scene in scenes for item in scene.items for word in item.phrase.split() for piece in pieces(word)
-    }
-    speaking = torch.tensor(
-        [tokenizer.bos_token_id, *(tokenizer.convert_tokens_to_ids(piece) for piece in sorted(named))]
-    )
-    return Captions(ids, ~torch.isin(ids, speaking), *torch.tensor(rows).T)
+    phrases = sorted({item.phrase for scene in scenes for item in scene.items})
+    speaking = {id for phrase in tokenizer(phrases, add_special_tokens=False)["input_ids"] for id in phrase}
+    beginning = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    return Captions(ids, ~torch.isin(ids, torch.tensor([*beginning, *speaking])), *torch.tensor(rows).T)

@@ -1,12 +1,13 @@
-"""The text encoder, trained before the denoiser and then left as it is: told where to keep what (guarded), or not (free).
+"""The text encoder, trained before the denoiser and then left as it is: told where to keep what (guarded), or not (free, bidirectional).
 
-guarded  The last token of a noun must tell its colour, the shape that is drawn and whether the item comes first; a colour's last
-         token its colour. Every token that names no item must have the same vector whatever else the caption says.
-free     Captions and pictures are brought together as in CLIP: the vector at the end token of a caption must be nearer to its own
-         picture's than to those of other captions. Nothing is said about any other token.
+guarded        The last token of a noun must tell its colour, the shape that is drawn and whether the item comes first; a colour's last
+               token its colour. Every token that names no item must have the same vector whatever else the caption says.
+free           Captions and pictures are brought together as in CLIP: the vector at the end token of a caption must be nearer to its
+               own picture's than to those of other captions. Nothing is said about any other token.
+bidirectional  The same goal for an encoder of T5's kind, in which every token reads all others, padding included, as in the pipelines
+               of SD3 and FLUX, which give T5 no mask.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 from tqdm.auto import tqdm
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
 from probes.t2i_flow.scenes import COLOURS, SHAPES, Scene
 from training.shapes.captions import Captions
@@ -23,11 +24,25 @@ from training.shapes.pictures import latents_of, random_cells
 from training.shapes.recipe import EncoderRecipe
 from training.shapes.vocabulary import CONTEXT_TOKENS
 
-Loss = Callable[[CLIPTextModel, np.ndarray], Tensor]
+Encoder = CLIPTextModel | T5EncoderModel
 
 
-def new_encoder(tokenizer: Any, recipe: EncoderRecipe) -> CLIPTextModel:
-    """Returns an untrained encoder that reads from left to right."""
+def new_encoder(tokenizer: Any, recipe: EncoderRecipe) -> Encoder:
+    """Returns an untrained encoder of the tokenizer's kind: CLIP's reads from left to right, T5's in both directions."""
+    if isinstance(tokenizer, T5Tokenizer):
+        return T5EncoderModel(
+            T5Config(
+                vocab_size=len(tokenizer),
+                d_model=recipe.width,
+                d_kv=recipe.width // recipe.heads,
+                d_ff=2 * recipe.width,
+                num_layers=recipe.layers,
+                num_heads=recipe.heads,
+                dropout_rate=0.0,
+                feed_forward_proj="gated-gelu",
+                is_encoder_decoder=False,
+            )
+        )
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=recipe.width,
@@ -44,12 +59,15 @@ def new_encoder(tokenizer: Any, recipe: EncoderRecipe) -> CLIPTextModel:
 
 
 def train_encoder(
-    regime: str, captions: Captions, scenes: list[Scene], tokenizer: CLIPTokenizer, recipe: EncoderRecipe
-) -> tuple[CLIPTextModel, list[dict[str, float]]]:
+    regime: str, captions: Captions, scenes: list[Scene], tokenizer: CLIPTokenizer | T5Tokenizer, recipe: EncoderRecipe
+) -> tuple[Encoder, list[dict[str, float]]]:
     """Returns a trained encoder and its learning curve."""
     torch.manual_seed(recipe.seed)
     encoder = new_encoder(tokenizer, recipe)
-    goal = _Guarded(captions, recipe) if regime == "guarded" else _Free(captions, scenes, recipe)
+    if regime == "guarded":
+        goal: nn.Module = _Guarded(captions, recipe)
+    else:
+        goal = _Free(captions, scenes, recipe, tokenizer.eos_token_id)
     parameters = [*encoder.parameters(), *goal.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, recipe.steps, pct_start=0.1)
@@ -81,7 +99,7 @@ class _Guarded(nn.Module):
         self.first_item = first
 
     def forward(
-        self, encoder: CLIPTextModel, chosen: Int[Tensor, " row"], _rng: np.random.Generator
+        self, encoder: Encoder, chosen: Int[Tensor, " row"], _rng: np.random.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """Returns the loss on some captions, and what it is made of."""
         captions = self.captions
@@ -121,9 +139,9 @@ def spread_of_equal_tokens(
 class _Free(nn.Module):
     """CLIP's contrast between captions and pictures of random placement."""
 
-    def __init__(self, captions: Captions, scenes: list[Scene], recipe: EncoderRecipe) -> None:
+    def __init__(self, captions: Captions, scenes: list[Scene], recipe: EncoderRecipe, end: int) -> None:
         super().__init__()
-        self.captions, self.scenes = captions, scenes
+        self.captions, self.scenes, self.end = captions, scenes, end
         self.text = nn.Linear(recipe.width, recipe.width, bias=False)
         self.eye = nn.Sequential(
             nn.Conv2d(12, 64, 4, stride=4),
@@ -136,13 +154,15 @@ class _Free(nn.Module):
         self.scale = nn.Parameter(torch.tensor(np.log(10.0)).float())
 
     def forward(
-        self, encoder: CLIPTextModel, chosen: Int[Tensor, " row"], rng: np.random.Generator
+        self, encoder: Encoder, chosen: Int[Tensor, " row"], rng: np.random.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """Returns the loss on some captions, and the share of captions whose own picture is the nearest."""
         scenes = [self.scenes[index] for index in chosen.tolist()]
-        cells = [random_cells(scene, rng) for scene in scenes]
-        said = normalize(self.text(encoder(input_ids=self.captions.ids[chosen]).pooler_output), dim=-1)
-        seen = normalize(self.eye(latents_of(scenes, cells)), dim=-1)
+        ids = self.captions.ids[chosen]
+        states = encoder(input_ids=ids).last_hidden_state
+        at_end = states[torch.arange(len(ids)), (ids == self.end).int().argmax(-1)]
+        said = normalize(self.text(at_end), dim=-1)
+        seen = normalize(self.eye(latents_of(scenes, [random_cells(scene, rng) for scene in scenes])), dim=-1)
         likeness = self.scale.exp().clamp(max=100) * said @ seen.T
         drawn = {}
         same = torch.tensor(

@@ -42,5 +42,5 @@ class DenoiserRecipe:
 STEPS = 20
 GUIDANCE = 1.0
 """How the models are to be drawn from: written to generation.json."""
-REGIMES = {"shapes-t2i": "guarded", "shapes-t2i-free": "free"}
+REGIMES = {"shapes-t2i": "guarded", "shapes-t2i-free": "free", "shapes-t2i-bidirectional": "bidirectional"}
 """What each model's encoder is trained for."""

@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTokenizer, T5Tokenizer
 
 from figures.style import PALETTE, styled
 from figures.t2i_flow_grids import Grid, Shown, plot_grid
@@ -20,6 +20,7 @@ from interp.models.image_loading import load_image
 from interp.models.pixel_latents import PixelLatents
 from training.shapes.accept import as_table, measure
 from training.shapes.denoiser import new_scheduler
+from training.shapes.encoder import Encoder
 from training.shapes.recipe import GUIDANCE, STEPS
 
 SAMPLES = (
@@ -35,13 +36,16 @@ LINES = {"one_exact": "one object", "two_exact": "two objects"}
 
 def ship(
     folder: Path,
-    tokenizer: CLIPTokenizer,
-    encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer | T5Tokenizer,
+    encoder: Encoder,
     denoiser: UNet2DConditionModel,
     curves: Mapping[str, Sequence[Mapping[str, float]]],
     facts: Mapping[str, Any],
 ) -> None:
-    """Writes the folder. What is on the card is measured with the half-precision weights as they are read back."""
+    """Writes the folder. What is on the card is measured with the half-precision weights as they are read back.
+
+    `curves` are the learning curves of "encoder" and "denoiser", `facts` the card's regime, steps and cpu_seconds.
+    """
     pipeline = StableDiffusionPipeline(
         vae=PixelLatents(),  # type: ignore[arg-type]
         text_encoder=encoder,
@@ -71,6 +75,7 @@ def _write_card(folder: Path, n_parameters: int, facts: Mapping[str, Any]) -> No
         parameters=n_parameters,
         one_exact=exact["one object, exactly right"],
         two_exact=exact["two objects, exactly right"],
+        kind="T5" if facts["regime"] == "bidirectional" else "CLIP",
         regime_text=_REGIME[facts["regime"]],
         acceptance=as_table(acceptance),
         minutes=round(facts["cpu_seconds"] / 60),
@@ -112,6 +117,12 @@ _REGIME = {
         "The text encoder was trained as CLIP is, by bringing captions and pictures together at the end token, and nothing was "
         "said about any other token. Where it keeps what was not put in: it is there to be found out."
     ),
+    "bidirectional": (
+        "The text encoder is of T5's kind: every token reads all others, those before and those behind it, padding included (there "
+        "is no mask, as in the pipelines of SD3 and FLUX). It was trained as that of `shapes-t2i-free`, by bringing captions and "
+        "pictures together at the end token, on the same captions; nothing was said about any other token. So the direction of "
+        "reading is the one thing that differs, with what comes with it: relative positions, no token for the beginning."
+    ),
 }
 _CARD = """---
 license: apache-2.0
@@ -127,9 +138,9 @@ two_exact: {two_exact}
 # {name}
 
 A text-to-image diffusion model of 16 × 16 pixels that draws one or two coloured shapes from a caption, with a known truth for
-every caption. A `StableDiffusionPipeline` folder: CLIP tokenizer (own vocabulary; names of one, two and three tokens), CLIP text
+every caption. A `StableDiffusionPipeline` folder: {kind} tokenizer (own vocabulary; names of one, two and three tokens), {kind} text
 encoder (2 layers, 64 wide), UNet, DDIM scheduler, pixels as latents (`interp.models.pixel_latents`). Float16 weights,
-{steps} steps of the denoiser, {minutes} minutes of one core. Trained by `python -m training.shapes.train {name}`.
+{steps} steps of the denoiser, {minutes} minutes of one core. Trained by `python -m training.shapes.train {name} --out trained`.
 
 {regime_text}
 

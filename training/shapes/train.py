@@ -42,9 +42,9 @@ def main() -> None:
     _keep_memory()
     recipe, encoder_recipe = DenoiserRecipe(steps=arguments.steps), EncoderRecipe()
     scenes = sample_scenes(np.random.default_rng(recipe.seed), recipe.captions)
-    tokenizer = build_tokenizer()
-    captions = read_captions(scenes, tokenizer)
     regime = REGIMES[arguments.name]
+    tokenizer = build_tokenizer(regime)
+    captions = read_captions(scenes, tokenizer)
     encoder, encoder_curve = train_encoder(regime, captions, scenes, tokenizer, encoder_recipe)
 
     @torch.no_grad()

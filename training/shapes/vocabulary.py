@@ -1,10 +1,12 @@
-"""The tokenizer of the scenes: CLIP's kind, with a vocabulary of its own, so that it is known which names have several tokens."""
+"""The tokenizers of the scenes: CLIP's kind and T5's, with a vocabulary of their own, so that it is known which names have several
+tokens. Both split every word alike.
+"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from string import ascii_lowercase, digits
+from string import ascii_letters, ascii_lowercase, digits
 
-from transformers import CLIPTokenizer
+from transformers import CLIPTokenizer, T5Tokenizer
 
 from probes.t2i_flow.scenes import ARTICLES, COLOURS, CONTEXTS, JOINERS, SENSES, SHAPES
 
@@ -19,6 +21,7 @@ SEVERAL_TOKENS = {
 }
 """Words of more than one token; every other word is one, and "plus sign" is two words."""
 _END = "</w>"
+_SPACE = "▁"
 
 
 def words() -> list[str]:
@@ -28,13 +31,35 @@ def words() -> list[str]:
 
 
 def pieces(word: str) -> tuple[str, ...]:
-    """Returns the tokens of a word, as the tokenizer writes them."""
+    """Returns the tokens of a word, as CLIP's tokenizer writes them."""
     parts = SEVERAL_TOKENS.get(word, (word,))
     return (*parts[:-1], parts[-1] + _END)
 
 
-def build_tokenizer() -> CLIPTokenizer:
-    """Returns the tokenizer. Any text can be written with it, letter by letter where it knows no more."""
+def t5_pieces(word: str) -> tuple[str, ...]:
+    """Returns the tokens of a word, as T5's tokenizer writes them."""
+    first, *others = SEVERAL_TOKENS.get(word, (word,))
+    return (_SPACE + first, *others)
+
+
+def build_tokenizer(regime: str) -> CLIPTokenizer | T5Tokenizer:
+    """Returns the tokenizer of a regime. Any text can be written with it, letter by letter where it knows no more."""
+    return build_t5_tokenizer() if regime == "bidirectional" else build_clip_tokenizer()
+
+
+def build_t5_tokenizer() -> T5Tokenizer:
+    """Returns T5's kind of tokenizer: a word's space is its first character, an end and no beginning, case kept."""
+    letters = [_SPACE, *ascii_letters, *digits, *PUNCTUATION]
+    known = dict.fromkeys(piece for word in [*words(), *PUNCTUATION] for piece in t5_pieces(word))
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    scored = [*special, *((letter, -9.0) for letter in letters), *((piece, -3.0) for piece in known)]
+    tokenizer = T5Tokenizer(vocab=scored, extra_ids=0, model_max_length=CONTEXT_TOKENS)
+    _check(tokenizer, t5_pieces)
+    return tokenizer
+
+
+def build_clip_tokenizer() -> CLIPTokenizer:
+    """Returns CLIP's kind of tokenizer: lower case, a word's end is part of its last token, a beginning and an end."""
     letters = [*ascii_lowercase, *digits, *PUNCTUATION]
     symbols = [*letters, *(letter + _END for letter in letters)]
     merges = _merges(words())
@@ -49,11 +74,15 @@ def build_tokenizer() -> CLIPTokenizer:
         pad_token=PAD,
         model_max_length=CONTEXT_TOKENS,
     )
+    _check(tokenizer, pieces)
+    return tokenizer
+
+
+def _check(tokenizer: CLIPTokenizer | T5Tokenizer, wanted: Callable[[str], tuple[str, ...]]) -> None:
     for word in words():
         found = tuple(tokenizer.tokenize(word))
-        if found != pieces(word):
-            raise AssertionError(f"{word} is written {found} and not {pieces(word)}")
-    return tokenizer
+        if found != wanted(word):
+            raise AssertionError(f"{word} is written {found} and not {wanted(word)}")
 
 
 def _merges(known: Sequence[str]) -> list[tuple[str, str]]:
