@@ -72,12 +72,7 @@ def read_rules(path: Path) -> tuple[str, dict[str, LinearRule]]:
     """
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
-        rules = {
-            str(encoder): LinearRule(
-                *(np.asarray(some[name], dtype=float) if name != "bias" else float(some[name]) for name in _FIELDS)
-            )
-            for encoder, some in read["encoders"].items()
-        }
+        rules = {str(encoder): _rule(some) for encoder, some in read["encoders"].items()}
         model = str(read["model"])
         whole = all(len({rule.weights.shape, rule.mean.shape, rule.scale.shape}) == 1 for rule in rules.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -89,4 +84,6 @@ def read_rules(path: Path) -> tuple[str, dict[str, LinearRule]]:
     return model, rules
 
 
-_FIELDS = ("weights", "bias", "mean", "scale")
+def _rule(read: Mapping[str, Any]) -> LinearRule:
+    weights, mean, scale = (np.asarray(read[name], dtype=float) for name in ("weights", "mean", "scale"))
+    return LinearRule(weights, float(read["bias"]), mean, scale)

@@ -21,6 +21,7 @@ from probes.t2i_flow.comparison import compare_all
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.plan import ItemsUnit, plan_units
 from probes.t2i_flow.prompts import Prompt, PromptItem
+from probes.t2i_flow.redundancy import predict_representative
 from tests.t2i_flow.copying import copying_model
 from tests.t2i_flow.planted import PlantedImages
 from tests.tiny_pipelines import tiny_pipeline
@@ -148,6 +149,16 @@ def test_every_figure_is_drawn_and_the_report_says_what_was_found(run):
     assert from_alone.tolist() == [[1.0, 0.0], [0.0, 1.0]]
 
 
+def test_a_run_leaves_its_grids_as_png_files_and_its_predictor(run):
+    names = sorted(path.name for path in (run.folder / "grids").iterdir())
+    assert names == ["heat_maps.png", "prompt_grid.png", "repair_grid.png", "token_grid.png"]
+    assert all((run.folder / "grids" / name).read_bytes().startswith(b"\x89PNG\r\n") for name in names)
+    found = predict_representative(
+        PlantedImages(), "a red triangle", "red triangle", run.folder / "redundancy_predictor.json"
+    )
+    assert found["representative"].tolist() == [False, False, False, True]
+
+
 def test_a_killed_run_is_finished_as_if_it_had_not_been(loaded, run, tmp_path, monkeypatch):
     measure = T2IFlow.measure
     left = iter(range(2))
@@ -270,10 +281,17 @@ def test_a_denoiser_that_copies_one_tokens_vector_has_one_representative_token(m
 
 
 @pytest.mark.parametrize(
-    ("family", "pooled"),
-    [("sd", "clean"), ("sdxl", "prompt"), ("sd3", "clean"), ("flux", "prompt")],
+    ("family", "pooled", "edit_blocks"),
+    [
+        ("sd", "clean", "encoder"),
+        ("sdxl", "prompt", "encoder"),
+        ("sd3", "clean", "encoder"),
+        ("flux", "prompt", "encoder"),
+        ("sd3", "clean", "every"),
+        ("flux", "prompt", "every"),
+    ],
 )
-def test_every_family_goes_through_every_part(family, pooled, tmp_path, monkeypatch):
+def test_every_family_goes_through_every_part(family, pooled, edit_blocks, tmp_path, monkeypatch):
     kind = family_of(family, type(tiny_pipeline(family)).__name__)
     if family in ("sd3", "flux"):
         monkeypatch.setattr(kind, "t5_positions", 20)  # hundreds of positions of padding take their time
@@ -283,7 +301,7 @@ def test_every_family_goes_through_every_part(family, pooled, tmp_path, monkeypa
     path.write_text(json.dumps({"text": "le red circle", "items": ["red circle"]}))
     experiment = T2IFlow(
         prompts=path, judge="tests.t2i_flow.planted:bright", seeds=1, steps=1, pooled=pooled, repairs="all", grid_prompts=1,
-        max_subsets=3, batch=8,
+        max_subsets=3, batch=8, edit_blocks=edit_blocks,
     )  # fmt: skip
     schemas = experiment.schemas()
     measured = {name: pd.DataFrame(columns=list(schema.to_schema().columns)) for name, schema in schemas.items()}
