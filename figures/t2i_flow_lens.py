@@ -49,11 +49,10 @@ def plot_lens(rates: pd.DataFrame) -> go.Figure:
         caption="0: the embeddings. All that is not kept, or not of this encoder, is clean padding. 95% intervals over items or "
         "prompts.",
         width=max(640, 240 * len(groups) + 60),
-        height=230 + 230 * len(encoders),
+        height=200 + 230 * len(encoders),
     )
-    return figure.update_layout(
-        legend={"orientation": "h", "y": 1.0 + 0.2 / len(encoders), "yanchor": "bottom"}, margin={"t": 120}
-    )
+    below = {"orientation": "h", "y": -0.3 / len(encoders), "yanchor": "top"}
+    return figure.update_layout(legend=below, margin={"t": 90, "b": 110})
 
 
 def _title(group: str, encoder: str, n_encoders: int) -> str:
