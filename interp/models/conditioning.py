@@ -59,6 +59,12 @@ class Conditioning:
         mask = None if self.mask is None else self.mask[rows]
         return dataclasses.replace(self, sequence=self.sequence[rows], pooled=pooled, mask=mask)
 
+    def as_many(self, n_rows: int) -> "Conditioning":
+        """Returns the rows, one row as many times over. Raises ValueError when there are several, and not as many."""
+        if len(self) not in (1, n_rows):
+            raise ValueError(f"{len(self)} rows of conditioning for {n_rows}: give one, or as many")
+        return self if len(self) == n_rows else self.select([0] * n_rows)
+
     @staticmethod
     def stack(conditionings: "Sequence[Conditioning]") -> "Conditioning":
         """Returns the rows of all, one after the other.

@@ -82,7 +82,7 @@ class ImageModel(TextSide):
                 before = traced.layers[layer] if layer < len(chosen.layers) else traced.norm
                 states.append(before.input)
         after = dict(zip(wanted, states, strict=True))
-        rows = _as_many(self.encode([text]) if others is None else others, len(layers))
+        rows = (self.encode([text]) if others is None else others).as_many(len(layers))
         sequence = rows.sequence.clone()
         assert chosen.block is not None
         for row, layer in enumerate(layers):
@@ -137,11 +137,11 @@ class ImageModel(TextSide):
         if edit is not None:
             self._check_edit(edit, record)
         n_rows = max(len(conditioning), len(noise))
-        conditioning = _as_many(conditioning, n_rows)
+        conditioning = conditioning.as_many(n_rows)
         if len(noise) not in (1, n_rows):
             raise ValueError(f"{len(noise)} rows of noise for {n_rows}: give one, or as many")
         noise = noise.expand(n_rows, -1, -1, -1)
-        source = None if edit is None else _as_many(edit.source, n_rows)
+        source = None if edit is None else edit.source.as_many(n_rows)
         pictures = []
         for first in range(0, n_rows, batch):
             rows = range(first, min(first + batch, n_rows))
@@ -247,10 +247,3 @@ def _nnsight() -> Any:
     import nnsight
 
     return nnsight
-
-
-def _as_many(conditioning: Conditioning, n_rows: int) -> Conditioning:
-    """One row as many times over, or the rows themselves."""
-    if len(conditioning) not in (1, n_rows):
-        raise ValueError(f"{len(conditioning)} rows of conditioning for {n_rows}: give one, or as many")
-    return conditioning if len(conditioning) == n_rows else conditioning.select([0] * n_rows)
