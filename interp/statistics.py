@@ -136,7 +136,10 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Es
     share = successes / trials
     centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
     half = z * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2)) / (1 + z**2 / trials)
-    return Estimate(share, float(max(0.0, centre - half)), float(min(1.0, centre + half)), trials)
+    # At none and at all the ends are exactly 0 and 1; the difference of two roundings is not.
+    low = 0.0 if successes == 0 else float(centre - half)
+    high = 1.0 if successes == trials else float(centre + half)
+    return Estimate(share, low, high, trials)
 
 
 def spearman(first: ArrayLike, second: ArrayLike) -> float:

@@ -128,6 +128,7 @@ def test_wilson_by_hand():
     assert wilson_interval(8, 10) == pytest.approx((0.8, 0.490162, 0.943318, 10), abs=2e-6)
     assert wilson_interval(0, 10) == pytest.approx((0, 0, 3.841459 / 13.841459, 10), abs=1e-6)
     assert wilson_interval(10, 10) == pytest.approx((1, 10 / 13.841459, 1, 10), abs=1e-6)
+    assert all(wilson_interval(0, n).ci_low == 0 and wilson_interval(n, n).ci_high == 1 for n in range(1, 200))
     assert wilson_interval(1, 2, confidence=0.5).ci_low == pytest.approx(0.5 - 0.215286, abs=1e-4)
 
 
