@@ -97,7 +97,8 @@ def train(
 def take_step(model: Any, optimizer: Any, inputs: torch.Tensor, targets: torch.Tensor, clip_norm: float) -> float:
     """One step of the optimiser; returns the mean loss over the batch's targets, in nats."""
     model.train()
-    with torch.autocast(inputs.device.type, torch.bfloat16):
+    kind = inputs.device.type
+    with torch.autocast(kind, torch.bfloat16, enabled=computes_in_bfloat16(kind)):
         logits = model(input_ids=inputs, use_cache=False).logits
     loss = cross_entropy(logits.float().flatten(0, 1), targets.flatten())
     optimizer.zero_grad()
@@ -105,6 +106,11 @@ def take_step(model: Any, optimizer: Any, inputs: torch.Tensor, targets: torch.T
     torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     optimizer.step()
     return loss.item()
+
+
+def computes_in_bfloat16(device_type: str) -> bool:
+    """Whether a kind of device has kernels for bfloat16: some processors have none for recurrent layers, and torch refuses."""
+    return device_type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def all_batches(lengths: Sequence[int], recipe: Recipe) -> list[list[int]]:
