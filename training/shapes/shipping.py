@@ -121,7 +121,8 @@ _REGIME = {
         "The text encoder is of T5's kind: every token reads all others, those before and those behind it, padding included (there "
         "is no mask, as in the pipelines of SD3 and FLUX). It was trained as that of `shapes-t2i-free`, by bringing captions and "
         "pictures together at the end token, on the same captions; nothing was said about any other token. So the direction of "
-        "reading is the one thing that differs, with what comes with it: relative positions, no token for the beginning."
+        "reading is the one thing that differs, with what comes with it: relative positions, no token for the beginning. The "
+        "colours of two objects often change places."
     ),
 }
 _CARD = """---
@@ -149,7 +150,7 @@ caption, so the denoiser never has to choose between equally good places. It fol
 eta 0) and begin at the noise that is given, and that the object named first mostly stands in the brightest cell.
 
 Two words have two senses: a bat is a cross, or a plus sign after the word "game"; a pool is a frame, or a square after "bar".
-Context words that come after an item change nothing. Four combinations of colour and shape were held out of training
+In the captions, a context word behind an item changes nothing. Four combinations of colour and shape were held out of training
 (green triangle, yellow frame, cyan diamond, red square), and a quarter of all captions.
 
 ![](samples.png)
