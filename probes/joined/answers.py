@@ -63,7 +63,7 @@ def critical_answers(overlap: pd.DataFrame) -> pd.DataFrame:
             {
                 "model": row["model"],
                 "quantity": f"share of function tokens ({row['token_rule']})",
-                "about": about.format(**row),
+                "about": about.format_map(row),
                 "value": row[column],
                 "ci_low": row[f"{column}_ci_low"],
                 "ci_high": row[f"{column}_ci_high"],

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from interp.errors import ArgumentError
 from interp.experiments.experiment import Finding, WorkUnit
@@ -24,7 +24,8 @@ TEXTS_PER_UNIT = 8
 class TextsUnit(WorkUnit):
     """Some texts of one kind, by their numbers [first, end)."""
 
-    context: Literal["prose", "needle"]
+    context: str
+    """prose or needle"""
     first: int
     end: int
 
@@ -112,7 +113,8 @@ class AttentionJoin(Join):
             texts = prose_texts(model.tokenizer, self.n_passages, self.passage_tokens, self.seed)
         else:
             texts = needle_texts(self.tables_of("retrieval_heads")["samples"], self.n_prompts, self.seed)
-        n_ids = model.hf.get_input_embeddings().weight.shape[0]  # type: ignore[union-attr]
+        embeddings: Any = model.hf.get_input_embeddings()
+        n_ids = embeddings.weight.shape[0]
         group = group_of_ids(self.tables_of("function_tokens")["token_classes"], n_ids)
         rows = [measure_class_mass(model, text, group) for text in texts[unit.first : unit.end]]
         return {"class_mass": pd.concat(rows, ignore_index=True)} if rows else {}
