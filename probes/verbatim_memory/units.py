@@ -1,33 +1,24 @@
-"""Measuring one unit: lists become tokens, the model (or its null) reads them, surprisals become rows."""
+"""Measuring one unit: the model (or its null) of the unit, and what is read, looked at or masked."""
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
 import pandas as pd
-from jaxtyping import Float
-from torch import Tensor
 
-from interp.models.encoding import beginning
-from interp.models.history import History
 from interp.models.language import LanguageModel
 from interp.models.memory import halving_on_out_of_memory
 from interp.models.nulls import NULLS, Null, null_model
-from interp.models.prefix import Prefix
 from probes.verbatim_memory.experiment import VerbatimMemory
-from probes.verbatim_memory.lists import Condition, FirstList, second_list
+from probes.verbatim_memory.lists import Condition, second_list
 from probes.verbatim_memory.looks import measure_looks
 from probes.verbatim_memory.masking import measure_masks
-from probes.verbatim_memory.measure import Vocabulary, WordSurprisal, read_lists, read_tail
+from probes.verbatim_memory.measure import Vocabulary
 from probes.verbatim_memory.plan import FLOAT32, ListUnit, LooksUnit, MaskUnit, first_lists
+from probes.verbatim_memory.reading import Reading
 from probes.verbatim_memory.texts import read_texts
 from probes.verbatim_memory.trials import Trial, build_trial
-from probes.verbatim_memory.vignettes import EncodedList, encode_list, encode_text, last_words
-
-TAIL_WORDS = 4
-"""Words before the second list whose surprisal is kept too, as in the paper's time course."""
 
 
 def measure_lists(settings: VerbatimMemory, model: LanguageModel, unit: ListUnit) -> dict[str, pd.DataFrame]:
@@ -38,7 +29,7 @@ def measure_lists(settings: VerbatimMemory, model: LanguageModel, unit: ListUnit
         model = _null(model, cast(Null, unit.variant), settings.seed)
     everyone = first_lists(settings, unit.pool, unit.list_length)
     firsts = [first for first in everyone if first.base_list in unit.base_lists]
-    reading = _Reading(settings, model, unit, everyone, _vocabulary(model))
+    reading = Reading(settings, model, unit, everyone, _vocabulary(model))
     parts: list[list[dict[str, Any]]] = []
     for first in range(0, len(firsts), settings.batch_trials):
         batch = firsts[first : first + settings.batch_trials]
@@ -105,158 +96,3 @@ def _null(model: LanguageModel, null: Null, seed: int) -> LanguageModel:
 @lru_cache(maxsize=1)
 def _vocabulary(model: LanguageModel) -> Vocabulary:
     return Vocabulary.of(model)
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """A model that reads a batch of trials, one per row."""
-
-    settings: VerbatimMemory
-    model: LanguageModel
-    unit: ListUnit
-    everyone: Sequence[FirstList]
-    vocabulary: Vocabulary
-
-    def rows_of(self, firsts: list[FirstList]) -> list[dict[str, Any]]:
-        """Returns the rows of some trials: the first list once per preface, the second under every text and condition."""
-        found: list[dict[str, Any]] = []
-        prefaces = dict.fromkeys("short" if context == "short" else "intact" for context, _ in self.unit.betweens)
-        for preface in prefaces:
-            texts = [(context, n) for context, n in self.unit.betweens if (context == "short") == (preface == "short")]
-            rows, words = self._read_first(preface, firsts)
-            found += self._first_rows(preface, firsts, words)
-            after_first, last = rows.lengths, ()
-            for context, n in texts:
-                text = self._texts.between(context, n, self.settings.seed)
-                ids = encode_text(self.model.tokenizer, text)
-                tail = last_words(self.model.tokenizer, text, TAIL_WORDS)
-                kept = min(_common_beginning(last, ids), tail[0][1][0])  # longer texts begin with the shorter ones
-                rows.crop([length + kept for length in after_first])
-                found += self._read_second(rows, context, n, firsts, ids, kept, tail)
-                last = ids
-        return found
-
-    def _read_first(
-        self, preface: str, firsts: list[FirstList]
-    ) -> tuple[Prefix | History, list[tuple[EncodedList, list[WordSurprisal]]]]:
-        tokenizer = self.model.tokenizer
-        start = beginning(tokenizer, self.settings.bos)
-        before = [*start, *encode_text(tokenizer, self._texts.before(preface), first=True)]
-        lists = [encode_list(tokenizer, first.nouns) for first in firsts]
-        rows = self.model.rows(
-            len(firsts), 3 * max(len(one.ids) for one in lists) + len(before) + self._longest_between()
-        )
-        logits = self.model.extend(rows, [before] * len(firsts))
-        words = self._read(rows, logits, firsts, lists, exact=preface == "intact")
-        return rows, list(zip(lists, words, strict=True))
-
-    def _read_second(
-        self,
-        rows: Prefix | History,
-        context: str,
-        n: int,
-        firsts: list[FirstList],
-        ids: tuple[int, ...],
-        kept: int,
-        last: list[tuple[str, tuple[int, int]]],
-    ) -> Iterator[dict[str, Any]]:
-        """Reads on through the text between, of which the rows know the first `kept` tokens, and every second list."""
-        tokenizer = self.model.tokenizer
-        cell = {"context_type": context, "intervening": n, "intervening_tokens": len(ids)}
-        unread = [(word, (first - kept, end - kept)) for word, (first, end) in last]
-        logits, tail = read_tail(self.model, rows, ids[kept:], unread)
-        after_text = rows.lengths
-        exact = (context, n) == self.unit.betweens[0]
-        for condition in self.settings.conditions:
-            seconds = [second_list(condition, first, self.everyone, self.settings.seed) for first in firsts]
-            lists = [encode_list(tokenizer, nouns) for nouns in seconds]
-            words = self._read(rows, logits, firsts, lists, exact=exact)
-            rows.crop(after_text)
-            for row, first in enumerate(firsts):
-                named = {**self._names(first), **cell, "condition": condition}
-                yield from _rows(named, 2, lists[row], words[row])
-                for position, (word, tokens, surprisal) in enumerate(tail[row], start=-len(tail[row])):
-                    yield _row(named, 0, position, word, tokens, "raw", surprisal)
-
-    def _read(
-        self,
-        rows: Prefix | History,
-        logits: Float[Tensor, "row one vocabulary"],
-        firsts: list[FirstList],
-        lists: list[EncodedList],
-        *,
-        exact: bool,
-    ) -> list[list[WordSurprisal]]:
-        n_exact = self.settings.exact_rotations if exact and self.unit.exact else 0
-        return read_lists(
-            self.model,
-            rows,
-            logits,
-            lists,
-            self.vocabulary,
-            exact_rows=[row for row, first in enumerate(firsts) if first.rotation < n_exact],
-            exact_threshold=self.settings.exact_threshold,
-        )
-
-    def _first_rows(
-        self, preface: str, firsts: list[FirstList], words: list[tuple[EncodedList, list[WordSurprisal]]]
-    ) -> Iterator[dict[str, Any]]:
-        cell = {"context_type": preface, "intervening": 0, "intervening_tokens": 0, "condition": "first"}
-        for first, (encoded, surprisals) in zip(firsts, words, strict=True):
-            yield from _rows({**self._names(first), **cell}, 1, encoded, surprisals)
-
-    def _names(self, first: FirstList) -> dict[str, Any]:
-        return {
-            "model": self.model.identity.name,
-            "variant": self.unit.variant,
-            "trial_id": first.id,
-            "pool": self.unit.pool,
-            "base_list": first.base_list,
-            "rotation": first.rotation,
-            "list_length": self.unit.list_length,
-        }
-
-    @property
-    def _texts(self) -> Any:
-        return read_texts(self.settings.texts)
-
-    def _longest_between(self) -> int:
-        texts = [self._texts.between(context, n, self.settings.seed) for context, n in self.unit.betweens]
-        return max(len(encode_text(self.model.tokenizer, text)) for text in texts)
-
-
-def _common_beginning(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens two texts share from the start."""
-    differ = (index for index, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
-    return next(differ, min(len(first), len(second)))
-
-
-def _rows(
-    named: dict[str, Any], index: int, encoded: EncodedList, words: list[WordSurprisal]
-) -> Iterator[dict[str, Any]]:
-    for position, (noun, (start, end), word) in enumerate(zip(encoded.nouns, encoded.spans, words, strict=True)):
-        for mode, surprisal in word.surprisal_nats.items():
-            left_out = word.left_out_share if mode == "exact" else float("nan")
-            yield _row(named, index, position, noun, encoded.ids[start:end], mode, surprisal, left_out)
-
-
-def _row(
-    named: dict[str, Any],
-    index: int,
-    position: int,
-    noun: str,
-    tokens: Sequence[int],
-    mode: str,
-    surprisal: float,
-    left_out: float = float("nan"),
-) -> dict[str, Any]:
-    return {
-        **named,
-        "list_index": index,
-        "position": position,
-        "noun": noun,
-        "token_ids": list(tokens),
-        "mode": mode,
-        "surprisal_nats": surprisal,
-        "left_out_share": left_out,
-    }
