@@ -68,6 +68,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prompts = next(block for block in json_blocks() if '"items"' in block.text)
     (place / "my_needles.jsonl").write_text(needles.text)
     (place / "my_prompts.jsonl").write_text(prompts.text)
+    for name, text in named_files().items():
+        (place / name).write_text(text)
     for folder in ("my_texts", "my_corpus"):
         (place / folder).mkdir()
         (place / folder / "text.txt").write_text("A text of one's own.")
@@ -106,6 +108,12 @@ def json_blocks() -> list[Block]:
     return [block for page in PAGES for block in blocks(page) if block.text.startswith("{")]
 
 
+def named_files() -> dict[str, str]:
+    """Files of one's own that a page shows whole, their name in the first line."""
+    shown = [block.text for page in PAGES for block in blocks(page) if block.language == "text"]
+    return {name[1]: text for text in shown if (name := re.match(r"# (my_\w+\.\w+)\n", text))}
+
+
 # ---------------------------------------------------------------------- what is done with a command
 
 
@@ -133,7 +141,7 @@ def is_installed(words: list[str], _: Asked) -> None:
 def is_answered(words: list[str], asked: Asked) -> None:
     """Run as it is typed, on small runs."""
     filled = [word for word in words[3:] if word != "…"]
-    if places := [place for place, word in enumerate(filled) if word in ("RUN", "6ca2")]:
+    if places := [place for place, word in enumerate(filled) if word in ("RUN", "6ca2", "1417")]:
         for place, run in zip(places, asked.getfixturevalue("runs"), strict=False):
             filled[place] = str(run.folder)
     if filled[0] == "figures" and not has_browser():
@@ -246,6 +254,7 @@ RULES: list[tuple[str, Callable[[list[str], Asked], None]]] = [
     (r"make \w+( \w+=\w+)*", is_made),
     (r"(python -m )?pip (install|download) .*", is_installed),
     (r"(mkdir|mv|export|cd|git clone) .*|\w+=\$\(.*|ray (symmetric-run|get-auth-token|start)\b.*", is_the_shells),
+    (r"python3 -m venv \.venv|source \.venv/bin/activate", is_the_shells),
     (r"python -m interp\.experiments( compare| (?=.*(\[| \| | FOLDER)).*)", is_a_synopsis),
     (r"python -m interp\.experiments (.* )?--help", is_answered),
     (rf"python -m interp\.experiments ({'|'.join(VERBS)})\b.*", is_answered),
