@@ -34,7 +34,7 @@ bench: $(VENV)/.dev browser  ## time the toolkit against the plain way and write
 figures: $(VENV)/.core browser  ## draw figures/gallery again from its committed tables (seconds)
 	$(BIN)/python -m experiments.gallery draw
 
-results: $(VENV)/.core  ## measure the tables of figures/gallery again on the default model (about an hour and a half)
+results: $(VENV)/.core  ## measure the tables of figures/gallery again on the models that ship (about two hours)
 	$(BIN)/python -m experiments.gallery measure
 
 lab: $(VENV)/.lab  ## open the notebooks in JupyterLab

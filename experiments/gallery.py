@@ -1,7 +1,7 @@
 """The figures in figures/gallery: `measure` makes the small tables they are drawn from, `draw` draws them in seconds.
 
     python -m experiments.gallery draw       # figures/gallery/*.pdf, *.svg, *.png from figures/gallery/tables
-    python -m experiments.gallery measure    # the tables, from experiments/*.toml on the default model (an hour and a half)
+    python -m experiments.gallery measure    # the tables, from experiments/*.toml on the models that ship (two hours)
     python -m experiments.gallery keep SOURCE RUN    # the tables of one source, from a run made elsewhere
 
 The tables kept are those that a figure reads, without columns of lists, and of the graph only what its picture shows.
@@ -26,6 +26,9 @@ import figures.verbatim_memory
 from figures.function_tokens import plot_accumulation, plot_coverage
 from figures.function_tokens_causes import plot_pair_losses, plot_reactivation, plot_steering
 from figures.function_tokens_graph import most_specific, plot_bipartite
+from figures.t2i_flow import plot_attention, plot_flow_matrix, plot_repair, plot_roles
+from figures.t2i_flow_grids import plot_grid, repair_grid, token_grid
+from figures.t2i_flow_lens import plot_lens
 from interp.errors import ArgumentError
 from interp.experiments.catalogue import find_experiment
 from interp.experiments.experiment import Experiment
@@ -64,6 +67,19 @@ def _middle_dictionary(tables: Tables) -> str:
     return str(dictionaries[len(dictionaries) // 2])
 
 
+def _t2i_flow(tables: Tables) -> Figures:
+    rates, pictures, prompts = tables["rates"], tables["pictures"], tables["prompts"]
+    return {
+        "token_grid": plot_grid(token_grid(pictures, prompts)),
+        "roles": plot_roles(rates),
+        "flow_matrix": plot_flow_matrix(rates),
+        "repair_grid": plot_grid(repair_grid(pictures, prompts)),
+        "repair": plot_repair(rates),
+        "lens": plot_lens(tables["lens_rates"]),
+        "attention_effect": plot_attention(tables["attention_mass"], rates),
+    }
+
+
 SOURCES: dict[str, Callable[[Tables], Figures]] = {
     "retrieval_heads": lambda tables: _chosen(
         figures.retrieval_heads.draw_all(tables), "head_map", "ranked_scores", "ablation", "detector_ablation"
@@ -75,6 +91,8 @@ SOURCES: dict[str, Callable[[Tables], Figures]] = {
     "critical_tokens": lambda tables: _chosen(
         figures.critical_tokens.draw_all(tables), "trajectory_1", "replacement", "agreement", "relative_to_error"
     ),
+    "t2i_flow": _t2i_flow,
+    "t2i_flow_free": _t2i_flow,
 }
 """For each configuration in experiments/: the figures drawn from its tables."""
 

@@ -1,5 +1,6 @@
 """Committed configurations parse as the command line reads them; the gallery's figures come from its committed tables."""
 
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,7 @@ from interp.models.registry import aliases
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGURATIONS = sorted((ROOT / "experiments").glob("*.toml"))
-
-
+README = ROOT / "experiments" / "README.md"
 ATLAS = ROOT / "experiments" / "atlas.toml"
 
 
@@ -55,13 +55,25 @@ def test_a_configuration_is_read_by_the_command_line(path: Path, monkeypatch: py
 
 
 def test_configurations_are_listed_and_those_for_a_gpu_say_what_they_will_cost() -> None:
-    text = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")
+    text = README.read_text(encoding="utf-8").split("## Figures of the papers")[0]
     for path in CONFIGURATIONS:
         assert f"`{path.name}`" in text
         model = tomllib.loads(path.read_text(encoding="utf-8"))["model"]
         if model != "smollm2-135m":
             assert "# Expected cost: " in path.read_text(encoding="utf-8")
     assert text.count(".toml` |") == len(CONFIGURATIONS)
+
+
+def test_the_papers_figures_are_made_by_configurations_and_figures_that_there_are() -> None:
+    table = README.read_text(encoding="utf-8").split("## Figures of the papers")[1].split("## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if "`" in line and line.startswith("|")]
+    assert len(rows) > 5
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "figures").glob("*.py"))
+    for *_, configuration, figures in rows:
+        for file in re.findall(r"`([\w.]+\.toml)`", configuration):
+            assert (ROOT / "experiments" / file).is_file(), file
+        for figure in re.findall(r"`(\w+)…?`", figures):
+            assert f'"{figure}' in code, figure
 
 
 # ---------------------------------------------------------------------- the gallery
