@@ -53,7 +53,13 @@ def plot_growth(growth: pd.DataFrame, exponents: pd.DataFrame) -> go.Figure:
             figure.add_trace(trace, row=1, col=column)
         ticks = [int(size) for size in medians.index]
         figure.update_xaxes(
-            type="log", title=SIZES[curve], tickvals=ticks, ticktext=[_short(size) for size in ticks], row=1, col=column
+            type="log",
+            title=SIZES[curve],
+            tickvals=ticks,
+            ticktext=[_short(size) for size in ticks],
+            tickangle=0,
+            row=1,
+            col=column,
         )
         figure.update_yaxes(type="log", dtick=1, row=1, col=column)
     figure.update_yaxes(title="processor seconds", row=1, col=1)
