@@ -75,7 +75,7 @@ class Dictionary:
         except (*_UNREADABLE, SafetensorError) as error:
             raise RunError(
                 f"The dictionary in {folder} cannot be read ({type(error).__name__}: {_first_line(error)}): save it there again with "
-                "sae.save_inference_model."
+                "SAELens' save_model, or save_inference_model for one that was just trained."
             ) from error
         metadata = sae.cfg.metadata
         return cls(
@@ -109,7 +109,7 @@ class Dictionary:
         except (OSError, ValueError, RuntimeError) as error:  # no network, no permission, a damaged download
             raise RunError(
                 f"{release}:{sae_id} cannot be fetched ({_first_line(error)}): connect this machine to its hub ({known.repo_id}), or "
-                "give --dictionary a folder written elsewhere by sae.save_inference_model."
+                "give --dictionary a folder written elsewhere by SAELens' save_model."
             ) from error
         l0_in_id = re.search(r"average_l0_(\d+)", sae_id)
         return cls(
