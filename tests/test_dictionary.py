@@ -143,6 +143,12 @@ def test_a_saved_dictionary_loads_as_it_was_with_its_card(tmp_path):
     assert loaded.feature_page(3) is None
 
 
+def test_a_dictionary_is_called_by_the_last_two_folders_also_where_one_was_typed(tmp_path, monkeypatch):
+    save(tmp_path / "mine", make_sae("jumprelu"))
+    monkeypatch.chdir(tmp_path)
+    assert Dictionary.load("mine").name == f"{tmp_path.name}/mine"
+
+
 def test_resid_pre_is_what_the_layer_before_left(tmp_path):
     sae = make_sae("standard")
     sae.cfg.metadata.hook_name = "blocks.2.hook_resid_pre"

@@ -80,7 +80,7 @@ class Dictionary:
         metadata = sae.cfg.metadata
         return cls(
             sae=sae,
-            name=f"{folder.parent.name}/{folder.name}",
+            name="/".join(folder.absolute().parts[-2:]),
             hook_name=_checked_hook(metadata.hook_name, str(folder)),
             model_name=metadata.model_name,
             published_l0=_number(card, "l0"),
