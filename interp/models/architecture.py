@@ -56,7 +56,7 @@ def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
     if [int(module.layer_idx) for module in found] != list(range(n_layers)):  # type: ignore[arg-type]
         raise UserError(
             f"{type(model).__name__} keeps its {n_layers} attention layers where this toolkit does not look: "
-            "see docs/models.md on how to add a model."
+            "see docs/adding_a_model.md."
         )
     return found
 

@@ -111,7 +111,9 @@ class LogitDirections:
         for name in (*_FINAL_NORMS, *(f"decoder.{name}" for name in _FINAL_NORMS)):
             if isinstance(named.get(name), nn.Module):
                 return take_apart(named[name], self._width)
-        raise UserError(f"{self.model.identity.name} has no final norm that this toolkit knows: see docs/models.md.")
+        raise UserError(
+            f"{self.model.identity.name} has no final norm that this toolkit knows: see docs/adding_a_model.md."
+        )
 
     @cached_property
     def attention_norms(self) -> dict[int, Norm]:
