@@ -146,14 +146,9 @@ def is_answered(words: list[str], asked: Asked) -> None:
             filled[place] = str(run.folder)
     if filled[0] == "figures" and not has_browser():
         filled = [*filled[: filled.index("--format")], "--format"]
-    captured = asked.getfixturevalue("capsys")
-    try:
-        status: Any = main(filled)
-    except SystemExit as end:  # the parser's own way to end
-        status = end.code
-    captured = captured.readouterr()
-    assert (status, captured.err) == (0, "")
-    assert captured.out
+    status, said, errors = asked.getfixturevalue("call")(*filled)
+    assert (status, errors) == (0, "")
+    assert said
 
 
 def is_understood(words: list[str], asked: Asked) -> None:
@@ -251,7 +246,7 @@ def is_measured(words: list[str], asked: Asked) -> None:
 
 
 RULES: list[tuple[str, Callable[[list[str], Asked], None]]] = [
-    (r"make \w+( \w+=\w+)*", is_made),
+    (r"make \w+( \w+=[\w.]+)*", is_made),
     (r"(python -m )?pip (install|download) .*", is_installed),
     (r"(mkdir|mv|export|cd|git clone) .*|\w+=\$\(.*|ray (symmetric-run|get-auth-token|start)\b.*", is_the_shells),
     (r"python3 -m venv \.venv|source \.venv/bin/activate", is_the_shells),
