@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 MANIFEST := pyproject.toml constraints.txt
@@ -15,10 +16,10 @@ help:  ## what can be made
 demo: $(VENV)/.core  ## find the retrieval heads of the default model and prove them by ablation
 	$(BIN)/python -m interp.experiments retrieval_heads
 
-test: $(VENV)/.dev browser  ## lint, then run every test
+test: $(VENV)/.dev browser  ## lint, then run every test in two processes (WORKERS=4: in four)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 lint: $(VENV)/.dev  ## lint and check types
 	$(BIN)/ruff check .

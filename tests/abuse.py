@@ -31,7 +31,8 @@ SMALL: dict[str, dict[str, object]] = {
         ablation_context_tokens=(96,), echo_block_tokens=32, echo_repeats=2, prose_tokens=8, held_out_share=0.5,
     ),
     "verbatim_memory": dict(
-        model="transformer-news-1", list_lengths=(3, 5), n_base_lists=4, rotations=1, intervening=(1,),
+        model="transformer-news-1", list_lengths=(3, 5), n_base_lists=4, rotations=1, intervening=(1,), contexts=("intact",),
+        mask_k=(2,), mask_draws=2,
     ),
     "function_tokens": dict(
         tokens=1500, blocks=3, context_tokens=32, loss_tokens=300, reactivation_prompts=4, steering_prompts=2, shuffles=2,

@@ -6,7 +6,7 @@ by `install_plugin`, as a wing's package would: by an entry point that is found 
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +24,8 @@ FAIL = "COUNTING_FAILS_AT"
 """Names the unit whose measurement raises."""
 AGAIN = 2
 """How many texts are read again."""
+Call = Callable[..., tuple[int, str, str]]
+"""What the fixture `call` gives."""
 
 
 @dataclass(frozen=True)
@@ -223,19 +225,6 @@ def environment(plugin: Path, **more: str) -> dict[str, str]:
     path = os.pathsep.join([str(plugin), str(root), os.environ.get("PYTHONPATH", "")])
     buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     return {**buffered, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Computes with one thread: for tiny matrices threads cost more than they bring, most of all on a busy machine."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def save_model(folder: Path, family: str = "llama", **changes: Any) -> Path:

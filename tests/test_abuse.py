@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,31 +16,17 @@ import interp.tables
 from interp.errors import RunError
 from interp.experiments import runner
 from interp.experiments.__main__ import main
-from interp.experiments.catalogue import experiments
 from interp.experiments.run import Run, open_run
-from tests.counting import Counting, environment, install_plugin, one_thread, save_model
+from tests.counting import Counting, environment
 
 ROOT = Path(__file__).parent.parent
 
-
-@pytest.fixture(scope="module", autouse=True)
-def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    path = install_plugin(tmp_path_factory.mktemp("plugin"))
-    with pytest.MonkeyPatch.context() as patch, one_thread():
-        patch.syspath_prepend(path)
-        experiments.cache_clear()
-        yield path
-    experiments.cache_clear()
+pytestmark = pytest.mark.usefixtures("counting_installed")
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save_model(tmp_path_factory.mktemp("model") / "tiny"))
-
-
-@pytest.fixture(scope="module")
-def whole(model: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return Counting(model=model).run(out=tmp_path_factory.mktemp("whole"))
+def whole(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Counting(model=tiny).run(out=tmp_path_factory.mktemp("whole"))
 
 
 def assert_same_tables(run: Run, whole: Run) -> None:
@@ -61,7 +47,7 @@ def test_runs_killed_at_random_moments_end_as_if_they_had_not_been(tmp_path: Pat
 
 
 def test_what_a_kill_left_half_written_is_cleared_away_when_the_run_goes_on(
-    model: str, whole: Run, tmp_path: Path
+    tiny: str, whole: Run, tmp_path: Path
 ) -> None:
     copy = tmp_path / whole.folder.relative_to(whole.folder.parents[2])
     shutil.copytree(whole.folder, copy)
@@ -69,19 +55,19 @@ def test_what_a_kill_left_half_written_is_cleared_away_when_the_run_goes_on(
     for name in ("parts/tokens/.text-1.parquet.4711", "parts/done/.text-1.json.4711", ".run.json.1"):
         (copy / name).write_bytes(b"half")
     (copy / ".mine").write_text("a user's own")
-    assert_same_tables(Counting(model=model).run(out=tmp_path), whole)
+    assert_same_tables(Counting(model=tiny).run(out=tmp_path), whole)
     assert sorted(path.name for path in copy.rglob(".*")) == [".lock", ".mine"]
 
 
 def test_a_clock_set_back_in_the_middle_changes_no_table(
-    model: str, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: str, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Earlier(datetime):
         @classmethod
         def now(cls, tz: object = None) -> datetime:
             return datetime(1999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
-    counting = Counting(model=model)
+    counting = Counting(model=tiny)
     monkeypatch.setenv("COUNTING_FAILS_AT", "text-2")
     with pytest.raises(ValueError, match="text-2"):
         counting.run(out=tmp_path)
@@ -97,11 +83,11 @@ def test_a_clock_set_back_in_the_middle_changes_no_table(
 
 
 def test_a_run_that_was_moved_is_shown_drawn_compared_and_finished_where_it_is(
-    model: str, whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: str, whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     moved = tmp_path / "a disk" / "of someone else"
     shutil.copytree(whole.folder, moved)
-    other = Counting(model=model, seed=1).run(out=tmp_path)
+    other = Counting(model=tiny, seed=1).run(out=tmp_path)
     shutil.rmtree(moved / "figures")
     for words in (
         ["show", str(moved)],
@@ -118,19 +104,19 @@ def test_a_run_that_was_moved_is_shown_drawn_compared_and_finished_where_it_is(
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
 def test_a_folder_that_can_only_be_read_is_said_and_a_finished_run_in_it_can_be_shown(
-    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, capsys: pytest.CaptureFixture[str]
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(path: Path, *_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code), str(path))
 
-    counting = Counting(model=model, texts=1)
+    counting = Counting(model=tiny, texts=1)
     done = counting.run(out=tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "mkdir", refuse)
         patch.setattr(Path, "write_text", refuse)
         patch.setattr(interp.tables, "write_aside", refuse)
         with pytest.raises(RunError, match=r"cannot be written: choose another folder with --out\.$"):
-            Counting(model=model, texts=2).run(out=tmp_path)
+            Counting(model=tiny, texts=2).run(out=tmp_path)
         assert main(["show", str(done.folder)]) == 0
     assert "texts have" in capsys.readouterr().out
     assert_same_tables(counting.run(out=tmp_path), done)

@@ -153,12 +153,7 @@ def test_random_dictionary_lets_its_features_through() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_benchmark_runs_and_its_tables_are_read_as_written(name: str, tmp_path) -> None:
     module = importlib.import_module(f"benchmarks.{name}")
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        found = module.run(module.QUICK)
-    finally:
-        torch.set_num_threads(threads)
+    found = module.run(module.QUICK)
     written = tables.Results(found.comparison, found.growth, tables.Machine.here(0.5), found.more)
     tables.write(written, tmp_path / name)
     stored = tables.read(tmp_path / name)

@@ -24,7 +24,7 @@ from interp.experiments.__main__ import main
 from interp.experiments.experiment import WorkUnit
 from interp.experiments.options import RunOptions
 from interp.experiments.run import Run
-from tests.counting import HOLD, Counting, environment, install_plugin, one_thread, save_model
+from tests.counting import HOLD, Counting, environment
 
 RAY = dict(engine="ray", workers=2, cpus_per_worker=0.5)
 """Two workers, on any machine."""
@@ -59,34 +59,22 @@ def processes(watch: Path) -> set[int]:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save_model(tmp_path_factory.mktemp("model") / "tiny"))
-
-
-@pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """One cluster for the tests that only need one: starting it takes seconds."""
     import ray
 
-    with one_thread():
-        ray.init("local", num_cpus=2, include_dashboard=False, logging_level="ERROR")
-        yield
-        ray.shutdown()
-        with warnings.catch_warnings():
-            # Ray lets go of the processes of its cluster without waiting for them, of which subprocess warns.
-            warnings.filterwarnings("ignore", "subprocess .* is still running", ResourceWarning)
-            gc.collect()
+    ray.init("local", num_cpus=2, include_dashboard=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+    with warnings.catch_warnings():
+        # Ray lets go of the processes of its cluster without waiting for them, of which subprocess warns.
+        warnings.filterwarnings("ignore", "subprocess .* is still running", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(scope="module")
-def local(model: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    with one_thread():
-        return Counting(model=model).run(out=tmp_path_factory.mktemp("local"))
-
-
-@pytest.fixture(scope="module")
-def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return install_plugin(tmp_path_factory.mktemp("plugin"))
+def local(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Counting(model=tiny).run(out=tmp_path_factory.mktemp("local"))
 
 
 @pytest.fixture
@@ -102,7 +90,7 @@ def assert_same_tables(run: Run, local: Run) -> None:
 
 
 def test_two_workers_one_of_them_killed_write_the_bytes_of_one_process_and_a_finished_run_starts_none(
-    model: str,
+    tiny: str,
     local: Run,
     cluster: None,
     watch: Path,
@@ -111,7 +99,7 @@ def test_two_workers_one_of_them_killed_write_the_bytes_of_one_process_and_a_fin
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     (watch / "kill text-1").touch()
-    watched = Watched(model=model, watch=str(watch))
+    watched = Watched(model=tiny, watch=str(watch))
     run = watched.run(out=tmp_path, **RAY)
     assert_same_tables(run, local)
     assert measured(watch) == dict.fromkeys(local.description["unit_seconds"], 1) | {"text-1": 2}
@@ -129,12 +117,12 @@ def test_two_workers_one_of_them_killed_write_the_bytes_of_one_process_and_a_fin
 
 
 def test_a_unit_that_takes_down_every_worker_ends_the_run_and_the_same_command_goes_on(
-    model: str, local: Run, cluster: None, watch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: str, local: Run, cluster: None, watch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_engine, "TRIES", 2)
     (watch / "kill text-3").touch()
     (watch / "always").touch()
-    watched = Watched(model=model, watch=str(watch))
+    watched = Watched(model=tiny, watch=str(watch))
     with pytest.raises(RunError, match=r"^2 workers died in text-3 \(The actor died .*take fewer --workers"):
         watched.run(out=tmp_path, engine="ray", workers=1)
     assert measured(watch)["text-3"] == 2
@@ -146,11 +134,11 @@ def test_a_unit_that_takes_down_every_worker_ends_the_run_and_the_same_command_g
 
 
 def test_a_unit_that_fails_says_so_in_the_words_it_would_have_used_here(
-    model: str, cluster: None, watch: Path, tmp_path: Path
+    tiny: str, cluster: None, watch: Path, tmp_path: Path
 ) -> None:
     (watch / "refuse text-2").touch()
     with pytest.raises(RunError, match=r"^text-2 is too long: use shorter texts\.$"):
-        Watched(model=model, watch=str(watch)).run(out=tmp_path, engine="ray", workers=1)
+        Watched(model=tiny, watch=str(watch)).run(out=tmp_path, engine="ray", workers=1)
     folder = next(tmp_path.glob("counting/tiny/*"))
     said = json.loads((folder / "run.json").read_text())
     assert (said["status"], said["error"]) == ("failed", "RunError: text-2 is too long: use shorter texts.")
@@ -175,9 +163,9 @@ def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
 
 
 def test_ctrl_c_ends_the_workers_and_the_cluster_that_was_started_for_the_run(
-    model: str, local: Run, tmp_path: Path, plugin: Path
+    tiny: str, local: Run, tmp_path: Path, plugin: Path
 ) -> None:
-    words = ["counting", "--model", model, "--out", str(tmp_path), "--engine", "ray", "--workers", "1"]
+    words = ["counting", "--model", tiny, "--out", str(tmp_path), "--engine", "ray", "--workers", "1"]
     driver = subprocess.Popen(
         [sys.executable, "-m", "interp.experiments", *words],
         stderr=subprocess.PIPE,
@@ -195,7 +183,7 @@ def test_ctrl_c_ends_the_workers_and_the_cluster_that_was_started_for_the_run(
     assert "Traceback" not in errors
     assert len(family) > 3  # the worker, and what a cluster is made of
     wait_for(lambda: not any(map(psutil.pid_exists, family)))
-    assert_same_tables(Counting(model=model).run(out=tmp_path), local)
+    assert_same_tables(Counting(model=tiny).run(out=tmp_path), local)
 
 
 # ---------------------------------------------------------------------- without a cluster
@@ -266,9 +254,9 @@ def test_an_engine_by_another_name_is_refused_from_python_too() -> None:
 
 
 def test_a_missing_ray_or_cluster_or_gpu_is_said(
-    model: str, cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: str, cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counting = Counting(model=model)
+    counting = Counting(model=tiny)
     with pytest.raises(RunError) as refusal:
         counting.run(out=tmp_path, engine="ray", gpus_per_worker=2.0)
     assert str(refusal.value) == (

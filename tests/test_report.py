@@ -6,7 +6,6 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from html import unescape
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -24,7 +23,7 @@ from interp.experiments.export import export_figures, require_browser, write_fig
 from interp.experiments.page import LARGEST_TABLE, ROWS_SHOWN, render_figure, render_table
 from interp.experiments.report import render_report
 from interp.experiments.run import Run, compare
-from tests.counting import Counting, Yardstick, environment, one_thread, save_model
+from tests.counting import Counting, Yardstick, environment
 
 HOSTILE = "<script>alert('x')</script> </script> & <img src=https://example.org/x.png> \"quoted\""
 LOADING = ("src", "href", "data", "poster", "srcset", "action")
@@ -63,10 +62,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    folder = tmp_path_factory.mktemp("report")
-    with one_thread():
-        yield Counting(model=str(save_model(folder / "tiny")), note=HOSTILE).run(out=folder / "runs")
+def run(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Counting(model=tiny, note=HOSTILE).run(out=tmp_path_factory.mktemp("report"))
 
 
 def written(run: Run) -> str:

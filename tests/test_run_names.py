@@ -3,7 +3,6 @@
 import dataclasses
 import shlex
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,42 +12,20 @@ from hypothesis import strategies as st
 
 from interp.errors import RunError
 from interp.experiments.__main__ import main
-from interp.experiments.catalogue import experiments
 from interp.experiments.experiment import run_hash
 from interp.experiments.options import RunOptions
 from interp.experiments.provenance import command_line
 from interp.models.loading import look_up
-from tests.counting import Counting, install_plugin, one_thread, save_model
+from tests.counting import Counting
 
-pytestmark = pytest.mark.usefixtures("single")
-
-
-@pytest.fixture(scope="module")
-def single() -> Iterator[None]:
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("model") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    path = install_plugin(tmp_path_factory.mktemp("plugin"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(path)
-        experiments.cache_clear()
-        yield path
-    experiments.cache_clear()
+pytestmark = pytest.mark.usefixtures("counting_installed")
 
 
 @pytest.fixture
-def settled(folder: Path, tmp_path: Path) -> Counting:
+def settled(tiny: str, tmp_path: Path) -> Counting:
     """A configuration with a model and an input file of its own."""
     (tmp_path / "words.txt").write_text("one two")
-    return Counting(model=str(shutil.copytree(folder, tmp_path / "tiny")), words=tmp_path / "words.txt")
+    return Counting(model=str(shutil.copytree(tiny, tmp_path / "tiny")), words=tmp_path / "words.txt")
 
 
 def name_of(counting: Counting) -> str:
@@ -116,7 +93,7 @@ WORDS = st.text(st.sampled_from("ab -'\"$;\\*=é\n"), max_size=6)
 )
 @example(chosen=dict(note="--preset"), place={})
 @example(chosen=dict(limit=None, depths=()), place={})
-def test_the_recorded_command_repeats_the_run(plugin: Path, chosen: dict[str, Any], place: dict[str, Any]) -> None:
+def test_the_recorded_command_repeats_the_run(chosen: dict[str, Any], place: dict[str, Any]) -> None:
     counting, options = Counting(**chosen), RunOptions(**place)
     words = shlex.split(command_line(counting, options))
     assert words[:4] == ["python", "-m", "interp.experiments", "counting"]

@@ -21,41 +21,19 @@ from pandas.testing import assert_frame_equal
 from interp.errors import RunError, UserError
 from interp.experiments import runner
 from interp.experiments.__main__ import main
-from interp.experiments.catalogue import experiments
 from interp.experiments.experiment import WorkUnit, run_hash
 from interp.experiments.run import Run
 from interp.models.loading import load, look_up
-from tests.counting import FAIL, HOLD, Counting, environment, install_plugin, one_thread, save_model
+from tests.counting import FAIL, HOLD, Counting, environment, save_model
 
 UNITS = ["text-0", "text-1", "text-2", "text-3", "again-text-2", "again-text-0"]
 
-pytestmark = pytest.mark.usefixtures("single")
+pytestmark = pytest.mark.usefixtures("counting_installed")
 
 
 @pytest.fixture(scope="module")
-def single() -> Iterator[None]:
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("model") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    path = install_plugin(tmp_path_factory.mktemp("plugin"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(path)
-        experiments.cache_clear()
-        yield path
-    experiments.cache_clear()
-
-
-@pytest.fixture(scope="module")
-def whole(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return Counting(model=str(folder)).run(out=tmp_path_factory.mktemp("whole"))
+def whole(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Counting(model=tiny).run(out=tmp_path_factory.mktemp("whole"))
 
 
 @pytest.fixture
@@ -87,9 +65,9 @@ def description(folder: Path) -> dict[str, Any]:
 # ---------------------------------------------------------------------- a whole run
 
 
-def test_a_run_leaves_what_was_measured_and_what_it_comes_to(whole: Run, folder: Path) -> None:
+def test_a_run_leaves_what_was_measured_and_what_it_comes_to(whole: Run, tiny: str) -> None:
     tokens = whole.tables["tokens"]
-    model = load(str(folder)).hf
+    model = load(tiny).hf
     ids = torch.as_tensor(np.random.default_rng([0, *b"again-text-2"]).integers(3, 97, 12))
     log_p = model(ids[None]).logits[0].float().log_softmax(-1)
     expected = [-log_p[position - 1, ids[position]].item() for position in range(1, 12)]
@@ -112,7 +90,7 @@ def test_a_run_leaves_what_was_measured_and_what_it_comes_to(whole: Run, folder:
     }
 
 
-def test_run_json_says_how_the_run_came_to_be(whole: Run, folder: Path) -> None:
+def test_run_json_says_how_the_run_came_to_be(whole: Run, tiny: str) -> None:
     said = description(whole.folder)
     assert (said["status"], said["error"], said["experiment"], said["schema_version"]) == ("done", None, "counting", 1)
     assert said["versions"]["torch"] == version("torch")
@@ -124,20 +102,20 @@ def test_run_json_says_how_the_run_came_to_be(whole: Run, folder: Path) -> None:
     assert list(said["unit_seconds"]) == UNITS
     assert all(seconds >= 0 for seconds in said["unit_seconds"].values())
     assert said["started"] <= said["finished"]
-    assert whole.folder.parts[-3:] == ("counting", "tiny", run_hash(whole.experiment, look_up(str(folder))))
-    assert said["device"] == load(str(folder)).hf.device.type  # where it ran, not "auto"
+    assert whole.folder.parts[-3:] == ("counting", "tiny", run_hash(whole.experiment, look_up(tiny)))
+    assert said["device"] == load(tiny).hf.device.type  # where it ran, not "auto"
 
 
 # ---------------------------------------------------------------------- cut off and taken up again
 
 
 @pytest.fixture(scope="module")
-def held(folder: Path, plugin: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def held(tiny: str, plugin: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """Two processes that have each begun a run and hold in the middle of a unit, in its first or its second wave."""
     runs = {}
     for unit in ("text-2", "again-text-0"):
         out = tmp_path_factory.mktemp(unit)
-        command = [sys.executable, "-m", "interp.experiments", "counting", "--model", str(folder), "--out", str(out)]
+        command = [sys.executable, "-m", "interp.experiments", "counting", "--model", tiny, "--out", str(out)]
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         process = subprocess.Popen(command, **pipes, text=True, env=environment(plugin, **{HOLD: unit}))  # type: ignore[call-overload]
         runs[unit] = (process, out)
@@ -153,23 +131,23 @@ def held(folder: Path, plugin: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def test_a_run_that_was_killed_resumes_to_the_same_tables(
-    held: dict[str, Any], folder: Path, whole: Run, measured: list[str]
+    held: dict[str, Any], tiny: str, whole: Run, measured: list[str]
 ) -> None:
     process, out = held["again-text-0"]
     with pytest.raises(RunError, match="Another process is working on"):
-        Counting(model=str(folder)).run(out=out)
+        Counting(model=tiny).run(out=out)
     process.kill()
     assert process.wait(timeout=60) == -signal.SIGKILL
     assert description(next(out.glob("counting/tiny/*")))["status"] == "running"
 
-    run = Counting(model=str(folder)).run(out=out)
+    run = Counting(model=tiny).run(out=out)
     assert measured == ["again-text-0"]  # all others were kept
     assert_same_results(run, whole)
     assert description(run.folder)["status"] == "done"
 
 
 def test_ctrl_c_stops_with_a_sentence_and_the_run_resumes_to_the_same_tables(
-    held: dict[str, Any], folder: Path, whole: Run, measured: list[str]
+    held: dict[str, Any], tiny: str, whole: Run, measured: list[str]
 ) -> None:
     process, out = held["text-2"]
     process.send_signal(signal.SIGINT)
@@ -182,7 +160,7 @@ def test_ctrl_c_stops_with_a_sentence_and_the_run_resumes_to_the_same_tables(
     said = description(next(out.glob("counting/tiny/*")))
     assert (said["status"], said["error"]) == ("stopped", "stopped by the user")
 
-    run = Counting(model=str(folder)).run(out=out)
+    run = Counting(model=tiny).run(out=out)
     assert measured == UNITS[2:]
     assert_same_results(run, whole)
     assert description(run.folder)["error"] is None
@@ -193,9 +171,9 @@ class Killed(BaseException):
 
 
 def test_a_run_killed_before_each_of_its_writes_in_turn_changes_no_table(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counting = Counting(model=str(folder), texts=1)
+    counting = Counting(model=tiny, texts=1)
     replace = Path.replace
     written: list[str] = []
     dooms: list[tuple[str, int]] = []
@@ -221,15 +199,14 @@ def test_a_run_killed_before_each_of_its_writes_in_turn_changes_no_table(
 
 
 def test_a_failed_run_says_where_and_goes_on_from_there(
-    plugin: Path,
-    folder: Path,
+    tiny: str,
     whole: Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     measured: list[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    command = ["counting", "--model", str(folder), "--out", str(tmp_path)]
+    command = ["counting", "--model", tiny, "--out", str(tmp_path)]
     monkeypatch.setenv(FAIL, "text-1")
     assert main(command) == 1
     assert "ValueError: nothing can be read in text-1" in capsys.readouterr().err
@@ -248,13 +225,13 @@ def test_a_failed_run_says_where_and_goes_on_from_there(
 
 
 def test_a_part_damaged_after_the_second_wave_was_planned_is_measured_again_and_nothing_else_is(
-    folder: Path, whole: Run, tmp_path: Path, measured: list[str], caplog: pytest.LogCaptureFixture
+    tiny: str, whole: Run, tmp_path: Path, measured: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     copy = tmp_path / whole.folder.relative_to(whole.folder.parents[2])
     shutil.copytree(whole.folder, copy)
     (copy / "run.json").write_text(json.dumps(description(copy) | {"status": "stopped"}))
     (copy / "parts" / "tokens" / "text-1.parquet").write_bytes(b"PAR1")
-    run = Counting(model=str(folder)).run(out=tmp_path)
+    run = Counting(model=tiny).run(out=tmp_path)
     assert measured == ["text-1"]
     assert any("text-1.parquet is damaged: text-1 is measured again" in message for message in caplog.messages)
     assert_same_results(run, whole)
@@ -275,9 +252,9 @@ class Backwards(Counting):
 
 
 def test_neither_the_order_of_units_nor_a_hasty_plan_changes_a_row(
-    folder: Path, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: list[str]
+    tiny: str, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: list[str]
 ) -> None:
-    backwards = Backwards(model=str(folder)).run(out=tmp_path / "backwards")
+    backwards = Backwards(model=tiny).run(out=tmp_path / "backwards")
     assert measured == [*UNITS[3::-1], *UNITS[:3:-1]]
     keys = ["text_id", "again", "position"]
     rows = [run.tables["tokens"].sort_values(keys, ignore_index=True) for run in (backwards, whole)]
@@ -285,9 +262,9 @@ def test_neither_the_order_of_units_nor_a_hasty_plan_changes_a_row(
 
     monkeypatch.setenv(FAIL, "text-2")
     with pytest.raises(ValueError, match="text-2"):
-        Hasty(model=str(folder)).run(out=tmp_path)
+        Hasty(model=tiny).run(out=tmp_path)
     monkeypatch.delenv(FAIL)
-    resumed = Hasty(model=str(folder)).run(out=tmp_path)
+    resumed = Hasty(model=tiny).run(out=tmp_path)
     assert "again-text-1" in measured  # one of the two worst of the first two texts, but not of all four
     assert_same_results(resumed, whole)
 
@@ -296,9 +273,9 @@ def test_neither_the_order_of_units_nor_a_hasty_plan_changes_a_row(
 
 
 def test_a_finished_run_returns_at_once_and_fresh_starts_over(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: list[str]
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: list[str]
 ) -> None:
-    counting = Counting(model=str(folder), texts=1)
+    counting = Counting(model=tiny, texts=1)
     first = counting.run(out=tmp_path)
     assert measured == ["text-0", "again-text-0"]
     with monkeypatch.context() as patch:
@@ -312,9 +289,9 @@ def test_a_finished_run_returns_at_once_and_fresh_starts_over(
 
 
 def test_a_damaged_or_missing_table_of_a_finished_run_is_made_again_from_the_parts(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counting = Counting(model=str(folder), texts=1)
+    counting = Counting(model=tiny, texts=1)
     first = counting.run(out=tmp_path)
     table = first.folder / "tables" / "texts.parquet"
     whole = pd.read_parquet(table)
@@ -327,7 +304,7 @@ def test_a_damaged_or_missing_table_of_a_finished_run_is_made_again_from_the_par
     assert_frame_equal(counting.run(out=tmp_path).tables["texts"], whole)
 
 
-def test_a_model_without_attention_heads_is_refused_with_what_can_be_used(plugin: Path, tmp_path: Path) -> None:
+def test_a_model_without_attention_heads_is_refused_with_what_can_be_used(tmp_path: Path) -> None:
     small = dict(vocab_size=97, hidden_size=16, num_hidden_layers=1, state_size=4)
     mamba = save_model(tmp_path / "striped", "mamba", **small)
     with pytest.raises(UserError) as refusal:

@@ -21,7 +21,7 @@ from interp.errors import RunError
 from interp.experiments import store as store_module
 from interp.experiments.store import MeasuredTables, RunStore, StoredTables, uninterrupted
 from interp.tables import TableSchema, read_table
-from tests.counting import Counting, environment, one_thread, save_model
+from tests.counting import Counting, environment
 
 
 class Numbers(TableSchema):
@@ -293,10 +293,10 @@ def _refuse(_: int) -> None:
 
 
 def test_a_full_disk_loses_no_finished_unit_and_the_run_goes_on_when_there_is_room(
-    small_disk: tuple[Path, Callable[[bool], None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_disk: tuple[Path, Callable[[bool], None]], tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, fill = small_disk
-    counting = Counting(model=str(save_model(tmp_path / "tiny")))
+    counting = Counting(model=tiny)
     measured: list[str] = []
 
     def measure(self: Counting, model: object, unit: object) -> object:
@@ -307,7 +307,7 @@ def test_a_full_disk_loses_no_finished_unit_and_the_run_goes_on_when_there_is_ro
 
     original = Counting.measure
     monkeypatch.setattr(Counting, "measure", measure)
-    with pytest.raises(RunError) as full, one_thread():
+    with pytest.raises(RunError) as full:
         counting.run(out=out)
     folder = next(out.glob("counting/tiny/*"))
     assert str(full.value) == (
@@ -318,7 +318,6 @@ def test_a_full_disk_loses_no_finished_unit_and_the_run_goes_on_when_there_is_ro
     assert not list(folder.rglob(".*.parquet.*"))
 
     fill(False)
-    with one_thread():
-        run, elsewhere = counting.run(out=out), counting.run(out=tmp_path / "elsewhere")
+    run, elsewhere = counting.run(out=out), counting.run(out=tmp_path / "elsewhere")
     assert measured[:7] == ["text-0", "text-1", "text-2", "text-2", "text-3", "again-text-2", "again-text-0"]
     assert_frame_equal(run.tables["tokens"], elsewhere.tables["tokens"])

@@ -1,6 +1,7 @@
 """The atlas: what applies is found, runs are ordinary ones, failures stay alone, and joins read the runs they name."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,8 +83,8 @@ INSTALLED = {
 }
 
 
-@pytest.fixture(autouse=True)
-def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(scope="module", autouse=True)
+def installed() -> Iterator[None]:
     """Only these experiments and this join are installed."""
 
     def forget() -> None:
@@ -91,14 +92,24 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         catalogue.joins.cache_clear()
 
     forget()
-    monkeypatch.setattr(catalogue, "_installed", INSTALLED.__getitem__)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalogue, "_installed", INSTALLED.__getitem__)
+        yield
     forget()
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save_model(tmp_path_factory.mktemp("model") / "tiny"))
+def whole(installed: None, tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """An atlas that nothing disturbed."""
+    return run_atlas(Atlas(model=tiny), RunOptions(out=tmp_path_factory.mktemp("whole")), lambda line: None)
+
+
+@pytest.fixture
+def finished(whole: Any, tmp_path: Path) -> Path:
+    """A folder elsewhere that holds the finished runs of `whole`."""
+    for name in ("counting", "yardstick"):
+        shutil.copytree(whole.folder.parents[2] / name, tmp_path / "elsewhere" / name)
+    return tmp_path / "elsewhere"
 
 
 @pytest.fixture
@@ -115,10 +126,10 @@ def statuses(outcome: Any) -> dict[str, str]:
     return {member.experiment.name: member.status for member in outcome.members}
 
 
-def test_one_command_runs_what_applies_and_says_what_does_not(model, tmp_path, config, capsys) -> None:
+def test_one_command_runs_what_applies_and_says_what_does_not(tiny, tmp_path, config, capsys) -> None:
     file = config('preset = "short"\nseed = 3\n\n[yardstick]\ntexts = 1\nseed = 5\n')
     out = tmp_path / "runs"
-    assert main(["atlas", "--model", model, "--config", str(file), "--out", str(out)]) == 0
+    assert main(["atlas", "--model", tiny, "--config", str(file), "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "counting: done" in said
     assert "picky: does not apply: tiny has too few layers: name a larger one." in said
@@ -144,29 +155,30 @@ def test_one_command_runs_what_applies_and_says_what_does_not(model, tmp_path, c
     assert set(sentences["experiment"]) == {"counting", "yardstick", "ratio"}
 
 
-def test_the_page_ends_with_what_joins_the_experiments(model, tmp_path) -> None:
-    outcome = run_atlas(Atlas(model=model), RunOptions(out=tmp_path), lambda line: None)
-    text = (outcome.folder / "report.html").read_text()
+def test_the_page_ends_with_what_joins_the_experiments(whole) -> None:
+    text = (whole.folder / "report.html").read_text()
     titles = [part.split("</h2>")[0].split(">")[-1] for part in text.split("<h2 ")[1:]]
     assert titles == ["What was run", "counting", "yardstick", "Joined"]
     assert "Are counted texts longer than measured ones?" in text.split("id='joined'")[1]
     assert "does not apply: tiny has too few layers" in text
     assert text.count("id='figure-counting_surprisal'") == 1
     assert text.count("id='figure-yardstick_surprisal'") == 1
-    for member in outcome.members:
+    for member in whole.members:
         if member.run:
             link = f"../../../{member.experiment.name}/tiny/{member.run.folder.name}/report.html"
             assert f"href='{link}'" in text
-            assert (outcome.folder / link).is_file()
-    assert {path.name for path in (outcome.folder / "figures").iterdir()} == {
+            assert (whole.folder / link).is_file()
+    assert {path.name for path in (whole.folder / "figures").iterdir()} == {
         "counting_surprisal.html",
         "yardstick_surprisal.html",
         "plotly.min.js",
     }
 
 
-def test_one_failure_leaves_the_others_and_the_same_command_finishes(model, tmp_path, monkeypatch, capsys) -> None:
-    words = ["atlas", "--model", model, "--out", str(tmp_path / "runs")]
+def test_one_failure_leaves_the_others_and_the_same_command_finishes(
+    tiny, whole, tmp_path, monkeypatch, capsys
+) -> None:
+    words = ["atlas", "--model", tiny, "--out", str(tmp_path / "runs")]
     with monkeypatch.context() as patch:
         patch.setenv(FAIL, "text-2")
         patch.setitem(INSTALLED[catalogue.EXPERIMENTS], "yardstick", _Sturdy)
@@ -181,12 +193,9 @@ def test_one_failure_leaves_the_others_and_the_same_command_finishes(model, tmp_
     assert "counting failed: ValueError: nothing can be read in text-2." in page
     assert "Not answered (ratio): It joins runs that are not there: counting (failed)." in page
     assert main(words) == 0
-    whole = tmp_path / "whole"
-    assert main(["atlas", "--model", model, "--out", str(whole)]) == 0
-    (uninterrupted,) = (whole / "atlas" / "tiny").iterdir()
-    resumed = tmp_path / "runs" / "atlas" / "tiny" / uninterrupted.name
+    resumed = tmp_path / "runs" / "atlas" / "tiny" / whole.folder.name
     for name in ("answers", "sentences"):
-        tables = [pd.read_parquet(folder / "tables" / f"{name}.parquet") for folder in (resumed, uninterrupted)]
+        tables = [pd.read_parquet(folder / "tables" / f"{name}.parquet") for folder in (resumed, whole.folder)]
         pd.testing.assert_frame_equal(*tables)
 
 
@@ -197,22 +206,24 @@ class _Sturdy(Yardstick):
     texts: int = 2
 
 
-def test_a_refusal_of_what_has_a_table_of_its_own_is_a_failure(model, tmp_path, config) -> None:
+def test_a_refusal_of_what_has_a_table_of_its_own_is_a_failure(tiny, finished, config) -> None:
     asked = run_atlas(
-        Atlas(model=model, config=config("[picky]\ntexts = 1\n")), RunOptions(out=tmp_path), lambda line: None
+        Atlas(model=tiny, config=config("[picky]\ntexts = 1\n")), RunOptions(out=finished), lambda line: None
     )
     assert statuses(asked)["picky"] == "failed"
     assert [member.why for member in asked.failed] == ["tiny has too few layers: name a larger one."]
 
 
-def test_runs_that_are_finished_are_read(model, tmp_path, monkeypatch) -> None:
-    before = Counting(model=model).run(out=tmp_path)
+def test_runs_that_are_finished_are_read_and_where_they_lie_does_not_name_the_join(
+    tiny, whole, finished, monkeypatch
+) -> None:
     monkeypatch.setattr(Counting, "measure", None)  # to measure again would fail
-    monkeypatch.setattr(Yardstick, "measure", Counting.__dict__["measure"], raising=False)
-    outcome = run_atlas(Atlas(model=model), RunOptions(out=tmp_path), lambda line: None)
-    (counting,) = (member for member in outcome.members if member.experiment.name == "counting")
-    assert counting.run is not None
-    assert counting.run.folder == before.folder
+    outcome = run_atlas(Atlas(model=tiny), RunOptions(out=finished), lambda line: None)
+    folders = [[member.run.folder for member in atlas.members if member.run] for atlas in (outcome, whole)]
+    assert [folder.relative_to(finished) for folder in folders[0]] == [
+        folder.relative_to(whole.folder.parents[2]) for folder in folders[1]
+    ]
+    assert len(folders[0]) == 3  # the third is the join
 
 
 @pytest.mark.parametrize(
@@ -229,28 +240,23 @@ def test_runs_that_are_finished_are_read(model, tmp_path, monkeypatch) -> None:
         ("[counting", "cannot be read as TOML"),
     ],
 )
-def test_a_wrong_name_gets_one_sentence_with_the_nearest(text, sentence, model, tmp_path, config, capsys) -> None:
-    assert main(["atlas", "--model", model, "--config", str(config(text)), "--out", str(tmp_path)]) == 2
+def test_a_wrong_name_gets_one_sentence_with_the_nearest(text, sentence, tiny, tmp_path, config, capsys) -> None:
+    assert main(["atlas", "--model", tiny, "--config", str(config(text)), "--out", str(tmp_path)]) == 2
     told = capsys.readouterr().err
     assert sentence in told
     assert told.count("\n") == 1
     assert not (tmp_path / "atlas").exists()
 
 
-def test_where_a_run_lies_that_is_read_does_not_name_the_join(model, tmp_path) -> None:
-    names = []
-    for out in (tmp_path / "here", tmp_path / "there"):
-        outcome = run_atlas(Atlas(model=model), RunOptions(out=out), lambda line: None)
-        names.append([member.run.folder.name for member in outcome.members if member.run])
-    assert names[0] == names[1]
-
-
-def test_a_join_refuses_runs_that_it_cannot_read(model, tmp_path) -> None:
-    counting, yardstick = Counting(model=model).run(out=tmp_path), Yardstick(model=model).run(out=tmp_path)
+def test_a_join_refuses_runs_that_it_cannot_read(tiny, whole, tmp_path) -> None:
+    counting, yardstick = (
+        next(member.run for member in whole.members if member.experiment.name == name)
+        for name in ("counting", "yardstick")
+    )
     with pytest.raises(ArgumentError, match="reads a run of yardstick: add --yardstick and the folder of one"):
-        Ratio(model=model, counting=counting.folder).run(out=tmp_path)
+        Ratio(model=tiny, counting=counting.folder).run(out=tmp_path)
     with pytest.raises(ArgumentError, match="is a run of yardstick: name the folder of a counting run"):
-        Ratio(model=model, counting=yardstick.folder, yardstick=yardstick.folder).run(out=tmp_path)
+        Ratio(model=tiny, counting=yardstick.folder, yardstick=yardstick.folder).run(out=tmp_path)
     other = str(save_model(tmp_path / "other", seed=1))
     with pytest.raises(ArgumentError, match="is a run on tiny, not on other: join runs on one model"):
         Ratio(model=other, counting=counting.folder, yardstick=yardstick.folder).run(out=tmp_path)
