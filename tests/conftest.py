@@ -12,7 +12,8 @@ from jaxtyping import install_import_hook
 # Here and not by jaxtyping's option: worker processes of pytest-xdist load this file and do not see the option.
 install_import_hook(["interp", "probes", "figures"], "beartype.beartype")
 torch.set_num_threads(1)  # tiny models spend more time on handing out work than on doing it
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to Ctrl-C, as are theirs
+# What a shell starts in the background is born deaf to Ctrl-C, and so is what that starts: tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
