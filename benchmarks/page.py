@@ -9,13 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
 
 from benchmarks import NAMES
 from benchmarks.growth import exponents, summarise
 from benchmarks.tables import RESULTS, Results, read
 from figures.performance import SIZES, plot_growth
-from interp.experiments.export import write_images
+from interp.experiments.export import shrink_png, write_images
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 TITLES = {
@@ -248,7 +247,7 @@ def write_page(folder: Path = RESULTS, path: Path = PAGE) -> Path:
     path.write_text(page(found), encoding="utf-8")
     drawings = {name: plot_growth(one.growth, exponents(one.growth)) for name, one in found.items()}
     for image in write_images(drawings, path.with_suffix(""), ("png",), pixels_per_png_pixel=1.25):
-        Image.open(image).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(image, optimize=True)
+        shrink_png(image)
     return path
 
 

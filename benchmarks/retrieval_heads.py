@@ -10,6 +10,7 @@ beside a prefill by transformers that records nothing (for memory), and one samp
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,7 +29,6 @@ from probes.retrieval_heads.scores import CopyScores, copy_scores
 from probes.retrieval_heads.stimuli import Sample, build_frame, build_samples
 
 NAME, MODEL = "retrieval_heads", "smollm2-135m"
-MAX_NEW_TOKENS = 28
 
 
 @dataclass(frozen=True)
@@ -42,23 +42,26 @@ class Sizes:
     long_tokens: int
     context_tokens: tuple[int, ...]
     repetitions_of_growth: int
+    answer_tokens: int
+    """Tokens of an answer, at most."""
 
 
-FULL = Sizes(((512, 5, 2, True), (2048, 5, 1, False)), 1024, 3, 4096, (512, 1024, 2048, 4096), 3)
-QUICK = Sizes(((128, 2, 1, True),), 128, 1, 128, (128, 160), 1)
+FULL = Sizes(((512, 5, 2, True), (2048, 5, 1, False)), 1024, 3, 4096, (512, 1024, 2048, 4096), 3, 28)
+QUICK = Sizes(((128, 2, 1, True),), 128, 1, 128, (128, 160), 1, 6)
 
 
 def run(sizes: Sizes) -> Results:
     """Returns the seconds of all ways by prompt length, the cost of recording, memory, and growth."""
     model = load(MODEL)
-    one_sample(model, 256)()  # warm up
+    one_sample(model, 256, sizes.answer_tokens)()  # warm up
     comparison = []
     for length, n_depths, repetitions, oracle in sizes.grids:
         samples = samples_of(model, [(length, step / (n_depths - 1)) for step in range(n_depths)])
-        comparison += scoring(model, samples, repetitions, oracle)
+        comparison += scoring(model, samples, sizes.answer_tokens, repetitions, oracle)
     comparison += [*recording(model, sizes), *long_prompt(model, sizes)]
     labels = {"model": MODEL, "benchmark": NAME, "curve": "context_tokens"}
-    growth = grow(labels, sizes.context_tokens, sizes.repetitions_of_growth, lambda length: one_sample(model, length))
+    work = partial(one_sample, model, most=sizes.answer_tokens)
+    growth = grow(labels, sizes.context_tokens, sizes.repetitions_of_growth, work)
     return results(comparison, growth)
 
 
@@ -70,8 +73,8 @@ def samples_of(model: LanguageModel, grid: list[tuple[int, float]]) -> list[Samp
     return build_samples(model.tokenizer, needle, haystack, frame, grid)
 
 
-def scoring(model: LanguageModel, samples: list[Sample], repetitions: int, oracle: bool) -> list[dict]:
-    """Rows of the three ways, their scores compared head by head."""
+def scoring(model: LanguageModel, samples: list[Sample], most: int, repetitions: int, oracle: bool) -> list[dict]:
+    """Rows of the three ways in answers of at most so many tokens, their scores compared head by head."""
     script = AutoModelForCausalLM.from_pretrained(
         converted_asset(MODEL), dtype=torch.float32, attn_implementation="eager"
     ).eval()
@@ -79,13 +82,17 @@ def scoring(model: LanguageModel, samples: list[Sample], repetitions: int, oracl
     stop = stop_of(model)
     n_prompt = sum(len(sample.ids) for sample in samples)
     ways: dict[tuple[str, str], Callable[[], Any]] = {
-        ("toolkit", "shared prefixes, batched answers, one teacher-forced pass"): lambda: shared_way(model, samples),
+        ("toolkit", "shared prefixes, batched answers, one teacher-forced pass"): partial(
+            shared_way, model, samples, most
+        ),
         ("baseline", "eager attention, output_attentions at each step"): lambda: [
-            script_way(script, sample, stop) for sample in samples
+            script_way(script, sample, stop, most) for sample in samples
         ],
     }
     if oracle:
-        ways["toolkit", "its oracle, --no-sharing"] = lambda: [plain_way(model, sample, stop) for sample in samples]
+        ways["toolkit", "its oracle, --no-sharing"] = lambda: [
+            plain_way(model, sample, stop, most) for sample in samples
+        ]
     case = f"{len(samples)} depths, prompts of {samples[0].context_tokens} tokens"
     return compare(
         {"model": MODEL, "benchmark": NAME, "kind": "speed", "case": case, "amount_name": "prompt tokens read"},
@@ -112,24 +119,24 @@ def stop_of(model: LanguageModel) -> list[int]:
     return [model.tokenizer.eos_token_id]
 
 
-def shared_way(model: LanguageModel, samples: list[Sample]) -> dict:
+def shared_way(model: LanguageModel, samples: list[Sample], most: int) -> dict:
     """The toolkit's tables."""
-    return measure_samples(model, samples, max_new_tokens=MAX_NEW_TOKENS, stop_ids=stop_of(model), sharing=True)
+    return measure_samples(model, samples, max_new_tokens=most, stop_ids=stop_of(model), sharing=True)
 
 
-def plain_way(model: LanguageModel, sample: Sample, stop: list[int]) -> CopyScores:
+def plain_way(model: LanguageModel, sample: Sample, stop: list[int], most: int) -> CopyScores:
     """The toolkit's oracle."""
-    answer = answer_plainly(model, sample.ids, max_new_tokens=MAX_NEW_TOKENS, stop_ids=stop)
+    answer = answer_plainly(model, sample.ids, max_new_tokens=most, stop_ids=stop)
     return scores_of(sample, answer.emitted, answer.attended, answer.logits)
 
 
 @torch.inference_mode()
-def script_way(hf: torch.nn.Module, sample: Sample, stop: list[int]) -> CopyScores:
+def script_way(hf: torch.nn.Module, sample: Sample, stop: list[int], most: int) -> CopyScores:
     """The script one writes first."""
     cache = DynamicCache(config=hf.config)
     hf(torch.tensor([sample.ids[:-1]]), past_key_values=cache, logits_to_keep=1)
     token, emitted, steps = sample.ids[-1], [], []
-    while len(emitted) < MAX_NEW_TOKENS and not (emitted and token in stop):
+    while len(emitted) < most and not (emitted and token in stop):
         output = hf(torch.tensor([[token]]), past_key_values=cache, output_attentions=True)
         steps.append(torch.stack([layer[0, :, -1] for layer in output.attentions]).topk(2, dim=-1))
         token = int(output.logits[0, -1].argmax())
@@ -177,10 +184,10 @@ def logits_apart(first: torch.Tensor, other: torch.Tensor) -> Difference:
     return Difference("largest difference of a logit", float((first - other).abs().max()), first.numel(), 1e-3)
 
 
-def one_sample(model: LanguageModel, length: int) -> Callable[[], dict]:
+def one_sample(model: LanguageModel, length: int, most: int) -> Callable[[], dict]:
     """Measures one needle in the middle of a prompt."""
     samples = samples_of(model, [(length, 0.5)])
-    return lambda: shared_way(model, samples)
+    return lambda: shared_way(model, samples, most)
 
 
 def long_prompt(model: LanguageModel, sizes: Sizes) -> list[dict]:
@@ -202,7 +209,7 @@ def long_prompt(model: LanguageModel, sizes: Sizes) -> list[dict]:
     return compare(
         {"model": MODEL, "benchmark": NAME, "kind": "memory", "case": case, "amount_name": "prompt tokens read"},
         {
-            ("toolkit", "answered, recorded and scored"): lambda: shared_way(model, samples),
+            ("toolkit", "answered, recorded and scored"): lambda: shared_way(model, samples, sizes.answer_tokens),
             ("baseline", "prefill by transformers (sdpa), nothing recorded"): prefill,
         },
         1,

@@ -18,7 +18,6 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from PIL import Image
 
 import figures.critical_tokens
 import figures.retrieval_heads
@@ -32,15 +31,13 @@ from figures.t2i_flow_lens import plot_lens
 from interp.errors import ArgumentError
 from interp.experiments.catalogue import find_experiment
 from interp.experiments.experiment import Experiment
-from interp.experiments.export import write_images
+from interp.experiments.export import shrink_png, write_images
 from interp.experiments.run import Run, configured, open_run
 from interp.tables import Tables
 
 ROOT = Path(__file__).resolve().parents[1]
 GALLERY = ROOT / "figures" / "gallery"
 TABLES = GALLERY / "tables"
-COLOURS = 64
-"""Of a PNG file: enough for charts, and a third of the size."""
 
 Figures = dict[str, go.Figure]
 
@@ -211,7 +208,7 @@ def draw() -> list[Path]:
     paths = write_images(gallery(), GALLERY, ("pdf", "svg", "png"), pixels_per_png_pixel=1.25)
     for path in paths:
         if path.suffix == ".png":
-            Image.open(path).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+            shrink_png(path)
         elif path.suffix == ".pdf":  # the day it was drawn would be a change for git
             path.write_bytes(
                 re.sub(rb"/(Creation|Mod)Date \(D:\d{14}", rb"/\1Date (D:20260101000000", path.read_bytes())
@@ -228,7 +225,7 @@ def _with_fixed_names(svg: str, name: str) -> str:
         svg = svg.replace(drawing[1], name)
     numbers: dict[str, int] = {}
     return re.sub(
-        r"\b(trace|cb)([0-9a-f]{6})\b",
+        r"\b(trace|y?cb)([0-9a-f]{6})(?=tick|title|\b)",
         lambda found: f"{found[1]}-{numbers.setdefault(found[2], len(numbers))}",
         svg,
     )

@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from experiments import gallery
 from figures.function_tokens_graph import plot_bipartite
@@ -15,6 +17,7 @@ from interp.errors import ArgumentError
 from interp.experiments.__main__ import main
 from interp.experiments.atlas_settings import Atlas, configured_experiments, read_configuration
 from interp.experiments.experiment import Experiment
+from interp.experiments.export import shrink_png
 from interp.experiments.run import Run, configured
 from interp.models.registry import aliases
 
@@ -82,8 +85,8 @@ def test_the_papers_figures_are_made_by_configurations_and_figures_that_there_ar
 def test_every_figure_is_there_in_three_formats_and_no_other() -> None:
     expected = {f"{name}.{format}" for name in gallery.gallery() for format in ("pdf", "svg", "png")}
     assert {path.name for path in gallery.GALLERY.iterdir() if path.is_file()} == expected
-    assert sum(path.stat().st_size for path in gallery.GALLERY.iterdir()) < 1_700_000
-    assert sum(path.stat().st_size for path in gallery.TABLES.rglob("*.parquet")) < 400_000
+    assert sum(path.stat().st_size for path in gallery.GALLERY.iterdir()) < 3_000_000
+    assert sum(path.stat().st_size for path in gallery.TABLES.rglob("*.parquet")) < 600_000
 
 
 def test_figures_show_what_the_tables_hold() -> None:
@@ -104,10 +107,31 @@ def test_a_pdf_is_no_other_file_on_another_day() -> None:
         assert b"/CreationDate (D:20260101000000" in path.read_bytes()
 
 
+def test_a_smaller_picture_keeps_a_rare_colour(tmp_path: Path) -> None:
+    """Half white, half nearly black, some greys, a magenta square of many shades, and nine red pixels."""
+    picture = np.full((400, 400, 3), 255, np.uint8)
+    dark, shade = np.arange(200 * 400), np.arange(40 * 50)
+    picture[:200] = np.stack([dark % 4, dark // 4 % 4, dark // 16 % 4], axis=-1).reshape(200, 400, 3)
+    picture[200:202] = (np.arange(800) % 256).reshape(2, 400, 1)
+    picture[210:250, :50] = np.stack([255 - shade % 30, shade % 12, 255 - shade % 17], axis=-1).reshape(40, 50, 3)
+    picture[260:263, 10:13] = (255, 0, 60)
+    path = tmp_path / "dot.png"
+    Image.fromarray(picture).save(path)
+    shrink_png(path)
+    small = Image.open(path)
+    assert len(small.getcolors() or ()) <= 128
+    moved = np.abs(np.asarray(small.convert("RGB")).astype(int) - picture).max()
+    assert moved <= 16  # 137 with the palette that Pillow makes by itself
+
+
 def test_names_in_a_drawing_are_fixed() -> None:
-    svg = '<g id="defs-a1b2c3"><clipPath id="clipa1b2c3xy"/></g><g class="trace traceaa11bb"/><g class="tracecc22dd"/>#aa11bb'
+    svg = (
+        '<g id="defs-a1b2c3"><clipPath id="clipa1b2c3xy"/></g><g class="trace traceaa11bb"/><g class="tracecc22dd"/>'
+        '<g class="ycbaa11bbtick"/><text class="ycbaa11bbtitle"/>#aa11bb'
+    )
     assert gallery._with_fixed_names(svg, "map") == (
-        '<g id="defs-map"><clipPath id="clipmapxy"/></g><g class="trace trace-0"/><g class="trace-1"/>#aa11bb'
+        '<g id="defs-map"><clipPath id="clipmapxy"/></g><g class="trace trace-0"/><g class="trace-1"/>'
+        '<g class="ycb-0tick"/><text class="ycb-0title"/>#aa11bb'
     )
 
 
@@ -177,6 +201,28 @@ def test_only_a_run_of_its_configuration_is_kept_for_a_source(tmp_path: Path, mo
     assert [path.name for path in (tmp_path / "tables" / "critical_tokens").iterdir()] == ["levels.parquet"]
     with pytest.raises(ArgumentError, match=r"is not a run of experiments/critical_tokens\.toml"):
         gallery.keep("critical_tokens", Run(tmp_path, replace(published, seed=1), {}))
+
+
+def test_all_sources_are_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Experiment, Path]] = []
+
+    def run(experiment: Experiment, *, out: Path) -> Run:
+        asked.append((experiment, out))
+        return Run(tmp_path, experiment, {})
+
+    monkeypatch.setattr(gallery, "TABLES", tmp_path / "tables")
+    monkeypatch.setattr(Experiment, "run", run)
+    monkeypatch.setattr(Run, "tables", {"levels": pd.DataFrame({"success": [0.5]})})
+    for source in gallery.SOURCES:
+        monkeypatch.setitem(
+            gallery.SOURCES,
+            source,
+            lambda tables: {"levels": gallery.go.Figure(layout={"height": 10 + len(tables["levels"])})},
+        )
+    gallery.measure(tmp_path / "runs")
+    assert [experiment for experiment, _ in asked] == [gallery.configured_as(source) for source in gallery.SOURCES]
+    assert {out for _, out in asked} == {tmp_path / "runs"}
+    assert {path.name for path in (tmp_path / "tables").iterdir()} == set(gallery.SOURCES)
 
 
 def test_the_readme_shows_the_gallery_in_words_too() -> None:
