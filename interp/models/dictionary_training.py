@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from interp.models.dictionary_card import describe
 from interp.models.harvest import SKIP_FIRST, deal_texts, harvest, read_harvest, text_name
+from interp.models.identity import DtypeName
 from interp.models.language import LanguageModel
 from interp.models.windows import Windows, cut_windows, tokenize
 from interp.tables import write_aside
@@ -49,6 +50,8 @@ class Recipe:
     """Where vectors and checkpoints are kept."""
     model: str = "smollm2-135m"
     """Model whose residual stream is taken apart."""
+    dtype: DtypeName = "bfloat16"
+    """Precision that texts are read in: float32 is many times faster on a processor without bfloat16."""
     width: int = 4096
     """Features."""
     l0: int = 32
@@ -74,7 +77,7 @@ def train_all(recipe: Recipe) -> None:
     from interp.models.loading import load
     from interp.prose import news_articles
 
-    model = load(recipe.model, dtype="bfloat16")
+    model = load(recipe.model, dtype=recipe.dtype)
     training, validation, _ = deal_texts(news_articles(), (TRAINING_SHARE, VALIDATION_SHARE))
     windows = {"validation": _windows(model, validation, recipe), "training": _windows(model, training, recipe)}
     windows["training"] = windows["training"][slice(0, recipe.windows)]
