@@ -44,7 +44,7 @@ needles[0]
 # %%
 run = RetrievalHeads(
     needles=file,
-    context_tokens=(256,),
+    context_tokens=(128,),
     depths=(0.5,),
     samples_per_needle=1,
     held_out_share=0.25,

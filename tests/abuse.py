@@ -10,6 +10,7 @@ one process that has imported everything, so an attempt costs little more than w
 
 import argparse
 import dataclasses
+import importlib
 import os
 import random
 import signal
@@ -25,6 +26,8 @@ import torch
 from interp.experiments.catalogue import find_experiment
 from interp.experiments.experiment import Experiment
 
+HEAVY = ("interp.experiments.runner", "figures.style", "plotly.graph_objects", "pandera.pandas", "scipy.stats")
+"""What a run imports when it needs it, and a fork should find imported."""
 SMALL: dict[str, dict[str, object]] = {
     "retrieval_heads": dict(
         context_tokens=(96,), depths=(0.5,), samples_per_needle=1, max_new_tokens=8, k=(2,), other_k=2, random_draws=2,
@@ -150,6 +153,8 @@ def main() -> int:
     parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # a fork has the threads of its parent in name only
+    for name in HEAVY:
+        importlib.import_module(name)
     sound = True
     for name in arguments.experiment:
         with tempfile.TemporaryDirectory(dir=arguments.folder, ignore_cleanup_errors=True) as folder:
