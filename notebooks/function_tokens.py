@@ -13,13 +13,13 @@
 # tokens (" the", ",", " of") reach most features. Does that say something about those tokens, or only that they are frequent? The toolkit
 # draws the same graph with labels shuffled over positions, and counts.
 #
-# A small configuration: one shipped dictionary, a few thousand tokens. Coverage grows with the corpus, so compare it with its null.
+# A small configuration: one shipped dictionary, about a thousand tokens. Coverage grows with the corpus, so compare it with its null.
 
 # %%
 from probes.function_tokens.experiment import FunctionTokens
 
 experiment = FunctionTokens(
-    parts=("graph", "losses"), tokens=2_000, blocks=4, loss_tokens=500, shuffles=2, random_sets=3
+    parts=("graph", "losses"), tokens=1_000, blocks=2, loss_tokens=300, shuffles=2, random_sets=3
 )
 shipped = experiment.dictionary_names("smollm2-135m")
 shipped
