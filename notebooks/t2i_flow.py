@@ -19,7 +19,7 @@
 from probes.t2i_flow.experiment import T2IFlow
 
 run = T2IFlow(
-    n_prompts=3,
+    n_prompts=2,
     n_items=3,
     seeds=2,
     steps=12,

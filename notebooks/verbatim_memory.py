@@ -25,6 +25,7 @@ settings = dict(
     rotations=1,
     intervening=(1,),
     contexts=("intact",),
+    conditions=("repeat", "permute", "novel"),
     exact_rotations=0,
 )
 run = VerbatimMemory(**settings, mask_sets=("postmatch",), mask_k=(10,), mask_draws=2).run(out="runs")
