@@ -1,4 +1,4 @@
-"""Whole runs: planted flow is found and repaired, a killed run is finished, every family goes through every edit."""
+"""Whole runs of a model with planted flow: it is found and repaired, and a killed run is finished."""
 
 import dataclasses
 import json
@@ -13,18 +13,13 @@ from figures.t2i_flow_comparison import draw_comparison
 from interp.errors import ArgumentError
 from interp.experiments import runner
 from interp.experiments.run import Run
-from interp.models.identity import ModelIdentity
-from interp.models.image import ImageModel
-from interp.models.image_families import family_of
 from probes.t2i_flow import item_units
 from probes.t2i_flow.comparison import compare_all
 from probes.t2i_flow.experiment import T2IFlow
-from probes.t2i_flow.plan import ItemsUnit, plan_units
+from probes.t2i_flow.plan import ItemsUnit
 from probes.t2i_flow.prompts import Prompt, PromptItem
 from probes.t2i_flow.redundancy import predict_representative
-from tests.t2i_flow.copying import copying_model
 from tests.t2i_flow.planted import PlantedImages
-from tests.tiny_pipelines import tiny_pipeline
 
 LINES = [
     {"text": "a blue triangle and red circle", "items": ["blue triangle", "red circle"], "group": "plain"},
@@ -250,73 +245,3 @@ def _spelled(planted: PlantedImages):
     sequence[0, spelled, 6] = 1.0
     sequence[0, spelled[-1], :2] = 1.0
     return dataclasses.replace(planted.encode(["a"]), sequence=sequence)
-
-
-# ---------------------------------------------------------------------- a real pipeline that copies one vector
-
-
-def test_a_denoiser_that_copies_one_tokens_vector_has_one_representative_token(monkeypatch):
-    model = copying_model()
-    texts = ("a red circle", "a blue circle")
-    wanted = {text.removeprefix("a "): model.generate(model.encode([text]), model.noise([0]))[0] for text in texts}
-    assert np.abs(wanted["red circle"] - wanted["blue circle"]).max() > 0.01
-
-    def looks_like_it(picture, descriptions):
-        return [bool(np.abs(picture - wanted[description]).max() < 1e-4) for description in descriptions]
-
-    monkeypatch.setattr(item_units, "judge_of", lambda settings: looks_like_it)
-    prompts = tuple(Prompt(f"alone {text}", text, (PromptItem(text.removeprefix("a ")),), "alone") for text in texts)
-    experiment = T2IFlow(seeds=2, parts=("in_item",))
-    found = item_units.measure_items(experiment, model, ItemsUnit("items", prompts, ()))["variants"]
-    shown = found.groupby(["item_id", "variant", "kept_tokens"])["visible"].mean()
-    assert {key for key, share in shown.items() if share == 1} == {
-        (f"{colour} circle", variant, tokens)
-        for colour in ("red", "blue")
-        for variant, tokens in (("full", ""), ("item", f"{colour}</w> circle</w>"), ("tokens", "circle</w>"))
-    }
-    assert set(shown.unique()) == {0.0, 1.0}
-
-
-# ---------------------------------------------------------------------- every family
-
-
-@pytest.mark.parametrize(
-    ("family", "pooled", "edit_blocks"),
-    [
-        ("sd", "clean", "encoder"),
-        ("sdxl", "prompt", "encoder"),
-        ("sd3", "clean", "encoder"),
-        ("flux", "prompt", "encoder"),
-        ("sd3", "clean", "every"),
-        ("flux", "prompt", "every"),
-    ],
-)
-def test_every_family_goes_through_every_part(family, pooled, edit_blocks, tmp_path, monkeypatch):
-    kind = family_of(family, type(tiny_pipeline(family)).__name__)
-    if family in ("sd3", "flux"):
-        monkeypatch.setattr(kind, "t5_positions", 20)  # hundreds of positions of padding take their time
-        monkeypatch.setattr(tiny_pipeline(family), "default_sample_size", 8)  # and so do 128 latents
-    model = ImageModel(kind(tiny_pipeline(family)), ModelIdentity(family, "tests", "0", "float32"), {})
-    path = tmp_path / "prompts.jsonl"
-    path.write_text(json.dumps({"text": "le red circle", "items": ["red circle"]}))
-    experiment = T2IFlow(
-        prompts=path, judge="tests.t2i_flow.planted:bright", seeds=1, steps=1, pooled=pooled, repairs="all", grid_prompts=1,
-        max_subsets=3, batch=8, edit_blocks=edit_blocks,
-    )  # fmt: skip
-    schemas = experiment.schemas()
-    measured = {name: pd.DataFrame(columns=list(schema.to_schema().columns)) for name, schema in schemas.items()}
-    done: set[str] = set()
-    while missing := [unit for unit in plan_units(experiment, measured) if unit.id not in done]:
-        for unit in missing:
-            for name, frame in experiment.measure(model, unit).items():
-                measured[name] = pd.concat([measured[name], frame], ignore_index=True) if len(measured[name]) else frame
-            done.add(unit.id)
-    variants = measured["variants"]
-    arms = set(variants.loc[variants["part"] == "repair", "variant"])
-    assert {"full", "paste", "random_paste"} <= arms
-    assert ("attention" in arms) == (family in ("sd", "sdxl"))
-    kept = variants[(variants["part"] == "inter_item") & (variants["variant"] == "item")]
-    assert set(kept["encoder"]) == {"+".join(model.encoders)}  # an item stands in every block
-    assert len(measured["attention_seeds"])
-    assert set(measured["lens"]["encoder"]) == set(model.encoder_layers)
-    assert set(experiment.summarise(model.facts, measured)) >= {"rates", "in_item", "repair"}
