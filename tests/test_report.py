@@ -1,11 +1,10 @@
-"""The report and the exported figures: one page that opens anywhere, and a sentence where a browser is missing."""
+"""The report: one page that opens anywhere and loads nothing."""
 
 import base64
 import gzip
 import io
 import json
 import subprocess
-import sys
 from html import unescape
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -16,14 +15,14 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from interp.errors import ArgumentError, RunError
+from interp.errors import ArgumentError
 from interp.experiments.comparison import write_comparison
 from interp.experiments.experiment import Finding
-from interp.experiments.export import export_figures, require_browser, write_figures
+from interp.experiments.export import require_browser, write_figures
 from interp.experiments.page import LARGEST_TABLE, ROWS_SHOWN, render_figure, render_table
 from interp.experiments.report import render_report
 from interp.experiments.run import Run, compare
-from tests.counting import Counting, Yardstick, environment
+from tests.counting import Counting, Yardstick
 
 HOSTILE = "<script>alert('x')</script> </script> & <img src=https://example.org/x.png> \"quoted\""
 LOADING = ("src", "href", "data", "poster", "srcset", "action")
@@ -301,74 +300,3 @@ def test_no_figure_page_offers_to_send_its_data_away(run: Run) -> None:
     """plotly's own default is a button that uploads the figure."""
     (path,) = write_figures(run)
     assert '"showSendToCloud": false' in path.read_text(encoding="utf-8").rsplit("Plotly.newPlot(", 1)[1]
-
-
-# ---------------------------------------------------------------------- browsers
-
-
-@pytest.fixture
-def no_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder that is the only place where programs are looked for, by the toolkit and by plotly's exporter."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("BROWSER_PATH", raising=False)
-    monkeypatch.setattr("choreographer.browsers.chromium.get_chrome_download_path", lambda **_: None)
-    monkeypatch.setattr("choreographer.browsers.chromium.get_old_chrome_download_path", lambda: None)
-    monkeypatch.setattr("choreographer.browsers.chromium._is_exe", lambda _: False)  # the usual places
-    return tmp_path
-
-
-def test_export_without_a_browser_says_what_to_install(run: Run, no_browser: Path) -> None:
-    with pytest.raises(RunError) as refusal:
-        export_figures(run, ("pdf",))
-    assert str(refusal.value) == (
-        "Writing PDF, SVG or PNG needs a Chromium or Chrome: install one (Debian: apt-get install chromium; elsewhere: "
-        "plotly_get_chrome) or set BROWSER_PATH to it; the HTML figures need none."
-    )
-    assert not list(run.folder.glob("figures/*.pdf"))
-
-
-def program(folder: Path, name: str) -> Path:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("#!/bin/sh\n")
-    path.chmod(0o755)
-    return path
-
-
-@pytest.mark.parametrize("name", ["chromium", "chromium-browser", "google-chrome", "chrome", "microsoft-edge"])
-def test_a_browser_is_found_by_its_name_or_where_it_is_said_to_be(
-    no_browser: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    named = program(no_browser, name)
-    assert require_browser() == str(named)
-    own = program(no_browser / "own", "browser")
-    monkeypatch.setenv("BROWSER_PATH", str(own))
-    assert require_browser() == str(own)
-
-
-def test_a_browser_path_that_leads_nowhere_is_said(no_browser: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program(no_browser, "chromium")  # plotly asks BROWSER_PATH alone where it is set
-    monkeypatch.setenv("BROWSER_PATH", str(no_browser / "nowhere"))
-    with pytest.raises(RunError, match="BROWSER_PATH"):
-        require_browser()
-
-
-FIND_DOWNLOADED = """
-from choreographer.cli._cli_utils import get_chrome_download_path
-from interp.experiments.export import require_browser
-browser = get_chrome_download_path(mkdir=True)
-assert str(browser).startswith(sys.argv[1]), browser
-browser.parent.mkdir(parents=True)
-browser.write_text("#!/bin/sh")
-browser.chmod(0o755)
-assert require_browser() == str(browser)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the download folder is moved by XDG_DATA_HOME, which Linux has")
-def test_the_browser_that_plotly_get_chrome_downloads_is_found(no_browser: Path) -> None:
-    variables = {**environment(no_browser), "PATH": str(no_browser), "XDG_DATA_HOME": str(no_browser)}
-    variables.pop("BROWSER_PATH", None)
-    command = [sys.executable, "-c", f"import sys{FIND_DOWNLOADED}", str(no_browser)]
-    answer = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
-    assert (answer.returncode, answer.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""Whole runs: what is planned from what is measured, what is refused, and a run stopped in the middle of a trajectory."""
+"""Whole runs: summaries, what is refused, and a run stopped in the middle of a trajectory."""
 
 import dataclasses
 import json
@@ -9,190 +9,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from interp.errors import ArgumentError, RunError
+from interp.errors import ArgumentError
 from interp.experiments.experiment import WorkUnit
 from interp.experiments.run import Run
-from interp.models.identity import ModelFacts, ModelIdentity
-from interp.tables import checked, empty
+from interp.tables import checked
 from probes.critical_tokens import audit, checks, contrastive, units
 from probes.critical_tokens.experiment import CriticalTokens
 from probes.critical_tokens.plan import (
-    ConfirmUnit,
-    ContrastiveUnit,
-    ProblemUnit,
     ReplacementUnit,
     TrajectoryUnit,
-    chosen_trajectories,
 )
 from probes.critical_tokens.preferences import response_pairs, token_pairs
 from probes.critical_tokens.problems import Problem
 from probes.critical_tokens.tables import SCHEMAS
+from tests.critical_tokens.hand_tables import FACTS, SETTINGS, analysed, calibrated, pairs, tables
 from tests.critical_tokens.small import PROBLEM, small_model, small_setting
-
-FACTS = ModelFacts(ModelIdentity("toy", "toy", "1", "float32"), "llama", None, 512)
-
-
-def responses(level: str, index: int, right: int, n: int = 4, ended: bool = True) -> pd.DataFrame:
-    """Responses to one problem, the right ones first."""
-    rows = [
-        {
-            "model": "toy",
-            "trajectory_id": f"{level}-{index}-{draw}",
-            "problem_id": f"{level}-{index}",
-            "level": level,
-            "draw": draw,
-            "outcome": "right" if draw < right else "wrong",
-            "ended": ended,
-            "n_tokens": 3,
-            "first_error_position": -1 if draw < right else 1,
-            "n_wrong_steps": 0,
-            "prompt_tokens": 5,
-            "gold": "7",
-            "prompt": "Q: 1\nA: 1\n\nQ: 2\nA:",
-            "text": " 7\n",
-            "token_ids": [5, 6, draw],
-        }
-        for draw in range(n)
-    ]
-    return pd.DataFrame(rows)
-
-
-def tables(**given: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    return {name: checked(given[name], schema) if name in given else empty(schema) for name, schema in SCHEMAS.items()}
-
-
-SETTINGS = CriticalTokens(
-    levels=("arithmetic-1-9", "words-3-0"), calibration_problems=2, n_trajectories=2, max_problems=4
-)
-
-
-def plan(settings: CriticalTokens, **given: pd.DataFrame) -> list[WorkUnit]:
-    return list(settings.plan(FACTS, tables(**given)))
-
-
-def test_calibration_comes_first_and_is_not_left_half_done() -> None:
-    first = plan(SETTINGS)
-    assert [unit.id for unit in first] == [
-        f"problem-{level}-{index}" for level in ("arithmetic-1-9", "words-3-0") for index in range(2)
-    ]
-    assert plan(SETTINGS, trajectories=responses("arithmetic-1-9", 0, 2)) == first
-
-
-def calibrated(*right: int, level: str = "arithmetic-1-9", others: int = 0) -> pd.DataFrame:
-    """Calibration of both levels: right answers of 4 to each problem of the first, `others` to each of the second."""
-    parts = [responses(level, index, count) for index, count in enumerate(right)]
-    parts += [responses("words-3-0", index, others) for index in range(2)]
-    return pd.concat(parts, ignore_index=True)
-
-
-def test_levels_that_are_never_or_always_solved_are_left_out() -> None:
-    units = plan(SETTINGS, trajectories=calibrated(0, 1, others=0))
-    assert {unit.level for unit in units[4:] if isinstance(unit, ProblemUnit)} == {"arithmetic-1-9"}
-
-
-@pytest.mark.parametrize(
-    ("right", "others", "word"), [(0, 0, "wrong"), (4, 4, "right"), (4, 0, "wrong or always right")]
-)
-def test_a_model_without_a_usable_level_is_told_so_with_its_calibration(right: int, others: int, word: str) -> None:
-    given = calibrated(right, right, others=others)
-    with pytest.raises(RunError, match=f"almost always {word} at every level .arithmetic-1-9 {25 * right}%"):
-        plan(SETTINGS, trajectories=given)
-    assert len(plan(dataclasses.replace(SETTINGS, calibrate_only=True), trajectories=given)) == 4
-
-
-def test_only_unsure_problems_and_ended_responses_are_analysed() -> None:
-    given = pd.concat(
-        [
-            responses("arithmetic-1-9", 0, 2),
-            responses("arithmetic-1-9", 1, 4),  # V_0 = 1
-            responses("arithmetic-1-9", 2, 2, ended=False),
-            responses("arithmetic-1-9", 3, 3),
-        ],
-        ignore_index=True,
-    )
-    assert chosen_trajectories(SETTINGS, ["arithmetic-1-9"], given) == ["arithmetic-1-9-0-2", "arithmetic-1-9-3-3"]
-    assert chosen_trajectories(SETTINGS, ["words-3-0"], given) == []
-
-
-def test_trajectories_are_searched_until_there_are_enough() -> None:
-    found = plan(SETTINGS, trajectories=calibrated(2, 2))
-    assert [type(unit) for unit in found[4:]] == [TrajectoryUnit] * 2
-    assert found[4].token_ids == (5, 6, 2)  # type: ignore[attr-defined]
-    more = plan(SETTINGS, trajectories=calibrated(2, 4))
-    assert [unit.id for unit in more[4:]] == ["problem-arithmetic-1-9-2"]
-
-
-P = [0.5, 0.99, 0.6]
-
-
-def analysed(id: str, drop_at: int = 0) -> dict[str, pd.DataFrame]:
-    """The curve of one trajectory of three tokens that falls from 20 of 24 to 2 at one token."""
-    spine = pd.DataFrame(
-        {
-            "model": "toy", "trajectory_id": id, "position": range(3), "token_id": [5, 6, 2], "token": [" 7", ".", "\n"],
-            "token_class": "number", "p": P, "rank": 0, "entropy_nats": [0.7, 0.1, 0.6],
-            "surprisal_nats": -np.log(P),
-        }
-    )  # fmt: skip
-    rows = [
-        {"model": "toy", "trajectory_id": id, "arm": "scan", "kept": kept, "draw": draw, "branched_at": 3,
-         "right": kept < 3 and draw < (20 if kept <= drop_at else 2)}
-        for kept in range(4)
-        for draw in range(24)
-    ]  # fmt: skip
-    scan = pd.DataFrame(
-        [{"model": "toy", "trajectory_id": id, "critical_position": 1, "set_first": 0, "set_last": 1, "n_rollouts": 64}]
-    )
-    return {"spines": spine, "rollouts": pd.DataFrame(rows), "scans": scan}
-
-
-def pairs(id: str, token: int, without: int, after: int, n: int = 40) -> pd.DataFrame:
-    rows = [
-        {
-            "model": "toy",
-            "trajectory_id": id,
-            "arm": arm,
-            "kept": kept,
-            "draw": draw,
-            "branched_at": kept,
-            "right": draw < right,
-        }
-        for arm, kept, right in (("without", token, without), ("after", token + 1, after))
-        for draw in range(n)
-    ]
-    return pd.DataFrame(rows)
-
-
-def merged(*parts: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    return {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]}
-
-
-def test_candidates_causal_tests_and_adapters_come_in_their_turn() -> None:
-    given = merged(analysed("arithmetic-1-9-0-2"), analysed("arithmetic-1-9-1-3"))
-    found = pd.concat([calibrated(2, 3), responses("arithmetic-1-9", 2, 2)], ignore_index=True)
-    waiting = plan(SETTINGS, trajectories=found, **given)
-    tries = [unit for unit in waiting if isinstance(unit, ConfirmUnit)]
-    assert [(unit.trajectory_id, unit.candidates) for unit in tries] == [
-        ("arithmetic-1-9-0-2", (0,)), ("arithmetic-1-9-1-3", (0,)),
-    ]  # fmt: skip
-    assert not [unit for unit in waiting if isinstance(unit, ReplacementUnit | ContrastiveUnit)]
-    given["rollouts"] = pd.concat(
-        [given["rollouts"], pairs("arithmetic-1-9-0-2", 0, 38, 2), pairs("arithmetic-1-9-1-3", 0, 20, 20)],
-        ignore_index=True,
-    )
-    tests = plan(SETTINGS, trajectories=found, **given)
-    replaced = [(u.trajectory_id, u.position) for u in tests if isinstance(u, ReplacementUnit)]
-    assert replaced == [
-        ("arithmetic-1-9-0-2", 1),
-        ("arithmetic-1-9-0-2", 0),  # proven on its pairs; the other trajectory's token is not
-        ("arithmetic-1-9-1-3", 1),
-    ]
-    (trained,) = [unit for unit in tests if isinstance(unit, ContrastiveUnit)]
-    assert {problem for problem, _ in (*trained.right, *trained.wrong)} == {
-        "arithmetic-1-9-2",
-        "words-3-0-0",
-        "words-3-0-1",
-    }
 
 
 def test_summaries_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
