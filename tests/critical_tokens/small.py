@@ -40,7 +40,7 @@ def small_model() -> LanguageModel:
 
 def small_setting(room: int = 5, **policy: float) -> Setting:
     """Short responses; top_k keeps trees small."""
-    return Setting(Policy(**policy), StopRule(STOP), room, seed=1, batch_rows=16)  # type: ignore[arg-type]
+    return Setting(Policy(**policy), StopRule(STOP), room, seed=1, batch_rows=128)  # type: ignore[arg-type]
 
 
 def small_explorer(model: LanguageModel, token_ids: list[int], setting: Setting) -> Explorer:
