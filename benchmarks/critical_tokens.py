@@ -47,7 +47,7 @@ class Sizes:
 
 
 FULL = Sizes(2, 64, 48, CriticalTokens(), (8, 16, 32, 64, 128), 3)
-QUICK = Sizes(1, 8, 14, replace(CriticalTokens(), scan_rollouts=4, max_pairs=20, max_new_tokens=20), (1, 2), 1)
+QUICK = Sizes(1, 4, 14, replace(CriticalTokens(), scan_rollouts=4, max_pairs=20, max_new_tokens=20), (1, 2), 1)
 
 
 def run(sizes: Sizes) -> Results:
