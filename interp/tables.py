@@ -6,6 +6,7 @@ is checked against it on the way to disk and on the way back.
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,12 @@ def _check_conversion(table: str, given: pd.Series, taken: pd.Series) -> None:
 
 def empty(schema: type[TableSchema]) -> pd.DataFrame:
     """Returns a table of that schema with no rows."""
+    return _empty(schema).copy()
+
+
+@cache
+def _empty(schema: type[TableSchema]) -> pd.DataFrame:
+    """Made once: every wave of a run's plan asks for tables that nothing has been measured for."""
     return checked(pd.DataFrame({column: [] for column in schema.to_schema().columns}), schema)
 
 
