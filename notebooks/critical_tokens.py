@@ -19,11 +19,11 @@
 from probes.critical_tokens.experiment import CriticalTokens
 
 settings = dict(
-    levels=("arithmetic-2-5",),
+    levels=("arithmetic-1-9",),
     calibration_problems=1,
     responses_per_problem=8,
     n_trajectories=1,
-    max_new_tokens=32,
+    max_new_tokens=20,
     definitions=("cliff",),
     scan_rollouts=8,
     max_pairs=24,
