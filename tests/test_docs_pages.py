@@ -101,12 +101,11 @@ def test_a_quotation_may_go_over_several_lines() -> None:
 
 
 def named_tests(text: str) -> list[tuple[str, list[str]]]:
-    """Each line's test files, and the tests that the line names."""
-    lines = [
-        (re.findall(r"`(tests/[\w/]+\.py)`", line), re.findall(r"`(test_\w+)`", line)) for line in text.splitlines()
-    ]
-    assert not any(tests and len(files) != 1 for files, tests in lines), "a line that names a test names its file"
-    return [(file, tests) for files, tests in lines for file in files]
+    """Each line's test files, and the tests that it names; an item of a list is one line."""
+    lines = text.replace("\n  ", " ").splitlines()
+    named = [(re.findall(r"`(tests/[\w/]+\.py)`", line), re.findall(r"`(test_\w+)`", line)) for line in lines]
+    assert not any(tests and len(files) != 1 for files, tests in named), "a line that names a test names its file"
+    return [(file, tests) for files, tests in named for file in files]
 
 
 def test_every_test_that_is_named_is_in_its_file() -> None:
@@ -122,7 +121,7 @@ def test_every_test_that_is_named_is_in_its_file() -> None:
 
 
 def test_a_test_without_its_file_is_noticed() -> None:
-    assert named_tests("| `tests/test_a.py`: `test_b` |") == [("tests/test_a.py", ["test_b"])]
+    assert named_tests("- a: `tests/test_a.py`,\n  `test_b`\n- c") == [("tests/test_a.py", ["test_b"])]
     with pytest.raises(AssertionError, match="names its file"):
         named_tests("`test_b` alone")
 
