@@ -125,8 +125,8 @@ def degree_intervals(
     alive = active.sum(axis=0) > 0
     drawn_active = weights @ active[:, alive]
     positions = weights @ pairs.groupby("block")["occurrences"].sum().reindex(blocks).to_numpy()
-    rows = []
-    for token_id in token_ids:
+    degrees, thinned, sizes = np.zeros((3, len(token_ids), draws))
+    for row, token_id in enumerate(token_ids):
         own = pairs[pairs["token_id"] == token_id]
         place = np.searchsorted(blocks, own["block"].to_numpy())
         occurrences = np.zeros(len(blocks))
@@ -135,15 +135,13 @@ def degree_intervals(
         counts = np.zeros((len(blocks), len(features)))
         for block, ids, values in zip(place, own["feature_ids"], own["counts"], strict=True):
             counts[block, np.searchsorted(features, ids)] = values
-        drawn, n = weights @ counts, weights @ occurrences
-        excess, thinned = [], []
-        for draw in range(draws):
-            expected = expected_features(drawn_active[draw], [n[draw]], positions[draw])[0][0]
-            excess.append((drawn[draw] > 0).sum() - expected)
-            group = np.zeros(len(features), dtype=np.int64)
-            thinned.append(rarefied(drawn[draw], group, [n[draw]], DEPTHS[0])[0])
-        rows.append((token_id, np.std(excess), np.nanstd(thinned) if np.isfinite(thinned).sum() > 1 else np.nan))
-    return pd.DataFrame(rows, columns=["token_id", "excess_sd", "rarefied_sd"])
+        drawn, sizes[row] = weights @ counts, weights @ occurrences
+        degrees[row] = (drawn > 0).sum(axis=1)
+        thinned[row] = rarefied(drawn.ravel(), np.repeat(np.arange(draws), len(features)), sizes[row], DEPTHS[0])
+    expected = [expected_features(drawn_active[draw], sizes[:, draw], positions[draw])[0] for draw in range(draws)]
+    excess_sd = (degrees - np.transpose(expected)).std(axis=1)
+    rarefied_sd = [np.nanstd(one) if np.isfinite(one).sum() > 1 else np.nan for one in thinned]
+    return pd.DataFrame({"token_id": token_ids, "excess_sd": excess_sd, "rarefied_sd": rarefied_sd})
 
 
 def feature_counts_by_block(pairs: pd.DataFrame, n_features: int) -> Array:
