@@ -6,6 +6,7 @@ the hub, go as far as the moment at which the model would be loaded: arguments, 
 
 import argparse
 import dataclasses
+import gc
 import importlib
 import json
 import os
@@ -319,6 +320,8 @@ def test_the_python_of_a_page_runs_from_its_first_to_its_last_line(
         code = code.replace(name, here)
     names: dict[str, Any] = {"run": runs[0], "residuals": torch.randn(3, 576)}
     exec(compile(code, page, "exec"), names)
+    names.clear()
+    gc.collect()  # functions of the page hold its names in a circle, and models among them
 
 
 @pytest.mark.parametrize("block", [block for page in PAGES for block in blocks(page)], ids=lambda block: block.place)
