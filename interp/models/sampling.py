@@ -225,7 +225,7 @@ def _decide(
     """Draws every row's next token; near-ties on the row's text read alone."""
     probability, doubtful = policy.distribution(logits)
     tokens, margin = draw(probability, uniform.to(probability.device))
-    for row in torch.nonzero(margin < NEAR_TIE + doubtful).flatten().tolist():
+    for row in (margin < NEAR_TIE + doubtful).nonzero().flatten().tolist():
         alone = model.extend(model.rows(1), [slots.ids[row]])[:, -1]
         tokens[row] = draw(policy.distribution(alone).probability, uniform[row : row + 1].to(alone.device))[0][0]
     return tokens.tolist()

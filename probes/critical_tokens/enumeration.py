@@ -46,7 +46,7 @@ def enumerate_value(
         n_nodes += len(taken)
         for (negative, text), row in zip(taken, probability, strict=True):
             mass = -negative * row
-            for token in torch.nonzero(mass >= FLOOR).flatten().tolist():
+            for token in (mass >= FLOOR).nonzero().flatten().tolist():
                 longer, share = (*text, token), float(mass[token])
                 if not (ended(longer) or len(longer) == room):
                     heapq.heappush(heap, (-share, longer))
