@@ -59,8 +59,8 @@ class Elsewhere(torch.Tensor):
     def __invert__(self) -> torch.Tensor:
         return torch.bitwise_not(self)
 
-    def nonzero(self) -> "Elsewhere":  # type: ignore[override]
-        return Elsewhere(self.held.nonzero())
+    def nonzero(self, *, as_tuple: bool = False) -> Any:
+        return tree_map_only(torch.Tensor, Elsewhere, self.held.nonzero(as_tuple=as_tuple))
 
     def contiguous(self, **how: Any) -> "Elsewhere":  # type: ignore[override]
         return Elsewhere(self.held.contiguous(**how))
