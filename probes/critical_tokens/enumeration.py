@@ -4,7 +4,6 @@ import heapq
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
