@@ -47,7 +47,16 @@ class Sizes:
 
 
 FULL = Sizes(2, 64, 48, CriticalTokens(), (8, 16, 32, 64, 128), 3)
-QUICK = Sizes(1, 4, 14, replace(CriticalTokens(), scan_rollouts=4, max_pairs=20, max_new_tokens=20), (1, 2), 1)
+QUICK_SETTINGS = replace(
+    CriticalTokens(),
+    responses_per_problem=8,
+    scan_rollouts=4,
+    max_pairs=20,
+    max_new_tokens=20,
+    exact_tokens=2,
+    exact_nodes=4,
+)
+QUICK = Sizes(1, 4, 14, QUICK_SETTINGS, (1, 2), 1)
 
 
 def run(sizes: Sizes) -> Results:
