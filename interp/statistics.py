@@ -69,6 +69,18 @@ def mean_estimate(values: ArrayLike, clusters: ArrayLike, *, draws: int = 2000, 
     return Estimate(float(values.mean()), float(low), float(high), n_clusters)
 
 
+def share_estimate(values: ArrayLike, clusters: ArrayLike, *, draws: int = 2000, seed: int = 0) -> Estimate:
+    """Returns the mean of shares or of yes and no, one number from 0 to 1 per row, with its clustered bootstrap interval.
+
+    Where all are 0, or all are 1, resampling has no spread and would look like certainty: the interval is Wilson's for as many
+    trials as there are clusters.
+    """
+    estimate = mean_estimate(values, clusters, draws=draws, seed=seed)
+    if estimate.n > 1 and estimate.value in (0.0, 1.0):
+        return wilson_interval(int(estimate.value) * estimate.n, estimate.n)
+    return estimate
+
+
 def paired_difference(
     first: ArrayLike, second: ArrayLike, clusters: ArrayLike, *, draws: int = 2000, seed: int = 0
 ) -> Estimate:

@@ -16,6 +16,7 @@ from interp.statistics import (
     pearson,
     percentile_interval,
     resampled,
+    share_estimate,
     spearman,
     top_indices,
     top_overlap,
@@ -120,6 +121,16 @@ def test_a_paired_difference_turns_round_with_its_sides():
 
 
 # ---------------------------------------------------------------------- proportions
+
+
+def test_a_share_of_none_or_all_is_not_certain_and_any_other_is_resampled():
+    clusters = [0, 0, 1, 1, 2, 2, 3, 3]
+    # z² / (n + z²) with z = 1.959964 and four clusters, not eight rows: 3.841459 / 7.841459
+    assert share_estimate([0] * 8, clusters) == pytest.approx((0, 0, 0.489891, 4), abs=1e-6)
+    assert share_estimate([1] * 8, clusters) == pytest.approx((1, 0.510109, 1, 4), abs=1e-6)
+    mixed = [0, 1, 1, 1, 0, 0, 1, 0]
+    assert share_estimate(mixed, clusters) == mean_estimate(mixed, clusters)
+    assert np.isnan(share_estimate([1, 1], [0, 0]).ci_low)
 
 
 def test_wilson_by_hand():

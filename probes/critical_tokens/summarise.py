@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray as Nd
 
 from interp.sequential import pairs_needed
-from interp.statistics import mean_estimate, wilson_interval
+from interp.statistics import share_estimate, wilson_interval
 from interp.tables import Tables
 from probes.critical_tokens.backward import critical_by_rule, needed_right
 from probes.critical_tokens.confirm import Discovery, Evidence, Thresholds, discoveries, evidence, screen
@@ -77,7 +77,7 @@ def summarise_levels(responses: pd.DataFrame, usable: list[str], first: set[str]
     """Returns `levels`: success by level over its calibration problems."""
     rows = []
     for level, group in responses[responses["problem_id"].isin(first)].groupby("level", sort=False):
-        success = mean_estimate((group["outcome"] == "right").to_numpy(), group["problem_id"], seed=seed)
+        success = share_estimate((group["outcome"] == "right").to_numpy(), group["problem_id"], seed=seed)
         rows.append(
             {
                 "model": group["model"].iloc[0],

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from interp.statistics import Estimate, mean_estimate, paired_difference
+from interp.statistics import Estimate, paired_difference, share_estimate
 from interp.tables import empty
 from probes.joined.tables import CONTROLS, TOKEN_RULES, CriticalMatches, CriticalOverlap
 
@@ -103,8 +103,8 @@ def summarise_overlap(matches: pd.DataFrame, positions: pd.DataFrame, seed: int)
 def _against_control(matched: pd.DataFrame, seed: int) -> dict[str, Any]:
     clusters, function, control = matched["trajectory_id"], matched["is_function"], matched["control_share"]
     return {
-        **_columns("share_critical", mean_estimate(function, clusters, draws=DRAWS, seed=seed)),
-        **_columns("share_control", mean_estimate(control, clusters, draws=DRAWS, seed=seed)),
+        **_columns("share_critical", share_estimate(function, clusters, draws=DRAWS, seed=seed)),
+        **_columns("share_control", share_estimate(control, clusters, draws=DRAWS, seed=seed)),
         **_columns("difference", paired_difference(function, control, clusters, draws=DRAWS, seed=seed)),
         "p_value": float("nan"),
         "n_critical": len(matched),
@@ -113,7 +113,7 @@ def _against_control(matched: pd.DataFrame, seed: int) -> dict[str, Any]:
 
 
 def _against_shuffles(part: pd.DataFrame, positions: pd.DataFrame, rule: str, seed: int) -> dict[str, Any]:
-    observed = mean_estimate(part["is_function"], part["trajectory_id"], draws=DRAWS, seed=seed)
+    observed = share_estimate(part["is_function"], part["trajectory_id"], draws=DRAWS, seed=seed)
     dealt = shuffled_shares(part["trajectory_id"].value_counts(sort=False).to_dict(), positions, rule, seed)
     mean = float(dealt.mean())
     low, high = np.percentile(dealt, [2.5, 97.5])

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from interp.statistics import Array, mean_estimate, paired_difference, resampled, wilson_interval
+from interp.statistics import Array, mean_estimate, paired_difference, resampled, share_estimate
 
 DRAWS = 2000
 
@@ -17,14 +17,13 @@ def rate(
 ) -> dict[str, Any]:
     """Returns a row of `rates`: the mean of the values that are not NaN, with its bootstrap interval over clusters.
 
-    Where all values of a share are 0, or all are 1, resampling has no spread: the interval is Wilson's for as many trials as
-    there are clusters. Labels are question, resampled (what a cluster is), and where they apply group, level and encoder.
+    Shares have the interval of `share_estimate`, other numbers that of `mean_estimate`. Labels are question, resampled (what a
+    cluster is), and where they apply group, level and encoder.
     """
     values, clusters = np.asarray(values, dtype=float), np.asarray(clusters)
     known = ~np.isnan(values)
-    estimate = mean_estimate(values[known], clusters[known], draws=DRAWS, seed=seed)
-    if share and estimate.n > 1 and estimate.value in (0.0, 1.0):
-        estimate = wilson_interval(int(estimate.value) * estimate.n, estimate.n)
+    mean = share_estimate if share else mean_estimate
+    estimate = mean(values[known], clusters[known], draws=DRAWS, seed=seed)
     return _row(quantity, estimate, int(known.sum()), labels)
 
 
