@@ -211,5 +211,6 @@ def plot_levels(levels: pd.DataFrame) -> go.Figure:
     return styled(
         figure,
         title=f"Calibration · {levels['model'].iloc[0]}",
-        caption="Share of right responses by level with 95% intervals over problems (bootstrap; Wilson's at 0 and 100%); levels between the dashed lines are usable.",
+        caption="Share of right responses by level with 95% intervals over problems (bootstrap; Wilson's at 0 and 100%); levels between "
+        "the dashed lines are usable.",
     )
