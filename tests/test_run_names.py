@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from interp.errors import RunError
 from interp.experiments.__main__ import main
-from interp.experiments.experiment import run_hash
+from interp.experiments.experiment import added_setting, run_hash
 from interp.experiments.options import RunOptions
 from interp.experiments.provenance import command_line
 from interp.models.loading import look_up
@@ -68,6 +68,16 @@ def test_the_same_weights_under_any_path_and_the_same_precision_keep_the_name(
     assert name_of(dataclasses.replace(settled, model="./tiny")) == before
     elsewhere = shutil.copytree(settled.model, tmp_path / "elsewhere" / "tiny")
     assert name_of(dataclasses.replace(settled, model=str(elsewhere))) == before
+
+
+def test_a_setting_that_came_later_leaves_the_names_of_earlier_runs_alone(settled: Counting) -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Later(Counting):
+        tail: str | None = added_setting(None)
+
+    values = {field.name: getattr(settled, field.name) for field in dataclasses.fields(settled)}
+    assert name_of(Later(**values)) == name_of(settled)
+    assert len({name_of(Later(**values, tail=tail)) for tail in (None, "", "x")}) == 3
 
 
 WORDS = st.text(st.sampled_from("ab -'\"$;\\*=é\n"), max_size=6)
