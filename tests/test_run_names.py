@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from interp.errors import RunError
 from interp.experiments.__main__ import main
-from interp.experiments.experiment import added_setting, run_hash
+from interp.experiments.experiment import ADDED, run_hash
 from interp.experiments.options import RunOptions
 from interp.experiments.provenance import command_line
 from interp.models.loading import look_up
@@ -73,7 +73,7 @@ def test_the_same_weights_under_any_path_and_the_same_precision_keep_the_name(
 def test_a_setting_that_came_later_leaves_the_names_of_earlier_runs_alone(settled: Counting) -> None:
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Later(Counting):
-        tail: str | None = added_setting(None)
+        tail: str | None = dataclasses.field(default=None, metadata=ADDED)
 
     values = {field.name: getattr(settled, field.name) for field in dataclasses.fields(settled)}
     assert name_of(Later(**values)) == name_of(settled)

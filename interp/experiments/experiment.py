@@ -25,14 +25,9 @@ if TYPE_CHECKING:
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
-_UNNAMED_AT_DEFAULT = "unnamed_at_default"
-
-
-def added_setting(default: Any) -> Any:
-    """Returns the field of a setting that came after runs were made without it: while it has its default it is no part of a
-    run's name, so those runs keep theirs. The default must do what was done before there was the setting.
-    """
-    return dataclasses.field(default=default, metadata={_UNNAMED_AT_DEFAULT: True})
+ADDED: Mapping[str, bool] = {"unnamed_at_default": True}
+"""Metadata of a setting that came after runs were made without it: while it has its default it is no part of a run's name, so
+those runs keep theirs. The default must do what was done before there was the setting."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +157,7 @@ def run_hash(experiment: Experiment, facts: ModelFacts) -> str:
     for field in ("model", "revision", "dtype", *(name for name in experiment.reads if configuration[name])):
         del configuration[field]
     for field in dataclasses.fields(experiment):
-        if field.metadata.get(_UNNAMED_AT_DEFAULT) and getattr(experiment, field.name) == field.default:
+        if field.metadata.get("unnamed_at_default") and getattr(experiment, field.name) == field.default:
             configuration.pop(field.name, None)
     identity = dataclasses.asdict(facts.identity)
     del identity["name"]
