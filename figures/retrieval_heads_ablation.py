@@ -22,6 +22,7 @@ def plot_ablation(summary: pd.DataFrame) -> go.Figure:
         for condition, colour in (("top", BLUE), ("random", RED)):
             line = pd.concat([rows[rows["condition"] == "none"], same[same["condition"] == condition]]).sort_values("k")
             name = f"{condition}, {mode}, {phase}" if len(settings) > 1 else condition
+            name = f"{name}, {ranking}" if settings["ranking"].nunique() > 1 else name
             for outcome, value, (low, high), _, column in panels:
                 part = line[line["outcome"] == outcome]
                 x = part["k"].tolist()
@@ -34,7 +35,7 @@ def plot_ablation(summary: pd.DataFrame) -> go.Figure:
         figure.update_xaxes(title="heads masked (K)", row=1, col=column)
         figure.update_yaxes(title=label, row=1, col=column)
     figure.update_yaxes(range=[0, 1.03], row=1, col=1)
-    modes = "; ".join(f"{mode}, {phase}" for _, mode, phase in settings.itertuples(index=False))
+    modes = "; ".join(dict.fromkeys(f"{mode}, {phase}" for _, mode, phase in settings.itertuples(index=False)))
     return styled(
         figure,
         title=f"Masking retrieval heads against random heads · {summary['model'].iloc[0]}",
@@ -54,7 +55,8 @@ def plot_detector_ablation(summary: pd.DataFrame) -> go.Figure:
     figure = go.Figure()
     for needles, colour in (("literal", BLUE), ("non-literal", ORANGE)):
         part = same[same["needles"] == needles]
-        part = pd.concat([part[part["condition"] == "top"], part[part["condition"] == "random"]])
+        random = part[(part["condition"] == "random") & (part["ranking"] == main)]
+        part = pd.concat([part[part["condition"] == "top"], random])
         figure.add_bar(
             x=part["ranking"].where(part["condition"] == "top", "random heads"),
             y=part["lost"],

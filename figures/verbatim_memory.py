@@ -20,6 +20,7 @@ HEAD_SETS = {
     "recent": "look at the words before",
     "retrieval": "retrieval heads",
     "induction": "induction heads",
+    "heads_from": "heads of --heads-from",
 }
 MASKS = {
     ("top", "repeat"): ("repeated, top heads silent", BLUE, "solid"),

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.heads.kinds import GIVEN
 from interp.statistics import mean_estimate, paired_difference
 
 _CONDITION = ["condition", "ranking", "k", "mode", "phase"]
@@ -17,7 +18,7 @@ def summarise_ablation(ablation: pd.DataFrame, model: str, seed: int) -> pd.Data
     """Returns `ablation_summary`: every condition's means and paired differences, with intervals over needles.
 
     Random draws are averaged within each question first. Differences pair the same question (or passage): against no
-    change, and against the random heads of the same k, mode and phase.
+    change, and against the random heads of the same k, mode and phase; the given ranking has random heads of its own layers.
     """
     rows = []
     for needles, table in _needle_sets(ablation):
@@ -59,6 +60,7 @@ def _random_control(per_question: pd.DataFrame, condition: Mapping[str, Any]) ->
         return None
     same = (per_question["condition"] == "random") & (per_question["k"] == condition["k"])
     same &= (per_question["mode"] == condition["mode"]) & (per_question["phase"] == condition["phase"])
+    same &= (per_question["ranking"] == GIVEN) == (condition["ranking"] == GIVEN)
     return per_question[same].set_index("sample_id") if bool(same.any()) else None
 
 

@@ -1,12 +1,13 @@
 """The retrieval-head experiment: its settings, its plan, and how its parts are put together. Imports no torch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from interp.errors import ArgumentError
-from interp.experiments.experiment import Experiment, Finding, WorkUnit
+from interp.experiments.experiment import ADDED, Experiment, Finding, WorkUnit
+from interp.heads.kinds import GIVEN
 from interp.models.identity import ModelFacts
 from probes.retrieval_heads.plan import AblationUnit, DetectionUnit, EchoUnit, plan_units
 
@@ -96,6 +97,9 @@ class RetrievalHeads(Experiment):
     """Length of the prose passages whose surprisal shows harm to the model in general, in tokens."""
     other_k: int = 10
     """Heads to mask of each other detector's ranking, and k of the tables that compare detectors."""
+    heads_from: Path | None = field(default=None, metadata=ADDED)
+    """Someone else's ranking to mask beside the own one, at every k: a file of another tool, or another retrieval_heads run
+    (its folder or hash)."""
     echo_block_tokens: int = 256
     """Length of the random block of the echo and induction scores, in tokens (RazorAttention: 2500)."""
     echo_repeats: int = 4
@@ -141,16 +145,25 @@ class RetrievalHeads(Experiment):
     # ------------------------------------------------------------------ plan
 
     def schemas(self) -> "Schemas":
-        """Returns the schema of every table."""
+        """Returns the schema of every table; the heads of --heads-from are one where they are given."""
+        from interp.heads.table import HeadsFrom
         from probes.retrieval_heads.tables import SCHEMAS
 
-        return SCHEMAS
+        return {**SCHEMAS, GIVEN: HeadsFrom} if self.heads_from else SCHEMAS
 
     def input_files(self) -> Sequence[Path]:
         """Returns the needle file and the haystack folder; the toolkit's own needles count too."""
+        from interp.heads.given import given_files
         from probes.retrieval_heads.needles import OWN_NEEDLES
 
-        return [self.needles or OWN_NEEDLES, *([self.haystack] if self.haystack else [])]
+        given = given_files(self.heads_from) if self.heads_from else []
+        return [self.needles or OWN_NEEDLES, *([self.haystack] if self.haystack else []), *given]
+
+    def given(self, facts: ModelFacts) -> "pd.DataFrame | None":
+        """Returns the heads of --heads-from, best first, as the table `heads_from` has them; None without."""
+        from interp.heads.given import given_heads
+
+        return given_heads(self.heads_from, facts, self.definition) if self.heads_from else None
 
     def check_model(self, facts: ModelFacts) -> None:
         """Raises ArgumentError when the model cannot take these settings: window, number of heads, needles."""
@@ -177,13 +190,14 @@ class RetrievalHeads(Experiment):
                 f"--k {max(self.k)} leaves fewer than as many other heads of {facts.name} for a random control: use at most "
                 f"{n_heads // 2}."
             )
+        self.given(facts)
         if len(read_needles(self.needles)) < 2:
             raise ArgumentError("At least two needles are needed: one to find heads, one to test them.")
 
     def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
         """Returns the units to find heads, and once these are measured the units that test them."""
         assert facts.geometry is not None
-        return plan_units(self, facts.geometry, measured)
+        return plan_units(self, facts.geometry, measured, self.given(facts))
 
     # ------------------------------------------------------------------ measure
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pandas as pd
 
 from interp.experiments.experiment import Finding
+from interp.heads.given import sentences_on
+from interp.heads.kinds import GIVEN
 from interp.tables import Tables
 from probes.retrieval_heads.experiment import RetrievalHeads
 
@@ -19,6 +21,7 @@ def find_all(settings: RetrievalHeads, tables: Tables) -> list[Finding]:
         *_heads(settings, tables),
         *_reliability(settings, tables),
         *_causality(settings, tables),
+        *_given(settings, tables),
         *_warnings(settings, tables),
     ]
 
@@ -79,7 +82,7 @@ def _causality(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
     k = 10 if 10 in set(top["k"]) else int(top["k"].max())
     recall, prose = (_one(top[(top["k"] == k)], outcome) for outcome in ("recall", "prose_surprisal_nats"))
     unchanged = _one(summary[(summary["condition"] == "none") & (summary["needles"] == "all")], "recall")
-    random = _one(rows[(rows["condition"] == "random") & (rows["k"] == k)], "recall")
+    random = _one(rows[(rows["condition"] == "random") & (rows["k"] == k) & (rows["ranking"] != GIVEN)], "recall")
     yield Finding(
         f"Masking the top {k} heads ({mode}, {phase}) takes recall on {int(recall['n_needles'])} held-out needles from "
         f"{unchanged['mean']:.2f} to {recall['mean']:.2f}; as many random heads of the same layers leave {random['mean']:.2f}."
@@ -88,6 +91,26 @@ def _causality(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
     yield Finding(
         f"That is {100 * recall['beyond_random']:.0f} points more recall lost than by random masking{beyond}; prose surprisal "
         f"changes by {prose['lost']:.3f} nats{_interval(prose['lost_ci_low'], prose['lost_ci_high'], '.3f')}."
+    )
+
+
+def _given(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
+    """The ranking of --heads-from beside the own one: what it is, and what masking it does."""
+    given, summary = tables.get(GIVEN), tables["ablation_summary"]
+    if given is None or not len(given):
+        return
+    top = summary[(summary["ranking"] == GIVEN) & (summary["needles"] == "all") & (summary["condition"] == "top")]
+    for text, is_warning in sentences_on(given, sorted(set(top["k"]))):
+        yield Finding(text, "warning" if is_warning else "result")
+    mode, phase = settings.ablation_modes[0], settings.ablation_phases[0]
+    rows = top[(top["mode"] == mode) & (top["phase"] == phase) & (top["outcome"] == "recall")]
+    if not len(rows):
+        return
+    row = rows[rows["k"] == (10 if 10 in set(rows["k"]) else rows["k"].max())].iloc[0]
+    beyond = _interval(100 * row["beyond_random_ci_low"], 100 * row["beyond_random_ci_high"], ".0f")
+    yield Finding(
+        f"Masking the first {int(row['k'])} heads of --heads-from ({mode}, {phase}) leaves a recall of {row['mean']:.2f} on the same "
+        f"needles, {100 * row['beyond_random']:.0f} points more lost than by random heads of the same layers{beyond}."
     )
 
 

@@ -13,6 +13,8 @@ from interp.experiments.experiment import WorkUnit
 from interp.models.identity import HeadGeometry
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from interp.tables import Tables
     from probes.retrieval_heads.conditions import Condition
     from probes.retrieval_heads.experiment import RetrievalHeads
@@ -51,15 +53,17 @@ class AblationUnit(WorkUnit):
     conditions: "tuple[Condition, ...]"
 
 
-def plan_units(settings: "RetrievalHeads", geometry: HeadGeometry, measured: "Tables") -> Sequence[WorkUnit]:
-    """Returns the units to find heads, and once these are measured the units that test them."""
+def plan_units(
+    settings: "RetrievalHeads", geometry: HeadGeometry, measured: "Tables", given: "pd.DataFrame | None" = None
+) -> Sequence[WorkUnit]:
+    """Returns the units to find heads, and once these are measured the units that test them, and the given heads beside them."""
     finding, held_out = split_needles(settings)
     detection = _detection_units(settings, finding, measured)
     units: list[WorkUnit] = [*detection, *(EchoUnit(f"echo-{draw}", draw) for draw in range(settings.echo_draws))]
     found = set(measured["samples"]["needle_id"])
     wanted = {needle_id for unit in detection for needle_id, _ in unit.cells}
     if wanted <= found and measured["echo_induction"]["draw"].nunique() == settings.echo_draws:
-        conditions = _conditions(settings, geometry, measured)
+        conditions = _conditions(settings, geometry, measured, given)
         if conditions:
             units += [AblationUnit(f"held-out-{needle.id}", needle.id, conditions) for needle in held_out]
     return units
@@ -126,7 +130,10 @@ def _detection_units(settings: "RetrievalHeads", needles: "list[Needle]", measur
     return units[: -(-enough // size)]
 
 
-def _conditions(settings: "RetrievalHeads", geometry: HeadGeometry, measured: "Tables") -> "tuple[Condition, ...]":
+def _conditions(
+    settings: "RetrievalHeads", geometry: HeadGeometry, measured: "Tables", given: "pd.DataFrame | None"
+) -> "tuple[Condition, ...]":
+    from interp.heads.given import heads_of, sizes_for
     from probes.retrieval_heads.conditions import plan_conditions
     from probes.retrieval_heads.rankings import rankings_of
 
@@ -145,6 +152,7 @@ def _conditions(settings: "RetrievalHeads", geometry: HeadGeometry, measured: "T
             other_k=min(settings.other_k, max(ks)),
             n_heads=geometry.n_heads,
             seed=settings.seed,
+            given=None if given is None else (heads_of(given), sizes_for(given, ks)),
         )
     except ValueError as error:
         raise ArgumentError(f"{error}: use smaller values of --k.") from error

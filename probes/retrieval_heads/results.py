@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from interp.heads.kinds import GIVEN
 from interp.models.identity import ModelFacts
 from interp.tables import Tables, empty
 from probes.retrieval_heads.agreement import summarise_agreement
@@ -30,6 +31,9 @@ def summarise_all(settings: RetrievalHeads, facts: ModelFacts, measured: Tables)
     scores = summarise_head_scores(totals, echo, facts.geometry.group_size, name, seed)
     k = min(settings.other_k, facts.geometry.n_layers * facts.geometry.n_heads)
     fixed = {detector: echo[detector].to_numpy() for detector in ("echo", "induction") if len(echo)}
+    given = settings.given(facts)
+    if given is not None and len(given) == facts.geometry.n_layers * facts.geometry.n_heads:
+        fixed[GIVEN] = given.sort_values(["layer", "head"])["score"].to_numpy()
     ablation = measured["ablation"]
     tables = {
         "head_scores": scores,
@@ -40,5 +44,6 @@ def summarise_all(settings: RetrievalHeads, facts: ModelFacts, measured: Tables)
         "convergence": summarise_convergence(totals, settings.until_stable or k, name, seed),
         "ablation_summary": summarise_ablation(ablation, name, seed),
         "agreement": summarise_agreement(totals, fixed, k=k, model=name, seed=seed),
+        **({} if given is None else {GIVEN: given}),
     }
     return {name: table if len(table) else empty(SCHEMAS[name]) for name, table in tables.items()}

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from interp.errors import ArgumentError
 from interp.experiments.experiment import Dtype, Experiment, Finding, WorkUnit
+from interp.heads.kinds import GIVEN
+from interp.heads.places import is_file_of_heads
 from interp.models.identity import ModelFacts
-from probes.verbatim_memory.plan import ListUnit, LooksUnit, MaskUnit, plan_units
+from probes.verbatim_memory.plan import RUN_SETS, ListUnit, LooksUnit, MaskUnit, plan_units
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +92,8 @@ class VerbatimMemory(Experiment):
     """Heads to silence, chosen by where they look from before a noun of the second list: before the same noun in the first
     list, at it, at the words just before. Empty: no masking."""
     heads_from: Path | None = None
-    """A finished retrieval_heads run of the same model, to silence its retrieval and its induction heads too."""
+    """A finished retrieval_heads run of the same model (its folder or hash), to silence its retrieval and its induction heads
+    too; or a file of another tool that ranks heads."""
     mask_k: tuple[int, ...] = ()
     """How many heads of each set to silence; if not given 2, 5, 10 and 20, up to a fifth of the model's heads."""
     mask_draws: int = 5
@@ -128,15 +131,28 @@ class VerbatimMemory(Experiment):
     @property
     def head_sets(self) -> tuple[str, ...]:
         """Rankings whose top heads are silenced."""
-        return (*self.mask_sets, *(("retrieval", "induction") if self.heads_from else ()))
+        if self.heads_from is None:
+            return self.mask_sets
+        return (*self.mask_sets, *((GIVEN,) if is_file_of_heads(self.heads_from) else RUN_SETS))
+
+    def given(self, facts: ModelFacts) -> "pd.DataFrame | None":
+        """Returns the heads of a file in --heads-from, best first, as the table `heads_from` has them; None without one."""
+        from interp.heads.given import given_heads
+
+        if self.heads_from is None or not is_file_of_heads(self.heads_from):
+            return None
+        return given_heads(self.heads_from, facts)
 
     # ------------------------------------------------------------------ plan
 
     def schemas(self) -> "Schemas":
-        """Returns the schema of every table."""
+        """Returns the schema of every table; the heads of --heads-from are one where they are given (empty of a run, which has
+        its own tables).
+        """
+        from interp.heads.table import HeadsFrom
         from probes.verbatim_memory.tables import SCHEMAS
 
-        return SCHEMAS
+        return {**SCHEMAS, GIVEN: HeadsFrom} if self.heads_from else SCHEMAS
 
     def input_files(self) -> Sequence[Path]:
         """Returns the files that words and texts come from."""
@@ -224,6 +240,7 @@ class VerbatimMemory(Experiment):
 
         surprisals = measured["token_surprisals"]
         repeat_surprisal = summarise_repeat_surprisal(surprisals, self.seed)
+        given = self.given(facts)
         return {
             "repeat_surprisal": repeat_surprisal,
             "checkpoints": summarise_checkpoints(repeat_surprisal),
@@ -231,6 +248,7 @@ class VerbatimMemory(Experiment):
             "position_curve": summarise_positions(surprisals, self.seed),
             "stimulus_audit": audit_lists(surprisals),
             "intervening_audit": audit_texts(surprisals, self),
+            **({} if given is None else {GIVEN: given}),
         }
 
     def figures(self, tables: "Tables") -> "Mapping[str, go.Figure]":

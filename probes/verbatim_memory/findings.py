@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pandas as pd
 
 from interp.experiments.experiment import Finding
+from interp.heads.given import sentences_on
+from interp.heads.kinds import GIVEN
 from interp.tables import Tables
 from probes.verbatim_memory.experiment import VerbatimMemory
 from probes.verbatim_memory.plan import FLOAT32
@@ -19,6 +21,7 @@ def find_all(settings: VerbatimMemory, tables: Tables) -> list[Finding]:
         *_headline(settings, tables),
         *_order(settings, tables),
         *_masks(tables),
+        *_given(tables),
         *_words(tables),
         *_nulls(settings, tables),
         *_checkpoints(tables),
@@ -98,6 +101,7 @@ def _masks(tables: Tables) -> Iterator[Finding]:
     top = summary[(summary["control"] == "top") & (summary["condition"] == "repeat")]
     for head_set, part in top.groupby("head_set", sort=False):
         row = part[part["k"] == (HEADLINE_K if HEADLINE_K in set(part["k"]) else part["k"].max())].iloc[0]
+        name = "--heads-from" if head_set == GIVEN else head_set
         novel = summary[
             (summary["head_set"] == head_set)
             & (summary["control"] == "top")
@@ -105,11 +109,20 @@ def _masks(tables: Tables) -> Iterator[Finding]:
             & (summary["k"] == row["k"])
         ].iloc[0]
         yield Finding(
-            f"Without the top {int(row['k'])} {head_set} heads a repeated list costs {row['value']:.1f}% "
+            f"Without the top {int(row['k'])} {name} heads a repeated list costs {row['value']:.1f}% "
             f"[{row['ci_low']:.1f}, {row['ci_high']:.1f}] of the first, against {whole['repeat']:.1f}% with all heads: "
             f"{row['beyond_random']:+.1f} points [{row['beyond_random_ci_low']:.1f}, {row['beyond_random_ci_high']:.1f}] beyond random "
             f"heads of the same layers. Novel lists: {novel['value']:.1f}%, with all heads {whole['novel']:.1f}%."
         )
+
+
+def _given(tables: Tables) -> Iterator[Finding]:
+    """What a file of heads is, and where its ranking was no order."""
+    given, summary = tables.get(GIVEN), tables["masking_summary"]
+    if given is not None:
+        ks = sorted(set(summary.loc[summary["head_set"] == GIVEN, "k"]))
+        for text, is_warning in sentences_on(given, ks):
+            yield Finding(text, "warning" if is_warning else "result")
 
 
 def _checkpoints(tables: Tables) -> Iterator[Finding]:

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from interp.errors import ArgumentError
 from interp.experiments.experiment import WorkUnit
+from interp.heads.kinds import GIVEN
 from interp.models.identity import HeadGeometry, ModelFacts
 from probes.verbatim_memory.lists import FirstList, group_rotations, rotate
 from probes.verbatim_memory.pools import OWN_POOLS, Pool, read_pool, read_public_lists
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 BASE_LISTS_PER_UNIT = 8
 """Base lists read together: enough rows for one batch, few enough to lose when a run is killed."""
 
+RUN_SETS = ("retrieval", "induction")
+"""Rankings that a retrieval-heads run gives."""
 MASK_KS = (2, 5, 10, 20)
 MASK_SHARE = 0.2
 """The default numbers of silent heads stop at this share of a model's heads."""
@@ -113,26 +117,28 @@ def _list_units(
 
 
 def _mask_units(settings: "VerbatimMemory", facts: ModelFacts, measured: "Tables") -> list[WorkUnit]:
+    from interp.heads.given import heads_of, sizes_for
     from probes.verbatim_memory.masking import plan_masks
-    from probes.verbatim_memory.rankings import RUN_SETS, ranked_by_look, ranked_by_run
+    from probes.verbatim_memory.rankings import ranked_by_look, ranked_by_run
 
     hands = _hands(settings.n_base_lists)
     units: list[WorkUnit] = [LooksUnit(f"looks-{hand[0]:02d}", hand) for hand in hands]
     attention = measured["list_attention"]
     if attention["base_list"].nunique() < settings.n_base_lists:
         return units
-    from_run = ranked_by_run(settings.heads_from) if settings.heads_from else {}
+    given = settings.given(facts)
+    from_run = ranked_by_run(settings.heads_from) if settings.heads_from and given is None else {}
     rankings = {
-        name: from_run[name] if name in RUN_SETS else ranked_by_look(attention, name) for name in settings.head_sets
+        name: from_run[name] if name in RUN_SETS else ranked_by_look(attention, name)
+        for name in settings.head_sets
+        if name != GIVEN
     }
     assert facts.geometry is not None
-    masks = plan_masks(
-        rankings,
-        ks=settings.mask_k or default_mask_ks(facts.geometry),
-        draws=settings.mask_draws,
-        n_heads=facts.geometry.n_heads,
-        seed=settings.seed,
-    )
+    ks = settings.mask_k or default_mask_ks(facts.geometry)
+    masked = partial(plan_masks, draws=settings.mask_draws, n_heads=facts.geometry.n_heads, seed=settings.seed)
+    masks = masked(rankings, ks=ks)
+    if given is not None:
+        masks += masked({GIVEN: heads_of(given)}, ks=sizes_for(given, ks))[1:]  # no mask is there already
     return units + [MaskUnit(f"masks-{hand[0]:02d}", hand, tuple(masks)) for hand in hands]
 
 

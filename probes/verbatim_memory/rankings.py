@@ -1,15 +1,17 @@
-"""Which heads to mask, best first: by how they look at the lists, or as a retrieval-heads run of the same model ranks them."""
+"""Which heads to mask, best first: by how they look at the lists, as a retrieval-heads run of the same model ranks them, or as a
+file of another tool does.
+"""
 
 from pathlib import Path
 
 import pandas as pd
 
 from interp.errors import ArgumentError
-from interp.experiments.run import Run, open_run
+from interp.heads.given import given_files, given_heads, ranking_run
+from interp.heads.places import is_file_of_heads
 from interp.models.head_sets import Head
 from interp.models.identity import ModelFacts
 
-RUN_SETS = ("retrieval", "induction")
 RUN_TABLES = ("head_scores", "echo_induction")
 
 
@@ -22,7 +24,7 @@ def ranked_by_run(folder: Path) -> dict[str, list[Head]]:
     """Returns the rankings of a retrieval-heads run: `retrieval` by the paper's copy-paste score, `induction` by
     RazorAttention's induction score.
     """
-    tables = _retrieval_run(folder).tables
+    tables = ranking_run(folder).tables
     scores = tables["head_scores"]
     scores = scores[scores["definition"] == "set"].set_index(["layer", "head"])["score"]
     induction = tables["echo_induction"].groupby(["layer", "head"])["induction"].mean()
@@ -30,30 +32,29 @@ def ranked_by_run(folder: Path) -> dict[str, list[Head]]:
 
 
 def run_files(folder: Path) -> list[Path]:
-    """Returns the files of a retrieval-heads run that the rankings are made of: they name a run that uses them.
+    """Returns the files that the rankings are made of, of a retrieval-heads run or another tool's: they name a run that uses
+    them.
 
     Raises ArgumentError when the folder is no finished retrieval-heads run.
     """
-    return [_retrieval_run(folder).folder / "tables" / f"{name}.parquet" for name in RUN_TABLES]
+    if is_file_of_heads(folder):
+        return given_files(folder)
+    return [ranking_run(folder).folder / "tables" / f"{name}.parquet" for name in RUN_TABLES]
 
 
 def check_same_model(folder: Path, facts: ModelFacts) -> None:
-    """Raises ArgumentError when a retrieval-heads run was made with other weights than the model at hand."""
-    identity = _retrieval_run(folder).description["model"]["identity"]
+    """Raises ArgumentError when a retrieval-heads run was made with other weights than the model at hand, or a file names heads
+    that it does not have (files do not tell the weights).
+    """
+    if is_file_of_heads(folder):
+        given_heads(folder, facts)
+        return
+    identity = ranking_run(folder).description["model"]["identity"]
     if identity["revision"] != facts.identity.revision:
         raise ArgumentError(
             f"--heads-from {folder} ranks the heads of {identity['name']}, not of {facts.name}: run `python -m interp.experiments "
             f"retrieval_heads --model {facts.name}` and name its folder."
         )
-
-
-def _retrieval_run(folder: Path) -> Run:
-    run = open_run(folder)
-    if run.experiment.name != "retrieval_heads":
-        raise ArgumentError(
-            f"--heads-from {folder} is a run of {run.experiment.name}: name the folder of a retrieval_heads run."
-        )
-    return run
 
 
 def _ranked(scores: pd.Series) -> list[Head]:

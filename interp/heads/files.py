@@ -1,0 +1,126 @@
+"""Files that rank heads, of whatever tool: recognised by their content, with what their scores are."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from interp.errors import ArgumentError
+from interp.heads.duo_pattern import model_named_beside, numbers_in_text, read_gates
+from interp.heads.head_lists import named_list, names_in_text, scored_list
+from interp.heads.kinds import KINDS
+from interp.heads.places import PATTERN_FILE, pattern_in
+from interp.heads.score_files import head_means, kind_of, sample_scores
+
+LARGEST_BYTES = 500_000_000
+KNOWN = (
+    '{"layer-head": [score, …]}, the same in {"meta": …, "scores": …}, [["layer-head", score], …], ["layer-head", …], attn_head_set: '
+    f"…, and DuoAttention's {PATTERN_FILE}"
+)
+
+
+@dataclass(frozen=True)
+class HeadFile:
+    """What a file says of heads."""
+
+    path: Path
+    format: str
+    """Whose format it is."""
+    kind: str
+    """What the scores are: a key of interp.heads.kinds.KINDS."""
+    scores: pd.DataFrame
+    """layer, head, score, activation_frequency (copy scores only) and n_samples, in layer-major order."""
+    per_kv_head: bool = False
+    """Whether `head` counts key-value heads."""
+    model: str | None = None
+    """The model that the file names."""
+
+    @property
+    def label(self) -> str:
+        """What is read, in words."""
+        return f"{self.format}: {KINDS[self.kind].text}"
+
+
+def read_heads(place: Path) -> HeadFile:
+    """Returns what a file, or the folder of a DuoAttention pattern, says of heads.
+
+    Raises ArgumentError for a file in no known format, or with something wrong in it.
+    """
+    path = pattern_in(place)
+    try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise ArgumentError(f"{path} is larger than {LARGEST_BYTES:,} bytes: a file of head scores is not.")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArgumentError(f"{path} cannot be read ({error}).") from error
+    if text.lstrip().startswith(("{", "[")) or path.suffix == ".json":
+        return _from_json(path, read_json(path))
+    names = names_in_text(path, text)
+    if names is not None:
+        return HeadFile(path, "list of heads", "order", _filled(named_list(path, names)))
+    cells = numbers_in_text(text)
+    if cells is not None:
+        return HeadFile(
+            path, "DuoAttention pattern", "gate", _filled(read_gates(path, cells)), True, model_named_beside(path)
+        )
+    raise ArgumentError(f"{path} names no heads in a format that is known here: {KNOWN}.")
+
+
+def read_json(path: Path) -> Any:
+    """Returns the content of a JSON file.
+
+    Raises ArgumentError for what is no JSON, and for a key that comes twice, of which only the last would be seen.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise ArgumentError(f"{path} cannot be read as JSON ({error}).") from error
+
+
+def _from_json(path: Path, content: Any) -> HeadFile:
+    if isinstance(content, list) and content:
+        return _from_list(path, content)
+    meta: Mapping[str, Any] = {}
+    if isinstance(content, dict) and "scores" in content:
+        meta = content["meta"] if isinstance(content.get("meta"), dict) else {}
+        content = content["scores"]
+        if isinstance(content, list) and content:
+            return _from_list(path, content, meta)
+    elif isinstance(content, dict) and isinstance(content.get("attn_head_set"), str):
+        names = names_in_text(path, f"attn_head_set: {content['attn_head_set']}")
+        return HeadFile(path, "QRHead configuration", "order", _filled(named_list(path, names or [])))
+    samples = sample_scores(path, content)
+    kind = kind_of(path, samples, meta)
+    scores = head_means(samples)
+    if not KINDS[kind].copies:
+        scores = scores.assign(activation_frequency=float("nan"))
+    per_kv_head = "num_kv_heads" in meta and "aggregation" in meta  # LOCOS' means over key-value heads
+    format = "scores by head, with their method" if meta else "scores by head"
+    return HeadFile(path, format, kind, scores, per_kv_head, _named_model(meta))
+
+
+def _from_list(path: Path, content: list[Any], meta: Mapping[str, Any] | None = None) -> HeadFile:
+    if all(isinstance(entry, str) for entry in content):
+        return HeadFile(path, "list of heads", "order", _filled(named_list(path, content)), model=_named_model(meta))
+    return HeadFile(path, "QRHead list", "qrhead", _filled(scored_list(path, content)), model=_named_model(meta))
+
+
+def _filled(scores: pd.DataFrame) -> pd.DataFrame:
+    return scores.assign(activation_frequency=float("nan"), n_samples=0)
+
+
+def _named_model(meta: Mapping[str, Any] | None) -> str | None:
+    name = (meta or {}).get("model")
+    return name if isinstance(name, str) else None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f'"{twice}" comes twice')
+    return content

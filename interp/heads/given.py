@@ -1,0 +1,160 @@
+"""The ranking that --heads-from names: a file of another tool, or a retrieval_heads run, fitted to the model at hand."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from interp.errors import ArgumentError
+from interp.heads.files import HeadFile, read_heads
+from interp.heads.kinds import KINDS
+from interp.heads.places import PATTERN_FILE, is_file_of_heads, pattern_in
+from interp.heads.score_files import how_to_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from interp.experiments.run import Run
+    from interp.models.identity import ModelFacts
+
+Head = tuple[int, int]
+
+
+def ranking_run(place: Path) -> "Run":
+    """Returns the finished retrieval_heads run in a folder, or whose hash begins so.
+
+    Raises ArgumentError for a place that is neither that nor a file.
+    """
+    from interp.experiments.run import open_run
+
+    if place.is_dir() and not (place / "run.json").is_file():
+        raise ArgumentError(
+            f"{place} holds no run.json and no {PATTERN_FILE}: name the folder of a retrieval_heads run, or a file that ranks heads."
+        )
+    run = open_run(place)
+    if run.experiment.name != "retrieval_heads":
+        raise ArgumentError(
+            f"--heads-from {place} is a run of {run.experiment.name}: name the folder of a retrieval_heads run."
+        )
+    return run
+
+
+def given_files(place: Path) -> list[Path]:
+    """Returns the file that a ranking is read from: its content names a run that uses it."""
+    if is_file_of_heads(place):
+        return [pattern_in(place)]
+    return [ranking_run(place).folder / "tables" / "head_scores.parquet"]
+
+
+def given_heads(place: Path, facts: "ModelFacts", definition: str = "set") -> "pd.DataFrame":
+    """Returns the rows of the table `heads_from`: the heads that a file or a run ranks, best first, equal ones by layer and head.
+
+    Of a run it is the ranking by `definition`. A score of a key-value head stands for all query heads that share it.
+    Raises ArgumentError for heads that the model does not have, and for scores of all heads of a model of another shape.
+    """
+    geometry = facts.geometry
+    assert geometry is not None
+    heads = read_heads(place) if is_file_of_heads(place) else _of_run(ranking_run(place), definition)
+    scores = heads.scores[["layer", "head", "score"]]
+    shape = (geometry.n_layers, geometry.n_kv_heads)
+    per_kv_head = heads.per_kv_head or (geometry.n_kv_heads < geometry.n_heads and covers(scores) == shape)
+    check_fits(heads, facts, geometry.n_kv_heads if per_kv_head else geometry.n_heads)
+    if per_kv_head:
+        scores = expanded(scores, geometry.group_size)
+    ranked = scores.sort_values(["layer", "head"]).sort_values("score", ascending=False, kind="stable")
+    return ranked.assign(
+        model=facts.name,
+        rank=range(1, len(ranked) + 1),
+        kv_head=ranked["head"] // geometry.group_size,
+        kind=heads.kind,
+        per_kv_head=per_kv_head,
+    ).reset_index(drop=True)
+
+
+def _of_run(run: "Run", definition: str) -> HeadFile:
+    scores = run.tables["head_scores"]
+    scores = scores[scores["definition"] == definition].dropna(subset=["score"])
+    if not len(scores):
+        raise ArgumentError(f"{run.folder} has no {definition} scores: no sample of that run was scored.")
+    columns = ["layer", "head", "score", "activation_frequency", "n_samples"]
+    return HeadFile(run.folder, "retrieval_heads run", definition, scores[columns], model=run.folder.parent.name)
+
+
+def expanded(scores: "pd.DataFrame", group_size: int) -> "pd.DataFrame":
+    """Returns scores of key-value heads (layer, head, …) for every query head that shares one."""
+    repeated = scores.loc[scores.index.repeat(group_size)].reset_index(drop=True)
+    within = repeated.groupby(["layer", "head"]).cumcount()
+    return repeated.assign(head=repeated["head"] * group_size + within)
+
+
+def covers(scores: "pd.DataFrame") -> tuple[int, int] | None:
+    """Returns layers and heads of the model whose heads are all there; None for some heads of a model, or a single layer's."""
+    n_layers, n_heads = int(scores["layer"].max()) + 1, int(scores["head"].max()) + 1
+    return (n_layers, n_heads) if len(scores) == n_layers * n_heads and min(n_layers, n_heads) > 1 else None
+
+
+def check_fits(heads: HeadFile, facts: "ModelFacts", n_heads: int) -> None:
+    """Raises ArgumentError when heads are not those of the model, which has `n_heads` of the counted sort in a layer."""
+    geometry = facts.geometry
+    assert geometry is not None
+    scores, path = heads.scores, heads.path
+    sort = "heads" if n_heads == geometry.n_heads else "key-value heads"
+    has = f"{facts.name} has {geometry.n_layers} layers of {n_heads} {sort}"
+    outside = scores[(scores["layer"] >= geometry.n_layers) | (scores["head"] >= n_heads)]
+    whole = covers(scores)
+    if heads.kind not in ("order", "members") and whole not in (None, (geometry.n_layers, n_heads)):
+        raise ArgumentError(
+            f"{path} scores {whole[0]} layers of {whole[1]} {sort} and {has}: name one of the same model."
+        )
+    if heads.kind == "gate" and len(scores) != geometry.n_layers * n_heads:
+        raise ArgumentError(f"{path} has {len(scores)} gates and {has}: name a pattern of the same model.")
+    if len(outside):
+        first = outside.iloc[0]
+        from_one = int(scores["layer"].min()) == 1 or int(scores["head"].min()) == 1
+        counted = "; layers and heads are counted from 0, and this file seems to count from 1" if from_one else ""
+        raise ArgumentError(
+            f"{path} names the head {int(first['layer'])}-{int(first['head'])}, and {has}, counted from 0{counted}."
+        )
+
+
+def heads_of(given: "pd.DataFrame") -> list[Head]:
+    """Returns the heads of a table `heads_from`, best first."""
+    return [(int(layer), int(head)) for layer, head in zip(given["layer"], given["head"], strict=True)]
+
+
+def sizes_for(given: "pd.DataFrame", ks: Sequence[int]) -> tuple[int, ...]:
+    """Returns how many of the given heads to change: the sizes that it has heads for; all of them where it has fewer, or no order."""
+    n_heads = len(given)
+    if given["kind"].iloc[0] == "members":
+        return (n_heads,)
+    return tuple(sorted({k for k in ks if 0 < k <= n_heads})) or (n_heads,)
+
+
+def sentences_on(given: "pd.DataFrame", ks: Sequence[int]) -> list[tuple[str, bool]]:
+    """Returns what a reader of a run with such heads must know, each sentence with whether it is a warning."""
+    if not len(given):
+        return []
+    kind = str(given["kind"].iloc[0])
+    expansion = (
+        ", each key-value head's score standing for all query heads that share it"
+        if given["per_kv_head"].iloc[0]
+        else ""
+    )
+    first = ", ".join(f"{layer}-{head}" for layer, head in heads_of(given.head(5)))
+    said = [
+        (
+            f"--heads-from ranks {len(given)} heads by {KINDS[kind].text}{expansion}; first: {first}.{how_to_name(kind)}",
+            False,
+        )
+    ]
+    scores = given["score"].to_numpy()
+    for k in sizes_for(given, ks):
+        tied = given[given["score"] == scores[k - 1]]
+        if k < len(given) and scores[k] == scores[k - 1]:
+            said.append(
+                (
+                    f"The top {k} of --heads-from ends among {len(tied)} heads with the same score, {scores[k - 1]:.3g}: those of the "
+                    "first layers were taken.",
+                    True,
+                )
+            )
+    return said
