@@ -11,17 +11,22 @@ from figures.style import PALETTE, styled
 
 def draw_comparison(tables: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
     """Returns the figures of a comparison of runs."""
-    return {"correlation": plot_run_correlation(tables["pairs"]), "sparsity": plot_run_sparsity(tables["sparsity"])}
+    figures = {"correlation": plot_run_correlation(tables["pairs"])}
+    if len(tables["sparsity"]):  # files without copy scores have none
+        figures["sparsity"] = plot_run_sparsity(tables["sparsity"])
+    return figures
 
 
 def plot_run_correlation(pairs: pd.DataFrame) -> go.Figure:
-    """Returns Pearson correlations of head scores between runs."""
-    grid = symmetric_matrix(pairs, "pearson")
+    """Returns correlations of head scores between runs: Pearson's, or Spearman's where some scores are of different kinds."""
+    alike = "spearman" not in pairs or not (pairs["pearson"].isna() & pairs["spearman"].notna()).any()
+    value, name = ("pearson", "Pearson") if alike else ("spearman", "Spearman")
+    grid = symmetric_matrix(pairs, value)
     names = list(grid.index)
     figure = go.Figure(
         go.Heatmap(
             z=grid.to_numpy(), x=names, y=names, colorscale="RdBu", zmin=-1, zmax=1, text=grid.round(3).to_numpy(),
-            texttemplate="%{text}", colorbar={"title": "Pearson"},
+            texttemplate="%{text}", colorbar={"title": name},
         )
     )  # fmt: skip
     figure.update_xaxes(title="run")
@@ -29,7 +34,10 @@ def plot_run_correlation(pairs: pd.DataFrame) -> go.Figure:
     return styled(
         figure,
         title="Head scores between runs",
-        caption="Pearson correlation of copy-paste scores over heads; models of different shape have none.",
+        caption="Pearson correlation of copy-paste scores over heads; models of different shape have none."
+        if alike
+        else "Rank correlation over heads, because the scores are of different kinds (see `sides`); models of different shape, and "
+        "lists of some heads, have none.",
     )
 
 

@@ -104,7 +104,7 @@ def compare(runs: Positional[tuple[str, ...]], *, out: Path = Path("runs")) -> N
     """Sets two or more runs, or files of other tools, side by side.
 
     Args:
-        runs: Folders of runs, first digits of their hashes, or files in a format an experiment reads.
+        runs: Folders of runs, first digits of their hashes, or files (and folders) in a format an experiment reads.
         out: Folder that holds the runs; the comparison goes there too.
 
     """
@@ -130,7 +130,7 @@ def compare(runs: Positional[tuple[str, ...]], *, out: Path = Path("runs")) -> N
 def _side(place: str, out: Path) -> "tuple[type[Experiment], str, Tables]":
     """One side of a comparison: a run, or a file of another tool that one of the experiments reads."""
     path = Path(place)
-    if path.is_file():
+    if path.exists() and not (path / "run.json").is_file():
         refusals = []
         for kind in experiments().values():
             try:
@@ -140,6 +140,7 @@ def _side(place: str, out: Path) -> "tuple[type[Experiment], str, Tables]":
                 continue
             if tables is not None:
                 return kind, path.stem, tables
-        raise refusals[0] if refusals else ArgumentError(f"No experiment reads files like {place}.")
+        if path.is_file():
+            raise refusals[0] if refusals else ArgumentError(f"No experiment reads files like {place}.")
     run = open_run(place, out)
     return type(run.experiment), run.label, run.tables

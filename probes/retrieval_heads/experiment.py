@@ -233,20 +233,17 @@ class RetrievalHeads(Experiment):
         return find_all(self, tables)
 
     def documents(self, tables: "Tables") -> Mapping[str, str]:
-        """Returns the copy scores in the public format, one file per definition."""
-        from probes.retrieval_heads.interchange import write_public_scores
-        from probes.retrieval_heads.totals import scored_rows
+        """Returns the scores in the formats of other tools: the public one and HeadKV's, LOCOS', DuoAttention's, QRHead's."""
+        from probes.retrieval_heads.interchange import documents_of
 
-        scores = scored_rows(tables, "sample_head_scores", only_passed=self.success_filter)
-        return {f"head_score_{name}.json": write_public_scores(scores, f"{name}_score") for name in ("set", "count")}
+        return documents_of(tables, definition=self.definition, only_passed=self.success_filter)
 
     def read_foreign(self, path: Path) -> "Tables | None":
-        """Returns the head scores of a public JSON file, or None for a file of another kind."""
-        if path.suffix != ".json":
-            return None
-        from probes.retrieval_heads.interchange import public_head_scores
+        """Returns the heads in a file of another tool, or a DuoAttention folder; None for a file of another sort."""
+        from probes.retrieval_heads.interchange import foreign_head_scores
 
-        return {"head_scores": public_head_scores(path)}
+        scores = foreign_head_scores(path)
+        return None if scores is None else {"head_scores": scores}
 
     def compare(self, runs: "Mapping[str, Tables]") -> "tuple[Mapping[str, pd.DataFrame], Mapping[str, go.Figure]]":
         """Returns correlations, overlaps and sparsity of several runs or public files."""
