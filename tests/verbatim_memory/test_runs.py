@@ -159,6 +159,30 @@ def test_heads_of_a_retrieval_run_are_masked_beside_those_found_here(quick, tmp_
     assert sum("silent" in f.text or "Without the top" in f.text for f in run.experiment.findings(run.tables)) == 3
 
 
+def test_heads_that_a_file_ranks_are_masked_beside_those_found_here(quick, tmp_path):
+    model = save(tmp_path / "model", seed=0)
+    (tmp_path / "qrhead.yaml").write_text('attn_head_set: "2-3,0-1"\n')
+    wanted = dataclasses.replace(
+        quick,
+        model=str(model),
+        mask_sets=("postmatch",),
+        heads_from=tmp_path / "qrhead.yaml",
+        mask_k=(1, 2, 5),
+        mask_draws=1,
+    )
+    run = wanted.run(out=tmp_path / "runs")
+    top = run.tables["masking"].query("control == 'top'").groupby(["head_set", "k"])["heads"].unique()
+    assert {k: list(heads) for k, heads in top["heads_from"].items()} == {1: ["2-3"], 2: ["2-3 0-1"]}  # it has no five
+    assert set(top["postmatch"].index) == {1, 2, 5}
+    assert run.tables["heads_from"]["head"].tolist() == [3, 1]
+    said = " ".join(finding.text for finding in run.findings)
+    assert "--heads-from ranks 2 heads by order only; first: 2-3, 0-1." in said
+    assert "Without the top 2 --heads-from heads a repeated list costs" in said
+    assert "masking" in run.figures
+    (tmp_path / "qrhead.yaml").write_text('attn_head_set: "3-0"\n')
+    refused(wanted, tmp_path, "names the head 3-0, and model has 3 layers of 4 heads")
+
+
 def test_masks_wait_for_all_lists_and_do_not_depend_on_the_run(quick, tmp_path):
     model = save(tmp_path / "model", seed=0)
     wanted = dataclasses.replace(quick, model=str(model), mask_sets=("recent",), mask_k=(1,), mask_draws=1)
