@@ -13,6 +13,8 @@ from probes.retrieval_heads.experiment import RetrievalHeads
 
 RETRIEVAL_SCORE = 0.1
 """A head that scores above this is a retrieval head (Wu et al. 2024, section 2)."""
+STILL_FALLING = 0.05
+"""Recall lost between the two largest k, above which the curve has not levelled off."""
 
 
 def find_all(settings: RetrievalHeads, tables: Tables) -> list[Finding]:
@@ -92,6 +94,22 @@ def _causality(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
         f"That is {100 * recall['beyond_random']:.0f} points more recall lost than by random masking{beyond}; prose surprisal "
         f"changes by {prose['lost']:.3f} nats{_interval(prose['lost_ci_low'], prose['lost_ci_high'], '.3f')}."
     )
+    n_heads = len(tables["head_scores"].drop_duplicates(["layer", "head"]))
+    yield from _still_falling(top[top["outcome"] == "recall"], n_heads)
+
+
+def _still_falling(recall: pd.DataFrame, n_heads: int) -> Iterator[Finding]:
+    """A warning when the last step of the grid of k still takes recall away: more heads matter than were masked."""
+    curve = recall.sort_values("k")
+    if len(curve) < 2:
+        return
+    before, last = (curve.iloc[index] for index in (-2, -1))
+    if before["mean"] - last["mean"] > STILL_FALLING:
+        yield Finding(
+            f"Recall has not levelled off at the largest k: {before['mean']:.2f} with {int(before['k'])} heads masked, {last['mean']:.2f} "
+            f"with {int(last['k'])} of {n_heads}. Add larger values to --k before saying how many heads the model needs.",
+            "warning",
+        )
 
 
 def _given(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:

@@ -65,6 +65,24 @@ def test_the_report_says_what_masking_did():
     assert "prose surprisal changes by 0.300 nats [0.100, 0.500]." in texts
 
 
+@pytest.mark.parametrize(("at_the_end", "warned"), [(0.1, True), (0.26, False), (0.4, False)])
+def test_the_report_says_when_recall_still_falls_at_the_largest_k(at_the_end, warned):
+    """Recall .9 unmasked, .3 with the top 2 and then some with the top 4: does the last step of the grid take much away?"""
+    more = ABLATION[(ABLATION["k"] == 2) & (ABLATION["mode"] == "zero")].assign(k=4)
+    more.loc[more["condition"] == "top", "recall"] = at_the_end
+    summary = summarise_ablation(pd.concat([ABLATION, more]), "tiny", 0)
+    settings, tables = RetrievalHeads(), measured(TWO)
+    falling = [text for text in report(settings, tables, ablation_summary=summary) if "levelled off" in text]
+    assert len(falling) == warned
+    if warned:
+        assert falling == [
+            "Recall has not levelled off at the largest k: 0.30 with 2 heads masked, 0.10 with 4 of 4. Add larger values to --k before "
+            "saying how many heads the model needs."
+        ]
+    one_k = summarise_ablation(ABLATION, "tiny", 0)
+    assert "levelled off" not in " ".join(report(settings, tables, ablation_summary=one_k))
+
+
 def test_the_report_gives_no_interval_where_one_needle_gave_none():
     summary = summarise_ablation(ABLATION[ABLATION["needle_id"] == "p"], "tiny", 0)
     texts = " ".join(report(RetrievalHeads(), measured({"a": TWO["a"]}), ablation_summary=summary))
