@@ -190,6 +190,8 @@ def test_a_place_that_is_no_ranking_is_told(tmp_path):
         given_heads(tmp_path, TINY)
     with pytest.raises(ArgumentError, match="There is no run 0123abcd here"):
         given_heads(Path("0123abcd"), TINY)
+    with pytest.raises(ArgumentError, match=r"There is no file Qwen3.json: name a file that ranks heads"):
+        given_heads(Path("Qwen3.json"), TINY)
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe")
     with pytest.raises(ArgumentError, match="cannot be read"):
         given_heads(tmp_path / "bytes.json", TINY)

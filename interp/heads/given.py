@@ -30,6 +30,8 @@ def ranking_run(place: Path) -> "Run":
         raise ArgumentError(
             f"{place} holds no run.json and no {PATTERN_FILE}: name the folder of a retrieval_heads run, or a file that ranks heads."
         )
+    if place.suffix and not place.exists():
+        raise ArgumentError(f"There is no file {place}: name a file that ranks heads, or a retrieval_heads run.")
     run = open_run(place)
     if run.experiment.name != "retrieval_heads":
         raise ArgumentError(
