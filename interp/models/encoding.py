@@ -1,5 +1,6 @@
 """From text to token ids: beginning-of-sequence policy, chat frames, pieces of a text, spans. Works on any fast tokenizer."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
@@ -19,18 +20,19 @@ class Piece(NamedTuple):
     offsets: list[tuple[int, int]]
 
 
-def encode_piece(tokenizer: PreTrainedTokenizerBase, text: str) -> Piece:
+def encode_piece(tokenizer: PreTrainedTokenizerBase, text: str, *, first: bool = False) -> Piece:
     """Returns the tokens of a text that continues another one: no special tokens, no invented leading space.
 
     SentencePiece tokenizers put a space before whatever they are given; here the text is encoded behind a character and that
-    character's tokens are dropped.
+    character's tokens are dropped. A text that comes `first`, with nothing but special tokens before it, is encoded as the
+    tokenizer writes a whole text, with that space.
     Raises UserError for a slow tokenizer, which does not tell which characters a token covers.
     """
     if not tokenizer.is_fast:
         raise UserError(
             f"{type(tokenizer).__name__} does not report character offsets: use the model's fast tokenizer."
         )
-    for anchor in (*_ANCHORS, ""):  # a text may merge with an anchor
+    for anchor in ("",) if first else (*_ANCHORS, ""):  # a text may merge with an anchor
         encoded: Any = tokenizer(anchor + text, add_special_tokens=False, return_offsets_mapping=True)
         pairs = list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
         kept = [(id, (start - len(anchor), end - len(anchor))) for id, (start, end) in pairs if end > len(anchor)]
@@ -50,21 +52,43 @@ def covering(piece: Piece, start: int, end: int) -> tuple[int, int]:
     return inside[0], inside[-1] + 1
 
 
-def beginning(tokenizer: PreTrainedTokenizerBase, policy: BosPolicy) -> list[int]:
-    """Returns the beginning-of-sequence token a plain text starts with, or nothing.
+def unread(tokenizer: PreTrainedTokenizerBase, piece: Piece, text: str, start: int, end: int) -> str:
+    """Returns the characters among text[start:end], blanks aside, that a piece's tokens lose: unknown, or in no token."""
+    unknown: Any = tokenizer.unk_token_id
+    kept: set[int] = set()
+    for id, offset in zip(piece.ids, piece.offsets, strict=True):
+        if unknown is None or id != unknown:
+            kept.update(range(*offset))
+    return "".join(text[place] for place in range(start, end) if place not in kept and not text[place].isspace())
 
-    "auto" does what the tokenizer does by itself.
+
+def beginning(tokenizer: PreTrainedTokenizerBase, policy: BosPolicy) -> list[int]:
+    """Returns the special tokens a plain text starts with: the beginning of a sequence, or nothing.
+
+    "auto" does what the tokenizer does by itself: what it writes before a text, be it <s>, </s> or [CLS].
     Raises ArgumentError when "always" is asked of a tokenizer that has none.
     """
     bos: Any = tokenizer.bos_token_id
     if policy == "never":
         return []
-    if policy == "always":
-        if bos is None:
-            raise ArgumentError("This tokenizer has no beginning-of-sequence token: use --bos auto or never.")
+    if policy == "always" and bos is not None:
         return [bos]
-    own: Any = tokenizer("a")["input_ids"]
-    return [bos] if bos is not None and own and own[0] == bos else []
+    own = _written_before(tokenizer)
+    if policy == "always" and not own:
+        raise ArgumentError("This tokenizer has no beginning-of-sequence token: use --bos auto or never.")
+    return own
+
+
+def _written_before(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the tokenizer puts before a text: the tokens of a whole text up to where those of the bare one begin."""
+    for text in _ANCHORS:
+        whole: Any = tokenizer(text)["input_ids"]
+        bare: Any = tokenizer(text, add_special_tokens=False)["input_ids"]
+        places = range(len(whole) - len(bare) + 1) if bare else ()
+        for place in places:
+            if whole[place : place + len(bare)] == bare:
+                return list(whole[:place])
+    return []
 
 
 def chat_frame(tokenizer: PreTrainedTokenizerBase, before: str, after: str, model: str) -> tuple[list[int], list[int]]:
@@ -84,10 +108,11 @@ def chat_frame(tokenizer: PreTrainedTokenizerBase, before: str, after: str, mode
     return list(head_ids), encode_piece(tokenizer, rest[0]).ids
 
 
-def check_single_beginning(tokenizer: PreTrainedTokenizerBase, ids: list[int], model: str) -> None:
+def check_single_beginning(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], model: str) -> None:
     """Raises UserError when a text begins with the beginning-of-sequence token twice, which shifts attention."""
     bos: Any = tokenizer.bos_token_id
-    if bos is not None and ids[:2] == [bos, bos]:
+    begins = {bos, *_written_before(tokenizer)[:1]} - {None}
+    if len(ids) > 1 and ids[0] == ids[1] and ids[0] in begins:
         raise UserError(f"The prompt of {model} begins with two beginning-of-sequence tokens: use --bos never.")
 
 
@@ -102,10 +127,15 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any, *, at_n
     return sorted(ends)
 
 
-def token_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Returns what each token adds to a text that it continues, its leading space included; "" for special tokens."""
+def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int] | None = None) -> list[str]:
+    """Returns what each token (all, or those named) adds to a text that it continues; "" for special tokens.
+
+    A leading space is included, whether the vocabulary writes it as Ġ, as ▁ or as the lack of ##. A token that holds some bytes of
+    a character only adds U+FFFD.
+    """
+    wanted = list(range(len(tokenizer)) if ids is None else ids)  # type: ignore[arg-type]
     anchor: Any = tokenizer(_ANCHORS[0], add_special_tokens=False)["input_ids"]
     before = str(tokenizer.decode(anchor))
-    texts = tokenizer.batch_decode([[*anchor, id] for id in range(len(tokenizer))], clean_up_tokenization_spaces=False)
+    texts = tokenizer.batch_decode([[*anchor, id] for id in wanted], clean_up_tokenization_spaces=False)
     special = set(tokenizer.all_special_ids)
-    return ["" if id in special else text[len(before) :] for id, text in enumerate(texts)]
+    return ["" if id in special else text[len(before) :] for id, text in zip(wanted, texts, strict=True)]
