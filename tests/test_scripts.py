@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from interp.models.encoding import Piece, beginning, covering, encode_piece, token_texts, unread
-from interp.models.token_bytes import token_bytes
+from interp.models.encoding import beginning, encode_piece
 from tests.tiny_tokenizers import KINDS, of_kind
 
 TEXTS = {

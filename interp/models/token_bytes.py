@@ -17,12 +17,14 @@ _KNOWN = {"ByteLevel", "ByteFallback", "Fuse", "Strip", "Replace", "Metaspace", 
 def token_bytes(tokenizer: Any) -> list[bytes | None]:
     """Returns the bytes each token of a transformers tokenizer adds to a text that it continues; None for special tokens.
 
-    A leading space is included. Byte-level vocabularies write a byte as a letter (GPT-2's table), SentencePiece's fall back to tokens such as <0x0A>; the
-    tokens of all others are whole characters.
+    A leading space is included. Byte-level vocabularies write a byte as a letter (GPT-2's table), SentencePiece's fall back to
+    tokens such as <0x0A>; the tokens of all others are whole characters.
     Raises UserError for a tokenizer whose tokens are not bytes one after the other.
     """
     if not tokenizer.is_fast:
-        raise UserError(f"The tokens of {type(tokenizer).__name__} cannot be turned into bytes: use the fast tokenizer.")
+        raise UserError(
+            f"The tokens of {type(tokenizer).__name__} cannot be turned into bytes: use the fast tokenizer."
+        )
     backend: Any = tokenizer.backend_tokenizer
     kinds = set(_decoders(json.loads(backend.decoder.__getstate__()))) if backend.decoder else set[str]()
     if not kinds <= _KNOWN or (not kinds and not isinstance(backend.model, models.WordLevel)):

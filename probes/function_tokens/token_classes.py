@@ -85,12 +85,10 @@ def kind_of(token: str) -> Kind:
     if "\ufffd" in text:
         return "other"
     kinds = {unicodedata.category(sign)[0] for sign in text if not attaches(sign)}
-    if not kinds:
-        return "part of word" if holds_letters(text) else "other"
-    if kinds <= {"N"}:
+    if kinds and kinds <= {"N"}:
         return "number"
-    if kinds <= {"P", "S"}:
+    if kinds and kinds <= {"P", "S"}:
         return "punctuation"
-    if "L" in kinds:
-        return "word" if begins_word(token) else "part of word"
-    return "other"
+    if not holds_letters(text):
+        return "other"
+    return "word" if begins_word(token) else "part of word"
