@@ -8,7 +8,8 @@ _SURE_STOPS = "。！？｡।॥؟۔։።፧།༎။។៕᙮᠃"
 """End a sentence whatever follows: Chinese, Japanese, Devanagari, Arabic, Urdu, Armenian, Ethiopic, Tibetan, Burmese, Khmer …"""
 _CLOSERS = "\"'”’»›)]}）」』】〉》"
 _OPENERS = "\"'“‘„«‹([{¿¡—–-"
-_STOP = re.compile(rf"[{_STOPS}{_SURE_STOPS}][{_STOPS}{_SURE_STOPS}{re.escape(_CLOSERS)}]*")
+_GREEK_QUESTION = r"(?<=[\u0370-\u03ff\u1f00-\u1fff]);"
+_STOP = re.compile(rf"(?:[{_STOPS}{_SURE_STOPS}]|{_GREEK_QUESTION})[{_STOPS}{_SURE_STOPS}{re.escape(_CLOSERS)}]*")
 _ENDING = re.compile(rf"{_STOP.pattern}$")
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(\[\"'“‘.])(?:[^\W\d_]|Mr|Mrs|Ms|Dr|Prof|Rev|Gen|Col|Capt|Lt|Sgt|Sen|Rep|Gov|St|Mt|vs|etc|approx|Fig|fig|No|pp|cf)$"

@@ -109,7 +109,7 @@ def _byte_fallback(texts: tuple[str, ...], **parts: Any) -> Any:
 def _unigram(texts: tuple[str, ...]) -> Any:
     tokenizer = _trained(
         models.Unigram(),
-        trainers.UnigramTrainer(vocab_size=500, special_tokens=["<unk>", "<s>", "</s>"], unk_token="<unk>"),
+        trainers.UnigramTrainer(vocab_size=900, special_tokens=["<unk>", "<s>", "</s>"], unk_token="<unk>"),
         texts,
         pre_tokenizer=pre_tokenizers.Metaspace(prepend_scheme="always", split=True),
         decoder=decoders.Metaspace(prepend_scheme="always", split=True),
@@ -121,7 +121,7 @@ def _t5(texts: tuple[str, ...]) -> Any:
     """Drops what blanks there are beyond one, and writes nothing before a text but </s> after it."""
     tokenizer = _trained(
         models.Unigram(),
-        trainers.UnigramTrainer(vocab_size=500, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>"),
+        trainers.UnigramTrainer(vocab_size=900, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>"),
         texts,
         pre_tokenizer=pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]),
         decoder=decoders.Metaspace(),
