@@ -3,12 +3,14 @@
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from interp.errors import ArgumentError, UserError
 from interp.models.encoding import beginning, check_single_beginning, covering, encode_piece, token_texts, unread
@@ -39,6 +41,14 @@ every_script = pytest.mark.parametrize("script", TEXTS)
 
 def bare(tokenizer: Any, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def done_or_refused(call: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
+    """What a call returns, or nothing and the sentence that it refuses with."""
+    try:
+        return call(*arguments), ""
+    except ArgumentError as error:
+        return None, str(error)
 
 
 def nouns_of(script: str) -> tuple[str, ...]:
@@ -149,11 +159,10 @@ def test_a_text_begins_with_whatever_the_tokenizer_writes_before_it(kind, begins
 def test_lists_and_last_words_are_parted_into_tokens_or_refused(kind, script):
     tokenizer, nouns = of_kind(kind, ALL), nouns_of(script)
     spelled = token_bytes(tokenizer)
-    try:
-        encoded = encode_list(tokenizer, nouns)
-    except ArgumentError as error:
+    encoded, refusal = done_or_refused(encode_list, tokenizer, nouns)
+    if encoded is None:
         assert kind not in LOSSLESS
-        assert re.search(r"cannot spell the noun|joins the noun", str(error))
+        assert re.search(r"cannot spell the noun|joins the noun", refusal)
     else:
         for noun, (first, last), following in zip(nouns, encoded.spans, [*encoded.spans[1:], None], strict=True):
             if kind in LOSSLESS:
@@ -161,16 +170,35 @@ def test_lists_and_last_words_are_parted_into_tokens_or_refused(kind, script):
             assert tokenizer.unk_token_id is None or tokenizer.unk_token_id not in encoded.ids[first:last]
             assert following is None or following[0] == last + 1  # the comma
     text = " ".join(TEXTS[script].split(" ")[-6:])
-    try:
-        words = last_words(tokenizer, text, 4)
-    except ArgumentError as error:
+    words, refusal = done_or_refused(last_words, tokenizer, text, 4)
+    if words is None:
         assert kind not in LOSSLESS
-        assert "cannot spell" in str(error)
+        assert "cannot spell" in refusal
     else:
         assert [word for word, _ in words] == text.split()[-4:]
         ends = [span for _, span in words]
         assert [end for _, end in ends[:-1]] == [start for start, _ in ends[1:]]
         assert kind not in LOSSLESS or text.endswith("\n") or ends[-1][1] == len(encode_text(tokenizer, text))
+
+
+@pytest.mark.parametrize("kind", ["unigram", "t5", "word piece"])
+def test_a_measured_word_with_a_letter_the_vocabulary_lacks_is_refused(kind):
+    tokenizer = of_kind(kind, (SCRIPTS["latin with accents"].text,))
+    with pytest.raises(ArgumentError, match="cannot spell the noun ნინო: leave it out of the pool"):
+        encode_list(tokenizer, ("une", "ნინო"))
+    with pytest.raises(ArgumentError, match=r"cannot spell 'ნინო' before the second list: give other --texts"):
+        last_words(tokenizer, "une ნინო une", 2)
+    assert [word for word, _ in last_words(tokenizer, "ნინო une  une", 2)] == ["une", "une"]
+
+
+def test_tokens_that_are_not_bytes_one_after_the_other_are_refused_by_the_exact_mode_alone():
+    plain = Tokenizer(models.BPE({"a": 0, "b": 1, "ab</w>": 2, "x</w>": 3}, []))
+    plain.decoder = decoders.BPEDecoder()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain)
+    vocabulary = Vocabulary.of(tiny("llama", tokenizer=tokenizer))
+    assert vocabulary.boundary.shape == (97,)
+    with pytest.raises(UserError, match=r"cannot be turned into bytes.*--exact-rotations 0"):
+        _ = vocabulary.spellings
 
 
 def spellings(letters: str, tokens: dict[str, int]) -> list[list[int]]:
@@ -242,10 +270,9 @@ def test_a_scrambled_text_keeps_every_word_or_is_refused(script):
         return Counter("".join(of.split()).casefold())
 
     text = TEXTS[script]
-    try:
-        mixed = scramble(text, seed=1)
-    except ArgumentError as error:
-        assert "leave scrambled out of --contexts" in str(error)
+    mixed, refusal = done_or_refused(scramble, text, 1)
+    if mixed is None:
+        assert "leave scrambled out of --contexts" in refusal
         assert script in ("chinese", "japanese")
     else:
         assert signs(mixed) == signs(text)
