@@ -213,11 +213,11 @@ def spellings(letters: str, tokens: dict[str, int]) -> list[list[int]]:
     ]
 
 
-@pytest.mark.parametrize("noun", ["řeka", "señor", "水", "ёж"])
-def test_the_exact_probability_counts_spellings_that_split_a_letter(noun):
+@pytest.mark.parametrize(("noun", "seed"), [("水", 3), ("ёж", 4)])
+def test_the_exact_probability_counts_spellings_that_split_a_letter(noun, seed):
     """Brute force: every sequence of byte-level tokens that spells the noun, each read by itself by transformers alone."""
     tokenizer = of_kind("byte-level", (5 * " řeka řeč řada señor seña ёж ёлка 水 氷",))
-    model = tiny("llama", tokenizer=tokenizer, vocab_size=len(tokenizer))
+    model = tiny("llama", tokenizer=tokenizer, vocab_size=len(tokenizer), seed=seed)
     before = [1, *encode_text(tokenizer, "Anna wrote:", first=True)]
     rows = model.rows(1, 64)
     logits = model.extend(rows, [before])
@@ -225,16 +225,19 @@ def test_the_exact_probability_counts_spellings_that_split_a_letter(noun):
     encoded = encode_list(tokenizer, (noun, "oak"))
     ((word, _),) = read_lists(model, rows, logits, [encoded], vocabulary, exact_rows=[0], exact_threshold=1e-30)
     ((letters, _),) = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(f" {noun}")
-    total, began = 0.0, 0.0
+    total, in_letters, began = 0.0, 0.0, 0.0
     ways = spellings(letters, tokenizer.get_vocab())
     for ids in ways:
         with torch.no_grad():
             log_p = model.hf(torch.tensor([before + ids])).logits[0].log_softmax(-1).double()[len(before) - 1 :]
         spelled = sum(float(log_p[place, id]) for place, id in enumerate(ids))
-        total += np.exp(spelled + float(log_p[len(ids), vocabulary.boundary].logsumexp(0)))
+        p = np.exp(spelled + float(log_p[len(ids), vocabulary.boundary].logsumexp(0)))
+        total += p
+        in_letters += p * all("\ufffd" not in tokenizer.decode([id]) for id in ids)
         began = float(log_p[0, vocabulary.boundary].logsumexp(0))
     assert len(ways) > 1
-    assert word.surprisal_nats["exact"] == pytest.approx(began - np.log(total), abs=5e-4)
+    assert np.log(total / in_letters) > 0.05  # else spellings in whole letters would do
+    assert word.surprisal_nats["exact"] == pytest.approx(began - np.log(total), abs=5e-5)
     assert word.left_out_share < 1e-9
 
 
