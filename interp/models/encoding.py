@@ -1,15 +1,17 @@
-"""From text to token ids: beginning-of-sequence policy, chat frames, pieces of a text, spans. Works on any fast tokenizer."""
+"""From text to token ids: beginning-of-sequence policy, pieces of a text, spans. Works on any fast tokenizer."""
 
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import ArgumentError, UserError
+from interp.models.control_tokens import controls_of, cuts
 
 BosPolicy = Literal["auto", "always", "never"]
 
 _ANCHORS = ("a", "~", "\n")
-_PLACEHOLDER = "\u2042context\u2042"
 
 
 class Piece(NamedTuple):
@@ -19,19 +21,47 @@ class Piece(NamedTuple):
     offsets: list[tuple[int, int]]
 
 
-def encode_piece(tokenizer: PreTrainedTokenizerBase, text: str) -> Piece:
+def encode_piece(
+    tokenizer: PreTrainedTokenizerBase, text: str, *, first: bool = False, by_template: bool = False
+) -> Piece:
     """Returns the tokens of a text that continues another one: no special tokens, no invented leading space.
 
+    What looks like a control token is text, unless a chat template wrote it (`by_template`).
     SentencePiece tokenizers put a space before whatever they are given; here the text is encoded behind a character and that
-    character's tokens are dropped.
+    character's tokens are dropped. A text that comes `first`, with nothing but special tokens before it, is encoded as the
+    tokenizer writes a whole text, with that space.
     Raises UserError for a slow tokenizer, which does not tell which characters a token covers.
     """
     if not tokenizer.is_fast:
         raise UserError(
             f"{type(tokenizer).__name__} does not report character offsets: use the model's fast tokenizer."
         )
-    for anchor in (*_ANCHORS, ""):  # a text may merge with an anchor
-        encoded: Any = tokenizer(anchor + text, add_special_tokens=False, return_offsets_mapping=True)
+    if by_template:
+        return _behind_anchor(tokenizer, text, first=first, as_text=False)
+    controls = controls_of(tokenizer)
+    piece = _in_parts(tokenizer, text, cuts(controls.others, text), first=first)
+    if controls.ids.isdisjoint(piece.ids):
+        return piece
+    return _in_parts(
+        tokenizer, text, cuts(controls.texts, text), first=first
+    )  # the vocabulary itself spells a control token
+
+
+def _in_parts(tokenizer: PreTrainedTokenizerBase, text: str, places: list[int], *, first: bool) -> Piece:
+    whole = Piece([], [])
+    for begin, end in pairwise([0, *places, len(text)]):
+        part = _behind_anchor(tokenizer, text[begin:end], first=first and begin == 0, as_text=True)
+        whole.ids.extend(part.ids)
+        whole.offsets.extend((begin + start, begin + stop) for start, stop in part.offsets)
+    return whole
+
+
+def _behind_anchor(tokenizer: PreTrainedTokenizerBase, text: str, *, first: bool, as_text: bool) -> Piece:
+    kept: list[tuple[int, tuple[int, int]]] = []
+    for anchor in ("",) if first else (*_ANCHORS, ""):  # a text may merge with an anchor
+        encoded: Any = tokenizer(
+            anchor + text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=as_text
+        )
         pairs = list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
         kept = [(id, (start - len(anchor), end - len(anchor))) for id, (start, end) in pairs if end > len(anchor)]
         if all(start >= 0 for _, (start, _) in kept):
@@ -50,44 +80,50 @@ def covering(piece: Piece, start: int, end: int) -> tuple[int, int]:
     return inside[0], inside[-1] + 1
 
 
-def beginning(tokenizer: PreTrainedTokenizerBase, policy: BosPolicy) -> list[int]:
-    """Returns the beginning-of-sequence token a plain text starts with, or nothing.
+def unread(tokenizer: PreTrainedTokenizerBase, piece: Piece, text: str, start: int, end: int) -> str:
+    """Returns the characters among text[start:end], blanks aside, that a piece's tokens lose: unknown, or in no token."""
+    unknown: Any = tokenizer.unk_token_id
+    kept: set[int] = set()
+    for id, offset in zip(piece.ids, piece.offsets, strict=True):
+        if unknown is None or id != unknown:
+            kept.update(range(*offset))
+    return "".join(text[place] for place in range(start, end) if place not in kept and not text[place].isspace())
 
-    "auto" does what the tokenizer does by itself.
+
+def beginning(tokenizer: PreTrainedTokenizerBase, policy: BosPolicy) -> list[int]:
+    """Returns the special tokens a plain text starts with: the beginning of a sequence, or nothing.
+
+    "auto" does what the tokenizer does by itself: what it writes before a text, be it <s>, </s> or [CLS].
     Raises ArgumentError when "always" is asked of a tokenizer that has none.
     """
     bos: Any = tokenizer.bos_token_id
     if policy == "never":
         return []
-    if policy == "always":
-        if bos is None:
-            raise ArgumentError("This tokenizer has no beginning-of-sequence token: use --bos auto or never.")
+    if policy == "always" and bos is not None:
         return [bos]
-    own: Any = tokenizer("a")["input_ids"]
-    return [bos] if bos is not None and own and own[0] == bos else []
+    own = _written_before(tokenizer)
+    if policy == "always" and not own:
+        raise ArgumentError("This tokenizer has no beginning-of-sequence token: use --bos auto or never.")
+    return own
 
 
-def chat_frame(tokenizer: PreTrainedTokenizerBase, before: str, after: str, model: str) -> tuple[list[int], list[int]]:
-    """Returns the tokens before and after a context inside one user message: everything the chat template adds included.
-
-    Raises ArgumentError when the model has no chat template, UserError when its template drops or repeats the context.
-    """
-    if not tokenizer.chat_template:
-        raise ArgumentError(f"{model} has no chat template: use --prompt-format plain.")
-    message = [{"role": "user", "content": before + _PLACEHOLDER + after}]
-    text = str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
-    head, *rest = text.split(_PLACEHOLDER)
-    if len(rest) != 1:
-        raise UserError(f"The chat template of {model} does not keep a message as it is: use --prompt-format plain.")
-    head_ids: Any = tokenizer(head, add_special_tokens=False)["input_ids"]
-    check_single_beginning(tokenizer, head_ids, model)
-    return list(head_ids), encode_piece(tokenizer, rest[0]).ids
+def _written_before(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the tokenizer puts before a text: the tokens of a whole text up to where those of the bare one begin."""
+    for text in _ANCHORS:
+        whole: Any = tokenizer(text)["input_ids"]
+        bare: Any = tokenizer(text, add_special_tokens=False)["input_ids"]
+        places = range(len(whole) - len(bare) + 1) if bare else ()
+        for place in places:
+            if whole[place : place + len(bare)] == bare:
+                return list(whole[:place])
+    return []
 
 
-def check_single_beginning(tokenizer: PreTrainedTokenizerBase, ids: list[int], model: str) -> None:
+def check_single_beginning(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], model: str) -> None:
     """Raises UserError when a text begins with the beginning-of-sequence token twice, which shifts attention."""
     bos: Any = tokenizer.bos_token_id
-    if bos is not None and ids[:2] == [bos, bos]:
+    begins = {bos, *_written_before(tokenizer)[:1]} - {None}
+    if len(ids) > 1 and ids[0] == ids[1] and ids[0] in begins:
         raise UserError(f"The prompt of {model} begins with two beginning-of-sequence tokens: use --bos never.")
 
 
@@ -102,10 +138,15 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any, *, at_n
     return sorted(ends)
 
 
-def token_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Returns what each token adds to a text that it continues, its leading space included; "" for special tokens."""
+def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int] | None = None) -> list[str]:
+    """Returns what each token (all, or those named) adds to a text that it continues; "" for special tokens.
+
+    A leading space is included, whether the vocabulary writes it as Ġ, as ▁ or as the lack of ##. A token that holds some bytes of
+    a character only adds U+FFFD.
+    """
+    wanted = list(range(len(tokenizer)) if ids is None else ids)  # type: ignore[arg-type]
     anchor: Any = tokenizer(_ANCHORS[0], add_special_tokens=False)["input_ids"]
     before = str(tokenizer.decode(anchor))
-    texts = tokenizer.batch_decode([[*anchor, id] for id in range(len(tokenizer))], clean_up_tokenization_spaces=False)
+    texts = tokenizer.batch_decode([[*anchor, id] for id in wanted], clean_up_tokenization_spaces=False)
     special = set(tokenizer.all_special_ids)
-    return ["" if id in special else text[len(before) :] for id, text in enumerate(texts)]
+    return ["" if id in special else text[len(before) :] for id, text in zip(wanted, texts, strict=True)]

@@ -1,5 +1,7 @@
 """Classes of tokens, after Lin et al. 2024, table 2: function, content, number, operator, punctuation (and space alone)."""
 
+from interp.words import holds_letters
+
 FUNCTION_WORDS = frozenset(
     "a an the this that these those of in on at to for from by with as and or but nor so if then than because while when where "
     "which who whom whose what how it its he she they them his her their we us our you your i me my is are was were be been being "
@@ -17,6 +19,6 @@ def token_class(text: str) -> str:
         return "number"
     if all(sign in _OPERATORS for sign in bare):
         return "operator"
-    if not any(sign.isalpha() for sign in bare):
+    if not holds_letters(bare):
         return "punctuation"
     return "function" if bare.lower() in FUNCTION_WORDS else "content"

@@ -14,7 +14,7 @@ class TokenClasses(TableSchema):
     token_id: int
     token: str
     kind: str
-    """word (begins with a space), part of word, number, punctuation, whitespace, other."""
+    """word (begins with a space, or in a script without them), part of word, number, punctuation, whitespace, other."""
     rank: int
     count: int
     share: float = fraction()

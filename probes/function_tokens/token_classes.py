@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from interp.models.encoding import token_texts
+from interp.words import attaches, begins_word, holds_letters
+
 Kind = Literal["word", "part of word", "number", "punctuation", "whitespace", "other"]
 FUNCTION, CONTENT = "function", "content"
 SHARE_ROUNDING = 1e-12
@@ -36,7 +39,7 @@ def count_tokens(
 
 
 def classify(texts: Sequence[Sequence[int]], threshold: float, tokenizer: Any, n_ids: int) -> pd.DataFrame:
-    """Returns every token id that occurs, most frequent first, and its class.
+    """Returns every token id that occurs, most frequent first, and its class; its text is what it adds to a text it continues.
 
     Function tokens are those added from the top until they cover `threshold` of all occurrences; the token that reaches the
     threshold is the last one in (the paper's list ends at 39.99% of 40%, before it). Equal counts are in id order.
@@ -47,12 +50,12 @@ def classify(texts: Sequence[Sequence[int]], threshold: float, tokenizer: Any, n
     order = order[counts[order] > 0]
     share = counts[order] / counts.sum()
     cumulative = np.cumsum(counts[order]) / counts.sum()
-    tokens = [tokenizer.decode([int(token)]) for token in order]
+    added = token_texts(tokenizer, map(int, order))
     return pd.DataFrame(
         {
             "token_id": order,
-            "token": tokens,
-            "kind": [kind_of(token) for token in tokens],
+            "token": [text or tokenizer.decode([int(token)]) for token, text in zip(order, added, strict=True)],
+            "kind": [kind_of(text) for text in added],
             "rank": np.arange(1, len(order) + 1),
             "count": counts[order],
             "share": share,
@@ -71,17 +74,21 @@ def is_function(cumulative_share: NDArray[np.float64], threshold: float) -> NDAr
 
 
 def kind_of(token: str) -> Kind:
-    """Returns what a token is made of: a word that begins with a space, part of a word, a number, punctuation, whitespace."""
+    """Returns what a token is made of, by what it adds to a text: the beginning of a word, part of a word, a number, signs, blanks.
+
+    A word begins behind a space, and with any letter of a script without spaces between words. Marks and joiners count with the
+    sign they belong to; marks alone are part of a word. A special token, which adds "", and parts of characters are "other".
+    """
     text = token.strip()
     if not text:
-        return "whitespace"
+        return "whitespace" if token else "other"
     if "\ufffd" in text:
         return "other"
-    kinds = {unicodedata.category(sign)[0] for sign in text}
-    if kinds <= {"N"}:
+    kinds = {unicodedata.category(sign)[0] for sign in text if not attaches(sign)}
+    if kinds and kinds <= {"N"}:
         return "number"
-    if kinds <= {"P", "S"}:
+    if kinds and kinds <= {"P", "S"}:
         return "punctuation"
-    if "L" in kinds:
-        return "word" if token[0].isspace() else "part of word"
-    return "other"
+    if not holds_letters(text):
+        return "other"
+    return "word" if begins_word(token) else "part of word"

@@ -1,4 +1,7 @@
-"""The exact probability of nouns: other spellings of a word by the same tokenizer, followed through the model in batches."""
+"""The exact probability of nouns: other spellings of a word by the same tokenizer, followed through the model in batches.
+
+Spellings are byte by byte, so that tokens which hold part of a letter count.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,13 +28,13 @@ SPELLINGS_AT_ONCE = 64
 class _Spelling:
     """The beginning of one way to spell a word: its tokens, what is left to spell, ln p of all its tokens."""
 
-    search: WordSearch
+    search: WordSearch[bytes]
     row: int
     start: int
     """Tokens of the row before this spelling leaves the tokenizer's own."""
     tokens: tuple[int, ...]
     """Its tokens from there on."""
-    rest: str
+    rest: bytes
     log_probability: float
 
 
@@ -49,7 +52,7 @@ def exact_probabilities(
 
     `rows` have read the lists, which began at `starts`; `log_p` are the log-probabilities over them.
     """
-    searches: dict[tuple[int, int], WordSearch] = {}
+    searches: dict[tuple[int, int], WordSearch[bytes]] = {}
     open_spellings: list[_Spelling] = []
     for row in exact_rows:
         for noun in range(len(lists[row].nouns)):
@@ -71,19 +74,20 @@ def _own_spelling(
     log_p: Float[Tensor, "column vocabulary"],
     vocabulary: "Vocabulary",
     threshold: float,
-) -> tuple[WordSearch, list[_Spelling]]:
+) -> tuple[WordSearch[bytes], list[_Spelling]]:
     """The tokenizer's own spelling of a noun, complete, and the other spellings that leave it at each of its tokens."""
     first, last = encoded.spans[noun]
     own = encoded.ids[first:last]
     whole = float(sum(log_p[first + index, token] for index, token in enumerate(own)))
-    search = WordSearch(" " + encoded.nouns[noun], vocabulary.spellings, floor=whole + log(threshold))
+    spelled = vocabulary.spelled(own, encoded.nouns[noun])
+    search = WordSearch(b"".join(spelled), vocabulary.spellings, floor=whole + log(threshold))
     search.complete(whole, float(boundary_log_probability(log_p[last], vocabulary.boundary)))
     rest, so_far, found = search.word, 0.0, []
     for index, token in enumerate(own):
         for other, left, log_probability in search.branches(rest, so_far, log_p[first + index], taken=token):
             found.append(_Spelling(search, row, start + first + index, (other,), left, log_probability))
         so_far += float(log_p[first + index, token])
-        rest = rest[len(vocabulary.spellings.texts[token]) :]
+        rest = rest[len(spelled[index]) :]
     return search, found
 
 

@@ -6,16 +6,19 @@ the end of that text, stepping back in between. Nothing is copied.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from interp.errors import ArgumentError, UserError
 from interp.models.encoding import token_texts
 from interp.models.history import History
 from interp.models.language import LanguageModel
 from interp.models.prefix import Prefix
+from interp.models.token_bytes import token_bytes
 from probes.verbatim_memory.exact import exact_probabilities
 from probes.verbatim_memory.vignettes import EncodedList
 from probes.verbatim_memory.word_probability import Spellings, boundary_log_probability, boundary_tokens
@@ -26,16 +29,33 @@ class Vocabulary:
     """What words need to know of a tokenizer: which tokens end a word, and what each spells."""
 
     boundary: Bool[Tensor, " token"]
-    spellings: Spellings
+    tokenizer: Any
 
     @classmethod
     def of(cls, model: LanguageModel) -> "Vocabulary":
         """Returns the vocabulary of a model's tokenizer."""
         tokenizer: Any = model.tokenizer
-        texts = token_texts(tokenizer)
         n_outputs = model.hf.config.get_text_config(decoder=True).vocab_size
-        special = tokenizer.all_special_ids
-        return cls(boundary_tokens(texts, special, n_outputs).to(model.device), Spellings(texts, special))
+        boundary = boundary_tokens(token_texts(tokenizer), tokenizer.all_special_ids, n_outputs)
+        return cls(boundary.to(model.device), tokenizer)
+
+    @cached_property
+    def spellings(self) -> Spellings[bytes]:
+        """Which tokens spell what. Raises UserError where tokens cannot be turned into bytes."""
+        try:
+            return Spellings(token_bytes(self.tokenizer))
+        except UserError as error:
+            raise UserError(f"{error} Leave the exact probability out with --exact-rotations 0.") from error
+
+    def spelled(self, ids: Sequence[int], noun: str) -> list[bytes]:
+        """Returns the bytes of a noun's own tokens, as the tokenizer writes it: lower-cased where it does that.
+
+        Raises ArgumentError when one of them stands for no text.
+        """
+        found = [part for id in ids if (part := self.spellings.parts[id])]
+        if len(found) < len(ids):
+            raise ArgumentError(f"The tokenizer spells the noun {noun} with a special token: leave it out of the pool.")
+        return found
 
 
 @dataclass(frozen=True)

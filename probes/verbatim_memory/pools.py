@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from interp.errors import ArgumentError
+from interp.words import is_word, normalised
 
 OWN_POOLS = {
     "arbitrary": Path(__file__).with_name("nouns_arbitrary.txt"),
@@ -53,6 +54,8 @@ class Pool:
 def read_pool(path: Path) -> Pool:
     """Returns the pool in a text file: one noun per line, or "category: noun, noun, …"; lines that begin with # are notes.
 
+    Nouns are letters with their marks, in any script; parts may be joined by hyphens, apostrophes or a blank. Their characters
+    are composed (NFC), so that each is written in one way.
     Raises ArgumentError, with the line number, for an unreadable file, a line that is neither, or a noun that comes twice.
     """
     lines = [
@@ -70,12 +73,9 @@ def read_pool(path: Path) -> Pool:
             raise ArgumentError(
                 f'{path}, line {number}: some lines have a category ("category: noun, noun") and some not.'
             )
-        nouns = tuple(noun.strip() for noun in line.split(":", 1)[-1].split(",")) if categorised else (line,)
+        written = line.split(":", 1)[-1].split(",") if categorised else [line]
+        nouns = tuple(_noun(noun, f"{path}, line {number}") for noun in written)
         for noun in nouns:
-            if not noun or not all(part.isalpha() for part in noun.replace("-", " ").replace("'", " ").split(" ")):
-                raise ArgumentError(
-                    f"{path}, line {number}: {noun!r} is not a noun: letters, hyphens and apostrophes only."
-                )
             if noun in seen:
                 raise ArgumentError(f"{path}, line {number}: {noun} is in line {seen[noun]} already.")
             seen[noun] = number
@@ -85,10 +85,19 @@ def read_pool(path: Path) -> Pool:
     )
 
 
+def _noun(written: str, where: str) -> str:
+    """A noun as it is used everywhere: composed characters, single blanks."""
+    noun = " ".join(normalised(written).split())
+    if not is_word(noun):
+        raise ArgumentError(f"{where}: {noun!r} is not a noun: letters, hyphens and apostrophes only.")
+    return noun
+
+
 def read_public_lists(path: Path) -> dict[int, list[NounList]]:
     """Returns the lists of a public stimulus file, {"n3": [[noun, …], …], "n10": …}, by list length.
 
-    Raises ArgumentError when the file is not in that format.
+    Nouns are read as those of a pool are.
+    Raises ArgumentError when the file is not in that format, or a noun comes twice in a list.
     """
     try:
         content: Any = json.loads(_read(path))
@@ -106,15 +115,23 @@ def read_public_lists(path: Path) -> dict[int, list[NounList]]:
         )
         if not length or not rows or not fits:
             raise ArgumentError(f'{wanted}, and "{key}" is not.')
-        lists[length] = [tuple(row) for row in rows]
+        lists[length] = [_list(row, f'{path}, list {number} of "{key}"') for number, row in enumerate(rows, start=1)]
     if len({len(rows) for rows in lists.values()}) > 1:
         raise ArgumentError(f"{wanted} with as many lists of every length.")
     return lists
 
 
+def _list(row: list[str], where: str) -> NounList:
+    nouns = tuple(_noun(noun, where) for noun in row)
+    twice = [noun for place, noun in enumerate(nouns) if noun in nouns[:place]]
+    if twice:
+        raise ArgumentError(f"{where}: {twice[0]} is there twice: a list needs different nouns.")
+    return nouns
+
+
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ArgumentError(f"The pool {path} cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:

@@ -7,7 +7,6 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.models.encoding import beginning
 from interp.models.history import History
 from interp.models.language import LanguageModel
 from interp.models.prefix import Prefix
@@ -16,7 +15,7 @@ from probes.verbatim_memory.lists import FirstList, second_list
 from probes.verbatim_memory.measure import Vocabulary, WordSurprisal, read_lists, read_tail
 from probes.verbatim_memory.plan import ListUnit
 from probes.verbatim_memory.texts import read_texts
-from probes.verbatim_memory.vignettes import EncodedList, encode_list, encode_text, last_words
+from probes.verbatim_memory.vignettes import EncodedList, encode_list, encode_preface, encode_text, last_words
 
 TAIL_WORDS = 4
 """Words before the second list whose surprisal is kept too, as in the paper's time course."""
@@ -55,8 +54,7 @@ class Reading:
         self, preface: str, firsts: list[FirstList]
     ) -> tuple[Prefix | History, list[tuple[EncodedList, list[WordSurprisal]]]]:
         tokenizer = self.model.tokenizer
-        start = beginning(tokenizer, self.settings.bos)
-        before = [*start, *encode_text(tokenizer, self._texts.before(preface), first=True)]
+        before = encode_preface(tokenizer, self._texts.before(preface), self.settings.bos, self.model.identity.name)
         lists = [encode_list(tokenizer, first.nouns) for first in firsts]
         rows = self.model.rows(
             len(firsts), 3 * max(len(one.ids) for one in lists) + len(before) + self._longest_between()

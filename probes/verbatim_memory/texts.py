@@ -1,6 +1,5 @@
 """The words around the lists: preface, intervening text and the prompt that announces the second list."""
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from interp.errors import ArgumentError
+from interp.sentences import sentences, without_stop
+from interp.words import normalised
 
 OWN_TEXTS = Path(__file__).with_name("texts.toml")
 
@@ -34,7 +35,7 @@ class Texts:
         """Returns the text between the lists: the first `length` paragraphs of the context (none for "short") and the prompt.
 
         "scrambled" is the intact text with the words of every sentence shuffled, then the sentences.
-        Raises ArgumentError when the context has fewer paragraphs.
+        Raises ArgumentError when the context has fewer paragraphs, or nothing to shuffle.
         """
         prompt = self.prompt.get(context, self.prompt["intact"])
         if context == "short":
@@ -52,11 +53,12 @@ class Texts:
 def read_texts(path: Path | None = None) -> Texts:
     """Returns the texts of a TOML file with the tables [preface], [prompt] and [intervening], or the toolkit's own.
 
+    Characters are composed (NFC), as those of nouns are, so that the same word is the same tokens everywhere.
     Raises ArgumentError when the file cannot be read or lacks one.
     """
     path = path or OWN_TEXTS
     try:
-        content: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+        content: Any = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise ArgumentError(f"{path} cannot be read as TOML ({error}).") from error
     for table in ("preface", "prompt", "intervening"):
@@ -71,19 +73,29 @@ def read_texts(path: Path | None = None) -> Texts:
             raise ArgumentError(f"{path}: {context} in [intervening] must be a list of texts.")
     paragraphs = {"incongruent": content["intervening"]["intact"], **content["intervening"]}
     return Texts(
-        {context: text.strip() for context, text in content["preface"].items()},
-        {context: text.strip() for context, text in content["prompt"].items()},
-        {context: tuple(text.strip() for text in texts) for context, texts in paragraphs.items()},
+        {context: normalised(text) for context, text in content["preface"].items()},
+        {context: normalised(text) for context, text in content["prompt"].items()},
+        {context: tuple(map(normalised, texts)) for context, texts in paragraphs.items()},
     )
 
 
 def scramble(text: str, seed: int) -> str:
-    """Returns the text with the words of each sentence in another order, first words in lower case, and then the sentences."""
+    """Returns the text with the words of each sentence in another order, first words in lower case, and then the sentences.
+
+    Words are what stands between blanks; every sentence keeps its stop at its end, and nothing is lost but the number of blanks.
+    Raises ArgumentError when no sentence has two words.
+    """
     generator = np.random.default_rng([seed, 2])
-    sentences = []
-    for sentence in re.findall(r"[^.!?]+[.!?]", text):
-        words = sentence.rstrip(".!?").split()
-        words[0] = words[0].lower()
-        order = generator.permutation(len(words))
-        sentences.append(" ".join(words[index] for index in order) + ".")
-    return " ".join(sentences[index] for index in generator.permutation(len(sentences)))
+    mixed, longest = [], 0
+    for sentence in sentences(text):
+        before, stop = without_stop(sentence)
+        words = before.split()
+        words[:1] = [first.lower() for first in words[:1]]
+        longest = max(longest, len(words))
+        mixed.append(" ".join(words[index] for index in generator.permutation(len(words))) + stop)
+    if longest < 2:
+        raise ArgumentError(
+            f"No sentence of the text {text[:40]!r} has two words to shuffle (words are what stands between blanks): leave scrambled "
+            "out of --contexts, or write blanks between the words."
+        )
+    return " ".join(mixed[index] for index in generator.permutation(len(mixed)))

@@ -10,10 +10,10 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from interp.models.encoding import BosPolicy, beginning
+from interp.models.encoding import BosPolicy
 from probes.verbatim_memory.lists import FirstList
 from probes.verbatim_memory.texts import Texts
-from probes.verbatim_memory.vignettes import EncodedList, encode_list, encode_text
+from probes.verbatim_memory.vignettes import EncodedList, encode_list, encode_preface, encode_text
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def build_trial(
     seed: int,
 ) -> Trial:
     """Returns a trial as tokens; each part is encoded by itself, as everywhere in this experiment."""
-    before = [*beginning(tokenizer, bos), *encode_text(tokenizer, texts.before(context), first=True)]
+    before = encode_preface(tokenizer, texts.before(context), bos, str(tokenizer.name_or_path))
     lists = encode_list(tokenizer, first.nouns), encode_list(tokenizer, second)
     between = encode_text(tokenizer, texts.between(context, intervening, seed))
     ids = (*before, *lists[0].ids, *between, *lists[1].ids)

@@ -4,13 +4,14 @@ Armeni et al. 2022 encode the parts separately too. Since no part's tokens depen
 begin with, token by token.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import ArgumentError
-from interp.models.encoding import Piece, covering, encode_piece
+from interp.models.encoding import BosPolicy, Piece, beginning, check_single_beginning, encode_piece, unread
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,18 @@ class EncodedList:
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str, *, first: bool = False) -> tuple[int, ...]:
-    """Returns the tokens of a part of a trial; all but the first begin with a space."""
-    return tuple(encode_piece(tokenizer, text if first else " " + text).ids)
+    """Returns the tokens of a part of a trial: the first as the tokenizer begins a text, the others behind a space."""
+    return tuple(encode_piece(tokenizer, text if first else " " + text, first=first).ids)
+
+
+def encode_preface(tokenizer: PreTrainedTokenizerBase, text: str, bos: BosPolicy, model: str) -> tuple[int, ...]:
+    """Returns the tokens that a trial begins with: beginning of sequence and preface.
+
+    Raises UserError when the preface itself is written with a beginning, which would be doubled.
+    """
+    ids = (*beginning(tokenizer, bos), *encode_text(tokenizer, text, first=True))
+    check_single_beginning(tokenizer, ids, model)
+    return ids
 
 
 def encode_list(tokenizer: PreTrainedTokenizerBase, nouns: Sequence[str]) -> EncodedList:
@@ -36,12 +47,11 @@ def encode_list(tokenizer: PreTrainedTokenizerBase, nouns: Sequence[str]) -> Enc
     piece = encode_piece(tokenizer, text)
     spans, start = [], 0
     for noun in nouns:
-        spans.append(_span(piece, start, start + 1 + len(noun), noun))
-        start += len(noun) + 2
-    unknown = tokenizer.unk_token_id
-    for noun, (first, last) in zip(nouns, spans, strict=True):
-        if unknown is not None and unknown in piece.ids[first:last]:
+        end = start + 1 + len(noun)
+        if unread(tokenizer, piece, text, start, end):
             raise ArgumentError(f"The tokenizer cannot spell the noun {noun}: leave it out of the pool.")
+        spans.append(_span(piece, start, end, noun))
+        start = end + 1
     return EncodedList(tuple(nouns), tuple(piece.ids), tuple(spans))
 
 
@@ -58,12 +68,19 @@ def _span(piece: Piece, start: int, end: int, noun: str) -> tuple[int, int]:
 def last_words(tokenizer: PreTrainedTokenizerBase, text: str, n_words: int) -> list[tuple[str, tuple[int, int]]]:
     """Returns the last words of a part of a trial, each with its tokens [first, last) in `encode_text(text)`.
 
-    A word goes on to the next space, punctuation included.
+    A word goes on to the next blank, punctuation included, and holds the blanks before it; a token belongs to the word it begins
+    in.
+    Raises ArgumentError for a word that the tokenizer cannot spell or that begins inside another one's token.
     """
-    piece = encode_piece(tokenizer, " " + text)
-    words, end = [], len(text) + 1
-    for word in reversed(text.split()[-n_words:]):
-        start = end - len(word) - 1
-        words.append((word, covering(piece, start, end)))
-        end = start
-    return words[::-1]
+    spaced = " " + text
+    piece = encode_piece(tokenizer, spaced)
+    words = []
+    for match in list(re.finditer(r"\s*\S+", spaced))[-n_words:]:
+        word = match[0].strip()
+        own = [index for index, (start, _) in enumerate(piece.offsets) if match.start() <= start < match.end()]
+        if unread(tokenizer, piece, spaced, *match.span()):
+            raise ArgumentError(f"The tokenizer cannot spell {word!r} before the second list: give other --texts.")
+        if not own:
+            raise ArgumentError(f"The tokenizer joins {word!r} with the word before it: give other --texts.")
+        words.append((word, (own[0], own[-1] + 1)))
+    return words

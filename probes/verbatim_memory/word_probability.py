@@ -12,22 +12,24 @@ more than a nat where repeat surprisal is a tenth of one.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from interp.words import goes_on
+
+Word = TypeVar("Word", str, bytes)
+
 
 def boundary_tokens(texts: Sequence[str], special_ids: Sequence[int], n_outputs: int) -> Bool[Tensor, " token"]:
-    """Returns which tokens cannot go on a word: those that begin with neither a letter nor a mark, and the special ones.
+    """Returns which tokens cannot go on a word (see interp.words.goes_on), the special ones among them.
 
     Bytes that are no whole character (U+FFFD) count as going on. Outputs beyond the tokenizer's tokens are no boundary.
     """
     special = set(special_ids)
-    boundary = [
-        id in special or (bool(text) and not (text[0].isalpha() or text[0] in "'’-\ufffd"))
-        for id, text in enumerate(texts)
-    ]
+    boundary = [id in special or (bool(text) and not goes_on(text)) for id, text in enumerate(texts)]
     mask = torch.zeros(n_outputs, dtype=torch.bool)
     mask[: len(boundary)] = torch.tensor(boundary[:n_outputs])
     return mask
@@ -40,38 +42,42 @@ def boundary_log_probability(
     return log_probabilities[..., boundary].logsumexp(dim=-1)
 
 
-class Spellings:
-    """Which tokens a text may begin with: the alternatives at each step of the exact search."""
+class Spellings(Generic[Word]):
+    """Which tokens a word may begin with: the alternatives at each step of the exact search.
 
-    def __init__(self, texts: Sequence[str], special_ids: Sequence[int]) -> None:
-        """Indexes the vocabulary by its tokens' texts; special tokens and tokens without text spell nothing."""
+    Words are spelled in bytes where tokens may hold part of a letter.
+    """
+
+    def __init__(self, parts: Sequence[Word | None], special_ids: Sequence[int] = ()) -> None:
+        """Indexes the vocabulary by what each token adds to a word; special tokens and those that add nothing spell nothing."""
         special = set(special_ids)
-        self.texts = texts
-        self._by_text: dict[str, list[int]] = {}
-        for id, text in enumerate(texts):
-            if text and id not in special:
-                self._by_text.setdefault(text, []).append(id)
-        self._longest = max(map(len, self._by_text), default=0)
+        self.parts = parts
+        self._by_part: dict[Word, list[int]] = {}
+        for id, part in enumerate(parts):
+            if part and id not in special:
+                self._by_part.setdefault(part, []).append(id)
+        self._longest = max(map(len, self._by_part), default=0)
 
-    def beginnings(self, text: str) -> list[tuple[int, str]]:
-        """Returns every token that spells a beginning of the text, with what is left of the text after it."""
+    def beginnings(self, word: Word) -> list[tuple[int, Word]]:
+        """Returns every token that spells a beginning of the word, with what is left of the word after it."""
         return [
-            (id, text[end:])
-            for end in range(1, min(len(text), self._longest) + 1)
-            for id in self._by_text.get(text[:end], ())
+            (id, word[end:])
+            for end in range(1, min(len(word), self._longest) + 1)
+            for id in self._by_part.get(word[:end], ())
         ]
 
 
 @dataclass
-class WordSearch:
+class WordSearch(Generic[Word]):
     """The exact probability of one word, found by a bounded search over its spellings.
 
     Best first is not needed: a spelling is followed while its probability so far is at least `threshold` times that of the
     tokenizer's own spelling. What is not followed adds to `left_out`, an upper bound on the probability that is missing.
     """
 
-    word: str
-    spellings: Spellings
+    word: Word
+    """The word, its leading space included."""
+    spellings: Spellings[Word]
     floor: float
     """Logarithm below which a spelling is not followed."""
     total: list[float] = field(default_factory=list)
@@ -82,8 +88,8 @@ class WordSearch:
         self.total.append(log_probability + log_boundary)
 
     def branches(
-        self, rest: str, log_probability: float, log_probabilities: Float[Tensor, " token"], taken: int | None = None
-    ) -> list[tuple[int, str, float]]:
+        self, rest: Word, log_probability: float, log_probabilities: Float[Tensor, " token"], taken: int | None = None
+    ) -> list[tuple[int, Word, float]]:
         """Returns the tokens worth following after a spelling so far: token, what is left to spell, ln p with it.
 
         `taken` is the tokenizer's own next token, which is followed elsewhere.

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerFast
 
 from interp.models.windows import cut_windows
 from probes.function_tokens.corpus import Corpus, dealt_anew
@@ -11,10 +13,14 @@ from probes.function_tokens.token_classes import classify, count_tokens, is_func
 TEXTS = [[0, 0, 0, 1, 1, 2], [0, 1, 3, 3]]
 
 
-class Words:
-    @staticmethod
-    def decode(ids):
-        return [" the", "ing", ".", " 17", "\n"][ids[0]]
+def spelling(*tokens: str) -> PreTrainedTokenizerFast:
+    """A tokenizer whose tokens are these, one after the other, and "a"."""
+    plain = Tokenizer(models.WordLevel({token: id for id, token in enumerate([*tokens, "a"])}, unk_token="a"))
+    plain.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=plain)
+
+
+WORDS = (" the", "ing", ".", " 17", "\n")
 
 
 def test_counts_coverage_and_spread_by_hand():
@@ -27,10 +33,11 @@ def test_counts_coverage_and_spread_by_hand():
 
 
 def test_classes_by_cumulative_share():
-    table = classify(TEXTS, 0.5, Words, 5)
+    table = classify(TEXTS, 0.5, spelling(*WORDS), 5)
     assert table["token_id"].tolist() == [0, 1, 3, 2]
     assert table["cumulative_share"].tolist() == pytest.approx([0.4, 0.7, 0.9, 1.0])
     assert table["token_class"].tolist() == ["function", "function", "content", "content"]
+    assert table["token"].tolist() == [" the", "ing", " 17", "."]
     assert table["kind"].tolist() == ["word", "part of word", "number", "punctuation"]
     assert table["document_coverage"].tolist() == [1.0, 1.0, 0.5, 0.5]
 
@@ -53,6 +60,21 @@ def test_the_token_that_reaches_the_threshold_is_the_last_one_in(threshold, n):
         ("'s", "part of word"),
         ("\ufffd", "other"),
         (" don't", "word"),
+        ("", "other"),  # a special token
+        (" Привет", "word"),
+        ("вет", "part of word"),
+        ("世界", "word"),  # no spaces between words: each letter may begin one
+        ("น้ำ", "word"),
+        ("ี่", "part of word"),  # marks alone, without the letter before them
+        ("ा", "part of word"),
+        ("\u0301", "part of word"),
+        (" हिन्दी", "word"),
+        ("१२", "number"),
+        ("।", "punctuation"),
+        ("❤\ufe0f", "punctuation"),  # signs with their variation selectors, joiners and skin tones
+        ("👨\u200d👩", "punctuation"),
+        ("👍🏽", "punctuation"),
+        ("\u200d", "other"),
     ],
 )
 def test_kinds(token, kind):
@@ -64,7 +86,7 @@ def corpus():
     generator = np.random.default_rng(0)
     texts = [generator.integers(3, 30, n).tolist() for n in (50, 33, 61, 40)]
     windows = cut_windows(texts, 16)
-    classes = classify(texts, 0.4, type("T", (), {"decode": staticmethod(str)}), 30)
+    classes = classify(texts, 0.4, spelling(*map(str, range(30))), 30)
     return Corpus(windows, np.array([0, 0, 1, 1]), classes, texts, in_sample=False, left_out=0)
 
 

@@ -1,7 +1,10 @@
 """Lists of nouns: every published condition, and what random permutations leak."""
 
 import json
+import re
+import unicodedata
 
+import numpy as np
 import pytest
 
 from interp.errors import ArgumentError
@@ -105,6 +108,37 @@ def test_public_stimulus_files_are_read_and_rotations_recognised(tmp_path):
         path.write_text(wrong)
         with pytest.raises(ArgumentError, match="is needed"):
             read_public_lists(path)
+
+
+def test_nouns_of_a_list_file_are_read_as_those_of_a_pool_are(tmp_path):
+    path = tmp_path / "lists.json"
+    path.write_text(
+        '\ufeff{"n2": [["cafe\u0301 ", " हिन्दी"], ["ice  cream", "t-shirt"], ["l\'eau", "שָׁלוֹם"]]}', encoding="utf-8"
+    )
+    shalom = unicodedata.normalize("NFC", "שָׁלוֹם")
+    assert read_public_lists(path)[2] == [("café", "हिन्दी"), ("ice cream", "t-shirt"), ("l'eau", shalom)]
+    path.write_text('{"n2": [["a", "b"], ["cafe\u0301", "café"]]}', encoding="utf-8")
+    with pytest.raises(ArgumentError, match='list 2 of "n2": café is there twice'):
+        read_public_lists(path)
+    path.write_text('{"n1": [[" "]]}')
+    with pytest.raises(ArgumentError, match="'' is not a noun"):
+        read_public_lists(path)
+    nouns = tmp_path / "nouns.txt"
+    nouns.write_text("café\ncafe\u0301\n", encoding="utf-8")
+    with pytest.raises(ArgumentError, match="line 2: café is in line 1 already"):
+        read_pool(nouns)
+
+
+def test_the_texts_of_the_toolkit_are_scrambled_as_they_were():
+    """The rule that served for texts of plain sentences, each with a full stop: cut at every stop, deal words, deal sentences."""
+    text = " ".join(read_texts().paragraphs["intact"])
+    generator = np.random.default_rng([7, 2])
+    plain = []
+    for sentence in re.findall(r"[^.!?]+[.!?]", text):
+        words = sentence.rstrip(".!?").split()
+        words[0] = words[0].lower()
+        plain.append(" ".join(words[index] for index in generator.permutation(len(words))) + ".")
+    assert scramble(text, seed=7) == " ".join(plain[index] for index in generator.permutation(len(plain)))
 
 
 def test_scrambled_text_keeps_its_words_and_their_number_per_sentence():

@@ -118,3 +118,11 @@ def test_what_the_search_leaves_out_is_bounded():
 def test_a_boundary_is_punctuation_as_well_as_space_and_unused_outputs_are_none():
     mask = boundary_tokens([" the", "ing", ",", "7", "", "</s>", "\ufffd", "-", "'s", "\n"], [5], 12)
     assert mask.nonzero().flatten().tolist() == [0, 2, 3, 5, 9]
+
+
+@pytest.mark.parametrize(
+    "text", ["\u0301", "ा", "्", "ّ", "ִ", "ี", "\u200d", "\u200c", "\ufe0f", "\U0001f3fd", "ж", "水", "־", "’"]
+)
+def test_marks_joiners_and_letters_of_any_script_go_on_a_word(text):
+    assert not boundary_tokens([text, f"{text}x"], [], 2).any()
+    assert boundary_tokens([f" {text}", f",{text}"], [], 2).all()
