@@ -6,6 +6,7 @@ Imports nothing heavy: the command line builds its help from these classes.
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,13 @@ class Finding:
     about: str = ""
     """One of several things that sentences are about, such as a dictionary: the report puts them together. The text begins
     with it."""
+
+    def __post_init__(self) -> None:
+        """Takes out of the text the brackets of an interval that there is none of: [nan, nan]."""
+        object.__setattr__(self, "text", _NO_INTERVAL.sub("", self.text))
+
+
+_NO_INTERVAL = re.compile(r" \[[^\[\]]*\bnan\b[^\[\]]*\]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +158,9 @@ def run_hash(experiment: Experiment, facts: ModelFacts) -> str:
     the version of the tables. Where the model came from by which name does not count, nor where a run lies that is read.
     """
     configuration = experiment.configuration()
+    for field in dataclasses.fields(experiment):
+        if field.metadata.get("named_when_set") and getattr(experiment, field.name) == field.default:
+            del configuration[field.name]  # newer than runs that are there: they keep their names
     for field in ("model", "revision", "dtype", *(name for name in experiment.reads if configuration[name])):
         del configuration[field]
     identity = dataclasses.asdict(facts.identity)
