@@ -101,7 +101,7 @@ def test_what_cannot_be_applied_is_refused_by_its_name(case, tmp_path):
 
 
 def test_fields_of_training_change_nothing(tmp_path):
-    harmless = {name: 7 for name in sorted(dictionary_config.HARMLESS - {"dtype", "device", "sae_lens_version"})}
+    harmless = dict.fromkeys(sorted(dictionary_config.HARMLESS - {"dtype", "device", "sae_lens_version"}), 7)
     harmless |= {"neuronpedia_id": "x/y", "sae_lens_training_version": "6.0.0"}
     sae = make_sae("topk")
     loaded = Dictionary.from_folder(save(tmp_path / "one", sae, dtype="bfloat16", **harmless))
@@ -338,7 +338,7 @@ def test_the_gate_is_not_blind_to_a_top_k_dictionary(sabotage):
 def test_a_top_k_dictionary_is_not_counted_with_before_its_explained_variance_is_known():
     dictionary = planted_top_k(published_l0=24.0)
     measured = explained(dictionary, VECTORS + 3)
-    with pytest.raises(RunError, match="whatever it reads.*give --expected-explained-variance"):
+    with pytest.raises(RunError, match=r"whatever it reads.*give --expected-explained-variance"):
         refuse_mismatch(dictionary, measured)
     refuse_mismatch(dictionary, measured, None, measured.explained_variance)
     with pytest.raises(RunError, match="of the variance unexplained but leaves"):

@@ -60,7 +60,13 @@ def edges_by_hand(place, dictionary: Dictionary, n_texts: int, beginning: list[i
 
 @pytest.mark.parametrize(
     ("said", "bos", "begins"),
-    [(True, "auto", True), (False, "auto", False), (None, "auto", False), (True, "never", False), (False, "always", True)],
+    [
+        (True, "auto", True),
+        (False, "auto", False),
+        (None, "auto", False),
+        (True, "never", False),
+        (False, "always", True),
+    ],
 )
 def test_windows_begin_as_in_training_or_as_asked(place, dictionary_that, said, bos, begins):  # noqa: F811
     folder = dictionary_that(prepend_bos=said)
@@ -94,7 +100,9 @@ def test_settings_that_are_newer_leave_the_names_of_runs_alone(place):  # noqa: 
 
 def test_windows_longer_than_in_training_are_refused(place, dictionary_that):  # noqa: F811
     folder = dictionary_that(context_size=16)
-    with pytest.raises(ArgumentError, match=r"trained on windows of 16 tokens, and --context-tokens is 24: use at most 16"):
+    with pytest.raises(
+        ArgumentError, match=r"trained on windows of 16 tokens, and --context-tokens is 24: use at most 16"
+    ):
         settings(place, dictionary=(folder,), **GRAPH).run(out=place / "refused", device="cpu")
 
 
