@@ -72,7 +72,7 @@ def test_windows_begin_as_in_training_or_as_asked(place, dictionary_that, said, 
     folder = dictionary_that(prepend_bos=said)
     run = settings(place, dictionary=(folder,), bos=bos, **GRAPH).run(out=place / "runs", device="cpu")
     n_texts = int(run.tables["blocks"]["documents"].sum())
-    expected = edges_by_hand(place, Dictionary.from_folder(folder), n_texts, [1] if begins else [])  # type: ignore[arg-type]
+    expected = edges_by_hand(place, Dictionary.load(folder), n_texts, [1] if begins else [])
     edges = run.tables["edges"]
     found = dict(zip(zip(edges["token_id"], edges["feature_id"], strict=True), edges["count"], strict=True))
     assert found == expected
@@ -88,9 +88,8 @@ def test_dictionaries_that_began_otherwise_are_two_runs(place, dictionary_that):
 
 def test_settings_that_are_newer_leave_the_names_of_runs_alone(place):  # noqa: F811
     from interp.experiments.experiment import run_hash
-    from interp.models.identity import Identity, ModelFacts
 
-    facts = ModelFacts(Identity("tiny", "x", "0", "float32"), "llama", None, None)
+    facts = load(str(place / "tiny"), device="cpu").facts
     plain = settings(place)
     named = plain.configuration()
     assert {"bos", "expected_explained_variance"} <= set(named)
