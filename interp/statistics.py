@@ -20,7 +20,12 @@ class Estimate(NamedTuple):
 
 
 def cluster_weights(n_clusters: int, draws: int, seed: int) -> Array:
-    """Returns how often each cluster occurs in each bootstrap draw: [draw, cluster], rows sum to n_clusters."""
+    """Returns how often each cluster occurs in each bootstrap draw: [draw, cluster], rows sum to n_clusters.
+
+    One cluster carries no information about the spread between clusters: its draws are NaN, and so is every interval of them.
+    """
+    if n_clusters < 2:
+        return np.full((draws, n_clusters), np.nan)
     generator = np.random.default_rng(seed)
     return generator.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=draws).astype(float)
 
@@ -72,11 +77,18 @@ def mean_estimate(values: ArrayLike, clusters: ArrayLike, *, draws: int = 2000, 
 def share_estimate(values: ArrayLike, clusters: ArrayLike, *, draws: int = 2000, seed: int = 0) -> Estimate:
     """Returns the mean of shares or of yes and no, one number from 0 to 1 per row, with its clustered bootstrap interval.
 
-    Where all are 0, or all are 1, resampling has no spread and would look like certainty: the interval is Wilson's for as many
-    trials as there are clusters.
+    Its interval at none and all: see `bounded`.
     """
-    estimate = mean_estimate(values, clusters, draws=draws, seed=seed)
-    if estimate.n > 1 and estimate.value in (0.0, 1.0):
+    return bounded(mean_estimate(values, clusters, draws=draws, seed=seed))
+
+
+def bounded(estimate: Estimate) -> Estimate:
+    """Returns the estimate of something that lies between 0 and 1, with an interval also where it is 0 or 1.
+
+    There resampling has no spread and would look like certainty: the interval is Wilson's for as many trials as there are
+    clusters.
+    """
+    if estimate.n > 1 and estimate.value in (0.0, 1.0) and estimate.ci_low == estimate.ci_high:
         return wilson_interval(int(estimate.value) * estimate.n, estimate.n)
     return estimate
 
@@ -140,18 +152,15 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Es
 
     Raises ValueError unless 0 <= successes <= trials and trials > 0.
     """
-    from scipy.stats import norm
+    from scipy.stats import binomtest
 
     if not 0 <= successes <= trials or trials == 0:
         raise ValueError(f"{successes} successes in {trials} trials is not a proportion")
-    z = float(norm.ppf((1 + confidence) / 2))
-    share = successes / trials
-    centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
-    half = z * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2)) / (1 + z**2 / trials)
+    low, high = binomtest(successes, trials).proportion_ci(confidence, "wilson")
     # At none and at all the ends are exactly 0 and 1; the difference of two roundings is not.
-    low = 0.0 if successes == 0 else float(centre - half)
-    high = 1.0 if successes == trials else float(centre + half)
-    return Estimate(share, low, high, trials)
+    low = 0.0 if successes == 0 else float(low)
+    high = 1.0 if successes == trials else float(high)
+    return Estimate(successes / trials, low, high, trials)
 
 
 def spearman(first: ArrayLike, second: ArrayLike) -> float:

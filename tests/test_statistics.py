@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.statistics import (
+    Estimate,
     bootstrap_means,
+    bounded,
     cluster_sums,
     cluster_weights,
     mean_estimate,
@@ -152,6 +154,23 @@ def test_wilsons_ends_are_the_proportions_that_the_data_are_just_z_standard_erro
         assert abs(estimate.value - end) == pytest.approx(Z95 * math.sqrt(end * (1 - end) / trials), abs=1e-6)
     assert 0 <= estimate.ci_low <= estimate.value + 1e-12
     assert estimate.value - 1e-12 <= estimate.ci_high <= 1
+
+
+def test_what_lies_between_0_and_1_is_never_certain_at_an_end():
+    assert bounded(Estimate(0.0, 0.0, 0.0, 6)) == wilson_interval(0, 6)
+    assert bounded(Estimate(1.0, 1.0, 1.0, 6)) == wilson_interval(6, 6)
+    for kept in (Estimate(0.5, 0.5, 0.5, 6), Estimate(1.0, 0.8, 1.0, 6)):
+        assert bounded(kept) == kept
+    assert math.isnan(bounded(Estimate(1.0, NAN, NAN, 1)).ci_low)
+
+
+def test_one_cluster_has_no_interval_whatever_is_drawn_from_it():
+    low, high = percentile_interval(bootstrap_means([1.0, 2.0, 3.0], ["a"] * 3))
+    assert np.isnan([low, high]).all()
+    assert np.isnan(cluster_weights(1, 10, 0)).all()
+    for estimate in (share_estimate([1, 1], ["a", "a"]), paired_difference([1, 2], [0, 0], ["a", "a"])):
+        assert np.isnan(estimate[1:3]).all()
+        assert estimate.n == 1
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 0), (3, 2), (-1, 2)])

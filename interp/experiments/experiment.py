@@ -6,6 +6,7 @@ Imports nothing heavy: the command line builds its help from these classes.
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,13 @@ class Finding:
     about: str = ""
     """One of several things that sentences are about, such as a dictionary: the report puts them together. The text begins
     with it."""
+
+    def __post_init__(self) -> None:
+        """Takes out of the text the brackets of an interval that there is none of: [nan, nan]."""
+        object.__setattr__(self, "text", _NO_INTERVAL.sub("", self.text))
+
+
+_NO_INTERVAL = re.compile(r" \[[^\[\]]*\bnan\b[^\[\]]*\]")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ takes seconds to import, so it is imported when a dictionary is loaded and not b
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import ArgumentError, RunError, did_you_mean
+from interp.models.dictionary_config import Training, check_config, check_scale, layer_of, training_of
+from interp.models.dictionary_files import UNREADABLE, first_line, read_folder, saelens_quiet
 from interp.models.features import CHUNK_FEATURES, Events, active_features
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 SHIPPED = Path(__file__).with_name("dictionaries")
 """Folder of the dictionaries that come with the toolkit: <model>/layer_<L>."""
-_HOOK = re.compile(r"blocks\.(\d+)\.hook_resid_(post|pre)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,8 @@ class Dictionary:
     neuronpedia_id: str | None = None
     card: dict[str, Any] = field(default_factory=dict)
     """What else is known of it (shipped dictionaries: card.json)."""
+    training: Training = field(default_factory=Training)
+    """How texts were read when it was trained."""
 
     @classmethod
     def load(cls, name: str, *, device: str = "cpu") -> "Dictionary":
@@ -47,8 +50,12 @@ class Dictionary:
 
         Raises UserError when it does not exist, cannot be read or cannot be fetched.
         """
-        if Path(name).is_dir():
-            return cls.from_folder(Path(name), device=device)
+        path = Path(name)
+        if path.is_dir():
+            return cls.from_folder(path, device=device)
+        if path.exists() or path.is_symlink():
+            what = "a link to nothing" if path.is_symlink() and not path.exists() else "not a folder"
+            raise ArgumentError(f"{name} is {what}: give the folder that holds cfg.json and sae_weights.safetensors.")
         release, colon, sae_id = name.partition(":")
         if not colon:
             raise ArgumentError(
@@ -59,35 +66,46 @@ class Dictionary:
 
     @classmethod
     def from_folder(cls, folder: Path, *, device: str = "cpu") -> "Dictionary":
-        """Returns the dictionary saved in a folder by SAELens; a card.json beside it tells its published figures.
+        """Returns the dictionary saved in a folder by SAELens, by sparsify or by Gemma Scope; a card.json beside it tells its
+        published figures.
 
-        Raises RunError when the folder cannot be read, ArgumentError when it does not say which hook it belongs to.
+        Raises RunError when the folder cannot be read, ArgumentError when it does not say which hook it belongs to, or when
+        its configuration says what cannot be applied.
         """
-        from sae_lens import SAE
-        from safetensors import SafetensorError
-
+        sae = read_folder(folder, device)
         try:
             card = _read_card(folder / "card.json")
-            sae = SAE.load_from_disk(folder, device=device, dtype="float32")
-            for name in ("hook_name", "model_name", "neuronpedia_id"):
+            for name in ("hook_name", "hf_hook_name", "model_name", "neuronpedia_id"):
                 if not isinstance(getattr(sae.cfg.metadata, name), str | None):
                     raise ValueError(f"{name} in cfg.json is not a text")
-        except (*_UNREADABLE, SafetensorError) as error:
+        except UNREADABLE as error:
             raise RunError(
-                f"The dictionary in {folder} cannot be read ({type(error).__name__}: {_first_line(error)}): save it there again with "
+                f"The dictionary in {folder} cannot be read ({type(error).__name__}: {first_line(error)}): save it there again with "
                 "SAELens' save_model, or save_inference_model for one that was just trained."
             ) from error
-        metadata = sae.cfg.metadata
-        return cls(
-            sae=sae,
-            name="/".join(folder.absolute().parts[-2:]),
-            hook_name=_checked_hook(metadata.hook_name, str(folder)),
-            model_name=metadata.model_name,
-            published_l0=_number(card, "l0"),
+        own = cls._of(sae, "/".join(folder.absolute().parts[-2:]), str(folder))
+        in_name = re.search(r"average_l0_(\d+)", folder.absolute().name)
+        return replace(
+            own,
+            published_l0=float(in_name[1]) if in_name and "l0" not in card else _number(card, "l0"),
             published_explained_variance=_number(card, "explained_variance"),
-            neuronpedia_id=metadata.neuronpedia_id,
+            neuronpedia_id=sae.cfg.metadata.neuronpedia_id,
             card=card,
         )
+
+    @classmethod
+    def _of(cls, sae: Any, name: str, place: str) -> "Dictionary":
+        """The dictionary of a loaded autoencoder, without what is published; `place` names it in errors."""
+        metadata = sae.cfg.metadata
+        hook = metadata.hook_name or metadata.hf_hook_name
+        layer = layer_of(hook, place)
+        if metadata.hook_name and metadata.hf_hook_name and layer_of(metadata.hf_hook_name, place) != layer:
+            raise ArgumentError(
+                f"{place} says hook_name: {hook} and hf_hook_name: {metadata.hf_hook_name} in its configuration, which are not the "
+                "same place; name another --dictionary."
+            )
+        training = training_of(metadata.to_dict(), place)
+        return cls(sae=sae, name=name, hook_name=hook, model_name=metadata.model_name, training=training)
 
     @classmethod
     def from_release(cls, release: str, sae_id: str, *, device: str = "cpu") -> "Dictionary":
@@ -104,18 +122,20 @@ class Dictionary:
         known = directory[release]
         if sae_id not in known.saes_map:
             raise ArgumentError(f"{release} has no dictionary {sae_id}.{did_you_mean(sae_id, list(known.saes_map))}")
+        name = f"{release}:{sae_id}"
         try:
-            sae = SAE.from_pretrained(release, sae_id, device=device, dtype="float32")
+            with saelens_quiet():
+                sae = SAE.from_pretrained(release, sae_id, device=device, dtype="float32")
         except (OSError, ValueError, RuntimeError) as error:  # no network, no permission, a damaged download
             raise RunError(
-                f"{release}:{sae_id} cannot be fetched ({_first_line(error)}): connect this machine to its hub ({known.repo_id}), or "
+                f"{name} cannot be fetched ({first_line(error)}): connect this machine to its hub ({known.repo_id}), or "
                 "give --dictionary a folder written elsewhere by SAELens' save_model."
             ) from error
+        check_config(sae.cfg.to_dict(), name)
+        check_scale(sae.cfg.normalize_activations, name)
         l0_in_id = re.search(r"average_l0_(\d+)", sae_id)
-        return cls(
-            sae=sae,
-            name=f"{release}:{sae_id}",
-            hook_name=_checked_hook(sae.cfg.metadata.hook_name, f"{release}:{sae_id}"),
+        return replace(
+            cls._of(sae, name, name),
             model_name=sae.cfg.metadata.model_name or known.model,
             published_l0=float(l0_in_id[1]) if l0_in_id else known.expected_l0.get(sae_id) or None,
             published_explained_variance=_unless_unknown(known.expected_var_explained.get(sae_id)),
@@ -127,9 +147,7 @@ class Dictionary:
     @property
     def layer(self) -> int:
         """The layer after which the residual stream is read (hook_resid_pre of a layer is what the layer before left)."""
-        match = _HOOK.fullmatch(self.hook_name)
-        assert match is not None
-        return int(match[1]) - (match[2] == "pre")
+        return layer_of(self.hook_name, self.name)
 
     @property
     def n_features(self) -> int:
@@ -163,6 +181,18 @@ class Dictionary:
                 f"{self.name} was trained on {self.model_name}, not on {identity.name}: name a dictionary of this model, or add "
                 "--allow-other-model if it is a copy of that one."
             )
+        special = set(model.tokenizer.all_special_ids) if self.training.excluded_ids else set()
+        if counted := [id for id in self.training.excluded_ids if id not in special]:
+            raise ArgumentError(
+                f"{self.name} says exclude_special_tokens: {list(self.training.excluded_ids)} in its configuration, and {counted[0]} is "
+                f"no special token of {identity.name}: it was trained with another tokenizer; name another --dictionary."
+            )
+        if self.training.centred and not mean_is_unread(model, self.layer):
+            raise ArgumentError(
+                f"{self.name} says center_writing_weights: True in its configuration, and {identity.name} does not normalise every "
+                "reading of its residual stream by LayerNorm, so its centred stream cannot be made from the plain one; name another "
+                "--dictionary."
+            )
 
     def feature_page(self, feature_id: int) -> str | None:
         """Returns the address of a feature's page on Neuronpedia, or None when the release has none."""
@@ -170,21 +200,69 @@ class Dictionary:
 
     # ------------------------------------------------------------------ what it does
 
+    def take(self, residuals: Float[Tensor, "*rows residual"]) -> Float[Tensor, "*rows residual"]:
+        """Returns the residual stream as it was in training, in float32: centred, if the model's writing weights were."""
+        taken = residuals.to(self.sae.W_dec.device, torch.float32)
+        return taken - taken.mean(dim=-1, keepdim=True) if self.training.centred else taken
+
     def encode(self, residuals: Float[Tensor, "*rows residual"]) -> Float[Tensor, "*rows feature"]:
         """Returns every feature's activation, by SAELens' own encode."""
         with torch.inference_mode():
-            return self.sae.encode(residuals.to(self.sae.W_dec.device, torch.float32))
+            return self.sae.encode(self.take(residuals))
 
     def decode(self, activations: Float[Tensor, "*rows feature"]) -> Float[Tensor, "*rows residual"]:
-        """Returns the reconstructed residual stream."""
+        """Returns the reconstruction of what `take` gives; of the vectors that were encoded last, where they were scaled one by one."""
         with torch.inference_mode():
             return self.sae.decode(activations)
+
+    def direction(self, feature: int, residual: Float[Tensor, " residual"]) -> Float[Tensor, " residual"]:
+        """Returns what one unit of a feature's activation adds to the residual stream, at this vector of it.
+
+        The row of the decoder: divided by its length where activations are in units of it, and scaled back as the vector's own
+        normalisation says.
+        """
+        row = self.sae.W_dec[feature].detach()
+        if self.architecture == "topk" and self.sae.cfg.rescale_acts_by_decoder_norm:
+            row = row / row.norm()
+        vector, kind = self.take(residual), self.sae.cfg.normalize_activations
+        if kind == "layer_norm":
+            return row * (vector - vector.mean()).std()
+        if kind == "constant_norm_rescale":
+            return row * vector.norm() / self.sae.cfg.d_in**0.5
+        return row
 
     def active(
         self, residuals: Float[Tensor, "row residual"], chunk_features: int = CHUNK_FEATURES
     ) -> Iterator[Events]:
         """Yields the features that are active, in chunks of features: see interp.models.features.active_features."""
-        return active_features(self.sae, residuals.to(self.sae.W_dec.device, torch.float32), chunk_features)
+        return active_features(self.sae, self.take(residuals), chunk_features)
+
+
+@torch.inference_mode()
+def mean_is_unread(model: "LanguageModel", layer: int) -> bool:
+    """Returns whether nothing a model computes depends on the mean of its residual stream over the residual dimension.
+
+    So it is where every reading goes through a LayerNorm, which takes the mean off; then writing weights that are centred
+    leave the stream as it is but for its mean. Tried out: all norms are LayerNorms, and a constant as large as the stream,
+    added after the first layer and after this one, leaves the logits as they are.
+    """
+    from interp.models.residuals import changed_residuals, read_residuals
+
+    norms = [module for module in model.hf.modules() if type(module).__name__.endswith("Norm")]
+    if not norms or not all(isinstance(norm, torch.nn.LayerNorm) for norm in norms):
+        return False
+    n_ids = int(model.hf.config.get_text_config(decoder=True).vocab_size)
+    ids = torch.arange(16)[None].to(model.device) * 7 % n_ids
+    plain = model.hf(input_ids=ids, use_cache=False).logits.float()
+    size = {
+        at: float(stream.float().std()) for at, stream in read_residuals(model, ids.cpu(), sorted({0, layer})).items()
+    }
+    for at, constant in size.items():
+        with changed_residuals(model, at, lambda stream, constant=constant: stream + constant):
+            shifted = model.hf(input_ids=ids, use_cache=False).logits.float()
+        if float((shifted - plain).abs().max()) > 0.02 * float(plain.std()):
+            return False
+    return True
 
 
 def shipped_dictionaries(model: str) -> list[Path]:
@@ -196,10 +274,6 @@ def training_texts(names: Sequence[Path]) -> frozenset[str]:
     """Returns the names (interp.models.harvest.text_name) of all texts that dictionaries in these folders were trained on."""
     files = {folder.parent / "training_texts.txt" for folder in names}
     return frozenset(name for file in files if file.is_file() for name in file.read_text(encoding="utf-8").split())
-
-
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError, RuntimeError)
-"""What comes of a configuration in which anything may stand: SAELens looks at it no closer than Python does."""
 
 
 def _read_card(file: Path) -> dict[str, Any]:
@@ -220,15 +294,6 @@ def _number(card: Mapping[str, Any], name: str) -> float | None:
     return float(value)
 
 
-def _checked_hook(hook_name: str | None, name: str) -> str:
-    if hook_name is None or not _HOOK.fullmatch(hook_name) or hook_name == "blocks.0.hook_resid_pre":
-        raise ArgumentError(
-            f"{name} belongs to the hook {hook_name or '(none named)'}: only residual streams after a layer can be read, so name a "
-            "dictionary of blocks.L.hook_resid_post."
-        )
-    return hook_name
-
-
 def _unless_unknown(explained_variance: float | None) -> float | None:
     """SAELens' list says 1.0 where nothing is published."""
     return None if explained_variance == 1.0 else explained_variance
@@ -236,7 +301,3 @@ def _unless_unknown(explained_variance: float | None) -> float | None:
 
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -31,11 +31,12 @@ class Fidelity(NamedTuple):
 
 
 def explained(dictionary: Dictionary, vectors: Float[Tensor, "vector residual"]) -> Fidelity:
-    """Returns what a dictionary keeps of these vectors."""
+    """Returns what a dictionary keeps of these vectors, as it takes them (Dictionary.take)."""
+    vectors = dictionary.take(vectors).cpu()
     mean = vectors.double().mean(dim=0).float()
     active, error, variance = 0, 0.0, 0.0
     fired = torch.zeros(dictionary.n_features, dtype=torch.bool)
-    for part in vectors.float().split(ROWS_AT_ONCE):
+    for part in vectors.split(ROWS_AT_ONCE):
         activations = dictionary.encode(part)
         active += int((activations > 0).sum())
         fired |= (activations > 0).any(dim=0).cpu()
@@ -45,10 +46,17 @@ def explained(dictionary: Dictionary, vectors: Float[Tensor, "vector residual"])
     return Fidelity(active / len(vectors), share, float(1 - fired.float().mean()), len(vectors))
 
 
-def refuse_mismatch(dictionary: Dictionary, measured: Fidelity, expected_l0: float | None = None) -> None:
+def refuse_mismatch(
+    dictionary: Dictionary,
+    measured: Fidelity,
+    expected_l0: float | None = None,
+    expected_explained_variance: float | None = None,
+) -> None:
     """Raises RunError when a dictionary does not do on these vectors what its makers published.
 
-    A wrong layer, a wrong model or a forgotten scaling of the input shows here, before any number is made from it.
+    A wrong layer, a wrong model, a forgotten scaling or centring of the input shows here, before any number is made from it.
+    A top-k dictionary has its k features active whatever it reads: for one, explained variance must be known. Where none is
+    published, it must at least be above that of the mean.
     """
     if measured.l0 == 0:
         raise RunError(
@@ -66,12 +74,25 @@ def refuse_mismatch(dictionary: Dictionary, measured: Fidelity, expected_l0: flo
             f"{dictionary.name} should have {l0:.1f} active features per position but has {measured.l0:.1f} here: it belongs to "
             "another model, layer or scaling of the input; check --model and --dictionary."
         )
-    published = dictionary.published_explained_variance
-    if published is not None and measured.explained_variance < published - VARIANCE_TOLERANCE:
+    published = (
+        dictionary.published_explained_variance if expected_explained_variance is None else expected_explained_variance
+    )
+    unexplained = f"{1 - measured.explained_variance:.3f}"
+    if published is None and dictionary.architecture == "topk":
         raise RunError(
-            f"{dictionary.name} should leave {1 - published:.3f} of the variance unexplained but leaves "
-            f"{1 - measured.explained_variance:.3f} here: it belongs to another model, layer or scaling of the input; check --model "
-            "and --dictionary."
+            f"{dictionary.name} has its {l0:.0f} active features per position whatever it reads, and no explained variance is published "
+            f"for it, so it cannot be checked (measured: {unexplained} of the variance unexplained): give "
+            "--expected-explained-variance from its paper or card."
+        )
+    if published is None and not measured.explained_variance > 0:
+        raise RunError(
+            f"{dictionary.name} leaves {unexplained} of the variance unexplained here, more than the mean alone would: it belongs to "
+            "another model, layer or scaling of the input; check --model and --dictionary."
+        )
+    if published is not None and not measured.explained_variance >= published - VARIANCE_TOLERANCE:
+        raise RunError(
+            f"{dictionary.name} should leave {1 - published:.3f} of the variance unexplained but leaves {unexplained} here: it "
+            "belongs to another model, layer or scaling of the input; check --model and --dictionary."
         )
 
 

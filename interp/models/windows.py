@@ -22,6 +22,8 @@ class Windows:
     """Index of the text each window was cut from."""
     start: NDArray[np.int64]
     """Position in its text of each window's first token."""
+    n_before: int = 0
+    """Tokens at the beginning of every window that are not of its text: the beginning of a sequence."""
 
     def __len__(self) -> int:
         """Number of windows."""
@@ -41,7 +43,7 @@ class Windows:
         """Returns some of the windows, trimmed to the longest of them."""
         lengths = self.lengths[rows]
         width = int(lengths.max()) if len(lengths) else 0
-        return Windows(self.ids[rows, :width], lengths, self.document[rows], self.start[rows])
+        return Windows(self.ids[rows, :width], lengths, self.document[rows], self.start[rows], self.n_before)
 
     def batches(self, rows: int) -> Iterator["Windows"]:
         """Yields the windows `rows` at a time."""
@@ -49,23 +51,28 @@ class Windows:
             yield self[slice(first, first + rows)]
 
 
-def cut_windows(texts: Sequence[Sequence[int]], context_tokens: int, *, shortest: int = 2) -> Windows:
+def cut_windows(
+    texts: Sequence[Sequence[int]], context_tokens: int, *, shortest: int = 2, beginning: Sequence[int] = ()
+) -> Windows:
     """Returns windows of `context_tokens` ids, in order; a text's last window may be shorter.
 
-    Texts do not share windows and no separator is put between them. Windows of fewer than `shortest` tokens are left out.
+    Each window starts with the ids of `beginning`, which are part of its length. Texts do not share windows and no separator
+    is put between them. Windows of fewer than `shortest` tokens are left out.
     Raises ArgumentError when no text is as long as one window.
     """
+    before = list(beginning)
+    step = context_tokens - len(before)
     longest = max((len(text) for text in texts), default=0)
-    if longest < context_tokens:
+    if longest < step:
         raise ArgumentError(
             f"No text of the corpus fills one context: the longest has {longest} tokens and --context-tokens is {context_tokens}; "
             "give longer texts or a smaller --context-tokens."
         )
     cuts = [
-        (index, first, list(text[first : first + context_tokens]))
+        (index, first, before + list(text[first : first + step]))
         for index, text in enumerate(texts)
-        for first in range(0, len(text), context_tokens)
-        if len(text) - first >= shortest
+        for first in range(0, len(text), step)
+        if len(before) + len(text) - first >= shortest
     ]
     ids = torch.zeros((len(cuts), context_tokens), dtype=torch.long)
     for row, (_, _, part) in enumerate(cuts):
@@ -75,6 +82,7 @@ def cut_windows(texts: Sequence[Sequence[int]], context_tokens: int, *, shortest
         torch.tensor([len(part) for _, _, part in cuts]),
         np.array([index for index, _, _ in cuts], dtype=np.int64),
         np.array([first for _, first, _ in cuts], dtype=np.int64),
+        len(before),
     )
 
 

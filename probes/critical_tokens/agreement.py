@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray as Nd
 from scipy.stats import rankdata
 
-from interp.statistics import cluster_weights, percentile_interval
+from interp.statistics import Estimate, bounded, cluster_weights, percentile_interval
 from interp.tables import Tables
 
 DRAWS = 500
@@ -88,7 +88,7 @@ def _row(
     ids = list(dict.fromkeys(trajectory))
     places = [np.flatnonzero(trajectory == id) for id in ids]
     drawn = []
-    for weights in cluster_weights(len(ids), DRAWS, seed):
+    for weights in cluster_weights(len(ids), DRAWS, seed) if len(ids) > 1 else ():
         rows = np.concatenate([np.repeat(place, int(times)) for place, times in zip(places, weights, strict=True)])
         top = [(hits[id], times) for id, times in zip(ids, weights, strict=True) if id in hits and times]
         drawn.append(
@@ -98,19 +98,26 @@ def _row(
                 float(np.average([h for h, _ in top], weights=[w for _, w in top])) if top else float("nan"),
             )
         )
-    low, high = percentile_interval(np.array(drawn))
+    low, high = percentile_interval(np.array(drawn)) if drawn else np.full((2, 3), np.nan)
+    if len(hits) < 2:  # one trajectory with a cliff: its hit has no spread
+        low[2] = high[2] = np.nan
+    found = Quality(auroc(score, positive), average_precision(score, positive), float(np.mean(list(hits.values()))))
+    area, precision, top1 = (
+        bounded(Estimate(float(value), float(low[index]), float(high[index]), n))
+        for index, (value, n) in enumerate(zip(found, (len(ids), len(ids), len(hits)), strict=True))
+    )
     return {
         "model": model,
         "score": name,
-        "auroc": auroc(score, positive),
-        "auroc_ci_low": low[0],
-        "auroc_ci_high": high[0],
-        "average_precision": average_precision(score, positive),
-        "average_precision_ci_low": low[1],
-        "average_precision_ci_high": high[1],
-        "top1_hit": float(np.mean(list(hits.values()))),
-        "top1_ci_low": low[2],
-        "top1_ci_high": high[2],
+        "auroc": area.value,
+        "auroc_ci_low": area.ci_low,
+        "auroc_ci_high": area.ci_high,
+        "average_precision": precision.value,
+        "average_precision_ci_low": precision.ci_low,
+        "average_precision_ci_high": precision.ci_high,
+        "top1_hit": top1.value,
+        "top1_ci_low": top1.ci_low,
+        "top1_ci_high": top1.ci_high,
         "n_trajectories": len(hits),
         "n_positive": int(positive.sum()),
         "n_tokens": len(score),

@@ -4,7 +4,7 @@ from math import comb
 
 import pandas as pd
 
-from interp.statistics import mean_estimate
+from interp.statistics import share_estimate
 from interp.tables import Tables
 from probes.critical_tokens.summarise import first_tokens
 
@@ -50,7 +50,7 @@ def summarise_replacement(measured: Tables, critical: pd.DataFrame, seed: int) -
     ):
         for k in (k for k in KS if k <= group["n"].min()):
             passed = [pass_at_k(int(right), int(n), k) for right, n in zip(group["n_right"], group["n"], strict=True)]
-            mean = mean_estimate(passed, problems[group["trajectory_id"]].to_numpy(), seed=seed)
+            mean = share_estimate(passed, problems[group["trajectory_id"]].to_numpy(), seed=seed)
             rows.append(
                 {
                     "model": model,

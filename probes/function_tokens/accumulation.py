@@ -38,7 +38,7 @@ def accumulate(
         ms = np.array([m for m in DRAWN if m <= occurrences.sum()])
         found = expected_features(active.sum(axis=0), ms, float(occurrences.sum()))[0]
         resampled = []
-        for weight in cluster_weights(len(blocks), draws, seed):
+        for weight in cluster_weights(len(blocks), draws, seed) if len(blocks) > 1 else ():
             total = float(weight @ occurrences)
             drawn = expected_features(weight @ active, np.minimum(ms, total), total)[0] if total else np.zeros(len(ms))
             resampled.append(np.where(ms <= total, drawn, np.nan))

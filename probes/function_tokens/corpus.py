@@ -59,9 +59,12 @@ class Corpus:
         return unseen.astype(np.int32)
 
 
-def prepare_corpus(settings: "FunctionTokens", model: LanguageModel, dictionaries: Sequence[Path]) -> Corpus:
+def prepare_corpus(
+    settings: "FunctionTokens", model: LanguageModel, dictionaries: Sequence[Path], beginning: Sequence[int] = ()
+) -> Corpus:
     """Returns the corpus of a run: texts in a random order that the seed decides, the first `tokens` tokens measured.
 
+    Every window starts with the ids of `beginning`.
     Raises ArgumentError when the corpus is empty, when no text fills a context, or when the model has fewer token ids than
     the tokenizer.
     """
@@ -76,7 +79,8 @@ def prepare_corpus(settings: "FunctionTokens", model: LanguageModel, dictionarie
     before = np.cumsum([0, *(len(text) for text in ids)])
     n_measured = max(1, int(np.searchsorted(before[1:], settings.tokens)) + 1)
     measured, others = ids[:n_measured], ids[n_measured:]
-    windows = cut_windows(measured, settings.context_tokens, shortest=settings.skip_first + 2)
+    shortest = settings.skip_first + 2
+    windows = cut_windows(measured, settings.context_tokens, shortest=shortest, beginning=beginning)
     middle = (before[: len(measured)] + before[1 : len(measured) + 1]) / 2
     block = (middle / before[len(measured)] * settings.blocks).astype(np.int64)
     block = np.unique(block, return_inverse=True)[1]  # a text longer than a block leaves no empty ones

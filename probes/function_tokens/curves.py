@@ -134,6 +134,8 @@ def frequency_intervals(
     `first_ranks`: the observed rows of `block_first_ranks`, positions "kept". The null of a draw is that of its own blocks.
     """
     blocks = np.sort(pairs["block"].unique())
+    if len(blocks) < 2:  # nothing can be resampled
+        return pd.DataFrame({"k": ks, "coverage_sd": np.nan, "excess_sd": np.nan})
     weights = cluster_weights(len(blocks), draws, seed)
     active = feature_counts_by_block(pairs, counted.n_features)
     kth_rank = np.sort(rank[counted.token_ids])[ks - 1]
@@ -158,11 +160,14 @@ def frequency_intervals(
 
 
 def with_intervals(coverage: pd.DataFrame, spread: pd.DataFrame) -> pd.DataFrame:
-    """Returns the coverage table with the intervals of the frequency order."""
+    """Returns the coverage table with the intervals of the frequency order.
+
+    None where no draw differs from the others: the set of all tokens reaches all features that are active, whatever is drawn.
+    """
     table = coverage.merge(spread, on="k", how="left")
     plain = (table["chosen_by"] == "frequency") & (table["min_count"] == 1)
     for value, sd, name in (("coverage_alive", "coverage_sd", "coverage"), ("excess_alive", "excess_sd", "excess")):
-        half = Z95 * table[sd].where(plain)
+        half = Z95 * table[sd].where(plain & (table[sd] > 0))
         table[f"{name}_ci_low"], table[f"{name}_ci_high"] = table[value] - half, table[value] + half
     table["coverage_ci_low"], table["coverage_ci_high"] = (
         table["coverage_ci_low"].clip(0),

@@ -1,12 +1,12 @@
 """The function-token experiment: its settings, its plan, and how its parts are put together. Imports no torch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from interp.errors import ArgumentError
-from interp.experiments.experiment import Experiment, Finding, WorkUnit
+from interp.experiments.experiment import ADDED, Experiment, Finding, WorkUnit
 from interp.models.identity import ModelFacts
 from probes.function_tokens.plan import plan_units
 
@@ -55,6 +55,8 @@ class FunctionTokens(Experiment):
     """Folders or RELEASE:ID of SAELens releases; those the toolkit ships for the model if not given."""
     expected_l0: float | None = None
     """Active features per position that the makers of the dictionary report, where its release does not say."""
+    expected_explained_variance: float | None = field(default=None, metadata=ADDED)
+    """Share of the variance that the makers of the dictionary report as explained, where its release does not say."""
     allow_other_model: bool = False
     """Take a dictionary trained on a model of another name, for a copy of that model."""
     corpus: Path | None = None
@@ -65,6 +67,8 @@ class FunctionTokens(Experiment):
     """Parts of the measured texts: units of work, and what is resampled for intervals."""
     context_tokens: int = 128
     """Length of the windows that texts are cut into."""
+    bos: Literal["auto", "always", "never"] = field(default="auto", metadata=ADDED)
+    """Whether windows begin with the beginning-of-sequence token: auto is as in the dictionary's training, or as the tokenizer does."""
     skip_first: int = 4
     """Positions at the beginning of each window that are read and not counted."""
     norm_limit: float = 5.0
@@ -92,6 +96,10 @@ class FunctionTokens(Experiment):
         """Refuses settings that cannot be meant."""
         if not 0 < self.threshold < 1:
             raise ArgumentError(f"--threshold is a share of occurrences between 0 and 1, not {self.threshold:g}.")
+        if self.expected_explained_variance is not None and not self.expected_explained_variance <= 1:
+            raise ArgumentError(
+                f"--expected-explained-variance is a share of the variance, at most 1, not {self.expected_explained_variance:g}."
+            )
         if not self.parts:
             raise ArgumentError("--parts needs at least one of graph, losses, reactivation, steering.")
         smallest = {
@@ -131,6 +139,7 @@ class FunctionTokens(Experiment):
         Raises ArgumentError when none is named and the toolkit ships none.
         """
         if self.dictionary or not self.needs_dictionary:
+            _refuse_equal_names(self.dictionary)
             return list(self.dictionary)
         folder = _shipped_folder() / model
         shipped = sorted(folder.glob("layer_*"), key=lambda path: int(path.name.removeprefix("layer_")))
@@ -209,6 +218,18 @@ class FunctionTokens(Experiment):
 
         tables = compare_all(runs)
         return tables, draw_comparison(tables)
+
+
+def _refuse_equal_names(dictionaries: Sequence[str]) -> None:
+    """Raises ArgumentError when two dictionaries could not be told apart in the tables, where folders go by their last two names."""
+    seen: dict[str, str] = {}
+    for given in dictionaries:
+        name = "/".join(Path(given).absolute().parts[-2:]) if Path(given).is_dir() else given
+        if name in seen:
+            raise ArgumentError(
+                f"--dictionary {seen[name]} and {given} are both called {name} in the tables: rename a folder, or measure them in two runs."
+            )
+        seen[name] = given
 
 
 def _shipped_folder() -> Path:

@@ -32,16 +32,18 @@ def _graph(tables: Tables) -> Iterator[Finding]:
         plain = coverage[(coverage["min_count"] == 1) & (coverage["chosen_by"] == "frequency")]
         ten = plain[plain["k"] == min(10, plain["k"].max())].iloc[0]
         verdict = (
-            "more than"
+            ": more than chance gives"
             if ten["excess_ci_low"] > 0
-            else "fewer than"
+            else ": fewer than chance gives"
             if ten["excess_ci_high"] < 0
-            else "no more and no fewer than"
+            else ": no more and no fewer than chance gives"
+            if ten["excess_ci_low"] <= 0 <= ten["excess_ci_high"]
+            else ""  # one block of texts: nothing to tell it by
         )
         yield Finding(
             f"{dictionary}: the {int(ten['k'])} most frequent tokens reach {ten['coverage_alive']:.1%} of the features that are active "
             f"[{ten['coverage_ci_low']:.1%}, {ten['coverage_ci_high']:.1%}]. Labels shuffled over positions reach "
-            f"{ten['null_alive']:.1%}: {verdict} chance gives ({100 * ten['excess_alive']:+.1f} points "
+            f"{ten['null_alive']:.1%}{verdict} ({100 * ten['excess_alive']:+.1f} points "
             f"[{100 * ten['excess_ci_low']:+.1f}, {100 * ten['excess_ci_high']:+.1f}]).",
             about=str(dictionary),
         )

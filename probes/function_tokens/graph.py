@@ -120,6 +120,8 @@ def degree_intervals(
     estimate ± 1.96 standard deviations of the draws.
     """
     blocks = np.sort(pairs["block"].unique())
+    if len(blocks) < 2:  # nothing can be resampled
+        return pd.DataFrame({"token_id": token_ids, "excess_sd": np.nan, "rarefied_sd": np.nan})
     weights = cluster_weights(len(blocks), draws, seed)
     active = feature_counts_by_block(pairs, counted.n_features)
     alive = active.sum(axis=0) > 0

@@ -177,7 +177,7 @@ def summarise_reactivation(table: pd.DataFrame, model: str, seed: int = 0) -> pd
     A feature at the edge of its threshold may be found active when it is chosen and not when it is read again beside other
     prompts: such prompts (3 of 750 in bfloat16) have no share to lose and are left out; `n_prompts` counts the others.
     """
-    from interp.statistics import mean_estimate, paired_difference
+    from interp.statistics import mean_estimate, paired_difference, share_estimate
 
     rows = []
     table = table[table["activation"] > 0]
@@ -196,8 +196,8 @@ def summarise_reactivation(table: pd.DataFrame, model: str, seed: int = 0) -> pd
             ("lost", mean_estimate(lost, prompts, seed=seed)),
             ("control_lost", mean_estimate(control, prompts, seed=seed)),
             ("beyond_control", paired_difference(lost, control, prompts, seed=seed)),
-            ("silenced", mean_estimate(part["activation_sources_out"] == 0, prompts, seed=seed)),
-            ("control_silenced", mean_estimate(part["activation_controls_out"] == 0, prompts, seed=seed)),
+            ("silenced", share_estimate(part["activation_sources_out"] == 0, prompts, seed=seed)),
+            ("control_silenced", share_estimate(part["activation_controls_out"] == 0, prompts, seed=seed)),
         ):
             row[name], row[f"{name}_ci_low"], row[f"{name}_ci_high"] = estimate[:3]
         rows.append(row)

@@ -68,7 +68,7 @@ def pair_table(
 
 def summarise_losses(table: pd.DataFrame, model: str, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
     """Returns `pair_losses`: mean loss, frequency and share of the total per class pair and threshold, intervals over documents."""
-    from interp.statistics import cluster_weights, percentile_interval
+    from interp.statistics import Estimate, bounded, cluster_weights, percentile_interval
 
     rows = []
     for threshold, part in table.groupby("threshold"):
@@ -94,7 +94,10 @@ def summarise_losses(table: pd.DataFrame, model: str, draws: int = 2000, seed: i
             row["n"], row["n_documents"] = int(n[0, column]), documents
             row["bigram_nats"] = bigram[0, column] / n[0, column]
             for name, values in found.items():
-                low, high = percentile_interval(values[1:, column]) if documents > 1 else (np.nan, np.nan)
-                row[name], row[f"{name}_ci_low"], row[f"{name}_ci_high"] = values[0, column], float(low), float(high)
+                low, high = percentile_interval(values[1:, column])
+                estimate = Estimate(float(values[0, column]), float(low), float(high), documents)
+                if name in ("frequency", "loss_share"):
+                    estimate = bounded(estimate)
+                row[name], row[f"{name}_ci_low"], row[f"{name}_ci_high"] = estimate[:3]
             rows.append(row)
     return pd.DataFrame(rows)

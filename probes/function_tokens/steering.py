@@ -46,11 +46,12 @@ def measure_steering(bench: Bench, loaded: Loaded, prompts: range) -> pd.DataFra
         if not cells:
             continue
         stream = read_residuals(model, ids[None], [layer])[layer][0]
-        activations = loaded.dictionary.encode(stream[bench.settings.skip_first :])
+        counted = stream[max(bench.settings.skip_first, bench.corpus.windows.n_before) :]
+        activations = loaded.dictionary.encode(counted)
         active = (activations > 0).any(dim=0).nonzero().squeeze(-1).cpu().numpy()
         feature = int(generator.choice(active))
         strength = bench.settings.steering_strength * float(activations[:, feature].max())
-        direction = loaded.dictionary.sae.W_dec[feature].detach()
+        direction = loaded.dictionary.direction(feature, counted[activations[:, feature].argmax()])
         vector = strength * direction
         noise = torch.from_numpy(generator.standard_normal(len(vector))).to(vector)
         random = noise * vector.norm() / noise.norm()

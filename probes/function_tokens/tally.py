@@ -161,6 +161,14 @@ def _joined(runs: list[Run]) -> Run:
     return Run._make(np.concatenate(parts) for parts in zip(*runs, strict=True))
 
 
+def joined(parts: list[tuple[Events, Masks]]) -> tuple[Events, Masks]:
+    """Returns the events and masks of one text from those of its parts, rows counted through."""
+    starts = np.cumsum([0, *(len(masks.present) for _, masks in parts[:-1])])
+    moved = [events._replace(row=events.row + first) for (events, _), first in zip(parts, starts, strict=True)]
+    events = Events._make(np.concatenate(columns) for columns in zip(*moved, strict=True))
+    return events, Masks._make(np.concatenate(kinds) for kinds in zip(*(masks for _, masks in parts), strict=True))
+
+
 def to_masks(loaded: Loaded, residuals: Tensor, present: Tensor, special: Tensor, skip_first: int) -> Masks:
     """Returns the kinds of position of one text."""
     early = torch.zeros_like(present)

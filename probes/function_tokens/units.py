@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from interp.experiments.experiment import WorkUnit
 from interp.models.language import LanguageModel
 from interp.models.residuals import read_residuals
+from interp.models.windows import Windows
 from probes.function_tokens import plan
-from probes.function_tokens.bench import Bench, document_slices, set_up
+from probes.function_tokens.bench import Bench, document_slices, parts_of, set_up
 from probes.function_tokens.corpus import special_positions
 from probes.function_tokens.knockout import measure_reactivation
 from probes.function_tokens.losses import SWEEP, Bigrams, pair_table
 from probes.function_tokens.steering import measure_steering
-from probes.function_tokens.tally import Tally, active_features, to_masks
+from probes.function_tokens.tally import Tally, active_features, joined, to_masks
 from probes.function_tokens.token_classes import is_function
 
 if TYPE_CHECKING:
@@ -102,11 +104,18 @@ def measure_graph(bench: Bench, block: int) -> Frames:
             text = windows[rows]
             present = text.present()
             width = present.shape[1]
-            residuals = read_residuals(bench.model, text.ids, bench.layers)
-            for tally in tallies:
-                stream = residuals[tally.loaded.dictionary.layer]
-                masks = to_masks(tally.loaded, stream, present, special[rows, :width], settings.skip_first)
-                events = active_features(tally.loaded, stream, present)
+            found = [[] for _ in tallies]
+            first = 0
+            for part in parts_of(text):
+                residuals = read_residuals(bench.model, part.ids, bench.layers)
+                at = slice(first, first + len(part))
+                first += len(part)
+                for own, tally in zip(found, tallies, strict=True):
+                    stream = residuals[tally.loaded.dictionary.layer]
+                    kinds = to_masks(tally.loaded, stream, present[at], special[rows][at, :width], settings.skip_first)
+                    own.append((active_features(tally.loaded, stream, present[at]), kinds))
+            for own, tally in zip(found, tallies, strict=True):
+                events, masks = joined(own)
                 kept = tally.add(events, masks, ids[rows, :width], int(text.document[0]))
                 decode = bench.model.tokenizer.decode
                 tally.note_contexts(kept, ids[rows, :width], text.lengths.numpy(), decode, CONTEXTS_PER_BLOCK)
@@ -135,6 +144,18 @@ def _frames(tally: Tally, block: int) -> Frames:
     return {name: frame.assign(**ids) for name, frame in frames.items()}
 
 
+def _surprisal(bench: Bench, text: Windows) -> NDArray[np.float32]:
+    """Surprisal [window, token] of one text, in nats, as wide as its windows."""
+    found = np.full(text.ids.shape, np.nan, dtype=np.float32)
+    first = 0
+    for part in parts_of(text):
+        rows = [ids[:n] for ids, n in zip(part.ids.tolist(), part.lengths.tolist(), strict=True)]
+        values = bench.model.surprisal(rows).numpy()
+        found[first : first + len(part), : values.shape[1]] = values
+        first += len(part)
+    return found
+
+
 def measure_losses(bench: Bench, block: int) -> pd.DataFrame:
     """Returns losses per text and pair of classes, for the run's threshold and those of the sweep."""
     corpus, settings = bench.corpus, bench.settings
@@ -149,8 +170,7 @@ def measure_losses(bench: Bench, block: int) -> pd.DataFrame:
             break
         text = windows[rows]
         read += text.n_tokens
-        length = text.lengths.tolist()
-        surprisal = bench.model.surprisal([ids[:n] for ids, n in zip(text.ids.tolist(), length, strict=True)]).numpy()
+        surprisal = _surprisal(bench, text)
         ids = text.ids.numpy()
         scored = counted[rows, : ids.shape[1]][:, :-1] & text.present().numpy()[:, 1:]
         current, following = ids[:, :-1][scored], ids[:, 1:][scored]

@@ -86,7 +86,7 @@ def _rows(sums: Mapping[str, Sums], n_texts: int, seed: int) -> Iterator[dict[st
     lifts = {name: (own.lift(once), own.lift(drawn)) for name, own in sums.items()}
     lifts["top − random"] = tuple(a - b for a, b in zip(lifts["top"], lifts["random"], strict=True))  # type: ignore[assignment]
     for name, (value, draws) in lifts.items():
-        low, high = percentile_interval(draws) if n_texts > 1 else (np.nan, np.nan)
+        low, high = percentile_interval(draws)
         own = sums.get(name)
         yield {
             "heads": name,

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from interp.heads.kinds import GIVEN
-from interp.statistics import mean_estimate, paired_difference
+from interp.statistics import mean_estimate, paired_difference, share_estimate
 
 _CONDITION = ["condition", "ranking", "k", "mode", "phase"]
 _OUTCOMES = {"recall": -1.0, "prose_surprisal_nats": 1.0}
@@ -68,7 +68,7 @@ def _differences(
     group: pd.DataFrame, unchanged: pd.DataFrame, control: pd.DataFrame | None, outcome: str, sign: float, seed: int
 ) -> dict[str, float]:
     values, clusters = group[outcome].to_numpy(), group["needle_id"].to_numpy()
-    mean = mean_estimate(values, clusters, seed=seed)
+    mean = (share_estimate if outcome == "recall" else mean_estimate)(values, clusters, seed=seed)
     before = unchanged.loc[group["sample_id"], outcome].to_numpy()
     lost = paired_difference(sign * values, sign * before, clusters, seed=seed)
     found = {

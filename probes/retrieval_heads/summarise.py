@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from interp.statistics import Array, percentile_interval
+from interp.statistics import Array, Estimate, bounded, percentile_interval
 from probes.retrieval_heads.totals import COPY_DEFINITIONS, NeedleTotals
 
 BUCKETS = ("0", "0–0.1", "0.1–0.5", "≥0.5")
@@ -18,7 +18,7 @@ def summarise_head_scores(
     """Returns `head_scores`: every detector's score of every head, with intervals over needles where it has them."""
     frames = []
     for definition, total in totals.items():
-        low, high = _interval(total, seed)
+        low, high = _interval(total, seed, bounds=definition in COPY_DEFINITIONS)
         layer, head = np.array(total.heads).T
         copies = definition in COPY_DEFINITIONS
         frequency = total.active.sum().to_numpy() / total.n_samples if copies else np.full(len(layer), np.nan)
@@ -59,11 +59,16 @@ def summarise_head_scores(
     return table.assign(model=model, kv_head=table["head"] // group_size)
 
 
-def _interval(total: NeedleTotals, seed: int) -> tuple[Array, Array]:
-    if len(total.needle_ids) < 2:
-        nothing = np.full(len(total.heads), np.nan)
-        return nothing, nothing
-    return percentile_interval(total.bootstrap(seed))
+def _interval(total: NeedleTotals, seed: int, *, bounds: bool) -> tuple[Array, Array]:
+    """Intervals of every head's mean score; `bounds`: of scores between 0 and 1."""
+    low, high = percentile_interval(total.bootstrap(seed))
+    return _bounded(total.means(), low, high, len(total.needle_ids)) if bounds else (low, high)
+
+
+def _bounded(values: Array, low: Array, high: Array, n: int) -> tuple[Array, Array]:
+    """The bounds of several numbers between 0 and 1, by interp.statistics.bounded."""
+    found = [bounded(Estimate(*map(float, one), n)) for one in zip(values, low, high, strict=True)]
+    return np.array([one.ci_low for one in found]), np.array([one.ci_high for one in found])
 
 
 def summarise_sparsity(totals: Mapping[str, NeedleTotals], model: str, seed: int) -> pd.DataFrame:
@@ -78,9 +83,11 @@ def summarise_sparsity(totals: Mapping[str, NeedleTotals], model: str, seed: int
             continue
         total = totals[definition]
         shares = bucket_shares(total.means())
-        several = len(total.needle_ids) > 1
+        n = len(total.needle_ids)
         low, high = (
-            percentile_interval(bucket_shares(total.bootstrap(seed))) if several else np.full((2, len(shares)), np.nan)
+            _bounded(shares, *percentile_interval(bucket_shares(total.bootstrap(seed))), n)
+            if n > 1
+            else np.full((2, len(shares)), np.nan)
         )
         low[:2] = high[:2] = np.nan
         for index, bucket in enumerate(BUCKETS):

@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
-from interp.statistics import Array, resampled
+from interp.statistics import Array, bounded, resampled
 from interp.tables import Tables
 from probes.t2i_flow.linear_rule import LinearRule, fit_rule, write_rules
 
@@ -123,7 +123,7 @@ def predictor_table(token_vectors: pd.DataFrame, subsets: pd.DataFrame, seed: in
                 continue
             measured = metrics(some_scores[known] > cut, some_scores[known], labels[known])
             for metric, statistic in measured.items():
-                estimate = resampled(statistic, groups[known], draws=DRAWS, seed=seed)
+                estimate = bounded(resampled(statistic, groups[known], draws=DRAWS, seed=seed))
                 rows.append(
                     {
                         "model": tokens["model"].iloc[0],

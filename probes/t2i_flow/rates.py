@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from interp.statistics import Array, mean_estimate, paired_difference, resampled, share_estimate
+from interp.statistics import Array, bounded, mean_estimate, paired_difference, resampled, share_estimate
 
 DRAWS = 2000
 
@@ -39,7 +39,7 @@ def ratio_of_fall(before: ArrayLike, after: ArrayLike, clusters: ArrayLike, seed
 
     if not len(a):
         return rate("relative_reduction", [], [], seed, **labels)
-    return _row("relative_reduction", resampled(reduction, clusters, draws=DRAWS, seed=seed), len(a), labels)
+    return _row("relative_reduction", bounded(resampled(reduction, clusters, draws=DRAWS, seed=seed)), len(a), labels)
 
 
 def _row(quantity: str, estimate: Any, n_rows: int, labels: dict[str, Any]) -> dict[str, Any]:
