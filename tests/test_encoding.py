@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from transformers import ByT5Tokenizer, GenerationConfig
 
 from interp.errors import ArgumentError, UserError
+from interp.models.chat import chat_frame
 from interp.models.encoding import (
     Piece,
     beginning,
-    chat_frame,
     check_single_beginning,
     covering,
     encode_piece,

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from interp.models.encoding import beginning, chat_frame, encode_piece
+from interp.models.chat import chat_frame
+from interp.models.encoding import beginning, encode_piece
 from interp.models.language import LanguageModel
 from interp.models.loading import converted_asset, load
 from interp.models.recording import Weights

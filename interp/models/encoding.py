@@ -1,15 +1,16 @@
-"""From text to token ids: beginning-of-sequence policy, chat frames, pieces of a text, spans. Works on any fast tokenizer."""
+"""From text to token ids: beginning-of-sequence policy, pieces of a text, spans. Works on any fast tokenizer."""
 
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import ArgumentError, UserError
+from interp.models.control_tokens import controls_of, cuts
 
 BosPolicy = Literal["auto", "always", "never"]
 
 _ANCHORS = ("a", "~", "\n")
-_PLACEHOLDER = "\u2042context\u2042"
 
 
 class Piece(NamedTuple):
@@ -19,9 +20,10 @@ class Piece(NamedTuple):
     offsets: list[tuple[int, int]]
 
 
-def encode_piece(tokenizer: PreTrainedTokenizerBase, text: str) -> Piece:
+def encode_piece(tokenizer: PreTrainedTokenizerBase, text: str, *, by_template: bool = False) -> Piece:
     """Returns the tokens of a text that continues another one: no special tokens, no invented leading space.
 
+    What looks like a control token is text, unless a chat template wrote it (`by_template`).
     SentencePiece tokenizers put a space before whatever they are given; here the text is encoded behind a character and that
     character's tokens are dropped.
     Raises UserError for a slow tokenizer, which does not tell which characters a token covers.
@@ -30,8 +32,30 @@ def encode_piece(tokenizer: PreTrainedTokenizerBase, text: str) -> Piece:
         raise UserError(
             f"{type(tokenizer).__name__} does not report character offsets: use the model's fast tokenizer."
         )
+    if by_template:
+        return _behind_anchor(tokenizer, text, as_text=False)
+    controls = controls_of(tokenizer)
+    piece = _in_parts(tokenizer, text, cuts(controls.others, text))
+    if controls.ids.isdisjoint(piece.ids):
+        return piece
+    return _in_parts(tokenizer, text, cuts(controls.texts, text))  # the vocabulary itself spells a control token
+
+
+def _in_parts(tokenizer: PreTrainedTokenizerBase, text: str, places: list[int]) -> Piece:
+    whole = Piece([], [])
+    for first, end in pairwise([0, *places, len(text)]):
+        part = _behind_anchor(tokenizer, text[first:end], as_text=True)
+        whole.ids.extend(part.ids)
+        whole.offsets.extend((first + start, first + stop) for start, stop in part.offsets)
+    return whole
+
+
+def _behind_anchor(tokenizer: PreTrainedTokenizerBase, text: str, *, as_text: bool) -> Piece:
+    kept: list[tuple[int, tuple[int, int]]] = []
     for anchor in (*_ANCHORS, ""):  # a text may merge with an anchor
-        encoded: Any = tokenizer(anchor + text, add_special_tokens=False, return_offsets_mapping=True)
+        encoded: Any = tokenizer(
+            anchor + text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=as_text
+        )
         pairs = list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
         kept = [(id, (start - len(anchor), end - len(anchor))) for id, (start, end) in pairs if end > len(anchor)]
         if all(start >= 0 for _, (start, _) in kept):
@@ -65,23 +89,6 @@ def beginning(tokenizer: PreTrainedTokenizerBase, policy: BosPolicy) -> list[int
         return [bos]
     own: Any = tokenizer("a")["input_ids"]
     return [bos] if bos is not None and own and own[0] == bos else []
-
-
-def chat_frame(tokenizer: PreTrainedTokenizerBase, before: str, after: str, model: str) -> tuple[list[int], list[int]]:
-    """Returns the tokens before and after a context inside one user message: everything the chat template adds included.
-
-    Raises ArgumentError when the model has no chat template, UserError when its template drops or repeats the context.
-    """
-    if not tokenizer.chat_template:
-        raise ArgumentError(f"{model} has no chat template: use --prompt-format plain.")
-    message = [{"role": "user", "content": before + _PLACEHOLDER + after}]
-    text = str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
-    head, *rest = text.split(_PLACEHOLDER)
-    if len(rest) != 1:
-        raise UserError(f"The chat template of {model} does not keep a message as it is: use --prompt-format plain.")
-    head_ids: Any = tokenizer(head, add_special_tokens=False)["input_ids"]
-    check_single_beginning(tokenizer, head_ids, model)
-    return list(head_ids), encode_piece(tokenizer, rest[0]).ids
 
 
 def check_single_beginning(tokenizer: PreTrainedTokenizerBase, ids: list[int], model: str) -> None:

@@ -11,11 +11,11 @@ from typing import Literal
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import ArgumentError
+from interp.models.chat import chat_frame
 from interp.models.encoding import (
     BosPolicy,
     Piece,
     beginning,
-    chat_frame,
     check_single_beginning,
     covering,
     encode_piece,
