@@ -28,7 +28,7 @@ class CriticalTokens(Experiment):
         "Lin, Liang, Xu, Lin, Wang, Luo, Shi, Li, Yang, Tu 2024, Critical Tokens Matter: Token-Level Contrastive Estimation Enhances "
         "LLM's Reasoning Capability, arXiv:2411.19943"
     )
-    schema_version: ClassVar[int] = 1
+    schema_version: ClassVar[int] = 2
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {
             "calibration_problems": 2,

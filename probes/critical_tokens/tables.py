@@ -23,6 +23,7 @@ class Trajectories(TableSchema):
     prompt: str
     text: str
     token_ids: Series[object]
+    draw_probability: Series[object]
 
 
 class Spines(TableSchema):
@@ -34,6 +35,8 @@ class Spines(TableSchema):
     token: str
     token_class: str
     p: float = fraction()
+    draw_probability: float = fraction()
+    reread_probability: float = fraction()
     rank: int = pa.Field(ge=0)
     entropy_nats: float = pa.Field(ge=0.0)
     surprisal_nats: float = pa.Field(ge=0.0)

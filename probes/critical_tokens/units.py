@@ -100,6 +100,7 @@ def measure_problem(settings: "CriticalTokens", model: LanguageModel, unit: Prob
                 "prompt": problem.prompt,
                 "text": text,
                 "token_ids": response.token_ids,
+                "draw_probability": response.draw_probability,
             }
         )
     return {"trajectories": pd.DataFrame(rows)}
@@ -118,11 +119,12 @@ def error_position(model: LanguageModel, problem: Problem, token_ids: Sequence[i
 
 
 def read_trajectory(
-    settings: "CriticalTokens", model: LanguageModel, trajectory_id: str, token_ids: Sequence[int]
+    settings: "CriticalTokens", model: LanguageModel, unit: TrajectoryUnit | ConfirmUnit | ReplacementUnit
 ) -> Explorer:
     """Returns the reader of one trajectory."""
-    problem = find_problem(settings, *split_id(trajectory_id.rpartition("-")[0]))
-    return Explorer(model, problem, trajectory_id, token_ids, setting_of(settings, model))
+    problem = find_problem(settings, *split_id(unit.trajectory_id.rpartition("-")[0]))
+    setting = setting_of(settings, model)
+    return Explorer(model, problem, unit.trajectory_id, unit.token_ids, setting, unit.draw_probability)
 
 
 def split_id(problem_id: str) -> tuple[str, int]:
@@ -133,7 +135,7 @@ def split_id(problem_id: str) -> tuple[str, int]:
 
 def measure_trajectory(settings: "CriticalTokens", model: LanguageModel, unit: TrajectoryUnit) -> Rows:
     """Returns the tokens of one trajectory, draws from every position, and what the paper's rule finds."""
-    explorer = read_trajectory(settings, model, unit.trajectory_id, unit.token_ids)
+    explorer = read_trajectory(settings, model, unit)
     n_tokens = len(explorer.token_ids)
     tables = {"spines": spine_rows(explorer), "exact": exact_rows(settings, explorer)}
     if settings.method == "brute":
@@ -184,7 +186,7 @@ def thresholds_of(settings: "CriticalTokens") -> Thresholds:
 
 def measure_pairs(settings: "CriticalTokens", model: LanguageModel, unit: ConfirmUnit) -> Rows:
     """Returns fresh pairs for the candidates of one trajectory: with the token forbidden, and with it kept."""
-    explorer = read_trajectory(settings, model, unit.trajectory_id, unit.token_ids)
+    explorer = read_trajectory(settings, model, unit)
     kept_pool = Pool.around(explorer, "after", settings.max_pairs, "wrong")
     without: Branches = {}
 
@@ -222,7 +224,7 @@ def measure_pairs(settings: "CriticalTokens", model: LanguageModel, unit: Confir
 
 def measure_replacement(settings: "CriticalTokens", model: LanguageModel, unit: ReplacementUnit) -> Rows:
     """Returns fresh rollouts with the critical token kept and forbidden, and with two other tokens forbidden."""
-    explorer = read_trajectory(settings, model, unit.trajectory_id, unit.token_ids)
+    explorer = read_trajectory(settings, model, unit)
     n = settings.replacement_rollouts
     probability = explorer.probability
     entropy = -(probability * probability.clamp(min=1e-300).log()).sum(-1).cpu().numpy()
