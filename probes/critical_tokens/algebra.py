@@ -74,7 +74,7 @@ def read_expression(latex: str) -> Any:
         return None
     from math_verify import LatexExtractionConfig, parse
     from math_verify.parser import NormalizationConfig
-    from sympy import Expr, nan
+    from sympy import Expr, I, nan
 
     logging.getLogger("math_verify.parser").setLevel(
         logging.ERROR
@@ -83,7 +83,9 @@ def read_expression(latex: str) -> Any:
     config = LatexExtractionConfig(normalization_config=plain)
     exact = re.sub(r"\d*\.\d+", _as_fraction, latex)
     found = parse(f"${exact}$", [config], fallback_mode="no_fallback", parsing_timeout=None)  # pyright: ignore[reportArgumentType]
-    return found[0] if len(found) == 1 and isinstance(found[0], Expr) and not found[0].has(nan) else None
+    if len(found) != 1 or not isinstance(found[0], Expr) or found[0].has(nan):
+        return None
+    return found[0].xreplace({symbol: I for symbol in found[0].free_symbols if symbol.name == "i"})
 
 
 def _as_fraction(decimal: "re.Match[str]") -> str:
@@ -96,7 +98,8 @@ def _bounded(latex: str) -> bool:
     if len(latex) > _LONGEST or not set(re.findall(r"\\([a-zA-Z]+)", latex)) <= _COMMANDS:
         return False
     if re.search(
-        r"\\[^a-zA-Z]|[^\w\s\\{}()\[\]+\-*/^.!|@]|\d\s+\d|\d_|[a-zA-Z]{3,}", re.sub(r"\\[a-zA-Z]+", "@", latex)
+        r"\\[^a-zA-Z]|[^\w\s\\{}()\[\]+\-*/^.!|@]|\d\s+\d|\d_|[a-zA-Z]{3,}|[A-Z]{2,}",
+        re.sub(r"\\[a-zA-Z]+", "@", latex),
     ):
         return False
     if re.search(r"!\s*[!)}^]|[)}]\s*!|\d{4,}\s*!|\d{31,}|binom.*(?:\d{4,}|[\^!])|[\^!].*binom", latex):

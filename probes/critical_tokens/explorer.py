@@ -13,10 +13,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import RunError
+from interp.models.chat import chat_prompt
 from interp.models.encoding import beginning
 from interp.models.language import LanguageModel
 from interp.models.prefix import Prefix
 from interp.models.sampling import BATCH_ROWS, Job, Policy, Rollout, StopRule, draw, sample, stream
+from interp.models.template_args import TemplateArgs
 from probes.critical_tokens.enumeration import Bracket, enumerate_value
 from probes.critical_tokens.problems import Outcome, Problem
 from probes.critical_tokens.spine import branch_points, branches_needed
@@ -44,20 +46,27 @@ class Setting:
     sampler: Callable[..., list[Rollout]] = sample
     """What writes rollouts: interp.models.sampling.sample, or another engine with the same interface."""
 
+    chat: TemplateArgs | None = None
+    """Arguments of the model's chat template, which prompts are put through; None where they are plain text."""
+
     def write(self, model: LanguageModel, spine: Prefix, jobs: Sequence[Job]) -> list[Rollout]:
         """Returns what each job writes on from its part of the spine."""
         return self.sampler(model, spine, jobs, self.policy, self.stop, batch_rows=self.batch_rows)
 
 
-def prompt_ids(model: LanguageModel, text: str) -> list[int]:
-    """Returns the tokens of a prompt, with the beginning-of-sequence token if the tokenizer adds one."""
+def prompt_ids(model: LanguageModel, text: str, setting: Setting | None = None) -> list[int]:
+    """Returns the tokens of a prompt: as one user message where the setting says so, else with the beginning-of-sequence token if
+    the tokenizer adds one.
+    """
+    if setting is not None and setting.chat is not None:
+        return chat_prompt(model.tokenizer, text, model.identity.name, template_args=setting.chat, may_think=True)
     ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
     return [*beginning(model.tokenizer, "auto"), *ids]
 
 
 def respond(model: LanguageModel, problem: Problem, setting: Setting, n_draws: int) -> list[Response]:
     """Returns that many independent responses to a problem, draw r with the stream of (seed, problem, "response", r)."""
-    ids = prompt_ids(model, problem.prompt)
+    ids = prompt_ids(model, problem.prompt, setting)
     spine = model.prefix(ids[:-1]).fork(1)
     keys = [(setting.seed, problem.id, "response", index) for index in range(n_draws)]
     jobs = [Job(len(ids) - 1, (ids[-1],), setting.max_new_tokens, key) for key in keys]
@@ -134,7 +143,7 @@ class Explorer:
         """
         self.model, self.problem, self.setting = model, problem, setting
         self.key, self.token_ids = key, list(token_ids)
-        prompt = prompt_ids(model, problem.prompt)
+        prompt = prompt_ids(model, problem.prompt, setting)
         self._prompt_tokens = len(prompt)
         self._spine = model.prefix(prompt[:-1]).fork(1)
         logits = model.extend(self._spine, [[prompt[-1], *self.token_ids[:-1]]], logits="all")[0]

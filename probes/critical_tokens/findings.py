@@ -138,6 +138,12 @@ def _warnings(settings: "CriticalTokens", tables: Tables) -> Iterator[Finding]:
             f"{shown}): not right, never analysed as wrong.",
             "warning",
         )
+    asked = responses["own_sampling"].iloc[0]
+    if asked:
+        yield Finding(
+            f"The model's own generation_config asks for {asked}; here responses are drawn with --temperature {settings.temperature:g} "
+            f"--top-p {settings.top_p:g}{'' if settings.top_k is None else f' --top-k {settings.top_k}'}."
+        )
     branches = tables["branches"]
     unended = int((~responses["ended"]).sum() + (~branches["ended"]).sum())
     if unended:

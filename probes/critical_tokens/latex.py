@@ -16,7 +16,7 @@ _SIGNS = {
     "∪": "\\cup ", "±": "\\pm ", "²": "^{2}", "³": "^{3}", "θ": "\\theta ", "−": "-", "√": "\\sqrt ", "∈": "\\in ",
     "\\ge ": "\\geq ", "\\le ": "\\leq ", "\\leqslant": "\\leq", "\\geqslant": "\\geq", "\\lt": "<", "\\gt": ">", "\\ne ": "\\neq ",
     "\\lbrace": "\\{", "\\rbrace": "\\}", "\\lbrack": "[", "\\rbrack": "]", "\\infin ": "\\infty ", "\\bmatrix": "\\pmatrix",
-    "bmatrix": "pmatrix", "\\varphi": "\\phi", "\\begin{array}": "\\begin{array}",
+    "bmatrix": "pmatrix", "\\varphi": "\\phi", "\\varnothing": "\\emptyset", "\\begin{array}": "\\begin{array}",
 }  # fmt: skip
 _GENERIC = re.compile(r"^(?:sq(?:uare)?|cubic)?\.? ?units?(?:\^?\{?[23]\}?)?$", re.IGNORECASE)
 _RELATION = re.compile(r"\\leq|\\geq|<|>|(?<![\\<>!])=")
@@ -98,7 +98,15 @@ def plain(latex: str) -> str:
         text = text[1:-1].strip()
     text = text.rstrip(".,;").strip()
     text = re.sub(r"(?<![\d}])\.(?=\d)", "0.", re.sub(r"^[a-zA-Z]\s?\\in(?![a-zA-Z])\s?", "", text))
+    text = re.sub(r"(\d*)\.(\d*)\\overline\{(\d{1,20})\}", _repeating, text)
     return _without_generic_units(text)
+
+
+def _repeating(decimal: re.Match[str]) -> str:
+    r"""A repeating decimal such as 0.1\overline{6} as a fraction."""
+    whole, once, again = decimal[1] or "0", decimal[2], decimal[3]
+    nines = (10 ** len(again) - 1) * 10 ** len(once)
+    return rf"\frac{{{int(whole + once + again) - int(whole + once)}}}{{{nines}}}"
 
 
 def _encloses(text: str) -> bool:

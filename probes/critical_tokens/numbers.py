@@ -31,13 +31,14 @@ _UNITS = {
     "pound": "lb lbs pound pounds", "ml": "ml milliliters millilitres", "l": "l liter liters litre litres",
     "second": "s sec secs second seconds", "minute": "min mins minute minutes", "hour": "h hr hrs hour hours",
     "day": "day days", "week": "week weeks", "month": "month months", "year": "yr yrs year years",
-    "degree": "degree degrees deg", "mph": "mph", "am": "a.m. am", "pm": "p.m. pm",
+    "degree": "degree degrees deg", "mph": "mph", "am": "a.m. a.m am", "pm": "p.m. p.m pm",
 }  # fmt: skip
 UNIT_OF = {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings.split()}
 """Units that are told apart, by their spellings; what else follows a number is not looked at."""
 _NOT_UNITS = set(
     "or and to plus minus squared cubed choose factorial over divided multiplied through versus vs mod modulo dozen pi e sqrt times "
-    "log ln sin cos tan not if unless half".split()
+    "log ln sin cos tan not if unless half tenth tenths hundredth hundredths thousandth thousandths thirds halves quarters fourths "
+    "fifths sixths eighths".split()
 )
 _UNSAYS = re.compile(
     r"\b(?:not|n't|wrong|incorrect|than|squared|cubed|plus|minus|or|half|as many|as much|less|\w+n't)\b", re.I
@@ -72,6 +73,9 @@ def tidy(text: str) -> str:
     r"""Returns a text with its marks evened out: minus signs, spaces, bold, \text{}, 9{,}500 and 9,\!500."""
     text = re.sub("[\u2212\u2012\u2013\ufe63\uff0d]", "-", text)
     text = re.sub(r"(?<=\d)(?:\{,\}|,\\!)\s*(?=\d{3})", "", text)
+    text = re.sub(
+        r"(?<![\d.,/^ ])(?<![\d/^] )([1-9]\d{0,2})((?: \d{3})+)(?![\d/]| ?\d)", lambda m: m[0].replace(" ", ""), text
+    )
     text = _TEXT.sub(r" \1 ", _SPACES.sub(" ", text))
     text = re.sub(r"\\(?:left|right|displaystyle)(?![a-zA-Z])", "", text)
     text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", text)
@@ -138,7 +142,9 @@ def _tail(tail: str, currency: str) -> tuple[int, bool, str] | None:
 def _words_behind(tail: str, spaced: bool, currency: str) -> tuple[int, bool, str] | None:
     """The same for words: a scale, a unit, or a noun. Glued to a number only what is known to be a unit counts."""
     unit = _CURRENCY.get(currency, "")
-    words = re.fullmatch(r"(?P<first>[A-Za-z][A-Za-z.'-]*)(?P<rest>[^\d=+*/^<>\\]*|\^\{?[23]\}?|[²³])", tail)
+    words = re.fullmatch(
+        r"(?P<first>[A-Za-z][A-Za-z.'-]*)(?P<rest>(?:[^\d=+*/^<>\\]|/(?=[A-Za-z]))*|\^\{?[23]\}?|[²³])", tail
+    )
     if words is None:
         return None
     first = words["first"].lower().rstrip(".") if words["first"].lower() not in UNIT_OF else words["first"].lower()

@@ -8,12 +8,13 @@ right only on request. GSM8K answers are numbers (`numbers.py`, the same reader 
 
 import json
 import re
-from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from interp.errors import ArgumentError
+from probes.critical_tokens.grader import Grader, load_grader, verdict
 from probes.critical_tokens.latex import same_latex
 from probes.critical_tokens.numbers import read_number
 from probes.critical_tokens.problems import Problem
@@ -24,9 +25,16 @@ STOP_STRINGS = ("\n\nQuestion:", "\n\nProblem:", "\n\nQ:")
 
 
 def read_problems(
-    path: Path, format: Literal["gsm8k", "math"], examples: Path | None, *, percent: bool = False
+    path: Path,
+    format: Literal["gsm8k", "math"],
+    examples: Path | None,
+    *,
+    percent: bool = False,
+    grader: str | None = None,
 ) -> list[Problem]:
     """Returns the problems of a JSON-lines file: question and answer (gsm8k), problem and answer or solution (math).
+
+    With a grader, module:function, the answer of a line is handed to it with the rest of the line and may be anything.
 
     Raises ArgumentError, naming the line, for a file that cannot be read or a problem without an answer.
     """
@@ -35,50 +43,50 @@ def read_problems(
         before = examples.read_text(encoding="utf-8").rstrip() + "\n\n" if examples else ""
     except (OSError, UnicodeDecodeError) as error:
         raise ArgumentError(f"{path} or its examples cannot be read ({error}): give text files.") from error
+    own = load_grader(grader) if grader is not None else None
     problems = [
-        _read_line(path, number, line, format, before, len(before) > 0, percent)
+        _read_line(path, number, line, format, before, percent, own, grader or "")
         for number, line in enumerate(lines, start=1)
         if line.strip()
     ]
     if not problems:
         raise ArgumentError(f"{path} holds no problems: give one JSON object a line.")
-    return [
-        Problem(
-            id=f"{format}-{index}",
-            level=format,
-            prompt=prompt,
-            question=question,
-            solution="",
-            gold=gold,
-            extract=extract,
-            same=same,
-        )
-        for index, (prompt, question, gold, extract, same) in enumerate(problems)
-    ]
+    return [replace(problem, id=f"{format}-{index}") for index, problem in enumerate(problems)]
 
 
 def _read_line(
-    path: Path, number: int, line: str, format: str, before: str, shown: bool, percent: bool
-) -> tuple[str, str, str, Callable[[str], str | None], Callable[[str, str], bool]]:
+    path: Path, number: int, line: str, format: str, before: str, percent: bool, grader: Grader | None, grader_name: str
+) -> Problem:
     try:
         row: Any = json.loads(line, parse_float=str)  # 0.1 as it is written
         question = _text(row["question" if format == "gsm8k" else "problem"])
-        solution = _text(row["answer"] if "answer" in row else row["solution"])
+        solution = "" if grader else _text(row["answer"] if "answer" in row else row["solution"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         wanted = '"question" and "answer"' if format == "gsm8k" else '"problem" and "answer" or "solution"'
         raise ArgumentError(
             f"{path}, line {number}, has no problem with an answer: give {wanted} in each line."
         ) from error
     word = "Question" if format == "gsm8k" else "Problem"
-    asked = f"{word}: {question}\n" + ("" if shown else 'Let\'s think step by step and end with "The answer is".\n')
-    extract = extract_number if format == "gsm8k" else extract_math
-    same = partial(same_number, percent=percent) if format == "gsm8k" else same_latex
+    asked = f"{word}: {question}\n" + ("" if before else 'Let\'s think step by step and end with "The answer is".\n')
+    made = Problem(
+        id=format,
+        level=format,
+        prompt=before + asked,
+        question=asked,
+        solution="",
+        gold="",
+        extract=extract_number if format == "gsm8k" else extract_math,
+        same=partial(same_number, percent=percent) if format == "gsm8k" else same_latex,
+    )
+    if grader:
+        graded = json.loads(line)
+        return replace(made, grade=partial(verdict, grader, grader_name, graded), gold=str(graded.get("answer", "")))
     gold = gold_number(solution) if format == "gsm8k" else gold_math(solution, whole="answer" in row)
     if not gold:
         raise ArgumentError(
             f"{path}, line {number}, has no answer that can be read: write it as #### 42 or in \\boxed{{}}."
         )
-    return before + asked, asked, gold, extract, same
+    return replace(made, gold=gold)
 
 
 def _text(value: Any) -> str:

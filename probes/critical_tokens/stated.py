@@ -13,7 +13,7 @@ from typing import NamedTuple
 from probes.critical_tokens.numbers import LONGEST, Number, evaluate, read_number, tidy
 
 _MARKER = re.compile(
-    r"\banswer\b(?:\s+(?:to|for|of)\s+[^.\n:=?]{1,60}?)?[\s*_]*"
+    r"\banswer\b(?:\s+(?:to|for|of)\s+[^.\n:=?]{1,60}?|,[^,.\n:=?]{1,40},)?[\s*_]*"
     r"(?:\b(?:is|was|equals|would be|will be|should be|must be|comes to|comes out to be|becomes)\b|[:=])|####",
     re.IGNORECASE,
 )
@@ -30,6 +30,7 @@ _TAKEN_BACK = re.compile(
 )
 _CLAUSE = re.compile(r"[,;:]\s|\b(?:so|therefore|thus|hence|then|and|but|because|since)\b", re.IGNORECASE)
 _MATHS = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_JOINED = re.compile(r"\s*(?:,|;|,?\s*(?:and|or)\b)\s*")
 _SENTENCE_END = re.compile(r"\n|[.!?](?=[\s*_\"')]|$)")
 
 
@@ -73,8 +74,13 @@ def _marked(response: str) -> list[Statement]:
             continue
         maths = _MATHS.match(response, begin)
         if maths and not re.search(r"[a-z]{2,} ", re.sub(r"\\[a-zA-Z]+|\\text\{[^}]*\}", "", maths[0])):
-            text = next(group for group in maths.groups() if group is not None)
-            after = maths.end()
+            texts, after = [], begin
+            while maths:
+                texts.append(next(group for group in maths.groups() if group is not None))
+                after = maths.end()
+                joined = _JOINED.match(response, after)
+                maths = _MATHS.match(response, joined.end()) if joined else None
+            text = ", ".join(texts)
         else:
             ending = _SENTENCE_END.search(response, begin)
             after = ending.start() if ending else len(response)
@@ -124,10 +130,10 @@ _CUT = re.compile(
     r"\s*(?:[;(\[]|,\s+(?=[A-Za-z])|\b(?:because|since|as|so|which|where|when|after|given|who)\b)", re.IGNORECASE
 )
 _EQUALS = re.compile(r"=|≈|\\approx|\\implies|→|\\rightarrow")
-_LEAD = re.compile(r"^(?P<words>[A-Za-z][A-Za-z',\s]*?)\s*(?=[+-]?\s*[$€£¥₹]?\s*-?\s*(?:\.?\d|\\frac))")
+_LEAD = re.compile(r"^(?P<words>[A-Za-z][A-Za-z',\s]*?)(?:\s+|(?=[$€£¥₹]))(?=[+-]?\s*[$€£¥₹]?\s*-?\s*(?:\.?\d|\\frac))")
 _NO_LEAD = re.compile(
     r"\b(?:not|never|no|least|most|than|over|under|above|below|half|third|quarter|twice|double|triple|square|root|cube|cubed|squared|"
-    r"between|from|either|neither|or|minus|plus|until|except|know|maybe|perhaps|possibly|if|unless|say|option|choice|step|\w+n't)\b",
+    r"between|from|either|neither|or|minus|plus|until|except|up to|know|maybe|perhaps|possibly|if|unless|say|option|choice|step|\w+n't)\b",
     re.IGNORECASE,
 )
 _ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
@@ -139,6 +145,7 @@ _SPELLED = {word: number for number, word in enumerate(_ONES.split())} | {
 
 def number_in(statement: str) -> Number | None:
     """Returns the one number that a statement gives: behind its last = sign, before its reasons, after words such as "a total of"."""
+    statement = _unwrapped(re.sub(r"<<[^<>]*>>", "", statement))
     if len(statement) > LONGEST or re.search(r"[<>≤≥]|\\[lg]eq?\b", statement):
         return None
     text = _EQUALS.split(tidy(statement))[-1].strip(" $")
@@ -161,6 +168,13 @@ def number_in(statement: str) -> Number | None:
         found = read_number(f"-{rest}" if negative else rest)
         return found if found is not None else _worked_out(rest)
     return _worked_out(text) or _spelled(text)
+
+
+def _unwrapped(text: str) -> str:
+    """A text without quotes or brackets around the whole of it."""
+    inside = re.fullmatch(r"""\s*(?:"(.*)"|'(.*)'|`(.*)`|\[(.*)\]|\((.*)\)|\{(.*)\}|_*(.*?)_+)\.?\s*""", text)
+    found = next((group for group in inside.groups() if group is not None), "") if inside else ""
+    return found if re.fullmatch(r"[-+$€£\s]*[\d.,]+\s*[%\w]*", found) and not re.search(r",\d{3}", found) else text
 
 
 def _dangling(text: str) -> bool:

@@ -19,6 +19,8 @@ class Trajectories(TableSchema):
     first_error_position: int
     n_wrong_steps: int
     prompt_tokens: int
+    prompt_format: str = pa.Field(isin=["plain", "chat"])
+    own_sampling: str
     gold: str
     prompt: str
     text: str
@@ -110,6 +112,9 @@ class Levels(TableSchema):
     ci_low: float = fraction(nullable=True)
     ci_high: float = fraction(nullable=True)
     share_unextracted: float = fraction()
+    n_right: int
+    n_wrong: int
+    n_unextracted: int
     share_unended: float = fraction()
     mean_tokens: float
     usable: bool

@@ -29,6 +29,8 @@ def responses(level: str, index: int, right: int, n: int = 4, ended: bool = True
             "first_error_position": -1 if draw < right else 1,
             "n_wrong_steps": 0,
             "prompt_tokens": 5,
+            "prompt_format": "plain",
+            "own_sampling": "",
             "gold": "7",
             "prompt": "Q: 1\nA: 1\n\nQ: 2\nA:",
             "text": " 7\n",

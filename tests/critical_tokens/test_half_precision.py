@@ -38,7 +38,7 @@ def read_again(model: LanguageModel, response: Response, setting: Setting, known
 @pytest.mark.parametrize("policy", POLICIES, ids=str)
 def test_no_drawn_trajectory_is_refused(dtype: str, temperature: float, policy: dict[str, float]) -> None:
     model = model_of(dtype)
-    setting = small_setting(20, temperature=temperature, **policy)
+    setting = small_setting(12, temperature=temperature, **policy)
     for response in drawn(model, setting):
         explorer = read_again(model, response, setting)
         assert len(response.draw_probability) == len(response.token_ids)
