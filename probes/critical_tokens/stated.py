@@ -127,7 +127,8 @@ def _closing(text: str, first: int) -> int | None:
 # ---------------------------------------------------------------------- a number in a sentence
 
 _CUT = re.compile(
-    r"\s*(?:[;(\[]|,\s+(?=[A-Za-z])|\b(?:because|since|as|so|which|where|when|after|given|who)\b)", re.IGNORECASE
+    r"\s*(?:;(?!\s*[-$.]?\d)|[(\[]|,\s+(?=[A-Za-z])|\b(?:because|since|as|so|which|where|when|after|given|who)\b)",
+    re.IGNORECASE,
 )
 _EQUALS = re.compile(r"=|≈|\\approx|\\implies|→|\\rightarrow")
 _LEAD = re.compile(r"^(?P<words>[A-Za-z][A-Za-z',\s]*?)(?:\s+|(?=[$€£¥₹]))(?=[+-]?\s*[$€£¥₹]?\s*-?\s*(?:\.?\d|\\frac))")

@@ -1,6 +1,7 @@
 """A user's own grader, and the chat template of prompts from a file."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ number = 3
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "graders_of_a_test", raising=False)
     (tmp_path / "graders_of_a_test.py").write_text(GRADER)
     (tmp_path / "broken_grader_of_a_test.py").write_text("import a_module_that_is_not_there\n")
     line = {"question": "How many?", "answer": {"least": 4.25}}
