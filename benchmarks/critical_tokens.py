@@ -144,8 +144,8 @@ def explorers(model: LanguageModel, sizes: Sizes) -> list[Explorer]:
             if response.outcome == "wrong" and response.ended and len(response.token_ids) <= sizes.longest
         ]
         if 0.2 <= share <= 0.8 and wrong:
-            key = f"{problem.id}-{wrong[0]}"
-            found.append(Explorer(model, problem, key, responses[wrong[0]].token_ids, setting))
+            key, response = f"{problem.id}-{wrong[0]}", responses[wrong[0]]
+            found.append(Explorer(model, problem, key, response.token_ids, setting, response.draw_probability))
         if len(found) == sizes.n_trajectories:
             break
     return found

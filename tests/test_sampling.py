@@ -162,7 +162,7 @@ def test_pending_tokens_that_end_a_text_are_not_continued() -> None:
     model = tiny("llama")
     job = Job(len(PROMPT), (5,), 4, ("ended",))
     (rollout,) = sample(model, spine_of(model), [job], Policy(), StopRule([5]))
-    assert rollout == ([], True)
+    assert (rollout.token_ids, rollout.ended) == ([], True)
 
 
 @torch.inference_mode()

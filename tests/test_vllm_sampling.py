@@ -3,6 +3,7 @@
 import sys
 import types
 from collections.abc import Iterator
+from math import exp
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,7 +34,14 @@ class CountingEngine:
         self.asked = list(zip(prompts, settings, strict=True))
         assert not use_tqdm
         return [
-            SimpleNamespace(outputs=[SimpleNamespace(token_ids=tuple(range(1, one.max_tokens + 1)))])
+            SimpleNamespace(
+                outputs=[
+                    SimpleNamespace(
+                        token_ids=tuple(range(1, one.max_tokens + 1)),
+                        logprobs=[{id: SimpleNamespace(logprob=-1 / id)} for id in range(1, one.max_tokens + 1)],
+                    )
+                ]
+            )
             for one in settings
         ]
 
@@ -76,6 +84,9 @@ def test_jobs_go_in_as_token_ids_and_come_out_in_order(model: LanguageModel, eng
         ([1, 2, 3, 4, 5, 6, 7], True),
         ([], False),
     ]
+    assert rollouts[0].draw_probability == pytest.approx([exp(-1), exp(-1 / 2), exp(-1 / 3)])
+    assert [len(rollout.draw_probability) for rollout in rollouts] == [3, 0, 7, 0]
+    assert engine.last.settings["logprobs_mode"] == "processed_logprobs"
     asked = engine.last.asked
     assert [prompt["prompt_token_ids"] for prompt, _ in asked] == [
         [*PROMPT, *SPINE[:1], 5],

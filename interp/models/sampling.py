@@ -6,12 +6,14 @@ rollouts = sample(model, spine, jobs, Policy(), stop)     # each job keeps a par
 
 What a job writes depends on its text and its key alone, never on what else is in the batch. Arithmetic does depend on it in
 the last digits, so a draw that falls within NEAR_TIE of the border between two tokens is decided again on the job's text
-read alone from its first token. In half precision the differences can be larger than that.
+read alone from its first token. In half precision the differences can be larger than that: a token that was drawn may even
+lie outside the top-p set when its text is read again. So every rollout keeps the probability that each of its tokens was
+drawn with.
 """
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -142,11 +144,14 @@ class Job(NamedTuple):
     key: tuple[int | str, ...]
 
 
-class Rollout(NamedTuple):
+@dataclass(frozen=True)
+class Rollout:
     """What a job wrote after its pending tokens, and whether it ended by itself (not by its room)."""
 
     token_ids: list[int]
     ended: bool
+    draw_probability: list[float] = field(default_factory=list, compare=False)
+    """The policy's probability of each token as it was drawn, above 0; its last digits depend on the batch."""
 
 
 @torch.inference_mode()
@@ -165,12 +170,14 @@ def sample(
     that has ended takes the next job. Memory grows with batch_rows, results do not depend on it.
     """
     written: list[list[int]] = [[] for _ in jobs]
+    drawn_with: list[list[float]] = [[] for _ in jobs]
     ended = [stop.ended(job.pending) for job in jobs]
     waiting = iter(index for index, job in enumerate(jobs) if not ended[index] and job.room > 0)
-    for index, token in _decode(model, spine, jobs, waiting, policy, stop, written, batch_rows):
+    for index, token, probability in _decode(model, spine, jobs, waiting, policy, stop, written, batch_rows):
         written[index].append(token)
+        drawn_with[index].append(probability)
         ended[index] = stop.ended([*jobs[index].pending, *written[index]])
-    return [Rollout(tokens, end) for tokens, end in zip(written, ended, strict=True)]
+    return [Rollout(*one) for one in zip(written, ended, drawn_with, strict=True)]
 
 
 def _decode(
@@ -182,8 +189,8 @@ def _decode(
     stop: StopRule,
     written: list[list[int]],
     batch_rows: int,
-) -> Iterator[tuple[int, int]]:
-    """Yields (job, token) for every token drawn, until no job is left."""
+) -> Iterator[tuple[int, int, float]]:
+    """Yields (job, token, its probability) for every token drawn, until no job is left."""
     placed = list(islice(waiting, batch_rows))
     if not placed:
         return
@@ -195,8 +202,8 @@ def _decode(
     while placed:
         logits = model.extend(slots, step, phase="decode")[:, -1]
         uniform = torch.tensor([streams[index].random() for index in placed], dtype=torch.float64)
-        tokens = _decide(model, slots, logits, uniform, policy)
-        yield from zip(placed, tokens, strict=True)
+        tokens, drawn_with = _decide(model, slots, logits, uniform, policy)
+        yield from zip(placed, tokens, drawn_with, strict=True)
         step = [[token] for token in tokens]
         open_, freed = [], []
         for slot, index in enumerate(placed):
@@ -221,11 +228,13 @@ def _decide(
     logits: Float[Tensor, "row vocabulary"],
     uniform: Float[Tensor, " row"],
     policy: Policy,
-) -> list[int]:
-    """Draws every row's next token; near-ties on the row's text read alone."""
+) -> tuple[list[int], list[float]]:
+    """Draws every row's next token, near-ties on the row's text read alone; returns the tokens and their probabilities."""
     probability, doubtful = policy.distribution(logits)
     tokens, margin = draw(probability, uniform.to(probability.device))
+    drawn_with = probability.gather(1, tokens[:, None]).squeeze(1)
     for row in (margin < NEAR_TIE + doubtful).nonzero().flatten().tolist():
-        alone = model.extend(model.rows(1), [slots.ids[row]])[:, -1]
-        tokens[row] = draw(policy.distribution(alone).probability, uniform[row : row + 1].to(alone.device))[0][0]
-    return tokens.tolist()
+        alone = policy.distribution(model.extend(model.rows(1), [slots.ids[row]])[:, -1]).probability
+        tokens[row] = draw(alone, uniform[row : row + 1].to(alone.device))[0][0]
+        drawn_with[row] = alone[0, tokens[row]]
+    return tokens.tolist(), drawn_with.tolist()

@@ -2,11 +2,13 @@
 
 Nothing here has run against vLLM itself (it needs a GPU): a test stands in for it with an engine of the same calls. Token ids
 go in and come out; nothing is decoded and encoded again. Two promises of `interp.models.sampling` do not hold: vLLM's kernels
-round otherwise than the teacher-forced pass, and the same seed may give another text in another batch.
+round otherwise than the teacher-forced pass, and the same seed may give another text in another batch. The probability that a
+token was drawn with is vLLM's own, after temperature, top-k and top-p (`processed_logprobs`).
 """
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import exp
 from typing import TYPE_CHECKING, Any
 
 from interp.errors import ArgumentError
@@ -34,6 +36,7 @@ def sample_with_vllm(
     Raises ArgumentError when vLLM is not installed or cannot load the model.
     """
     written: list[list[int]] = [[] for _ in jobs]
+    drawn_with: list[list[float]] = [[] for _ in jobs]
     open_ = [index for index, job in enumerate(jobs) if job.room > 0 and not stop.ended(job.pending)]
     if open_:
         from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
@@ -56,13 +59,19 @@ def sample_with_vllm(
                 ignore_eos=True,  # the stop rule alone says where a text ends
                 detokenize=bool(stop.strings),
                 skip_special_tokens=False,
+                logprobs=0,  # of the token drawn alone
             )
             for index in open_
         ]
         outputs = engine.generate(prompts, settings, use_tqdm=False)
         for index, output in zip(open_, outputs, strict=True):
             written[index] = until_stop(jobs[index].pending, output.outputs[0].token_ids, stop)
-    return [Rollout(tokens, stop.ended([*job.pending, *tokens])) for job, tokens in zip(jobs, written, strict=True)]
+            logprobs = zip(written[index], output.outputs[0].logprobs, strict=False)
+            drawn_with[index] = [exp(among[token].logprob) for token, among in logprobs]
+    return [
+        Rollout(tokens, stop.ended([*job.pending, *tokens]), probability)
+        for job, tokens, probability in zip(jobs, written, drawn_with, strict=True)
+    ]
 
 
 def until_stop(pending: Sequence[int], token_ids: Sequence[int], stop: StopRule) -> list[int]:
@@ -101,6 +110,7 @@ def _engine(source: str, revision: str, dtype: str, batch_rows: int) -> Any:
         model=source,
         dtype=dtype,
         max_num_seqs=batch_rows,
+        logprobs_mode="processed_logprobs",
         enable_prefix_caching=True,  # every job of a trajectory begins alike
         gpu_memory_utilization=GPU_SHARE,
         trust_remote_code=False,

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from interp.errors import ArgumentError
+from interp.models.template_args import parse_template_args
 
 if TYPE_CHECKING:
     from probes.critical_tokens.experiment import CriticalTokens
@@ -46,6 +47,10 @@ def check_settings(settings: "CriticalTokens") -> None:
     for name in ("replacement_rollouts", "contrastive_examples", "exact_tokens"):
         if getattr(settings, name) < 0:
             raise ArgumentError(f"--{name.replace('_', '-')} is 0 or more.")
+    if settings.task_file is None and (settings.grader is not None or settings.prompt_format == "chat"):
+        name = "--grader" if settings.grader is not None else "--prompt-format chat"
+        raise ArgumentError(f"{name} goes with problems of your own: add --task-file.")
+    parse_template_args(settings.template_args)
     _check_rule(settings)
     _check_power(settings)
 
@@ -104,5 +109,9 @@ def file_problems(settings: "CriticalTokens") -> "list[Problem]":
 
     assert settings.task_file is not None
     return read_problems(
-        settings.task_file, settings.task_format, settings.examples, percent=settings.percent_tolerance
+        settings.task_file,
+        settings.task_format,
+        settings.examples,
+        percent=settings.percent_tolerance,
+        grader=settings.grader,
     )

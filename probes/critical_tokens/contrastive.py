@@ -21,7 +21,7 @@ from interp.models.language import LanguageModel
 from probes.critical_tokens.explorer import prompt_ids
 from probes.critical_tokens.losses import contrastive_score
 from probes.critical_tokens.plan import ContrastiveUnit
-from probes.critical_tokens.units import find_problem, split_id
+from probes.critical_tokens.units import find_problem, setting_of, split_id
 
 if TYPE_CHECKING:
     from probes.critical_tokens.experiment import CriticalTokens
@@ -73,7 +73,7 @@ def measure_contrastive(
 
 
 def _question(settings: "CriticalTokens", model: LanguageModel, problem_id: str) -> list[int]:
-    return prompt_ids(model, find_problem(settings, *split_id(problem_id)).question)
+    return prompt_ids(model, find_problem(settings, *split_id(problem_id)).question, setting_of(settings, model))
 
 
 @contextmanager

@@ -28,7 +28,7 @@ class CriticalTokens(Experiment):
         "Lin, Liang, Xu, Lin, Wang, Luo, Shi, Li, Yang, Tu 2024, Critical Tokens Matter: Token-Level Contrastive Estimation Enhances "
         "LLM's Reasoning Capability, arXiv:2411.19943"
     )
-    schema_version: ClassVar[int] = 1
+    schema_version: ClassVar[int] = 2
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {
             "calibration_problems": 2,
@@ -57,6 +57,12 @@ class CriticalTokens(Experiment):
     """Text of worked examples to put before each problem of --task-file."""
     percent_tolerance: bool = False
     """Take answers that are 100 times too large or small as right too, as the paper's script does."""
+    grader: str | None = None
+    """Your own grader of --task-file, module:function, called as function(problem, response) -> bool | None."""
+    prompt_format: Literal["auto", "plain", "chat"] = "auto"
+    """Whether problems of --task-file are put through the model's chat template; auto: if it has one."""
+    template_args: tuple[str, ...] = ()
+    """Arguments of the chat template, NAME=VALUE."""
     shots: int = 6
     """Worked examples before each generated problem."""
     calibration_problems: int = 4
@@ -70,7 +76,7 @@ class CriticalTokens(Experiment):
     n_trajectories: int = 10
     """Wrong trajectories to analyse, one per problem."""
     temperature: float = 0.6
-    """Sampling temperature of responses and rollouts."""
+    """Sampling temperature of responses and rollouts; what the model's own generation_config asks for is not taken."""
     top_p: float = 1.0
     """Keep the smallest set of tokens with this probability; 1 keeps all."""
     top_k: int | None = None
@@ -132,10 +138,13 @@ class CriticalTokens(Experiment):
         return SCHEMAS
 
     def input_files(self) -> Sequence[Path]:
-        """Returns the user's problem file, examples and adapters."""
+        """Returns the user's grader, problem file, examples and adapters."""
+        from probes.critical_tokens.grader import grader_file
+
+        own = () if self.grader is None else (grader_file(self.grader),)
         return [
             path
-            for path in (self.task_file, self.examples, self.positive_adapter, self.negative_adapter)
+            for path in (*own, self.task_file, self.examples, self.positive_adapter, self.negative_adapter)
             if path is not None
         ]
 

@@ -13,10 +13,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import RunError
+from interp.models.chat import chat_prompt
 from interp.models.encoding import beginning
 from interp.models.language import LanguageModel
 from interp.models.prefix import Prefix
 from interp.models.sampling import BATCH_ROWS, Job, Policy, Rollout, StopRule, draw, sample, stream
+from interp.models.template_args import TemplateArgs
 from probes.critical_tokens.enumeration import Bracket, enumerate_value
 from probes.critical_tokens.problems import Outcome, Problem
 from probes.critical_tokens.spine import branch_points, branches_needed
@@ -28,6 +30,8 @@ class Response(NamedTuple):
     token_ids: list[int]
     ended: bool
     outcome: Outcome
+    draw_probability: list[float]
+    """The probability that each token was drawn with."""
 
 
 @dataclass(frozen=True)
@@ -42,25 +46,35 @@ class Setting:
     sampler: Callable[..., list[Rollout]] = sample
     """What writes rollouts: interp.models.sampling.sample, or another engine with the same interface."""
 
+    chat: TemplateArgs | None = None
+    """Arguments of the model's chat template, which prompts are put through; None where they are plain text."""
+
     def write(self, model: LanguageModel, spine: Prefix, jobs: Sequence[Job]) -> list[Rollout]:
         """Returns what each job writes on from its part of the spine."""
         return self.sampler(model, spine, jobs, self.policy, self.stop, batch_rows=self.batch_rows)
 
 
-def prompt_ids(model: LanguageModel, text: str) -> list[int]:
-    """Returns the tokens of a prompt, with the beginning-of-sequence token if the tokenizer adds one."""
+def prompt_ids(model: LanguageModel, text: str, setting: Setting | None = None) -> list[int]:
+    """Returns the tokens of a prompt: as one user message where the setting says so, else with the beginning-of-sequence token if
+    the tokenizer adds one.
+    """
+    if setting is not None and setting.chat is not None:
+        return chat_prompt(model.tokenizer, text, model.identity.name, template_args=setting.chat, may_think=True)
     ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
     return [*beginning(model.tokenizer, "auto"), *ids]
 
 
 def respond(model: LanguageModel, problem: Problem, setting: Setting, n_draws: int) -> list[Response]:
     """Returns that many independent responses to a problem, draw r with the stream of (seed, problem, "response", r)."""
-    ids = prompt_ids(model, problem.prompt)
+    ids = prompt_ids(model, problem.prompt, setting)
     spine = model.prefix(ids[:-1]).fork(1)
     keys = [(setting.seed, problem.id, "response", index) for index in range(n_draws)]
     jobs = [Job(len(ids) - 1, (ids[-1],), setting.max_new_tokens, key) for key in keys]
     rollouts = setting.write(model, spine, jobs)
-    return [Response(r.token_ids, r.ended, problem.outcome(decode(model, r.token_ids))) for r in rollouts]
+    return [
+        Response(r.token_ids, r.ended, problem.outcome(decode(model, r.token_ids)), r.draw_probability)
+        for r in rollouts
+    ]
 
 
 def decode(model: LanguageModel, token_ids: Sequence[int]) -> str:
@@ -82,31 +96,77 @@ Place = tuple[int, int]
 Branches = dict[Place, Branch]
 
 
+HALF = ("bfloat16", "float16")
+"""Types in which a text read again gives other probabilities than those it was drawn with."""
+
+
+def with_own(
+    probability: Float[Tensor, " vocabulary"],
+    logits: Float[Tensor, " vocabulary"],
+    policy: Policy,
+    token_id: int,
+    p: float,
+) -> Float[Tensor, " vocabulary"]:
+    """Returns the policy's probabilities with p for one token and 1 − p shared among the others in proportion.
+
+    Where the policy leaves no other token here, they are what it draws when that token is forbidden.
+    """
+    others = probability.clone()
+    others[token_id] = 0
+    if not float(others.sum()) > 0:
+        masked = logits.clone()
+        masked[token_id] = -torch.inf
+        others = policy.distribution(masked).probability
+    others = others * ((1 - p) / others.sum())
+    others[token_id] = p
+    return others
+
+
 class Explorer:
     """One trajectory of one model, read once."""
 
     def __init__(
-        self, model: LanguageModel, problem: Problem, key: str, token_ids: Sequence[int], setting: Setting
+        self,
+        model: LanguageModel,
+        problem: Problem,
+        key: str,
+        token_ids: Sequence[int],
+        setting: Setting,
+        draw_probability: Sequence[float] = (),
     ) -> None:
-        """Reads prompt and trajectory in one teacher-forced pass."""
+        """Reads prompt and trajectory in one teacher-forced pass.
+
+        `draw_probability` is what each token was drawn with. In half precision it is the p that counts, since the same text read
+        again may give another one, even 0 (see `with_own`). In float32 the two agree to the last digits, and the one read here
+        counts, which does not depend on the batch.
+        Raises RunError for a token that the policy never draws, here or when it was drawn.
+        """
         self.model, self.problem, self.setting = model, problem, setting
         self.key, self.token_ids = key, list(token_ids)
-        prompt = prompt_ids(model, problem.prompt)
+        prompt = prompt_ids(model, problem.prompt, setting)
         self._prompt_tokens = len(prompt)
         self._spine = model.prefix(prompt[:-1]).fork(1)
         logits = model.extend(self._spine, [[prompt[-1], *self.token_ids[:-1]]], logits="all")[0]
         self.logits: Float[Tensor, "token vocabulary"] = logits
         """Raw next-token logits before each token of the trajectory."""
         self.probability: Float[Tensor, "token vocabulary"] = setting.policy.distribution(logits).probability
-        """The policy's next-token probabilities before each token of the trajectory."""
+        """The policy's next-token probabilities before each token of the trajectory, with p for its own token."""
         own = torch.tensor(self.token_ids, device=logits.device)
-        found = self.probability.gather(1, own[:, None]).squeeze(1)
-        self.p: Float[np.ndarray, " token"] = found.cpu().numpy()
+        self.reread_p: Float[np.ndarray, " token"] = self.probability.gather(1, own[:, None]).squeeze(1).cpu().numpy()
+        """The probability of each token as this pass gives it."""
+        self.draw_p = np.minimum(1, np.array(draw_probability or self.reread_p, dtype=float))
+        """The probability that each token was drawn with; as read here where that is not known."""
+        counts = model.identity.dtype in HALF or self.reread_p == 0
+        self.p: Float[np.ndarray, " token"] = np.where(counts, self.draw_p, self.reread_p)
         """The policy's probability of each token of the trajectory."""
         if (self.p == 0).any():
             raise RunError(
                 f"{key} holds a token that the policy never draws (number {int((self.p == 0).argmax())}): give trajectories "
                 "sampled under the same --temperature, --top-p and --top-k."
+            )
+        for at in (self.p != self.reread_p).nonzero()[0].tolist():
+            self.probability[at] = with_own(
+                self.probability[at], logits[at], setting.policy, self.token_ids[at], float(self.p[at])
             )
 
     def added_text(self, kept: int, token_id: int) -> str:

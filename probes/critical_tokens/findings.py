@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from interp.experiments.experiment import Finding
@@ -21,6 +22,7 @@ def find_all(settings: "CriticalTokens", tables: Tables) -> list[Finding]:
         *_agreement(tables["agreement"]),
         *_cost(settings, tables["cost"]),
         *_audit(tables["audit"]),
+        *_rereading(tables["spines"]),
         *_warnings(settings, tables),
     ]
 
@@ -112,6 +114,20 @@ def _audit(audit: pd.DataFrame) -> Iterator[Finding]:
         )
 
 
+def _rereading(spines: pd.DataFrame) -> Iterator[Finding]:
+    """How far probabilities read again lie from those of the draws, where the p that counts is the draw's."""
+    if not len(spines) or not (spines["p"] != spines["reread_probability"]).any():
+        return
+    known = spines[spines["reread_probability"] > 0]
+    change = np.abs(np.log(known["reread_probability"]) - np.log(known["draw_probability"]))
+    cut = len(spines) - len(known)
+    yield Finding(
+        f"p is the probability that each of {len(spines)} tokens was drawn with. Read again in one pass, log p differs by "
+        f"{change.median():.2g} nats at the median and {change.max():.2g} at most, and {cut} tokens fall outside the policy's set.",
+        "warning" if cut else "result",
+    )
+
+
 def _warnings(settings: "CriticalTokens", tables: Tables) -> Iterator[Finding]:
     responses, positions = tables["trajectories"], tables["positions"]
     lost = responses[responses["outcome"] == "unextracted"]
@@ -121,6 +137,12 @@ def _warnings(settings: "CriticalTokens", tables: Tables) -> Iterator[Finding]:
             f"{len(lost)} of {len(responses)} responses hold no answer that can be read (outcome `unextracted` in `trajectories`, such as "
             f"{shown}): not right, never analysed as wrong.",
             "warning",
+        )
+    asked = responses["own_sampling"].iloc[0]
+    if asked:
+        yield Finding(
+            f"The model's own generation_config asks for {asked}; here responses are drawn with --temperature {settings.temperature:g} "
+            f"--top-p {settings.top_p:g}{'' if settings.top_k is None else f' --top-k {settings.top_k}'}."
         )
     branches = tables["branches"]
     unended = int((~responses["ended"]).sum() + (~branches["ended"]).sum())

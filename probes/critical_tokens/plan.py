@@ -36,6 +36,8 @@ class TrajectoryUnit(WorkUnit):
 
     trajectory_id: str
     token_ids: tuple[int, ...]
+    draw_probability: tuple[float, ...] = ()
+    """The probability that each token was drawn with."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class ConfirmUnit(WorkUnit):
     trajectory_id: str
     token_ids: tuple[int, ...]
     candidates: tuple[int, ...]
+    draw_probability: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class ReplacementUnit(WorkUnit):
     trajectory_id: str
     token_ids: tuple[int, ...]
     position: int
+    draw_probability: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ def plan_units(settings: "CriticalTokens", model: str, measured: "Tables") -> Se
         return units
     ids = chosen_trajectories(settings, usable, responses)
     tokens = tokens_by_trajectory(responses)
-    units += [TrajectoryUnit(f"trajectory-{id}", id, tokens[id]) for id in ids]
+    drawn = draw_probability_by_trajectory(responses)
+    units += [TrajectoryUnit(f"trajectory-{id}", id, tokens[id], drawn[id]) for id in ids]
     if not set(ids) <= set(measured["spines"]["trajectory_id"]):
         return units
     return [*units, *_tests(settings, measured, ids)]
@@ -184,16 +189,25 @@ def tokens_by_trajectory(responses: "pd.DataFrame") -> dict[str, tuple[int, ...]
     return {str(id): tuple(int(token) for token in ids) for id, ids in pairs}
 
 
+def draw_probability_by_trajectory(responses: "pd.DataFrame") -> dict[str, tuple[float, ...]]:
+    """Returns what every token of every response was drawn with."""
+    pairs = zip(responses["trajectory_id"], responses["draw_probability"], strict=True)
+    return {str(id): tuple(float(one) for one in probability) for id, probability in pairs}
+
+
 def _tests(settings: "CriticalTokens", measured: "Tables", ids: list[str]) -> Iterator[WorkUnit]:
     """The units that need every curve: fresh pairs for candidates, then causal tests and adapters."""
     from probes.critical_tokens.summarise import candidate_tokens, critical_tokens, first_tokens
 
     cliffs = {"cliff", "pivot"} & set(settings.definitions) and settings.method == "recycled"
     tokens = tokens_by_trajectory(measured["trajectories"])
+    drawn = draw_probability_by_trajectory(measured["trajectories"])
     confirming = []
     if cliffs:
         found = {id: candidate_tokens(settings, measured, id) for id in ids}
-        confirming = [ConfirmUnit(f"confirm-{id}", id, tokens[id], tried) for id, tried in found.items() if tried]
+        confirming = [
+            ConfirmUnit(f"confirm-{id}", id, tokens[id], tried, drawn[id]) for id, tried in found.items() if tried
+        ]
     yield from confirming
     rollouts = measured["rollouts"]
     confirmed = set(rollouts[rollouts["arm"] == "without"]["trajectory_id"])
@@ -203,7 +217,7 @@ def _tests(settings: "CriticalTokens", measured: "Tables", ids: list[str]) -> It
         critical = critical_tokens(settings, measured)
         tokens_to_test = first_tokens(critical)[["trajectory_id", "position"]].drop_duplicates()
         for id, at in zip(tokens_to_test["trajectory_id"], tokens_to_test["position"], strict=True):
-            yield ReplacementUnit(f"replace-{id}-{at}", str(id), tokens[str(id)], int(at))
+            yield ReplacementUnit(f"replace-{id}-{at}", str(id), tokens[str(id)], int(at), drawn[str(id)])
     contrastive = _contrastive_unit(settings, measured["trajectories"], ids)
     if contrastive is not None:
         yield contrastive

@@ -24,11 +24,16 @@ class Problem:
     """Reads the answer out of a response; None where there is none."""
     same: Callable[[str, str], bool] = str.__eq__
     """Whether an extracted answer and the gold one are the same."""
+    grade: Callable[[str], bool | None] | None = None
+    """A user's own grader of whole responses, in place of `extract` and `same`; None from it: no answer could be read."""
     check_steps: Callable[[str], list[bool]] | None = None
     """Whether each written step is right given the step before it."""
 
     def outcome(self, response: str) -> Outcome:
         """Returns whether a response is right, wrong, or holds no answer."""
+        if self.grade is not None:
+            told = self.grade(response)
+            return "unextracted" if told is None else "right" if told else "wrong"
         answer = self.extract(response)
         if answer is None:
             return "unextracted"

@@ -27,6 +27,8 @@ def spine_rows(explorer: Explorer) -> pd.DataFrame:
             "token": texts,
             "token_class": [token_class(text) for text in texts],
             "p": explorer.p,
+            "draw_probability": explorer.draw_p,
+            "reread_probability": explorer.reread_p,
             "rank": [int((row > row[id]).sum()) for row, id in zip(probability, own, strict=True)],
             "entropy_nats": entropy.clamp(min=0).cpu().numpy(),
             "surprisal_nats": np.maximum(0.0, -np.log(explorer.p)),

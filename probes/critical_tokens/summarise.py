@@ -88,6 +88,7 @@ def summarise_levels(responses: pd.DataFrame, usable: list[str], first: set[str]
                 "ci_low": success.ci_low,
                 "ci_high": success.ci_high,
                 "share_unextracted": (group["outcome"] == "unextracted").mean(),
+                **{f"n_{name}": int((group["outcome"] == name).sum()) for name in ("right", "wrong", "unextracted")},
                 "share_unended": (~group["ended"]).mean(),
                 "mean_tokens": group["n_tokens"].mean(),
                 "usable": level in usable,

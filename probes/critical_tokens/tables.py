@@ -19,10 +19,13 @@ class Trajectories(TableSchema):
     first_error_position: int
     n_wrong_steps: int
     prompt_tokens: int
+    prompt_format: str = pa.Field(isin=["plain", "chat"])
+    own_sampling: str
     gold: str
     prompt: str
     text: str
     token_ids: Series[object]
+    draw_probability: Series[object]
 
 
 class Spines(TableSchema):
@@ -34,6 +37,8 @@ class Spines(TableSchema):
     token: str
     token_class: str
     p: float = fraction()
+    draw_probability: float = fraction()
+    reread_probability: float = fraction()
     rank: int = pa.Field(ge=0)
     entropy_nats: float = pa.Field(ge=0.0)
     surprisal_nats: float = pa.Field(ge=0.0)
@@ -107,6 +112,9 @@ class Levels(TableSchema):
     ci_low: float = fraction(nullable=True)
     ci_high: float = fraction(nullable=True)
     share_unextracted: float = fraction()
+    n_right: int
+    n_wrong: int
+    n_unextracted: int
     share_unended: float = fraction()
     mean_tokens: float
     usable: bool

@@ -11,6 +11,7 @@ from interp.experiments.experiment import WorkUnit
 from interp.models.encoding import stop_ids
 from interp.models.language import LanguageModel
 from interp.models.sampling import Policy, StopRule, sample, stream
+from interp.models.template_args import TemplateArgs, parse_template_args
 from interp.models.vllm_sampling import sample_with_vllm
 from probes.critical_tokens.backward import backward_scan
 from probes.critical_tokens.checks import file_problems
@@ -62,8 +63,22 @@ def setting_of(settings: "CriticalTokens", model: LanguageModel) -> Setting:
         max_new_tokens=settings.max_new_tokens,
         seed=settings.seed,
         batch_rows=settings.batch_rows,
+        chat=chat_of(settings, model),
         sampler=sample_with_vllm if settings.sampler == "vllm" else sample,
     )
+
+
+def chat_of(settings: "CriticalTokens", model: LanguageModel) -> TemplateArgs | None:
+    """Returns the arguments of the chat template that problems of a file are put through; None for plain text."""
+    wanted = settings.prompt_format == "chat" or (settings.prompt_format == "auto" and model.tokenizer.chat_template)
+    return parse_template_args(settings.template_args) if settings.task_file is not None and wanted else None
+
+
+def own_sampling(model: LanguageModel) -> str:
+    """Returns the sampling that a model's generation_config asks for, "" where it asks for none."""
+    config = model.hf.generation_config
+    found = {name: getattr(config, name, None) for name in ("temperature", "top_p", "top_k")}
+    return ", ".join(f"--{name.replace('_', '-')} {value:g}" for name, value in found.items() if value is not None)
 
 
 @lru_cache(maxsize=2)
@@ -77,8 +92,10 @@ def _ends(model: LanguageModel, one_line: bool) -> list[int]:
 def measure_problem(settings: "CriticalTokens", model: LanguageModel, unit: ProblemUnit) -> Rows:
     """Returns the responses to one problem."""
     problem = find_problem(settings, unit.level, unit.index)
-    responses = respond(model, problem, setting_of(settings, model), settings.responses_per_problem)
-    n_prompt = len(prompt_ids(model, problem.prompt))
+    setting = setting_of(settings, model)
+    responses = respond(model, problem, setting, settings.responses_per_problem)
+    prompt = prompt_ids(model, problem.prompt, setting)
+    read = problem.prompt if setting.chat is None else str(model.tokenizer.decode(prompt, skip_special_tokens=False))
     rows = []
     for index, response in enumerate(responses):
         text = decode(model, response.token_ids)
@@ -95,11 +112,14 @@ def measure_problem(settings: "CriticalTokens", model: LanguageModel, unit: Prob
                 "n_tokens": len(response.token_ids),
                 "first_error_position": error_position(model, problem, response.token_ids),
                 "n_wrong_steps": -1 if steps is None else steps.count(False),
-                "prompt_tokens": n_prompt,
+                "prompt_tokens": len(prompt),
+                "prompt_format": "plain" if setting.chat is None else "chat",
+                "own_sampling": own_sampling(model),
                 "gold": problem.gold,
-                "prompt": problem.prompt,
+                "prompt": read,
                 "text": text,
                 "token_ids": response.token_ids,
+                "draw_probability": response.draw_probability,
             }
         )
     return {"trajectories": pd.DataFrame(rows)}
@@ -118,11 +138,12 @@ def error_position(model: LanguageModel, problem: Problem, token_ids: Sequence[i
 
 
 def read_trajectory(
-    settings: "CriticalTokens", model: LanguageModel, trajectory_id: str, token_ids: Sequence[int]
+    settings: "CriticalTokens", model: LanguageModel, unit: TrajectoryUnit | ConfirmUnit | ReplacementUnit
 ) -> Explorer:
     """Returns the reader of one trajectory."""
-    problem = find_problem(settings, *split_id(trajectory_id.rpartition("-")[0]))
-    return Explorer(model, problem, trajectory_id, token_ids, setting_of(settings, model))
+    problem = find_problem(settings, *split_id(unit.trajectory_id.rpartition("-")[0]))
+    setting = setting_of(settings, model)
+    return Explorer(model, problem, unit.trajectory_id, unit.token_ids, setting, unit.draw_probability)
 
 
 def split_id(problem_id: str) -> tuple[str, int]:
@@ -133,7 +154,7 @@ def split_id(problem_id: str) -> tuple[str, int]:
 
 def measure_trajectory(settings: "CriticalTokens", model: LanguageModel, unit: TrajectoryUnit) -> Rows:
     """Returns the tokens of one trajectory, draws from every position, and what the paper's rule finds."""
-    explorer = read_trajectory(settings, model, unit.trajectory_id, unit.token_ids)
+    explorer = read_trajectory(settings, model, unit)
     n_tokens = len(explorer.token_ids)
     tables = {"spines": spine_rows(explorer), "exact": exact_rows(settings, explorer)}
     if settings.method == "brute":
@@ -184,7 +205,7 @@ def thresholds_of(settings: "CriticalTokens") -> Thresholds:
 
 def measure_pairs(settings: "CriticalTokens", model: LanguageModel, unit: ConfirmUnit) -> Rows:
     """Returns fresh pairs for the candidates of one trajectory: with the token forbidden, and with it kept."""
-    explorer = read_trajectory(settings, model, unit.trajectory_id, unit.token_ids)
+    explorer = read_trajectory(settings, model, unit)
     kept_pool = Pool.around(explorer, "after", settings.max_pairs, "wrong")
     without: Branches = {}
 
@@ -222,7 +243,7 @@ def measure_pairs(settings: "CriticalTokens", model: LanguageModel, unit: Confir
 
 def measure_replacement(settings: "CriticalTokens", model: LanguageModel, unit: ReplacementUnit) -> Rows:
     """Returns fresh rollouts with the critical token kept and forbidden, and with two other tokens forbidden."""
-    explorer = read_trajectory(settings, model, unit.trajectory_id, unit.token_ids)
+    explorer = read_trajectory(settings, model, unit)
     n = settings.replacement_rollouts
     probability = explorer.probability
     entropy = -(probability * probability.clamp(min=1e-300).log()).sum(-1).cpu().numpy()

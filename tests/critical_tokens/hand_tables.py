@@ -11,6 +11,9 @@ from probes.critical_tokens.tables import SCHEMAS
 FACTS = ModelFacts(ModelIdentity("toy", "toy", "1", "float32"), "llama", None, 512)
 
 
+P = [0.5, 0.99, 0.6]
+
+
 def responses(level: str, index: int, right: int, n: int = 4, ended: bool = True) -> pd.DataFrame:
     """Responses to one problem, the right ones first."""
     rows = [
@@ -26,10 +29,13 @@ def responses(level: str, index: int, right: int, n: int = 4, ended: bool = True
             "first_error_position": -1 if draw < right else 1,
             "n_wrong_steps": 0,
             "prompt_tokens": 5,
+            "prompt_format": "plain",
+            "own_sampling": "",
             "gold": "7",
             "prompt": "Q: 1\nA: 1\n\nQ: 2\nA:",
             "text": " 7\n",
             "token_ids": [5, 6, draw],
+            "draw_probability": P,
         }
         for draw in range(n)
     ]
@@ -52,15 +58,12 @@ def calibrated(*right: int, level: str = "arithmetic-1-9", others: int = 0) -> p
     return pd.concat(parts, ignore_index=True)
 
 
-P = [0.5, 0.99, 0.6]
-
-
 def analysed(id: str, drop_at: int = 0) -> dict[str, pd.DataFrame]:
     """The curve of one trajectory of three tokens that falls from 20 of 24 to 2 at one token."""
     spine = pd.DataFrame(
         {
             "model": "toy", "trajectory_id": id, "position": range(3), "token_id": [5, 6, 2], "token": [" 7", ".", "\n"],
-            "token_class": "number", "p": P, "rank": 0, "entropy_nats": [0.7, 0.1, 0.6],
+            "token_class": "number", "p": P, "draw_probability": P, "reread_probability": P, "rank": 0, "entropy_nats": [0.7, 0.1, 0.6],
             "surprisal_nats": -np.log(P),
         }
     )  # fmt: skip

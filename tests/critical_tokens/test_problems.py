@@ -7,12 +7,12 @@ import pytest
 
 from interp.errors import ArgumentError
 from probes.critical_tokens.families import build_problem, parse_level
+from probes.critical_tokens.latex import same_latex
 from probes.critical_tokens.problems import Problem
 from probes.critical_tokens.readers import (
     extract_math,
     extract_number,
     read_problems,
-    same_math,
     same_number,
 )
 from probes.critical_tokens.token_classes import token_class
@@ -115,12 +115,14 @@ def test_a_typo_gets_a_suggestion() -> None:
     ("response", "answer"),
     [
         ("So 3 + 4. The answer is 7.", "7"),
-        ("the answer is $1,234.50 in all", "1234.50"),
+        ("the answer is $1,234.50 in all", "2469/2 dollar"),
         ("Therefore #### -12", "-12"),
         ("Answer: 42\n", "42"),
-        ("The answer is 3. The answer is 4.", "3"),
+        ("The answer is 3. The answer is 4.", "4"),  # the last one stated
         ("I get 7 and then 8", None),  # the script would take the last number; here it has no answer
-        ("The answer is seven", None),
+        ("The answer is seven", "7"),
+        ("The answer is unknown", None),
+        ("The answer is 5,6", "5,6"),  # stated, and no number
         ("", None),
     ],
 )
@@ -164,18 +166,18 @@ def test_latex_is_read_out_of_text(response: str, answer: str | None) -> None:
 @pytest.mark.parametrize(
     ("a", "b", "same"),
     [
-        (r"\dfrac{1}{2}", r"\frac12", False),
+        (r"\dfrac{1}{2}", r"\frac12", True),
         (r"\dfrac{1}{2}", r"\frac{1}{2}", True),
         (r"\frac{1}{2}", "0.5", True),
         ("1,000", "1000", True),
         (r"90^\circ", "90", True),
         (r"\text{east}", "east", True),
         (r"\left(1, 2\right)", "(1,2)", True),
-        ("x+1", "1+x", False),
+        ("x+1", "1+x", True),
     ],
 )
 def test_latex_is_compared_after_evening_out(a: str, b: str, same: bool) -> None:
-    assert same_math(a, b) is same
+    assert same_latex(a, b) is same
 
 
 def lines(path: Path, *rows: object) -> Path:

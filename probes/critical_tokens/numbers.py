@@ -1,0 +1,198 @@
+r"""One reader of numbers for golds and responses alike, exact: signs, currency, percent, thousands, fractions, powers of ten, units.
+
+A text is a number only as a whole. What would need a guess is none: `18 or 19`, `5,6`, `10:30`, `5x`, `18/0`, `at least 18`.
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+LONGEST = 300
+"""Characters of the longest text that is looked at."""
+_SPACES = re.compile(r"(?<!\\)\\[,;:! ]|\\q?quad(?![a-zA-Z])|[~\u00a0\u2000-\u200b\u202f\u3000]")
+_TEXT = re.compile(r"\\(?:text|mbox|mathrm|textbf|textit|mathbf|textrm|operatorname)\s*\{([^{}]*)\}")
+_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
+_PART = rf"(?:\{{\s*-?\s*{_DIGITS}\s*\}}|\d)"
+_BODY = re.compile(
+    rf"(?P<whole>{_DIGITS})?\s*(?:\\frac\s*(?P<top>{_PART})\s*(?P<bottom>{_PART}))"
+    rf"|(?P<mixed>\d+)[ -](?P<part>\d+)\s*/\s*(?P<of>\d+)"
+    rf"|(?P<number>{_DIGITS})(?:\s*/\s*(?P<over>-?{_DIGITS})"
+    r"|[eE](?P<e>[+-]?\d{1,3})(?![\w.])"
+    r"|\s*(?:\\times|\\cdot|×|·|\*|x)\s*10\s*(?:\^|\*\*)\s*(?:\{\s*)?(?P<power>[+-]?\d{1,3})\}?)?"
+)
+_SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_CURRENCY = {"$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee"}
+_UNITS = {
+    "dollar": "dollar dollars usd bucks", "euro": "euro euros eur", "cent": "cent cents", "yen": "yen", "rupee": "rupee rupees",
+    "mm": "mm millimeter millimeters millimetre millimetres", "cm": "cm centimeter centimeters centimetre centimetres",
+    "m": "m meter meters metre metres", "km": "km kilometer kilometers kilometre kilometres",
+    "inch": "in inch inches", "foot": "ft foot feet", "yard": "yd yard yards", "mile": "mi mile miles",
+    "mg": "mg milligrams", "g": "g gram grams", "kg": "kg kilogram kilograms kgs", "ounce": "oz ounce ounces",
+    "pound": "lb lbs pound pounds", "ml": "ml milliliters millilitres", "l": "l liter liters litre litres",
+    "second": "s sec secs second seconds", "minute": "min mins minute minutes", "hour": "h hr hrs hour hours",
+    "day": "day days", "week": "week weeks", "month": "month months", "year": "yr yrs year years",
+    "degree": "degree degrees deg", "mph": "mph", "am": "a.m. a.m am", "pm": "p.m. p.m pm",
+}  # fmt: skip
+UNIT_OF = {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings.split()}
+"""Units that are told apart, by their spellings; what else follows a number is not looked at."""
+_NOT_UNITS = set(
+    "or and to plus minus squared cubed choose factorial over divided multiplied through versus vs mod modulo dozen pi e sqrt times "
+    "log ln sin cos tan not if unless half tenth tenths hundredth hundredths thousandth thousandths thirds halves quarters fourths "
+    "fifths sixths eighths".split()
+)
+_UNSAYS = re.compile(
+    r"\b(?:not|n't|wrong|incorrect|than|squared|cubed|plus|minus|or|half|as many|as much|less|\w+n't)\b", re.I
+)
+
+
+@dataclass(frozen=True)
+class Number:
+    """An exact number as it was written: its value without the percent sign, whether there was one, and its unit if known."""
+
+    value: Fraction
+    percent: bool = False
+    unit: str = ""
+
+    def __str__(self) -> str:
+        """The number in a form that read_number reads back."""
+        return f"{self.value}{'%' if self.percent else ''}{f' {self.unit}' if self.unit else ''}"
+
+    def same(self, other: "Number") -> bool:
+        """Whether two numbers are the same: a percent sign may be left out or worked out, units that both are given must agree."""
+        if self.unit and other.unit and self.unit != other.unit:
+            return False
+        if self.value == other.value:
+            return True
+        if self.percent == other.percent:
+            return False
+        with_sign, bare = (self, other) if self.percent else (other, self)
+        return with_sign.value == 100 * bare.value
+
+
+def tidy(text: str) -> str:
+    r"""Returns a text with its marks evened out: minus signs, spaces, bold, \text{}, 9{,}500 and 9,\!500."""
+    text = re.sub("[\u2212\u2012\u2013\ufe63\uff0d]", "-", text)
+    text = re.sub(r"(?<=\d)(?:\{,\}|,\\!)\s*(?=\d{3})", "", text)
+    text = re.sub(
+        r"(?<![\d.,/^ ])(?<![\d/^] )([1-9]\d{0,2})((?: \d{3})+)(?![\d/]| ?\d)", lambda m: m[0].replace(" ", ""), text
+    )
+    text = _TEXT.sub(r" \1 ", _SPACES.sub(" ", text))
+    text = re.sub(r"\\(?:left|right|displaystyle)(?![a-zA-Z])", "", text)
+    text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", text)
+    text = text.replace(r"\%", "%").replace(r"\$", "$").replace("^{\\circ}", "°").replace("^\\circ", "°")
+    return re.sub(r"\s+", " ", text.replace("**", "").replace("`", "")).strip()
+
+
+def read_number(text: str, *, thousands: bool = True) -> Number | None:
+    """Returns the number that a text is, None where it is none; without `thousands` 1,234 is a list, not a number."""
+    if len(text) > LONGEST:
+        return None
+    text = tidy(text)
+    while text.startswith("$") and text.endswith("$") and len(text) > 2:
+        text = text[1:-1].strip()
+    text = re.sub(r"^\\[(\[](.*)\\[)\]]$", r"\1", text).strip().rstrip(".,;").strip()
+    head = re.match(r"(?P<sign>[+-]?)\s*(?P<currency>[$€£¥₹]?)\s*(?P<inner>[+-]?)\s*", text)
+    assert head is not None
+    if head["sign"] and head["inner"]:
+        return None
+    body = _BODY.match(text, head.end())
+    if body is None or (not thousands and "," in body[0]):
+        return None
+    value = _value(body)
+    tail = _tail(text[body.end() :], head["currency"])
+    if value is None or tail is None:
+        return None
+    scale, percent, unit = tail
+    return Number(value * scale * (-1 if "-" in (head["sign"], head["inner"]) else 1), percent, unit)
+
+
+def _value(body: re.Match[str]) -> Fraction | None:
+    def number(part: str) -> Fraction:
+        return Fraction(re.sub(r"[{}\s,]", "", part).rstrip("."))
+
+    try:
+        if body["top"]:
+            fraction = number(body["top"]) / number(body["bottom"])
+            if body["whole"] is None:
+                return fraction
+            return number(body["whole"]) + fraction if fraction > 0 and "." not in body["whole"] else None
+        if body["mixed"]:
+            return int(body["mixed"]) + Fraction(int(body["part"]), int(body["of"]))
+        value = number(body["number"])
+        if body["over"]:
+            return value / number(body["over"])
+        return value * Fraction(10) ** int(body["e"] or body["power"] or 0)
+    except (ZeroDivisionError, ValueError):
+        return None
+
+
+def _tail(tail: str, currency: str) -> tuple[int, bool, str] | None:
+    """What follows a number: a scale such as million, whether it is a percentage, its unit. None where it is no number after all."""
+    spaced, tail = tail[:1].isspace(), tail.strip().strip("$").strip()
+    unit = _CURRENCY.get(currency, "")
+    if _UNSAYS.search(tail):
+        return None
+    if not tail or re.fullmatch(r"(?:%|(?:percent|percentage|pct)\b)\D*", tail, re.I):
+        return 1, tail != "", unit
+    if re.fullmatch(r"°\D*", tail):
+        return 1, False, "degree"
+    return _words_behind(tail, spaced, currency)
+
+
+def _words_behind(tail: str, spaced: bool, currency: str) -> tuple[int, bool, str] | None:
+    """The same for words: a scale, a unit, or a noun. Glued to a number only what is known to be a unit counts."""
+    unit = _CURRENCY.get(currency, "")
+    words = re.fullmatch(
+        r"(?P<first>[A-Za-z][A-Za-z.'-]*)(?P<rest>(?:[^\d=+*/^<>\\]|/(?=[A-Za-z]))*|\^\{?[23]\}?|[²³])", tail
+    )
+    if words is None:
+        return None
+    first = words["first"].lower().rstrip(".") if words["first"].lower() not in UNIT_OF else words["first"].lower()
+    if first in _SCALES and spaced:
+        inner = _tail(words["rest"], currency)
+        return None if inner is None else (_SCALES[first] * inner[0], *inner[1:])
+    known = UNIT_OF.get(first)
+    if first in _NOT_UNITS and not (first == "times" and not words["rest"].strip()):
+        return None
+    if known is None and ((not spaced and first not in ("st", "nd", "rd", "th")) or len(first) < 2):
+        return None
+    if known and not unit:
+        unit = known + (
+            words["rest"].strip("^{}").translate(str.maketrans("²³", "23")) if words["rest"][:1] in "^²³" else ""
+        )
+    return 1, False, unit
+
+
+_OPERATOR = {"\\times": "*", "×": "*", "\\cdot": "*", "·": "*", "÷": "/", "\\div": "/"}
+
+
+def evaluate(text: str) -> Fraction | None:
+    """Returns the value of a sum such as 10 + 5 * 2, exactly; None for anything else. Powers are not worked out."""
+    for spelling, sign in _OPERATOR.items():
+        text = text.replace(spelling, sign)
+    text = text.replace("$", "").strip()
+    if not re.fullmatch(r"[\d.,\s()+*/-]{1,100}", text) or re.search(
+        r"\d\s+\d|//|\*\*|,(?!\d{3}(?!\d))|^[^+*/-]*$", text
+    ):
+        return None
+    import ast
+
+    def value(node: ast.expr) -> Fraction:
+        if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+            return Fraction(ast.get_source_segment(plain, node) or "")
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            return -value(node.operand)
+        if isinstance(node, ast.BinOp):
+            a, b = value(node.left), value(node.right)
+            for kind, work in (
+                (ast.Add, lambda: a + b), (ast.Sub, lambda: a - b), (ast.Mult, lambda: a * b), (ast.Div, lambda: a / b)
+            ):  # fmt: skip
+                if isinstance(node.op, kind):
+                    return work()
+        raise ValueError(text)
+
+    plain = text.replace(",", "")
+    try:
+        return value(ast.parse(plain, mode="eval").body)
+    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError):
+        return None
