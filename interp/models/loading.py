@@ -21,6 +21,7 @@ from interp.errors import ArgumentError, RunError
 from interp.models.adapters import base_of, both_sha256, is_adapter, merge_adapter
 from interp.models.architecture import context_window, head_geometry
 from interp.models.boundaries import check_config, check_tokenizer
+from interp.models.check import check_at_load
 from interp.models.footprint import footprint, free_bytes, say_footprint
 from interp.models.identity import DtypeName, ModelFacts, ModelIdentity
 from interp.models.language import LanguageModel
@@ -35,7 +36,8 @@ def load(
 
     `device`: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps". `dtype`: "auto" (float32 on the CPU,
     bfloat16 on a GPU), "float32", "bfloat16" or "float16". `device_map="auto"` spreads a large model over all GPUs.
-    Only safetensors weights are read and no code from a model's repository is run.
+    Only safetensors weights are read and no code from a model's repository is run. A short text is read in every way that
+    the toolkit reads, once for the same weights and versions (interp.models.check); `verdicts` has what was found.
     Raises UserError, in one sentence, when the model is unknown, gated, unreachable, incomplete or too large.
     """
     entry = resolve(name, revision, kind="language")
@@ -71,7 +73,9 @@ def load(
             f"{entry.source} lacks {len(missing)} of the weights its configuration names (such as {missing[0]}): save the model "
             "there again with save_pretrained."
         )
-    return LanguageModel(hf, tokenizer, _identify(entry, source, precision))
+    model = LanguageModel(hf, tokenizer, _identify(entry, source, precision))
+    check_at_load(model)
+    return model
 
 
 @dataclass(frozen=True)
