@@ -36,10 +36,9 @@ def _check_rotary(entry: ModelEntry, config: PreTrainedConfig) -> None:
     each = [kind for kind in rope.values() if isinstance(kind, dict)] or [rope]
     for kind in (one.get("rope_type", "default") for one in each):
         if not hasattr(config, f"_validate_{kind}_rope_parameters"):
-            known = "default, linear, dynamic, yarn, longrope or llama3"
             raise RunError(
-                f"{entry.source} has a rotary embedding of a kind that transformers does not know ({kind}): write {known} as rope_type in "
-                "its config.json if it is one of these under an older name (su is longrope), or name another model."
+                f"{entry.source} has a rotary embedding of a kind that transformers does not know ({kind}): write default, linear, "
+                "dynamic, yarn, longrope or llama3 as rope_type in its config.json if it is one of these under an older name (su is longrope), or name another model."
             )
 
 

@@ -49,7 +49,13 @@ def check(model: LanguageModel) -> Verdicts:
     Raises RunError for a model that sees the future.
     """
     texts = _texts(model)
-    plain = plain_pass(model, texts)
+    try:
+        plain = plain_pass(model, texts)
+    except FOREIGN as error:
+        raise RunError(
+            f"{model.identity.name} ({model.hf.config.model_type}) cannot be read by transformers itself ({_said(error)}): name another "
+            "model."
+        ) from error
     _check_causal(model, plain)
     if model.attention_modules:
         found = _check_with_heads(model, texts, plain)
@@ -84,10 +90,13 @@ def _verdict(way: Callable[[], Compared]) -> Verdict:
     try:
         compared = way()
     except FOREIGN as error:
-        first_line = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else ""
-        said = first_line if isinstance(error, UserError) else f"{type(error).__name__}: {first_line}"
-        return Verdict(refused=said[:200])
+        return Verdict(refused=_said(error))
     return Verdict(compared.refused, compared.error, compared.tolerance)
+
+
+def _said(error: Exception) -> str:
+    first_line = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else ""
+    return (first_line if isinstance(error, UserError) else f"{type(error).__name__}: {first_line}")[:200]
 
 
 # ---------------------------------------------------------------------- the ways of reading
@@ -108,19 +117,19 @@ def _check_with_heads(model: LanguageModel, texts: Tensor, plain: Plain) -> dict
     verdicts = {"reading": _verdict(reading)}
     if verdicts["reading"].refused is not None:
         return verdicts | {name: Verdict(verdicts["reading"].refused) for name in WAYS_OUT if name != "reading"}
+    verdicts["forks"] = _verdict(lambda: _forks(model, texts, plain))
+    forks = verdicts["forks"].refused is None
     ways: dict[str, Callable[[], Compared]] = {
-        "forks": lambda: _forks(model, texts, plain),
-        "ragged": lambda: _ragged(model, texts, plain),
+        "ragged": lambda: _ragged(model, texts, plain, over_trunk=forks),
         "padding": lambda: _padding(model, texts, plain),
         "heads": lambda: _heads(model, texts, plain, kept),
         "head_outputs": lambda: compare(_by_layer(kept["head_output"], plain.outputs(model)), plain),
         "edits": lambda: _edits(model, texts, plain),
     }
     verdicts |= {name: _verdict(way) for name, way in ways.items()}
-    for name in ("edits", "contributions"):  # both rest on what a head's output is
-        if verdicts["head_outputs"].refused is not None:
-            verdicts[name] = Verdict("what a head hands on is changed before the output projection")
-    if "contributions" not in verdicts:
+    if verdicts["head_outputs"].refused is not None:
+        verdicts["contributions"] = Verdict("what a head hands on is changed before the output projection")
+    else:
         verdicts["contributions"] = _verdict(
             lambda: _contributions(model, texts[:1], kept["head_output"][:, :1], plain)
         )
@@ -143,8 +152,8 @@ def _check_without_heads(model: LanguageModel, texts: Tensor, plain: Plain) -> d
     verdicts = {
         "reading": _verdict(whole),
         "forks": _verdict(lambda: _forks(model, texts, plain)),
-        "ragged": _verdict(lambda: _ragged(model, texts, plain)),
-        "padding": Verdict("padding was not compared: its attention is transformers' own"),
+        "ragged": _verdict(lambda: _ragged(model, texts, plain, over_trunk=False)),
+        "padding": Verdict(),  # its attention is transformers' own
     }
     reason = "its attention is left to transformers" if model.without_heads else "it has no attention heads"
     return verdicts | {name: Verdict(reason) for name in WAYS_OUT if name not in verdicts}
@@ -164,16 +173,15 @@ def _forks(model: LanguageModel, texts: Tensor, plain: Plain) -> Compared:
     return compare(pairs, plain)
 
 
-def _ragged(model: LanguageModel, texts: Tensor, plain: Plain) -> Compared:
-    """Rows that stand at different places, alone and over a shared beginning, in two steps each."""
+def _ragged(model: LanguageModel, texts: Tensor, plain: Plain, *, over_trunk: bool) -> Compared:
+    """Rows that stand at different places, alone and (where forks are right) over a shared beginning, in two steps each."""
     first, second = texts.tolist()
     n = len(first)
+    courses = [(model.rows(2, n), [(0, n * 5 // 8, n), (0, COMMON - 1, n - 4)])]
     trunk = model.rows(1, n)
-    model.extend(trunk, [first[:COMMON]], logits="none")
-    courses = [
-        (model.rows(2, n), [(0, n * 5 // 8, n), (0, COMMON - 1, n - 4)]),
-        (trunk.fork(2), [(COMMON, COMMON + 7, n - 4), (COMMON, COMMON + 3, n)]),
-    ]
+    if over_trunk:
+        model.extend(trunk, [first[:COMMON]], logits="none")
+        courses.append((trunk.fork(2), [(COMMON, COMMON + 7, n - 4), (COMMON, COMMON + 3, n)]))
     pairs = []
     for rows, stops in courses:
         for step in (0, 1):

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.models.architecture import output_projection
+from interp.models.attention import ATTENTION
 from interp.models.language import LanguageModel
 
 TOLERANCE = 5e-3
@@ -60,8 +61,11 @@ def plainly(model: LanguageModel) -> Iterator[None]:
         with unadapted_falcon(model.hf):
             yield
     else:
-        with model.eager():
+        model.hf.set_attn_implementation("eager")
+        try:
             yield
+        finally:
+            model.hf.set_attn_implementation(ATTENTION)
 
 
 @torch.no_grad()

@@ -156,6 +156,8 @@ def _final_norm(model: LanguageModel, layers: nn.ModuleList, calls: list[_Call])
     if not between:
         raise UserError(f"{model.identity.name} has no final norm that this toolkit knows: see docs/adding_a_model.md.")
     call = between[-1]
+    if sum(other.module is call.module for other in calls) > 1:
+        raise _refusal(model, "its final norm is used in other places too")
     scale = _multiple(call.made, calls[at_head].given, _named_scales(model), None)
     if scale is None:
         raise _refusal(model, "its final norm's output is changed before the language-model head")
