@@ -161,4 +161,20 @@ def shares_rotary_embedding(config: PreTrainedConfig, read: int, common: int, wa
     Not when keys were rotated for texts on the other side of the model's rotary switch.
     """
     switch = rotary_switch(config)
-    return switch is None or max(read, wanted) <= switch or common > switch
+    if switch is None or max(read, wanted) <= switch:
+        return True
+    return common > switch and not rotary_grows(config)
+
+
+def rotary_grows(config: PreTrainedConfig) -> bool:
+    """Returns whether every length past the switch has a rotary embedding of its own (dynamic NTK; LongRoPE has two)."""
+    parameters: Any = getattr(config.get_text_config(decoder=True), "rope_parameters", None)
+    return isinstance(parameters, dict) and parameters.get("rope_type") == "dynamic"
+
+
+def restart_rotary(model: PreTrainedModel) -> None:
+    """Makes a growing rotary embedding forget the longest text so far, which transformers would rotate shorter ones for."""
+    for module in model.modules():
+        if hasattr(module, "max_seq_len_cached") and hasattr(module, "original_inv_freq"):
+            module.max_seq_len_cached = module.original_max_seq_len
+            module.inv_freq = module.original_inv_freq.to(module.inv_freq.device)  # type: ignore[union-attr, operator, assignment]

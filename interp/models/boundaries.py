@@ -38,7 +38,8 @@ def _check_rotary(entry: ModelEntry, config: PreTrainedConfig) -> None:
         if not hasattr(config, f"_validate_{kind}_rope_parameters"):
             raise RunError(
                 f"{entry.source} has a rotary embedding of a kind that transformers does not know ({kind}): write default, linear, "
-                "dynamic, yarn, longrope or llama3 as rope_type in its config.json if it is one of these under an older name (su is longrope), or name another model."
+                "dynamic, yarn, longrope or llama3 as rope_type in its config.json if it is one of these under an older name (su is "
+                "longrope), or name another model."
             )
 
 

@@ -127,8 +127,11 @@ def _check_with_heads(model: LanguageModel, texts: Tensor, plain: Plain) -> dict
         "edits": lambda: _edits(model, texts, plain),
     }
     verdicts |= {name: _verdict(way) for name, way in ways.items()}
-    if verdicts["head_outputs"].refused is not None:
-        verdicts["contributions"] = Verdict("what a head hands on is changed before the output projection")
+    mixed = _verdict(lambda: compare(_by_layer(kept["mixed"], plain.outputs(model)), plain))
+    if mixed.refused is not None:  # contributions take a head's output apart by the keys that it attends to
+        verdicts["contributions"] = Verdict(
+            "what enters the output projection is not attention times values: a gate or a norm stands between"
+        )
     else:
         verdicts["contributions"] = _verdict(
             lambda: _contributions(model, texts[:1], kept["head_output"][:, :1], plain)
