@@ -17,12 +17,12 @@ from interp.models.architecture import output_projection
 from interp.models.check_values import Compared, Plain, compare, plain_pass, plainly, spreads
 from interp.models.language import LanguageModel
 from interp.models.logit_directions import LogitDirections
-from interp.models.logit_path import logits_without_heads
+from interp.models.logit_path import residuals_without_heads
 from interp.models.prefix import Prefix
 from interp.models.recording import AttentionRows, HeadOutputs, Weights
 from interp.models.verdicts import WAYS_OUT, Verdict, Verdicts, keep_verdicts, kept_verdicts
 
-N, COMMON = 24, 10
+N, COMMON = 12, 5
 """Tokens of each text, and how many of them both texts begin with."""
 
 FOREIGN = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError, UserError)
@@ -180,11 +180,11 @@ def _ragged(model: LanguageModel, texts: Tensor, plain: Plain, *, over_trunk: bo
     """Rows that stand at different places, alone and (where forks are right) over a shared beginning, in two steps each."""
     first, second = texts.tolist()
     n = len(first)
-    courses = [(model.rows(2, n), [(0, n * 5 // 8, n), (0, COMMON - 1, n - 4)])]
+    courses = [(model.rows(2, n), [(0, n * 5 // 8, n), (0, COMMON - 1, n - 2)])]
     trunk = model.rows(1, n)
     if over_trunk:
         model.extend(trunk, [first[:COMMON]], logits="none")
-        courses.append((trunk.fork(2), [(COMMON, COMMON + 7, n - 4), (COMMON, COMMON + 3, n)]))
+        courses.append((trunk.fork(2), [(COMMON, n - 3, n - 1), (COMMON, COMMON + 2, n)]))
     pairs = []
     for rows, stops in courses:
         for step in (0, 1):
@@ -245,7 +245,7 @@ def _edits(model: LanguageModel, texts: Tensor, plain: Plain) -> Compared:
     geometry = model.geometry
     heads = [(layer, layer % geometry.n_heads) for layer in range(geometry.n_layers)]
     with model.edit_heads(heads, "zero"):
-        found = model.extend(Prefix.empty(model.n_layers, 2, texts.shape[1]), texts.tolist(), logits="all")
+        found = model.extend(model.prefix(), texts[:1].tolist(), logits="all")
 
     def silence(head: int) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
         def hook(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -261,7 +261,7 @@ def _edits(model: LanguageModel, texts: Tensor, plain: Plain) -> Compared:
     ]
     try:
         with torch.no_grad(), plainly(model):
-            wanted = model.hf(input_ids=texts.to(model.device), use_cache=False).logits.float()
+            wanted = model.hf(input_ids=texts[:1].to(model.device), use_cache=False).logits.float()
     finally:
         for handle in handles:
             handle.remove()
@@ -282,13 +282,14 @@ def _contributions(
     toward = directions.frozen(targets)
     norm = directions.final_norm
     pairs, rounding = [], 0.0
-    for layer in sorted({0, model.n_layers - 1}):
+    layers = sorted({0, model.n_layers - 1})
+    whole, silent = residuals_without_heads(model, text.to(model.device), layers)
+    for layer, without in zip(layers, silent, strict=True):
         share = directions.to_head(layer, toward, through_norm=True).cpu()
         found = (outputs[layer] * share).double().sum(dim=(1, -1))[0]
         if layer in scales.after_attention:
             found = found / scales.after_attention[layer][0].cpu()
         found = found / scales.final[0][0].cpu()
-        whole, without = logits_without_heads(model, text.to(model.device), layer)
         before, after = norm.scale(whole)[:, None], norm.scale(without)[:, None]
         with torch.no_grad():
             normed = [norm.module(residual).double() - norm.bias.double() for residual in (whole, without)]

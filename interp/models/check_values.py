@@ -17,8 +17,8 @@ TOLERANCE = 5e-3
 """In float32: how far off a reading may be, as a share of the spread of the values. Right readings are below 1e-3; the
 mistakes that are known lie above 5e-2."""
 HALF_TOLERANCE = 0.1
-"""In half precision, where a rounding of the input moves right readings by up to 5e-2; and eight times what one did move."""
-NOISE_FACTOR = 8
+"""In half precision, where a rounding of the input moves right readings by up to 9e-2; and three times what one did move."""
+NOISE_FACTOR = 3
 HALF_SHARE = 0.75
 """In half precision this share of the rows must be right: a rounding may send a token to another expert."""
 

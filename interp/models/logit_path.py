@@ -280,42 +280,47 @@ def _answers(calls: list[_Call], changed: Tensor | None) -> Callable[..., Any]:
     return forward
 
 
-def logits_without_heads(model: LanguageModel, ids: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-    """Returns the final norm's input, [token, residual], as it is and with nothing entering a layer's output projection.
+def residuals_without_heads(model: LanguageModel, ids: Tensor, layers: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+    """Returns the final norm's input, [token, residual], as it is, and for each layer with nothing entering its output projection.
 
     Every block but that one, feed-forward and attention, writes what it wrote: the frozen change that contributions stand for.
     The norm after attention, where there is one, divides by what it divided by.
     """
     path = logit_path(model)
-    with unobserved(model), torch.inference_mode(mode=False):
+    caught: list[Tensor] = []
+    with unobserved(model), torch.inference_mode(mode=False), torch.no_grad():
         calls = _watch(model, ids)
-        layers = layer_modules(model)
-        attention = model.attention_modules[layer]
-        projection = output_projection(attention)
-        entered = next(call.given for call in calls if call.module is projection)
-        written = next(call.made for call in calls if call.module is attention)
-        assert entered is not None
-        assert written is not None
-        with torch.no_grad():
-            silent = projection(torch.zeros_like(entered)).reshape(written.shape)
-            end = path.attention_norms.get(layer)
-            if end is not None:
-                norm = take_apart(end, written.shape[-1])
-                scale = norm.scale(written)[..., None]
-                x = silent.float() - silent.float().mean(-1, keepdim=True) if norm.centred else silent.float()
-                silent = (norm.gain * x / scale + norm.bias).to(written.dtype)
-        caught: list[Tensor] = []
         handle = path.final_norm.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
         try:
-            for changed in ({}, {end or attention: silent}):
-                with ExitStack() as stack, torch.no_grad():
-                    for module in list(layers)[layer:]:
+            for layer in layers:
+                changed = {
+                    path.attention_norms.get(layer, model.attention_modules[layer]): _silent(model, path, calls, layer)
+                }
+                with ExitStack() as stack:
+                    for module in list(layer_modules(model))[layer:]:
                         stack.enter_context(_replayed(module, calls, changed))
                     model.hf(input_ids=ids, use_cache=False)
         finally:
             handle.remove()
-    whole, without = (residual.reshape(-1, residual.shape[-1]) for residual in caught)
-    return whole, without
+    whole = next(call.given for call in calls if call.module is path.final_norm)
+    assert whole is not None
+    return whole.flatten(0, -2), [residual.flatten(0, -2) for residual in caught]
+
+
+def _silent(model: LanguageModel, path: LogitPath, calls: list[_Call], layer: int) -> Tensor:
+    """What a layer's attention adds to the residual stream when nothing enters its output projection."""
+    attention = model.attention_modules[layer]
+    projection = output_projection(attention)
+    entered = next(call.given for call in calls if call.module is projection)
+    written = next(call.made for call in calls if call.module is attention)
+    assert entered is not None
+    assert written is not None
+    silent = projection(torch.zeros_like(entered)).reshape(written.shape)
+    if layer not in path.attention_norms:
+        return silent
+    norm = take_apart(path.attention_norms[layer], written.shape[-1])
+    x = silent.float() - silent.float().mean(-1, keepdim=True) if norm.centred else silent.float()
+    return (norm.gain * x / norm.scale(written)[..., None] + norm.bias).to(written.dtype)
 
 
 def _refusal(model: LanguageModel, reason: str) -> UserError:
