@@ -199,7 +199,7 @@ def test_what_is_wrong_is_refused_by_its_name_and_the_rest_stays_usable(name):
     found = model.surprisal(rows)
     for row, ids in enumerate(rows):
         with torch.no_grad():
-            logits = build().hf(torch.tensor([ids])).logits[0]
+            logits = build().hf(torch.tensor([ids]), use_cache=False).logits[0]
         wanted = -torch.log_softmax(logits, dim=-1)[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
         close(found[row, 1 : len(ids)], wanted)
 

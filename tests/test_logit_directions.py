@@ -182,7 +182,10 @@ LATENT: dict[str, Any] = dict(q_lora_rank=16, kv_lora_rank=16, qk_nope_head_dim=
 
 
 def other(family: str) -> Any:
-    sizes = dict(SIZES, **LATENT, num_key_value_heads=4, head_dim=32) if family == "minicpm3" else SIZES
+    sizes = SIZES
+    if family == "minicpm3":  # its logits_scaling follows from dim_model_base
+        sizes = {name: value for name, value in SIZES.items() if name != "logits_scaling"}
+        sizes |= dict(LATENT, num_key_value_heads=4, head_dim=32)
     model = tiny(family, **sizes)
     for name, parameter in model.hf.named_parameters():
         if name.endswith("_residual"):
