@@ -213,7 +213,7 @@ def adapter(folder: Path, base: str) -> Any:
         tiny_hf("llama"), LoraConfig(target_modules=["q_proj", "o_proj"], init_lora_weights=False)
     )
     adapted.peft_config["default"].base_model_name_or_path = base
-    adapted.save_pretrained(folder)
+    adapted.save_pretrained(folder, save_embedding_layers=False)
     return adapted
 
 
