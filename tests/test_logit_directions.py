@@ -173,20 +173,13 @@ def test_a_needle_outside_a_sliding_window_contributes_nothing_there():
 
 # ---------------------------------------------------------------------- families whose way to the logits is another
 
-OTHER = ("glm4", "hyperclovax", "granite", "exaone4", "doge", "smollm3", "minicpm3")
+OTHER = ("glm4", "hyperclovax", "granite", "exaone4", "doge", "smollm3")
 """Norms after attention under other names, residual multipliers as numbers and as vectors, logits divided before the head."""
-SIZES: dict[str, Any] = dict(
-    FAMILIES["llama"], head_dim=16, residual_multiplier=0.5, logits_scaling=4.0, scale_depth=1.4, dim_model_base=16
-)
-LATENT: dict[str, Any] = dict(q_lora_rank=16, kv_lora_rank=16, qk_nope_head_dim=16, qk_rope_head_dim=16, v_head_dim=16)
+SIZES: dict[str, Any] = dict(FAMILIES["llama"], head_dim=16, residual_multiplier=0.5, logits_scaling=4.0)
 
 
 def other(family: str) -> Any:
-    sizes = SIZES
-    if family == "minicpm3":  # its logits_scaling follows from dim_model_base
-        sizes = {name: value for name, value in SIZES.items() if name != "logits_scaling"}
-        sizes |= dict(LATENT, num_key_value_heads=4, head_dim=32)
-    model = tiny(family, **sizes)
+    model = tiny(family, **SIZES)
     for name, parameter in model.hf.named_parameters():
         if name.endswith("_residual"):
             parameter.data = torch.linspace(0.5, 1.5, len(parameter))
