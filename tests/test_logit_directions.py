@@ -174,7 +174,7 @@ def test_a_needle_outside_a_sliding_window_contributes_nothing_there():
 # ---------------------------------------------------------------------- families whose way to the logits is another
 
 OTHER = ("glm4", "hyperclovax", "granite", "exaone4", "doge", "smollm3")
-"""Norms after attention under other names, residual multipliers as numbers and as vectors, logits divided before the head."""
+"""Norms after attention under other names, residual multipliers as numbers and as vectors, logits divided after the head."""
 SIZES: dict[str, Any] = dict(FAMILIES["llama"], head_dim=16, residual_multiplier=0.5, logits_scaling=4.0)
 
 
