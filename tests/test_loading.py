@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -209,6 +210,7 @@ def adapter(folder: Path, base: str) -> Any:
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(1)
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)  # peft's own
     adapted: Any = get_peft_model(
         tiny_hf("llama"), LoraConfig(target_modules=["q_proj", "o_proj"], init_lora_weights=False)
     )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,11 @@ def merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     from peft import PeftModel
 
     try:
-        adapted: Any = PeftModel.from_pretrained(model, str(folder))
-        merged = adapted.merge_and_unload()
+        with warnings.catch_warnings():
+            # peft asks transformers by an older name of an attribute; nothing that a user could mend.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+            adapted: Any = PeftModel.from_pretrained(model, str(folder))
+            merged = adapted.merge_and_unload()
     except (
         OSError,
         ValueError,
