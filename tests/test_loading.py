@@ -1,10 +1,12 @@
 """From a name or a folder to a model: every alias, and every way to fail."""
 
+import copy
 import errno
 import json
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,13 +15,14 @@ from typing import Any
 import pytest
 import torch
 
-from interp.assets import ASSETS, fetch_asset
+from interp.assets import ASSETS, fetch_asset, file_sha256
 from interp.errors import ArgumentError, RunError, UserError
 from interp.models import loading
+from interp.models.architecture import context_window
 from interp.models.loading import converted_asset, load, look_up, pick_device, pick_dtype
 from interp.models.registry import aliases, resolve
 from tests.tiny_models import random_ids, tiny_hf
-from tests.tiny_tokenizers import word_level
+from tests.tiny_tokenizers import byte_level, word_level
 
 # ---------------------------------------------------------------------- names
 
@@ -121,6 +124,23 @@ def pickled_only(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
+def quantised(method: str) -> Callable[[Path], None]:
+    return configure(quantization_config={"quant_method": method, "bits": 4, "group_size": 128})
+
+
+def rotary(kind: str) -> Callable[[Path], None]:
+    return configure(rope_parameters={"rope_type": kind, "rope_theta": 1e4, "factor": 2.0})
+
+
+def add_token(**special: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        tokenizer = copy.deepcopy(word_level())
+        tokenizer.add_special_tokens(special) if special else tokenizer.add_tokens(["<extra>"])
+        tokenizer.save_pretrained(folder)
+
+    return change
+
+
 UNFIT: dict[str, tuple[Callable[[Path], None], str]] = {
     "no configuration": (lambda folder: (folder / "config.json").unlink(), "has no config.json: name a folder"),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), r"has no \.safetensors weights"),
@@ -133,6 +153,35 @@ UNFIT: dict[str, tuple[Callable[[Path], None], str]] = {
     "weights of other shapes": (configure(hidden_size=32), "cannot be loaded|shape|size"),
     "weights lost": (configure(num_hidden_layers=4), "missing|lack|without"),
     "a shard lost": (lose_a_shard, r"model-00002-of-00002\.safetensors"),
+    "GPTQ": (quantised("gptq"), r"holds quantised weights \(gptq\) that cannot be read here .*in full precision\.$"),
+    "AWQ": (quantised("awq"), r"holds quantised weights \(awq\)"),
+    "bitsandbytes": (
+        configure(quantization_config={"load_in_4bit": True}),
+        r"holds quantised weights \(bitsandbytes\)",
+    ),
+    "quantised somehow": (quantised("nosuch"), r"\(nosuch\) that cannot be read here \(transformers does not know"),
+    "unknown rotary embedding": (rotary("zigzag"), r"kind that transformers does not know \(zigzag\): write default,"),
+    "rotary embedding under an old name": (rotary("su"), r"\(su\): .*\(su is longrope\)"),
+    "encoder": (configure(model_type="bert"), r"reads in both directions \(is_decoder: false in its config.json\)"),
+    "no language model": (configure(model_type="vit"), "is a vit model .*name a causal language model, such as gpt2"),
+    "not causal": (configure(is_causal=False), r"reads in both directions \(is_causal: false in its config.json\)"),
+    "both ways": (
+        configure(model_type="gemma", head_dim=16, use_bidirectional_attention=True),
+        r"reads in both directions \(use_bidirectional_attention: true in",
+    ),
+    "heads that do not divide": (configure(num_attention_heads=5), r"cannot be loaded \(.*hidden size.*5\)"),
+    "code of its own": (
+        configure(model_type="odd", auto_map={"AutoConfig": "odd.Odd"}),
+        "runs on code of its own .*name a model whose architecture transformers has",
+    ),
+    "tokenizer of another model": (
+        lambda folder: byte_level().save_pretrained(folder),
+        r"has a tokenizer of another model: it writes ids up to \d+ and the embedding has 97 rows",
+    ),
+    "end token beyond the embedding": (
+        add_token(eos_token="<end>"),
+        r"eos_token <end> \(id 97\) is beyond the embedding's 97 rows: call model.resize_token_embeddings",
+    ),
 }
 
 
@@ -143,6 +192,112 @@ def test_an_unfit_folder_is_refused_in_one_sentence(folder, spoil, words):
         load(str(folder))
     assert str(caught.value).startswith(str(folder))
     assert "\n" not in str(caught.value)
+
+
+def test_a_token_that_the_model_has_no_row_for_is_refused_where_it_is_read(folder):
+    add_token()(folder)
+    model = load(str(folder))
+    ids = model.tokenizer("w5 w6 <extra> w7")["input_ids"]
+    assert model.surprisal([[5, 6, 7]]).shape == (1, 3)
+    with pytest.raises(
+        UserError, match=r"^The text has the token <extra> \(id 97\), and the embedding of tiny-llama has 97 rows: "
+    ):
+        model.surprisal([ids])
+
+
+def adapter(folder: Path, base: str) -> Any:
+    """Writes a random adapter beside a saved model; returns the adapted model, unmerged."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(1)
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)  # peft's own
+    adapted: Any = get_peft_model(
+        tiny_hf("llama"), LoraConfig(target_modules=["q_proj", "o_proj"], init_lora_weights=False)
+    )
+    adapted.peft_config["default"].base_model_name_or_path = base
+    adapted.save_pretrained(folder, save_embedding_layers=False)
+    return adapted
+
+
+def test_an_adapter_is_merged_onto_its_model_and_both_name_it(folder):
+    lora = folder.parent / "lora"
+    adapted = adapter(lora, "../tiny-llama")
+    model, ids = load(str(lora)), random_ids(30)
+    with torch.no_grad():
+        wanted = adapted(torch.tensor([ids])).logits
+    torch.testing.assert_close(model.extend(model.prefix(), [ids], logits="all"), wanted, atol=1e-3, rtol=0)
+    assert model.identity == look_up(str(lora)).identity
+    assert model.identity.name == "lora"
+    names = {model.identity.revision, look_up(str(folder)).identity.revision}
+    configure(max_position_embeddings=128)(folder)
+    names.add(look_up(str(lora)).identity.revision)  # the model below it changed
+    adapter(lora, str(folder))
+    names.add(look_up(str(lora)).identity.revision)  # so did the adapter's file
+    assert len(names) == 4
+
+
+def test_adapters_that_cannot_be_merged_are_refused(folder):
+    lora = folder.parent / "lora"
+    adapter(lora, "")
+    with pytest.raises(ArgumentError, match="does not name the model that the adapter was trained on"):
+        load(str(lora))
+    adapter(lora, "../tiny-llama")
+    (lora / "adapter_model.safetensors").rename(lora / "adapter_model.bin")
+    with pytest.raises(ArgumentError, match=r"has no .safetensors weights: save the adapter there"):
+        load(str(lora))
+    adapter(folder, "elsewhere")
+    with pytest.raises(ArgumentError, match="holds both a model and an adapter"):
+        load(str(folder))
+
+
+def test_a_folder_is_read_once_for_its_sha256_until_a_file_changes(folder, monkeypatch):
+    read = []
+    monkeypatch.setattr(loading, "file_sha256", lambda path: read.append(path) or file_sha256(path))
+    first = loading.folder_sha256(folder)
+    n_files = len(read)
+    assert loading.folder_sha256(folder) == first
+    assert len(read) == n_files
+    configure(max_position_embeddings=99)(folder)
+    assert loading.folder_sha256(folder) != first
+    assert len(read) == n_files + 1
+
+
+STRETCHED = {
+    "none": (dict(rope_type="default"), 512),
+    "YaRN, as trained": (dict(rope_type="yarn", factor=4.0), 2048),
+    "YaRN, both lengths": (dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=512), 2048),
+    "YaRN, stated": (dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=128), 512),
+    "dynamic": (dict(rope_type="dynamic", factor=4.0), 2048),
+    "linear": (dict(rope_type="linear", factor=4.0), 2048),
+    "Llama 3": (
+        dict(
+            rope_type="llama3",
+            factor=4.0,
+            original_max_position_embeddings=128,
+            low_freq_factor=1.0,
+            high_freq_factor=4.0,
+        ),
+        512,
+    ),
+    "LongRoPE": (
+        dict(rope_type="longrope", short_factor=[1.0] * 8, long_factor=[2.0] * 8, original_max_position_embeddings=128),
+        512,
+    ),
+}
+
+
+@pytest.mark.parametrize(("rope", "window"), STRETCHED.values(), ids=STRETCHED)
+def test_the_context_window_is_what_the_rotary_embedding_was_stretched_to(rope, window):
+    config = tiny_hf("llama", max_position_embeddings=512, rope_parameters={"rope_theta": 1e4, **rope}).config
+    assert context_window(config) == window
+
+
+def test_layers_with_scalings_of_their_own_state_the_window():
+    layers = {
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+    }
+    assert context_window(tiny_hf("gemma3_text", rope_parameters=layers).config) == 256
 
 
 def test_code_in_a_models_folder_is_not_run_and_nobody_is_asked_to(folder, tmp_path, monkeypatch):

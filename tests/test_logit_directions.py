@@ -1,5 +1,7 @@
 """The parts of a model add up to its logits, on every family: what the `direct` contribution rests on."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -167,3 +169,59 @@ def test_a_needle_outside_a_sliding_window_contributes_nothing_there():
     inside = recording["locos"][:, 0, :, 0, 0]
     assert (inside[[0, 2]] == 0).all()
     assert (inside[1] != 0).all()
+
+
+# ---------------------------------------------------------------------- families whose way to the logits is another
+
+OTHER = ("glm4", "hyperclovax", "granite", "exaone4", "doge", "smollm3")
+"""Norms after attention under other names, residual multipliers as numbers and as vectors, logits divided after the head."""
+SIZES: dict[str, Any] = dict(FAMILIES["llama"], head_dim=16, residual_multiplier=0.5, logits_scaling=4.0)
+
+
+def other(family: str) -> Any:
+    model = tiny(family, **SIZES)
+    for name, parameter in model.hf.named_parameters():
+        if name.endswith("_residual"):
+            parameter.data = torch.linspace(0.5, 1.5, len(parameter))
+    return model
+
+
+@pytest.mark.parametrize("family", OTHER)
+def test_contributions_add_up_to_the_change_when_the_last_layers_heads_fall_silent_and_its_mlp_is_frozen(family):
+    from interp.models.architecture import output_projection
+
+    model = other(family)
+    ids, last = torch.tensor([IDS[:-1]]), model.n_layers - 1
+    layer, norm = model.hf.model.layers[last], model.hf.model.norm
+    projection = output_projection(model.attention_modules[last])
+    residuals, written = [], []
+    norm.register_forward_pre_hook(lambda _, given: residuals.append(given[0].double()))
+    with torch.no_grad():
+        recording = layer.mlp.register_forward_hook(lambda _, __, output: written.append(output))
+        before = model.hf(ids, use_cache=False).logits[0].double()
+        recording.remove()
+        frozen = layer.mlp.register_forward_hook(lambda *_: written[0])
+        silenced = projection.register_forward_pre_hook(lambda _, given: (torch.zeros_like(given[0]),))
+        after = model.hf(ids, use_cache=False).logits[0].double()
+        frozen.remove()
+        silenced.remove()
+    eps = model.hf.config.rms_norm_eps
+    scale, other_scale = ((residual[0].square().mean(-1) + eps).sqrt()[:, None] for residual in residuals)
+    targets = torch.tensor(IDS[1:])
+    wanted = (before - after * other_scale / scale).gather(1, targets[:, None])[:, 0]
+
+    directions = LogitDirections(model)
+    with model.record(torch.arange(N - 1)[None], HeadOutputs()) as recording, directions.watching_scales() as scales:
+        model.extend(model.rows(1), [IDS[:-1]], logits="none")
+    share = directions.to_head(last, directions.frozen(targets[None]), through_norm=True)
+    found = (recording["head_output"][last] * share).double().sum(dim=(1, -1))[0]
+    found = found / scales.after_attention[last][0] if last in scales.after_attention else found
+    torch.testing.assert_close(found / scales.final[0][0], wanted, atol=1e-4, rtol=1e-4)
+    assert wanted.std() > 1e-3
+
+
+def test_a_final_norm_that_is_used_twice_is_refused():
+    with pytest.raises(
+        UserError, match=r"^Logit contributions cannot be computed for tiny-nanochat .*used in other places"
+    ):
+        LogitDirections(tiny("nanochat", **FAMILIES["llama"]))

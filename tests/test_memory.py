@@ -251,9 +251,12 @@ def test_a_model_without_heads_says_so_whatever_is_asked_of_its_heads(family):
         ),
     ],
 )
-def test_attention_that_cannot_be_looked_at_is_refused_when_the_model_is_wrapped(family, fields, message):
-    with pytest.raises(UserError, match=message):
-        tiny(family, **{"vocab_size": 97, "hidden_size": 64, **fields})
+def test_attention_that_cannot_be_looked_at_is_refused_when_heads_are_asked_for(family, fields, message):
+    model = tiny(family, **{"vocab_size": 97, "hidden_size": 64, **fields})
+    assert model.attention_modules == []
+    for ask in (lambda: model.geometry, lambda: model.prefix([3]), lambda: model.edit_heads([(0, 0)]).__enter__()):
+        with pytest.raises(UserError, match=message):
+            ask()
 
 
 def test_learned_attention_sinks_are_refused_when_the_model_reads():

@@ -16,6 +16,23 @@ LONGROPE: dict[str, Any] = dict(
 )
 
 
+DYNAMIC: dict[str, Any] = dict(
+    max_position_embeddings=32, rope_parameters=dict(rope_type="dynamic", rope_theta=1e4, factor=4.0)
+)
+
+
+def test_a_text_past_the_trained_length_of_dynamic_ntk_equals_transformers_whatever_was_read_before():
+    model = tiny("llama", **DYNAMIC)
+    for end in (48, 40, 20, 33, 44):
+        logits = model.extend(model.prefix(), [IDS[:end]])
+        close(logits[0, 0], whole("llama", IDS[:end], **DYNAMIC)[-1])
+    for rows, new in ((model.prefix(IDS[:40]), [IDS[40:48]]), (Prefix.empty(3, 2), [IDS[:40], IDS[:48]])):
+        with pytest.raises(UserError, match=r"^tiny-llama changes its rotary embedding at 32 tokens"):
+            model.extend(rows, new)
+    model.reread(prefix := model.prefix(IDS[:48]), [*IDS[:40], *IDS[:3]])
+    close(model.extend(model.prefix(), [prefix.ids[0]])[0, 0], whole("llama", prefix.ids[0], **DYNAMIC)[-1])
+
+
 def test_texts_on_either_side_of_the_rotary_switch_equal_transformers(monkeypatch):
     monkeypatch.setattr("interp.models.forward.CHUNK_TOKENS", 7)
     model = tiny("phi3", **LONGROPE)

@@ -67,7 +67,10 @@ class Worker:
         revision = self._experiment.revision_of(unit)
         if self._model is None or revision != self._revision:
             self._model, self._revision = None, revision  # the old one is let go first
-            self._model = self._load_model(self._experiment.model, revision=revision, **self._place)
+            model: Any = self._load_model(self._experiment.model, revision=revision, **self._place)
+            for name in self._experiment.needs:  # before anything is measured
+                model.needs(name)
+            self._model = model
         started = time.perf_counter()
         tables = self._experiment.measure(self._model, unit)
         return tables, time.perf_counter() - started

@@ -69,6 +69,8 @@ class Experiment:
     """Raised when the tables or the meaning of their numbers change: it is part of a run's name."""
     needs_attention: ClassVar[bool] = True
     """Whether a language model must have attention heads to look at."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Verdicts of the check at load (interp.models.verdicts) without which nothing is measured."""
     model_kind: ClassVar[ModelKind] = "language"
     """What the model makes: text, or pictures (`measure` is then given an ImageModel)."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

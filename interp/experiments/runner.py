@@ -21,6 +21,7 @@ from interp.experiments.store import MeasuredTables, RunStore
 from interp.models.identity import ModelFacts
 from interp.models.loading import load, look_up, pick_dtype
 from interp.models.registry import IN_WORDS, ModelKind, aliases, known_kind
+from interp.models.verdicts import kept_verdicts
 
 LOG = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ def run_experiment(experiment: Experiment, options: RunOptions) -> Run:
                 with open_engine(experiment, options, facts, load_model) as engine:
                     _measure_all(experiment, engine, facts, store)
                     description["workers_lost"] = engine.workers_lost
+                description["check_at_load"] = _verdicts(experiment, options, facts)
                 _finish(experiment, facts, store, description)
         run = Run(folder, experiment, store.read_description())
         if options.export:
@@ -149,6 +151,14 @@ def _in_plan_order(experiment: Experiment, facts: ModelFacts, store: RunStore, d
         if len(planned) == len(order):
             return order
         order = planned
+
+
+def _verdicts(experiment: Experiment, options: RunOptions, facts: ModelFacts) -> dict[str, str] | None:
+    """What the check at load said of the model, or None where this machine keeps no verdicts on it."""
+    if experiment.model_kind != "language":
+        return None
+    kept = kept_verdicts(facts.identity, worker_device(options))
+    return None if kept is None else {name: verdict.in_words() for name, verdict in kept.by_name.items()}
 
 
 def _describe(experiment: Experiment, options: RunOptions, facts: ModelFacts) -> dict[str, Any]:

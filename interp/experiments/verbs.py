@@ -57,12 +57,40 @@ def list_experiments() -> None:
         say(f"{name:<20} {kind.summary}\n{'':<20} {kind.paper}")
 
 
-def list_models() -> None:
-    """Lists the names of models; a Hugging Face id or a folder works too."""
-    from interp.models.registry import aliases
+def list_models(
+    model: Positional[str | None] = None, *, revision: str | None = None, device: str = "auto", dtype: str = "auto"
+) -> None:
+    """Lists the names of models; with the name of one (an id or a folder too), says what the check at load found.
 
+    Args:
+        model: Name of a language model, a Hugging Face id, or a folder.
+        revision: Branch, tag or commit on the hub.
+        device: Where it is loaded.
+        dtype: Precision of the weights.
+
+    """
+    from interp.models.registry import aliases, known_kind
+
+    if model is not None:
+        if known_kind(model) == "image":
+            raise ArgumentError(f"{model} is an image model, which has no check at load: name a language model.")
+        _say_verdicts(model, revision, device, dtype)
+        return
     for entry in aliases().values():
         say(f"{entry.name:<22} {entry.kind:<9} {entry.source:<42} {entry.notes}")
+
+
+def _say_verdicts(name: str, revision: str | None, device: str, dtype: str) -> None:
+    from interp.models.loading import load
+
+    model = load(name, revision=revision, device=device, dtype=dtype)
+    assert model.verdicts is not None
+    identity = model.identity
+    say(f"{identity.name} ({identity.source}, {identity.dtype}, {model.hf.config.model_type})")
+    for verdict_name, verdict in model.verdicts.by_name.items():
+        say(f"  {verdict_name:<14} {verdict.in_words()}")
+    if model.without_heads is not None:
+        say(model.without_heads)
 
 
 def show(run: Positional[str], *, out: Path = Path("runs")) -> None:

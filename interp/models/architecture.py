@@ -1,5 +1,6 @@
 """Where each family of transformers keeps its heads: attention modules, output projections, head counts."""
 
+import json
 from typing import Any
 
 import torch
@@ -37,8 +38,42 @@ def _falcon_kv_heads(config: Any) -> int:
 
 
 def context_window(config: PreTrainedConfig) -> int | None:
-    """Returns how many tokens the model reads at once, or None where nothing bounds it."""
-    return getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+    """Returns how many tokens the model reads at once, or None where nothing bounds it.
+
+    YaRN, linear and dynamic NTK scaling read `factor` times the length that the model was trained with: for these
+    `max_position_embeddings` is that length unless `original_max_position_embeddings` is. Llama 3 and LongRoPE
+    configurations state the scaled length itself, and so do those with one scaling for each type of layer (Gemma 3).
+    """
+    text: Any = config.get_text_config(decoder=True)
+    stated = getattr(text, "max_position_embeddings", None)
+    rope = getattr(text, "rope_parameters", None)
+    if not stated or not isinstance(rope, dict) or rope.get("rope_type") not in _STRETCHING:
+        return stated
+    trained = rope.get("original_max_position_embeddings") or stated
+    return max(stated, round(trained * float(rope.get("factor") or 1.0)))
+
+
+_STRETCHING = ("yarn", "linear", "dynamic")
+
+
+def reads_both_ways(config: PreTrainedConfig) -> str | None:
+    """Returns the setting that makes tokens see what comes after them, as its configuration has it, or None.
+
+    Encoders whose class can also be a decoder (BERT's) are decoders only when `is_decoder` says so.
+    """
+    text: Any = config.get_text_config(decoder=True)
+    both_ways = getattr(text, "use_bidirectional_attention", None)
+    if both_ways and both_ways != "vision":  # pictures only: text is read from left to right
+        return f"use_bidirectional_attention: {json.dumps(both_ways)}"
+    if getattr(text, "is_causal", None) is False:
+        return "is_causal: false"
+    if getattr(text, "is_decoder", None) is False and text.model_type not in _DECODERS_ALL_THE_SAME:
+        return "is_decoder: false"
+    return None
+
+
+_DECODERS_ALL_THE_SAME = ("gpt_neox", "gpt_neox_japanese", "trocr")
+"""Families whose `is_decoder` is false in every checkpoint and whose models read from left to right."""
 
 
 def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
@@ -126,4 +161,20 @@ def shares_rotary_embedding(config: PreTrainedConfig, read: int, common: int, wa
     Not when keys were rotated for texts on the other side of the model's rotary switch.
     """
     switch = rotary_switch(config)
-    return switch is None or max(read, wanted) <= switch or common > switch
+    if switch is None or max(read, wanted) <= switch:
+        return True
+    return common > switch and not rotary_grows(config)
+
+
+def rotary_grows(config: PreTrainedConfig) -> bool:
+    """Returns whether every length past the switch has a rotary embedding of its own (dynamic NTK; LongRoPE has two)."""
+    parameters: Any = getattr(config.get_text_config(decoder=True), "rope_parameters", None)
+    return isinstance(parameters, dict) and parameters.get("rope_type") == "dynamic"
+
+
+def restart_rotary(model: PreTrainedModel) -> None:
+    """Makes a growing rotary embedding forget the longest text so far, which transformers would rotate shorter ones for."""
+    for module in model.modules():
+        if hasattr(module, "max_seq_len_cached") and hasattr(module, "original_inv_freq"):
+            module.max_seq_len_cached = module.original_max_seq_len
+            module.inv_freq = module.original_inv_freq.to(module.inv_freq.device)  # type: ignore[union-attr, operator, assignment]

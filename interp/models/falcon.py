@@ -1,5 +1,7 @@
 """Falcon's attention behind transformers' attention interface, which its own module does not use."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import MethodType
 from typing import Any
 
@@ -42,3 +44,19 @@ def _forward(
         key, value = layer_past.update(key, value, self.layer_idx)
     output, _none = attend(self, query, key, value, attention_mask)
     return self.dense(torch.flatten(output, 2)), None
+
+
+@contextmanager
+def unadapted_falcon(model: PreTrainedModel) -> Iterator[None]:
+    """Gives the attention modules of an adapted model their own forward back inside the `with`, by the fused kernel.
+
+    Its eager path adds the bias of ALiBi twice (transformers 5.23), so the fused one is the oracle.
+    """
+    adapted = [module for module in model.modules() if isinstance(module, FalconAttention)]
+    for module in adapted:
+        del module.forward
+    model.config._attn_implementation = "sdpa"
+    try:
+        yield
+    finally:
+        adapt_falcon(model)

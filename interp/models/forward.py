@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.errors import UserError
-from interp.models.architecture import rotary_switch
+from interp.models.architecture import restart_rotary, rotary_grows, rotary_switch
 from interp.models.attention import Phase
 from interp.models.history import History
 from interp.models.masks import QUERY_POSITIONS
@@ -105,9 +105,14 @@ def _chunk_tokens(model: "LanguageModel", prefix: Prefix, ends: list[int]) -> in
         return CHUNK_TOKENS
     starts = prefix.lengths
     stays_short = max(ends) <= switch and (prefix.rotated_for <= switch or not any(starts))
-    if stays_short or min(starts) > switch:
+    grows = rotary_grows(model.hf.config)
+    if stays_short or (min(starts) > switch and not grows):
         return CHUNK_TOKENS
-    if min(ends) > switch and all(start == 0 or start > switch for start in starts):
+    if grows:
+        restart_rotary(model.hf)
+        if not any(starts) and len(set(ends)) == 1:
+            return max(ends)
+    elif min(ends) > switch and all(start == 0 or start > switch for start in starts):
         return max(ends)
     raise UserError(
         f"{model.identity.name} changes its rotary embedding at {switch} tokens, so what was read for {max(prefix.rotated_for, *starts)} "

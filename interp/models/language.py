@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,14 +13,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from interp.errors import UserError
 from interp.models.architecture import attention_modules, context_window, head_geometry, shares_rotary_embedding
 from interp.models.attention import ATTENTION, HOOKS_ATTRIBUTE, AttentionHooks, Edit, Phase
+from interp.models.boundaries import check_ids
 from interp.models.edits import BlockedAttention, EditMode, EditPhase, HeadEdit
-from interp.models.forward import Kept, read_on
+from interp.models.forward import CHUNK_TOKENS, Kept, read_on
 from interp.models.generation import greedy
 from interp.models.history import History
 from interp.models.identity import HeadGeometry, ModelFacts, ModelIdentity
 from interp.models.prefix import Prefix
 from interp.models.recording import HeadOutputs, Reader, Recording
 from interp.models.surprisal import token_surprisal
+from interp.models.verdicts import Verdicts
 
 BATCH_TOKENS = 8192
 
@@ -32,10 +35,7 @@ class LanguageModel:
     """
 
     def __init__(self, hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, identity: ModelIdentity) -> None:
-        """Wraps a loaded model.
-
-        Raises UserError when it has attention heads but not transformers' attention interface.
-        """
+        """Wraps a loaded model. One whose heads cannot be looked at is read whole, by transformers' own attention."""
         self.hf = hf.eval().requires_grad_(False)
         self._tokenizer = tokenizer
         self.identity = identity
@@ -44,13 +44,50 @@ class LanguageModel:
         """Tokens that batched work may keep keys and values of at one time; changes speed and memory, no number."""
         self.attention_modules: list[nn.Module] = []
         """The attention modules in layer order; empty for a model without attention."""
+        self.without_heads: str | None = None
+        """Why the attention of a model that has heads is left to transformers, in a sentence; None where it is not."""
+        self.verdicts: Verdicts | None = None
+        """What the check at load found (interp.models.check); None where nothing was checked."""
         self._geometry = head_geometry(hf.config)
+        self._own_attention: str = hf.config._attn_implementation or "sdpa"
         if self._geometry is not None:
-            self._take_over_attention()
+            try:
+                self._take_over_attention()
+            except UserError as error:
+                self.let_go_of_heads(str(error))
 
     def rewrapped(self, hf: PreTrainedModel) -> "LanguageModel":
         """Returns another module of the same architecture, such as a changed copy, under this one's name and tokenizer."""
-        return LanguageModel(hf, self._tokenizer, self.identity)
+        model = LanguageModel(hf, self._tokenizer, self.identity)
+        if self.verdicts is not None:
+            model.obey(self.verdicts)
+        return model
+
+    def obey(self, verdicts: Verdicts) -> None:
+        """Refuses from now on what failed the check at load."""
+        self.verdicts = verdicts
+        if verdicts.without_heads is not None and self.without_heads is None:
+            self.let_go_of_heads(verdicts.without_heads)
+        if self.attention_modules and verdicts.refuses("padding"):
+            self.hf.register_forward_pre_hook(self._refuse_padding, with_kwargs=True)
+
+    def needs(self, name: str) -> None:
+        """Raises UserError, in one sentence, when what is about to be used failed the check at load by that name."""
+        if self.verdicts is not None:
+            self.verdicts.check(name, self.identity.name)
+
+    def _refuse_padding(self, _: nn.Module, __: Any, options: dict[str, Any]) -> None:
+        mask = options.get("attention_mask")
+        if isinstance(mask, Tensor) and mask.ndim == 2 and not bool(mask.all()):
+            self.needs("padding")
+
+    def let_go_of_heads(self, reason: str) -> None:
+        """Leaves the attention to transformers: texts are read whole, and whoever asks for heads is told the reason."""
+        self.without_heads, self._geometry, self.attention_modules = reason, None, []
+        if self.hf.config.model_type == "falcon":
+            self.hf.config._attn_implementation = "sdpa"
+        elif self.hf._can_set_attn_implementation():
+            self.hf.set_attn_implementation(self._own_attention)
 
     def _take_over_attention(self) -> None:
         if self.hf.config.model_type == "falcon":
@@ -72,8 +109,10 @@ class LanguageModel:
     def geometry(self) -> HeadGeometry:
         """How many layers and heads the model has.
 
-        Raises UserError for a model without attention heads.
+        Raises UserError for a model without attention heads, or with heads that cannot be looked at.
         """
+        if self.without_heads is not None:
+            raise UserError(self.without_heads)
         if self._geometry is None:
             raise UserError(f"{self.identity.name} ({self.hf.config.model_type}) has no attention heads.")
         return self._geometry
@@ -103,6 +142,12 @@ class LanguageModel:
         """Where token ids go: the device of the embedding."""
         return next(self.hf.get_input_embeddings().parameters()).device
 
+    @cached_property
+    def _rows(self) -> int:
+        """Rows of the embedding: how many token ids there are."""
+        embedding: Any = self.hf.get_input_embeddings()
+        return int(embedding.weight.shape[0])
+
     @property
     def context_window(self) -> int | None:
         """How many tokens the model reads at once, or None where nothing bounds it."""
@@ -113,14 +158,13 @@ class LanguageModel:
     def rows(self, n_rows: int, room: int = 0) -> Prefix | History:
         """Returns rows that have read nothing, with memory set aside for `room` tokens each.
 
-        Models with attention get a Prefix; the others a History, which goes on from a kept state (LSTM) or reads
-        everything again each time.
+        Models with attention get a Prefix; the others, and those that the check at load found wrong when they read on,
+        a History, which goes on from a kept state (LSTM) or reads everything again each time.
         """
-        return (
-            History([[] for _ in range(n_rows)])
-            if self._geometry is None
-            else Prefix.empty(self.n_layers, n_rows, room)
-        )
+        reads_on = self.verdicts is None or not self.verdicts.refuses("forks", "ragged")
+        if self._geometry is None or not reads_on:
+            return History([[] for _ in range(n_rows)])
+        return Prefix.empty(self.n_layers, n_rows, room)
 
     def prefix(self, ids: Sequence[int] = (), *, room: int = 0) -> Prefix:
         """Returns one row that has read `ids`, with memory set aside for `room` more tokens.
@@ -162,6 +206,13 @@ class LanguageModel:
         phase: Phase = "prefill",
     ) -> Float[Tensor, "row kept vocabulary"]:
         """Reads on, in place, and returns next-token logits: see interp.models.forward.read_on."""
+        check_ids(self.identity.name, self._tokenizer, max((max(row, default=0) for row in ids), default=0), self._rows)
+        self.needs("reading")
+        if isinstance(prefix, Prefix) and self.verdicts is not None:
+            if any(prefix.lengths) or max(len(row) for row in ids) > CHUNK_TOKENS:
+                self.needs("forks")
+            if len({*prefix.lengths}) > 1 or len({len(row) for row in ids}) > 1:
+                self.needs("ragged")
         return read_on(self, prefix, ids, kept=logits, phase=phase)
 
     def generate(
@@ -187,6 +238,10 @@ class LanguageModel:
         recording["top_position"]     # [layer, row, head, query, 1]
         """
         _ = self.geometry  # refuses models without heads
+        if any(isinstance(reader, HeadOutputs) for reader in readers):
+            self.needs("head_outputs")
+        if not all(isinstance(reader, HeadOutputs) for reader in readers):
+            self.needs("heads")
         recording = Recording(queries, readers)
         self.hooks.observers.append(recording)
         try:
@@ -231,6 +286,7 @@ class LanguageModel:
 
     @contextmanager
     def _editing(self, edit: Edit) -> Iterator[None]:
+        self.needs("edits")
         self.hooks.edits.append(edit)
         try:
             yield

@@ -1,5 +1,6 @@
 """From a model's name to a model in memory, with a plain sentence for everything that can go wrong on the way."""
 
+import dataclasses
 import hashlib
 import shutil
 import tempfile
@@ -10,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils.hub import resolve_revision
 
 from interp.assets import ASSETS, cache_folder, fetch_asset, file_sha256
 from interp.errors import ArgumentError, RunError
+from interp.models.adapters import base_of, both_sha256, is_adapter, merge_adapter
 from interp.models.architecture import context_window, head_geometry
+from interp.models.boundaries import check_config, check_tokenizer
+from interp.models.check import check_at_load
 from interp.models.footprint import footprint, free_bytes, say_footprint
 from interp.models.identity import DtypeName, ModelFacts, ModelIdentity
 from interp.models.language import LanguageModel
@@ -31,7 +36,8 @@ def load(
 
     `device`: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps". `dtype`: "auto" (float32 on the CPU,
     bfloat16 on a GPU), "float32", "bfloat16" or "float16". `device_map="auto"` spreads a large model over all GPUs.
-    Only safetensors weights are read and no code from a model's repository is run.
+    Only safetensors weights are read and no code from a model's repository is run. A short text is read in every way that
+    the toolkit reads, once for the same weights and versions (interp.models.check); `verdicts` has what was found.
     Raises UserError, in one sentence, when the model is unknown, gated, unreachable, incomplete or too large.
     """
     entry = resolve(name, revision, kind="language")
@@ -42,7 +48,7 @@ def load(
     try:
         needs = footprint(source.config, getattr(torch, precision))
         say_footprint(entry.name, needs, place, free_bytes(place, device_map))
-        tokenizer = AutoTokenizer.from_pretrained(source.folder_or_id, **options)
+        tokenizer = _tokenizer(entry, source)
         with without_progress_bars():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source.folder_or_id,
@@ -54,10 +60,12 @@ def load(
                 **options,
             )
         hf, report = loaded
+        if source.adapter is not None:
+            hf = merge_adapter(hf, source.adapter)
         hf = hf if device_map else hf.to(device=place)
     except torch.OutOfMemoryError as error:
         raise too_large(entry, error) from error
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         raise explained(entry, error) from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
@@ -65,16 +73,21 @@ def load(
             f"{entry.source} lacks {len(missing)} of the weights its configuration names (such as {missing[0]}): save the model "
             "there again with save_pretrained."
         )
-    return LanguageModel(hf, tokenizer, _identify(entry, source, precision))
+    model = LanguageModel(hf, tokenizer, _identify(entry, source, precision))
+    check_at_load(model)
+    return model
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a model's files are: a folder, or a hub id at a commit."""
+    """Where a model's files are: a folder, or a hub id at a commit; and the adapter to be merged onto it, if any."""
 
     folder_or_id: str
     revision: str | None
     config: PreTrainedConfig
+    adapter: Path | None = None
+    base: ModelEntry | None = None
+    """What the adapter was trained on."""
 
 
 def look_up(name: str, *, device: str = "auto", dtype: str = "auto", revision: str | None = None) -> ModelFacts:
@@ -89,8 +102,12 @@ def look_up(name: str, *, device: str = "auto", dtype: str = "auto", revision: s
 
 
 def _identify(entry: ModelEntry, source: _Source, dtype: DtypeName) -> ModelIdentity:
-    """Returns what names exactly these weights: the hub's commit, or the sha256 of the folder's files."""
-    if entry.source.startswith("asset:"):
+    """Returns what names exactly these weights: the hub's commit, or the sha256 of the folder's files, or of both."""
+    if source.adapter is not None and source.base is not None:
+        plain = dataclasses.replace(source, adapter=None, base=None)
+        below = _identify(source.base, plain, dtype).revision
+        revision = both_sha256(below, folder_sha256(source.adapter))
+    elif entry.source.startswith("asset:"):
         revision = ASSETS[entry.source.removeprefix("asset:")].sha256
     elif entry.folder is not None:
         revision = folder_sha256(entry.folder)
@@ -125,6 +142,14 @@ def pick_dtype(dtype: str, device: str) -> DtypeName:
 
 
 def _find(entry: ModelEntry) -> _Source:
+    """Returns where a model's files are.
+
+    Raises UserError when they cannot be found, or when its configuration is not one that can be read here.
+    """
+    if is_adapter(entry.folder):
+        assert entry.folder is not None
+        base = resolve(base_of(entry.folder), kind="language")
+        return dataclasses.replace(_find(base), adapter=entry.folder, base=base)
     if entry.source.startswith("asset:"):
         folder = str(converted_asset(entry.source.removeprefix("asset:")))
         return _Source(folder, None, AutoConfig.from_pretrained(folder))
@@ -132,9 +157,41 @@ def _find(entry: ModelEntry) -> _Source:
     revision = None if entry.folder else resolve_revision(entry.source, entry.revision)
     try:
         config = AutoConfig.from_pretrained(folder_or_id, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
         raise explained(entry, error) from error
+    check_config(entry, config)
     return _Source(folder_or_id, revision, config)
+
+
+def _tokenizer(entry: ModelEntry, source: _Source) -> PreTrainedTokenizerBase:
+    """The tokenizer beside the weights; an adapter's own goes before that of the model it was trained on.
+
+    Raises RunError when there is none, or when it is another model's.
+    """
+    adapter = source.adapter
+    own = adapter is not None and any((adapter / name).is_file() for name in _TOKENIZER_FILES)
+    place, revision = (str(adapter), None) if own else (source.folder_or_id, source.revision)
+    folder = Path(place)
+    if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise RunError(
+            f"{folder} has no tokenizer files: save the model's tokenizer there too, with AutoTokenizer.from_pretrained(…)"
+            ".save_pretrained."
+        )
+    tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False)
+    check_tokenizer(entry, tokenizer, source.config)
+    return tokenizer
+
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "tekken.json",
+    "sentencepiece.bpe.model",
+)
+"""Files that hold a tokenizer's vocabulary, whatever its kind."""
 
 
 def converted_asset(name: str) -> Path:
@@ -194,8 +251,23 @@ _IDENTIFYING = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
 def folder_sha256(folder: Path, pattern: str = "*") -> str:
-    """Returns a sha256 over the names and contents of the folder's files that make a model what it is."""
+    """Returns a sha256 over the names and contents of the folder's files that make a model what it is.
+
+    A file is read once in a process, for as long as its inode, size and time of change stay what they were.
+    """
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.glob(pattern) if path.suffix in _IDENTIFYING):
-        digest.update(f"{path.relative_to(folder).as_posix()} {file_sha256(path)}\n".encode())
+        digest.update(f"{path.relative_to(folder).as_posix()} {_content_sha256(path)}\n".encode())
     return digest.hexdigest()
+
+
+_READ: dict[tuple[str, int, int, int, int], str] = {}
+"""Digests of files read so far, by place, inode, size and times."""
+
+
+def _content_sha256(path: Path) -> str:
+    status = path.stat()
+    key = (str(path.resolve()), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    if key not in _READ:
+        _READ[key] = file_sha256(path)
+    return _READ[key]

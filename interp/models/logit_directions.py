@@ -15,60 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from interp.errors import UserError
 from interp.models.architecture import output_projection_weight
 from interp.models.language import LanguageModel
-
-_FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
-
-
-@dataclass(frozen=True)
-class Norm:
-    """A layer norm taken apart: norm(x) = gain ⊙ (x − mean x if centred) / scale(x) + bias."""
-
-    module: nn.Module
-    gain: Float[Tensor, " residual"]
-    bias: Float[Tensor, " residual"]
-    centred: bool
-    eps: float
-
-    def scale(self, x: Float[Tensor, "*axes residual"]) -> Float[Tensor, "*axes"]:
-        """Returns what the norm divides by: the root mean square, or the standard deviation when centred."""
-        x = x.double()
-        x = x - x.mean(dim=-1, keepdim=True) if self.centred else x
-        return (x.square().mean(dim=-1) + self.eps).sqrt().float()
-
-    def back(self, direction: Float[Tensor, "*axes residual"]) -> Float[Tensor, "*axes residual"]:
-        """Returns the direction before the norm that the given one after it reads, but for the division by the scale."""
-        direction = direction * self.gain
-        return direction - direction.mean(dim=-1, keepdim=True) if self.centred else direction
-
-
-def take_apart(module: nn.Module, width: int) -> Norm:
-    """Returns a norm module's gain, bias and kind, found by comparing its output with the known kinds'.
-
-    Raises UserError for a norm of another kind: a wrong guess would give wrong contributions.
-    """
-    weight = getattr(module, "weight", None)
-    eps = next((float(getattr(module, name)) for name in ("eps", "variance_epsilon") if hasattr(module, name)), 1e-6)
-    device = weight.device if isinstance(weight, Tensor) else torch.device("cpu")
-    dtype = weight.dtype if isinstance(weight, Tensor) else torch.float32
-    plain = weight.float() if isinstance(weight, Tensor) else torch.ones(width, device=device)
-    offset = getattr(module, "bias", None)
-    bias = offset.float() if isinstance(offset, Tensor) else torch.zeros(width, device=device)
-    generator = torch.Generator().manual_seed(0)
-    probe = (torch.randn(4, width, generator=generator) + 0.5).to(device, dtype)
-    with torch.no_grad():
-        wanted = module(probe).float()
-    tolerance = 1e-4 if dtype == torch.float32 else 5e-2
-    for gain in (plain, 1 + plain):  # Gemma keeps gain − 1
-        for centred in (False, True):
-            norm = Norm(module, gain, bias, centred, eps)
-            x = probe.float()
-            found = gain * (x - x.mean(-1, keepdim=True) if centred else x) / norm.scale(x)[:, None] + bias
-            if torch.allclose(found, wanted, atol=tolerance * float(wanted.abs().max())):
-                return norm
-    raise UserError(f"{type(module).__name__} is a norm of an unknown kind: logit contributions cannot be computed.")
+from interp.models.logit_path import logit_path
+from interp.models.norms import Norm, take_apart
 
 
 @dataclass
@@ -83,7 +33,13 @@ class LogitDirections:
     """The way from heads to logits in one model."""
 
     def __init__(self, model: LanguageModel) -> None:
+        """Watches a few tokens pass, once for each model.
+
+        Raises UserError where the logits are no sum of what the heads wrote.
+        """
         self.model = model
+        model.needs("contributions")
+        self._path = logit_path(model)
 
     def unembedding(self, ids: Int[Tensor, "*axes"]) -> Float[Tensor, "*axes residual"]:
         """Returns the raw rows of the output embedding (Gema et al. 2026 use these as they are)."""
@@ -96,43 +52,29 @@ class LogitDirections:
 
     @cached_property
     def output_scale(self) -> float:
-        """What the logits are multiplied by after the unembedding, times what blocks are multiplied by (Cohere, Granite)."""
-        config: Any = self.model.hf.config.get_text_config(decoder=True)
-        scale = float(getattr(config, "logit_scale", None) or 1.0) * float(getattr(config, "residual_multiplier", 1.0))
-        return scale / float(getattr(config, "logits_scaling", 1.0))
+        """What the logits are multiplied by beside the unembedding (Cohere, Granite, MiniCPM)."""
+        return self._path.output_scale
 
     @cached_property
     def final_norm(self) -> Norm:
-        """The norm before the language-model head.
-
-        Raises UserError when there is none where it is looked for.
-        """
-        named = dict(self.model.hf.base_model.named_modules())
-        for name in (*_FINAL_NORMS, *(f"decoder.{name}" for name in _FINAL_NORMS)):
-            if isinstance(named.get(name), nn.Module):
-                return take_apart(named[name], self._width)
-        raise UserError(
-            f"{self.model.identity.name} has no final norm that this toolkit knows: see docs/adding_a_model.md."
-        )
+        """The norm before the language-model head."""
+        return take_apart(self._path.final_norm, self._width)
 
     @cached_property
     def attention_norms(self) -> dict[int, Norm]:
-        """Norms, by layer, that the attention output passes before it is added to the residual (Gemma 2 and 3, OLMo 2)."""
-        found: dict[int, Norm] = {}
-        layer: Any
-        for layer in self.model.hf.modules():
-            # Elsewhere a module of the name post_attention_layernorm is the norm before the feed-forward block.
-            if hasattr(layer, "post_attention_layernorm") and hasattr(layer, "post_feedforward_layernorm"):
-                found[len(found)] = take_apart(layer.post_attention_layernorm, self._width)
-        return found
+        """Norms, by layer, that the attention output passes before it is added to the residual (Gemma 2 and 3, GLM 4)."""
+        return {layer: take_apart(module, self._width) for layer, module in self._path.attention_norms.items()}
 
     def to_head(
         self, layer: int, directions: Float[Tensor, "row query residual"], *, through_norm: bool
     ) -> Float[Tensor, "row head query dim"]:
         """Returns the directions as each head's output sees them: W_O of the head, transposed, times the direction.
 
-        `through_norm`: first back through the layer's norm after attention, if it has one.
+        `through_norm`: first back through what the layer's attention output is multiplied by down the residual stream, and
+        through its norm after attention, if it has one.
         """
+        if through_norm and layer in self._path.gains:
+            directions = directions * self._path.gains[layer].to(directions.device)
         if through_norm and layer in self.attention_norms:
             directions = self.attention_norms[layer].back(directions)
         weight = output_projection_weight(self.model.attention_modules[layer]).float()

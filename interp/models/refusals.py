@@ -15,8 +15,26 @@ def explained(entry: ModelEntry, error: Exception) -> UserError:
         return refused
     if "mismatched" in str(error):
         return RunError(f"{entry.source} cannot be loaded: its weights have other shapes than its config.json says.")
-    first_line = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+    if "custom code" in str(error) or "trust_remote_code" in str(error):
+        return RunError(
+            f"{entry.source} runs on code of its own (auto_map in its config.json), and code from a model's folder is not run: "
+            "name a model whose architecture transformers has."
+        )
+    if "tokenizer" in str(error).lower():
+        return RunError(
+            f"{entry.source} has a tokenizer that cannot be read ({_first_line(error)}): save the model's tokenizer there again, with "
+            "AutoTokenizer.from_pretrained(…).save_pretrained."
+        )
+    first_line = _first_line(error)
     return RunError(f"{entry.source} cannot be loaded ({first_line}): see --debug for the whole story.")
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says first, or its kind where it says nothing; a class validation error's own reason is on its second line."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    if isinstance(error, hub.StrictDataclassError) and len(lines) > 1:
+        return lines[1].rstrip(".")
+    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def _refused_by_hub(entry: ModelEntry, error: Exception) -> UserError | None:

@@ -55,9 +55,11 @@ def _folder_kind(folder: Path) -> ModelKind | None:
     """What a folder holds, by the file that save_pretrained writes beside the weights; image models' revisions count too."""
     if (folder / _INDEX["image"]).is_file() or any(folder.glob(f"*/{_INDEX['image']}")):
         return "image"
-    return "language" if (folder / _INDEX["language"]).is_file() else None
+    return "language" if any((folder / name).is_file() for name in (_INDEX["language"], ADAPTER_CONFIG)) else None
 
 
+ADAPTER_CONFIG = "adapter_config.json"
+"""The file that peft's save_pretrained writes beside an adapter's weights."""
 _INDEX: dict[ModelKind, str] = {"language": "config.json", "image": "model_index.json"}
 
 
@@ -127,6 +129,12 @@ _TRAINED_FILES: dict[ModelKind, tuple[str, ...]] = {
 
 
 def _check_folder(folder: Path, kind: ModelKind) -> None:
+    if kind == "language" and (folder / ADAPTER_CONFIG).is_file():
+        if any(folder.glob("model*.safetensors")):
+            raise ArgumentError(
+                f"{folder} holds both a model and an adapter ({ADAPTER_CONFIG}): keep the two in folders of their own, and name one."
+            )
+        return  # its weights are the adapter's: interp.models.adapters
     writer, weights, what = {
         "language": ("transformers'", "*.safetensors", "the model"),
         "image": ("a diffusers pipeline's", "*/*.safetensors", "the pipeline"),

@@ -29,6 +29,7 @@ class CriticalTokens(Experiment):
         "LLM's Reasoning Capability, arXiv:2411.19943"
     )
     schema_version: ClassVar[int] = 2
+    needs: ClassVar[tuple[str, ...]] = ("forks", "ragged")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {
             "calibration_problems": 2,

@@ -29,6 +29,7 @@ class RetrievalHeads(Experiment):
         "Wu, Wang, Xiao, Peng, Fu 2024, Retrieval Head Mechanistically Explains Long-Context Factuality, arXiv:2404.15574"
     )
     schema_version: ClassVar[int] = 1
+    needs: ClassVar[tuple[str, ...]] = ("forks", "ragged", "heads", "head_outputs", "edits", "contributions")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {"context_tokens": (256,), "samples_per_needle": 1, "random_draws": 2},
         "paper": {

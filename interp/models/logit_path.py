@@ -1,0 +1,330 @@
+"""The way from each attention block to the logits, found by watching a few tokens pass: norms, gains, what follows the head.
+
+No family is named here. A norm that is given what an attention block wrote is a norm after attention; what the block's output
+is multiplied by on its way down the residual stream is the gradient of the final residual with every other block frozen; the
+norm last called before the language-model head is the final one.
+"""
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from interp.errors import UserError
+from interp.models.architecture import output_projection
+from interp.models.language import LanguageModel
+from interp.models.norms import take_apart
+from interp.models.residuals import layer_modules
+
+
+@dataclass(frozen=True)
+class LogitPath:
+    """What stands between the heads of each layer and the logits."""
+
+    attention_norms: dict[int, nn.Module]
+    """Norms, by layer, that the attention output passes before it is added to the residual stream."""
+    gains: dict[int, Float[Tensor, " residual"]]
+    """What the attention output, after its norm, is multiplied by until the final norm; layers with 1 everywhere left out."""
+    final_norm: nn.Module
+    output_scale: float
+    """What the final norm's output is multiplied by beside the unembedding, soft-capping left out."""
+
+
+@dataclass
+class _Call:
+    module: nn.Module
+    given: Tensor | None
+    made: Tensor | None
+    output: Any
+
+
+_KNOWN: "weakref.WeakKeyDictionary[nn.Module, LogitPath]" = weakref.WeakKeyDictionary()
+
+
+def logit_path(model: LanguageModel) -> LogitPath:
+    """Returns the way to the logits, watched once for each model.
+
+    Raises UserError where the logits are no sum of what the heads wrote: an unknown norm, something else between the output
+    projection and the residual stream, norms that the stream itself passes, or logits that are no multiple of the head's.
+    """
+    if model.hf not in _KNOWN:
+        with unobserved(model), torch.inference_mode(mode=False):
+            _KNOWN[model.hf] = _watch_path(model)
+    return _KNOWN[model.hf]
+
+
+def few_tokens(model: LanguageModel, n_tokens: int = 5) -> Tensor:
+    """Returns one row of different token ids that any vocabulary has."""
+    rows = model.hf.get_input_embeddings().weight.shape[0]
+    return ((torch.arange(n_tokens) * 37 + 11) % rows)[None].to(model.device)
+
+
+@contextmanager
+def unobserved(model: LanguageModel) -> Iterator[None]:
+    """Closes the eyes and hands of what is open on the model, for passes that are not the user's."""
+    hooks = model.hooks
+    kept = hooks.edits, hooks.observers
+    hooks.edits, hooks.observers = [], []
+    try:
+        yield
+    finally:
+        hooks.edits, hooks.observers = kept
+
+
+def _watch_path(model: LanguageModel) -> LogitPath:
+    ids = few_tokens(model)
+    calls = _watch(model, ids)
+    layers = layer_modules(model)
+    norms: dict[int, nn.Module] = {}
+    ends: list[nn.Module] = []
+    for layer, module in enumerate(layers):
+        end = _end_of_attention(model, layer, module, calls)
+        ends.append(end)
+        if end is not model.attention_modules[layer]:
+            norms[layer] = end
+    final_norm, scale = _final_norm(model, layers, calls)
+    gains = _gains(model, ids, layers, ends, calls, final_norm)
+    return LogitPath(norms, gains, final_norm, scale * _scale_after_head(model, calls))
+
+
+def _watch(model: LanguageModel, ids: Tensor) -> list[_Call]:
+    """Every call of every module in a pass over the tokens, in the order in which they ended."""
+    calls: list[_Call] = []
+
+    def keep(module: nn.Module, given: tuple[Any, ...], options: dict[str, Any], output: Any) -> None:
+        entered = next((one for one in (*given, *options.values()) if isinstance(one, Tensor)), None)
+        made = first_tensor(output)
+        # Copies: some layers add to what a part made in place (Falcon).
+        calls.append(
+            _Call(module, None if entered is None else entered.clone(), None if made is None else made.clone(), output)
+        )
+
+    handles = [module.register_forward_hook(keep, with_kwargs=True) for module in model.hf.modules()]
+    try:
+        with torch.no_grad():
+            model.hf(input_ids=ids, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """Returns what a module made: its tensor, or the first of several."""
+    if isinstance(output, Tensor):
+        return output
+    return next((one for one in output if isinstance(one, Tensor)), None) if isinstance(output, tuple) else None
+
+
+def _same(a: Tensor | None, b: Tensor | None) -> bool:
+    return a is not None and b is not None and a.numel() == b.numel() and torch.equal(a.flatten(), b.flatten())
+
+
+def _end_of_attention(model: LanguageModel, layer: int, module: nn.Module, calls: list[_Call]) -> nn.Module:
+    """The module whose output is added to the residual stream: the attention module, or a norm after it."""
+    attention = model.attention_modules[layer]
+    projected = next((call for call in calls if call.module is output_projection(attention)), None)
+    written = next((call for call in calls if call.module is attention), None)
+    if written is None or projected is None or not any(child is attention for child in module.children()):
+        raise _refusal(model, f"its layer {layer} does not hold its attention where it is looked for")
+    if not _same(projected.made, written.made):
+        raise _refusal(model, f"in layer {layer} what the heads write is changed after the output projection")
+    end, stream = attention, written.made
+    for call in calls:
+        if call.module is attention or call.module not in set(module.children()) or not _same(call.given, stream):
+            continue
+        if _same(call.made, stream):
+            continue  # dropout
+        if end is not attention:
+            raise _refusal(model, f"in layer {layer} more than one norm follows the attention")
+        take_apart(call.module, model.hf.get_output_embeddings().weight.shape[1])
+        end, stream = call.module, call.made
+    return end
+
+
+def _final_norm(model: LanguageModel, layers: nn.ModuleList, calls: list[_Call]) -> tuple[nn.Module, float]:
+    """The norm last called before the language-model head, and what its output is multiplied by on the way there."""
+    head = model.hf.get_output_embeddings()
+    ended = next(place for place, call in enumerate(calls) if call.module is layers[-1])
+    at_head = next(place for place, call in enumerate(calls) if call.module is head)
+    between = [call for call in calls[ended + 1 : at_head] if "norm" in type(call.module).__name__.lower()]
+    if not between:
+        raise UserError(f"{model.identity.name} has no final norm that this toolkit knows: see docs/adding_a_model.md.")
+    call = between[-1]
+    if sum(other.module is call.module for other in calls) > 1:
+        raise _refusal(model, "its final norm is used in other places too")
+    scale = _multiple(call.made, calls[at_head].given, _named_scales(model), None)
+    if scale is None:
+        raise _refusal(model, "its final norm's output is changed before the language-model head")
+    return call.module, scale
+
+
+def _scale_after_head(model: LanguageModel, calls: list[_Call]) -> float:
+    head = next(call for call in calls if call.module is model.hf.get_output_embeddings())
+    logits: Any = calls[-1].output
+    cap = getattr(model.hf.config.get_text_config(decoder=True), "final_logit_softcapping", None)
+    scale = _multiple(head.made, logits.logits, _named_scales(model), cap)
+    if scale is None:
+        raise _refusal(model, "its logits are no multiple of what the language-model head computes")
+    return scale
+
+
+def _named_scales(model: LanguageModel) -> list[float]:
+    """Multipliers of logits that configurations name: exact where a measured one is rounded."""
+    config: Any = model.hf.config.get_text_config(decoder=True)
+    named = [1.0]
+    if getattr(config, "logit_scale", None):
+        named.append(float(config.logit_scale))
+    if getattr(config, "logits_scaling", None):
+        named.append(1 / float(config.logits_scaling))
+    return named
+
+
+def _multiple(before: Tensor | None, after: Tensor | None, named: list[float], cap: float | None) -> float | None:
+    """What `after` is as a multiple of `before`, behind soft-capping if there is any; None when it is none."""
+    if before is None or after is None or before.numel() != after.numel():
+        return None
+    tolerance = 1e-4 if before.dtype == after.dtype == torch.float32 else 2e-2
+    x, y = before.double().flatten(), after.double().flatten().to(before.device)
+    measured = [] if cap else [float(x @ y / (x @ x))]
+    for scale in (*named, *measured):
+        found = cap * torch.tanh(scale * x / cap) if cap else scale * x
+        if bool(((found - y).abs() <= tolerance * y.abs().max()).all()):
+            return scale
+    return None
+
+
+def _gains(
+    model: LanguageModel,
+    ids: Tensor,
+    layers: nn.ModuleList,
+    ends: Sequence[nn.Module],
+    calls: list[_Call],
+    final_norm: nn.Module,
+) -> dict[int, Float[Tensor, " residual"]]:
+    """The gradient of the final residual by each attention block's output, everything else as it was."""
+    leaves = [next(call.made for call in calls if call.module is end) for end in ends]
+    leaves = [leaf.detach().clone().requires_grad_() for leaf in leaves if leaf is not None]
+    caught: list[Tensor] = []
+    with ExitStack() as stack, torch.enable_grad():
+        for layer, (module, end) in enumerate(zip(layers, ends, strict=True)):
+            stack.enter_context(_replayed(module, calls, {end: leaves[layer]}))
+        handle = final_norm.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
+        try:
+            model.hf(input_ids=ids, use_cache=False)
+        finally:
+            handle.remove()
+        found = torch.autograd.grad(caught[0].sum(), leaves, allow_unused=True)
+    gains: dict[int, Tensor] = {}
+    for layer, gradient in enumerate(found):
+        rows = None if gradient is None else gradient.float().flatten(0, -2)
+        if rows is None or not torch.allclose(rows, rows[:1].expand_as(rows), rtol=1e-3, atol=1e-6):
+            raise _refusal(model, f"the residual stream is no sum behind the attention of layer {layer}")
+        if not bool((rows == 1).all()):
+            gains[layer] = rows[0]
+    return gains
+
+
+def _parts(module: nn.Module, called: set[nn.Module]) -> list[nn.Module]:
+    """The outermost modules inside a layer that are called."""
+    parts: list[nn.Module] = []
+    for child in module.children():
+        parts += [child] if child in called else _parts(child, called)
+    return parts
+
+
+@contextmanager
+def _replayed(module: nn.Module, calls: list[_Call], changed: dict[nn.Module, Tensor]) -> Iterator[None]:
+    """Lets every part of a layer return what it returned before, without computing it; `changed` returns something else.
+
+    A part that handed on the very tensor that it was given (dropout at rest) is left alone.
+    """
+    made: dict[nn.Module, list[_Call]] = {}
+    for call in calls:
+        made.setdefault(call.module, []).append(call)
+    kept: list[tuple[nn.Module, Any]] = []
+    for part in _parts(module, set(made)):
+        if all(_same(call.given, call.made) for call in made[part]):
+            continue
+        kept.append((part, part.__dict__.get("forward")))
+        part.forward = _answers(made[part], changed.get(part))  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for part, forward in kept:
+            if forward is None:
+                del part.forward
+            else:
+                part.forward = forward  # accelerate's, or an adapter's
+
+
+def _answers(calls: list[_Call], changed: Tensor | None) -> Callable[..., Any]:
+    answers = iter(calls)
+
+    def forward(*_: Any, **__: Any) -> Any:
+        call = next(answers)
+        answer = changed if changed is not None else call.made
+        if answer is None:
+            return call.output
+        answer = answer.clone()
+        if isinstance(call.output, Tensor):
+            return answer
+        place = next(place for place, one in enumerate(call.output) if isinstance(one, Tensor))
+        return (*call.output[:place], answer, *call.output[place + 1 :])
+
+    return forward
+
+
+def residuals_without_heads(model: LanguageModel, ids: Tensor, layers: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+    """Returns the final norm's input, [token, residual], as it is, and for each layer with nothing entering its output projection.
+
+    Every block but that one, feed-forward and attention, writes what it wrote: the frozen change that contributions stand for.
+    The norm after attention, where there is one, divides by what it divided by.
+    """
+    path = logit_path(model)
+    caught: list[Tensor] = []
+    with unobserved(model), torch.inference_mode(mode=False), torch.no_grad():
+        calls = _watch(model, ids)
+        handle = path.final_norm.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
+        try:
+            for layer in layers:
+                changed = {
+                    path.attention_norms.get(layer, model.attention_modules[layer]): _silent(model, path, calls, layer)
+                }
+                with ExitStack() as stack:
+                    for module in list(layer_modules(model))[layer:]:
+                        stack.enter_context(_replayed(module, calls, changed))
+                    model.hf(input_ids=ids, use_cache=False)
+        finally:
+            handle.remove()
+    whole = next(call.given for call in calls if call.module is path.final_norm)
+    assert whole is not None
+    return whole.flatten(0, -2), [residual.flatten(0, -2) for residual in caught]
+
+
+def _silent(model: LanguageModel, path: LogitPath, calls: list[_Call], layer: int) -> Tensor:
+    """What a layer's attention adds to the residual stream when nothing enters its output projection."""
+    attention = model.attention_modules[layer]
+    projection = output_projection(attention)
+    entered = next(call.given for call in calls if call.module is projection)
+    written = next(call.made for call in calls if call.module is attention)
+    assert entered is not None
+    assert written is not None
+    silent = projection(torch.zeros_like(entered)).reshape(written.shape)
+    if layer not in path.attention_norms:
+        return silent
+    norm = take_apart(path.attention_norms[layer], written.shape[-1])
+    x = silent.float() - silent.float().mean(-1, keepdim=True) if norm.centred else silent.float()
+    return (norm.gain * x / norm.scale(written)[..., None] + norm.bias).to(written.dtype)
+
+
+def _refusal(model: LanguageModel, reason: str) -> UserError:
+    return UserError(
+        f"Logit contributions cannot be computed for {model.identity.name} ({model.hf.config.model_type}): {reason}; heads can still be "
+        "recorded and edited."
+    )
