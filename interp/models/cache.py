@@ -4,6 +4,7 @@ Every token keeps the column of its position: rows of different length need no p
 right, and a recorded key index is a token position. Full keys are kept for sliding-window layers too.
 """
 
+import sys
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from interp.errors import UserError
 from interp.models.attention import Segment
 
 
@@ -50,12 +52,35 @@ class RowCache(Cache):
 
     def end(self, n_read: list[int]) -> None:
         """Closes the pass: row i has read n_read[i] more tokens."""
-        self.pass_tokens = 0
+        self.abandon()
         self.lengths = [length + read for length, read in zip(self.lengths, n_read, strict=True)]
 
     def abandon(self) -> None:
         """Closes a pass that failed: nothing of it was read."""
         self.pass_tokens = 0
+        for buffer in self.buffers:
+            buffer.given = None
+
+    def gave(self, layer: int, own: Segment) -> bool:
+        """Whether these are the very keys and values that the cache handed out for a layer in the pass under way."""
+        given = self.buffers[layer].given
+        return given is not None and given.key is own.key and given.value is own.value
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Returns the tokens read before the pass under way (of the longest row).
+
+        Raises UserError when a layer asks it of rows of different length, to compute with it: one number would be wrong.
+        """
+        if (
+            self.pass_tokens
+            and len(set(self.lengths)) > 1
+            and hasattr(sys._getframe(1).f_locals.get("self"), "layer_idx")
+        ):
+            raise UserError(
+                "This model's attention counts the tokens of a text and takes one number for all rows, so rows of different "
+                "length cannot be read together: read them one by one."
+            )
+        return super().get_seq_length(layer_idx)
 
     def put(self, row: int, source: "RowCache") -> None:
         """Copies the keys and values of a single-row cache into one row."""
@@ -96,6 +121,8 @@ class _RowLayer(CacheLayerMixin):
 
     def __init__(self, cache: RowCache) -> None:
         super().__init__()
+        self.given: Segment | None = None
+        """What the last update of the pass under way returned."""
         self._cache = weakref.ref(cache)  # a cycle would keep gigabytes until the garbage collector comes by
 
     @property
@@ -141,7 +168,8 @@ class _RowLayer(CacheLayerMixin):
                 buffer[:, :, starts[0] : starts[0] + new.shape[2]] = new
             else:
                 buffer.scatter_(2, _columns(starts, new)[:, None, :, None].expand_as(new), new)
-        return keys[:, :, : self.cache.used], values[:, :, : self.cache.used]
+        self.given = Segment(keys[:, :, : self.cache.used], values[:, :, : self.cache.used])
+        return self.given
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Returns how many keys a pass sees (trunk and own) and the position of the first."""
