@@ -118,7 +118,8 @@ class AttentionCall:
             return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
         n_keys, n_queries = self.n_keys, self.query.shape[2]
         keys = torch.arange(n_keys, device=columns.device)
-        return keys <= columns[:, None, :, None] + (n_keys - n_queries)
+        # As the kernel aligns them: keys past the last query are empty places of a static cache.
+        return keys <= columns[:, None, :, None] + (n_keys - 1 if n_queries == 1 else 0)
 
     def columns(self) -> Int[Tensor, "1 query"]:
         """Returns the indices of all queries of this call."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from interp.errors import UserError
@@ -71,11 +71,7 @@ class RowCache(Cache):
 
         Raises UserError when a layer asks it of rows of different length, to compute with it: one number would be wrong.
         """
-        if (
-            self.pass_tokens
-            and len(set(self.lengths)) > 1
-            and hasattr(sys._getframe(1).f_locals.get("self"), "layer_idx")
-        ):
+        if self.pass_tokens and len(set(self.lengths)) > 1 and hasattr(_asking_module(), "layer_idx"):
             raise UserError(
                 "This model's attention counts the tokens of a text and takes one number for all rows, so rows of different "
                 "length cannot be read together: read them one by one."
@@ -182,6 +178,14 @@ class _RowLayer(CacheLayerMixin):
     def get_max_length(self) -> int:
         """Returns -1: the buffers grow."""
         return -1
+
+
+def _asking_module() -> nn.Module | None:
+    """The module whose forward method asks this cache something: the model itself, or one of its layers."""
+    frame = sys._getframe(1)
+    while frame is not None and not isinstance(frame.f_locals.get("self"), nn.Module):
+        frame = frame.f_back
+    return None if frame is None else frame.f_locals["self"]
 
 
 def _columns(starts: list[int], new: Tensor) -> Int[Tensor, "row new"]:

@@ -218,6 +218,11 @@ class Recording:
             n_rows = max(len(self.queries), int(call.rows.max()) + 1)  # the rows may be chosen from a larger batch
             shape = (n_rows, result.shape[1], self.queries.shape[1], *result.shape[3:])
             layers[call.layer] = result.new_zeros(shape)
+        missing = int(call.rows.max()) + 1 - len(layers[call.layer])
+        if missing > 0:  # a trunk was read before its branches
+            layers[call.layer] = torch.cat(
+                [layers[call.layer], layers[call.layer].new_zeros((missing, *layers[call.layer].shape[1:]))]
+            )
         kept = layers[call.layer][call.rows]
         here = inside[:, None].view(len(inside), 1, len(wanted), *[1] * (result.ndim - 3))
         kept[:, :, wanted] = torch.where(here, result, kept[:, :, wanted])
