@@ -1,5 +1,6 @@
 """Calls of `model.hf` by others: caches of every kind, padding, generation; right against eager attention, or refused."""
 
+import itertools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -116,7 +117,7 @@ def test_passes_by_hand_on_a_cache_stand_where_the_cache_says(family, kind):
     cuts = [0, 11, 12, 20, 29, 30]
     _, eager = eager_reading(family, IDS)
     with model.record(torch.arange(N)[None], Weights(N), HeadOutputs()) as recording, torch.no_grad():
-        for begin, end in zip(cuts, cuts[1:], strict=False):
+        for begin, end in itertools.pairwise(cuts):
             model.hf(
                 torch.tensor([IDS[begin:end]]),
                 past_key_values=cache,
@@ -136,7 +137,7 @@ def test_passes_by_hand_on_a_cache_stand_where_the_cache_says(family, kind):
         model.block_attention([(1, 1)], keys=[14, 16], queries=[27]),
         model.record(torch.tensor([[27]]), Weights(N)) as two,
     ):
-        for begin, end in zip(cuts, cuts[1:], strict=False):
+        for begin, end in itertools.pairwise(cuts):
             model.hf(
                 torch.tensor([IDS[begin:end]]),
                 past_key_values=cache,
