@@ -23,3 +23,10 @@ def did_you_mean(word: str, known: list[str]) -> str:
 
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f" Did you mean {near[0]}?" if near else ""
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raises ArgumentError, which names the choices, for a value that is none of them."""
+    if value not in choices:
+        offered = ", ".join(f'"{choice}"' for choice in choices[:-1]) + f' or "{choices[-1]}"'
+        raise ArgumentError(f"There is no {name} {value!r}: choose {offered}.")

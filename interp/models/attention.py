@@ -1,14 +1,15 @@
 """The attention call that every model runs through: the fast kernel, with room to look inside and to change heads.
 
 transformers lets a model take its attention function by name. `attend` is registered under ATTENTION: it runs torch's
-fused kernel as always, and around it calls the head edits and recordings that are open on the model. Nothing of size
-queries × keys is kept, and where nothing is open nothing extra is computed.
+fused kernel as always, on the call that the open edits make of it, and hands that call on to the output projection's input
+(interp.models.projection_input), where outputs are replaced and recordings look. Nothing of size queries × keys is kept,
+and where nothing is open nothing extra is computed.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -17,6 +18,8 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from interp.errors import UserError
+from interp.models.attention_options import check_causal, check_options
+from interp.models.hooks import HOOKS_ATTRIBUTE, NOTHING_OPEN, AttentionHooks, Pass, standing
 from interp.models.masks import register_mask
 
 ATTENTION = "interp"
@@ -29,14 +32,19 @@ QUERIES_AT_ONCE = 256
 """Queries of one kernel call when a mask is given: the kernel works on masked keys too, so each call gets none that lie
 after its last query. Reading on from a long prefix is a quarter faster for it."""
 
-Phase = Literal["prefill", "decode"]
-
 
 class Segment(NamedTuple):
     """Keys and values of consecutive tokens; a first axis of 1 is shared by all rows of the batch."""
 
     key: Float[Tensor, "row_or_1 kv_head key dim"]
     value: Float[Tensor, "row_or_1 kv_head key dim"]
+
+
+class Barred(NamedTuple):
+    """Pairs of query and key that some heads may not use; the rest of their weights renormalises."""
+
+    heads: Bool[Tensor, " head"]
+    pairs: Bool[Tensor, "row_or_1 query key"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,11 @@ class AttentionCall:
     mask: Tensor | None
     scaling: float
     softcap: float | None = None
+    first_key: int = 0
+    """Position of the first key: a cache of transformers' may have dropped those before it."""
+    barred: tuple[Barred, ...] = ()
+    padded: bool = False
+    """Whether a query may see nothing at all: padding on the left, in a batch that is given to `hf`."""
 
     @property
     def n_keys(self) -> int:
@@ -75,14 +88,38 @@ class AttentionCall:
             logits = logits + _take_queries(self.mask, columns).to(dtype)
         return logits.masked_fill(~self.visible(columns), -torch.inf)
 
+    def weights(
+        self, columns: Int[Tensor, "column_rows chosen"], dtype: torch.dtype
+    ) -> Float[Tensor, "row head chosen key"]:
+        """Returns the attention weights of the chosen query columns, float32; scores are taken in the given dtype.
+
+        For a query that sees nothing they are what transformers computes: 0 by the fused kernel, and with soft-capped
+        scores or a float mask, where every score is the same huge negative number, equal for all keys.
+        """
+        logits = self.logits(columns, dtype)
+        weights = torch.softmax(logits, dim=-1, dtype=torch.float32)
+        if self.padded and self.mask is not None:
+            blind = logits.isneginf().all(dim=-1, keepdim=True)
+            is_even = self.softcap is not None or self.mask.dtype != torch.bool
+            weights = weights.masked_fill(blind, 1 / self.n_keys if is_even else 0.0)
+        return weights
+
     def visible(self, columns: Int[Tensor, "column_rows chosen"]) -> Bool[Tensor, "row_or_1 head_or_1 chosen key"]:
         """Returns which keys each chosen query may see."""
+        seen = self._visible_by_rule(columns)
+        for heads, pairs in self.barred:
+            chosen = torch.take_along_dim(pairs, columns[:, :, None], dim=1)
+            seen = seen & ~(heads[:, None, None] & chosen[:, None])
+        return seen
+
+    def _visible_by_rule(self, columns: Int[Tensor, "column_rows chosen"]) -> Bool[Tensor, "row_or_1 h chosen key"]:
         if self.mask is not None:
             mask = _take_queries(self.mask, columns)
             return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
         n_keys, n_queries = self.n_keys, self.query.shape[2]
         keys = torch.arange(n_keys, device=columns.device)
-        return keys <= columns[:, None, :, None] + (n_keys - n_queries)
+        # As the kernel aligns them: keys past the last query are empty places of a static cache.
+        return keys <= columns[:, None, :, None] + (n_keys - 1 if n_queries == 1 else 0)
 
     def columns(self) -> Int[Tensor, "1 query"]:
         """Returns the indices of all queries of this call."""
@@ -125,52 +162,6 @@ def _take_queries(
     return torch.take_along_dim(tensor, columns[:, None, :, None], dim=2)
 
 
-@runtime_checkable
-class Edit(Protocol):
-    """A change to the heads of a model: see interp.models.edits."""
-
-    def applies(self, layer: int, phase: Phase) -> bool:
-        """Whether this edit acts in that layer and phase."""
-        ...
-
-    def before(self, call: AttentionCall) -> AttentionCall:
-        """Returns the call that the kernel shall compute."""
-        ...
-
-    def after(
-        self, call: AttentionCall, output: Float[Tensor, "row query head dim"]
-    ) -> Float[Tensor, "row query head dim"]:
-        """Returns the outputs that the rest of the model shall see."""
-        ...
-
-
-@runtime_checkable
-class Observer(Protocol):
-    """Something that looks at attention calls: see interp.models.recording."""
-
-    def look(self, call: AttentionCall, output: Float[Tensor, "row query head dim"]) -> None:
-        """Reads what it wants of one call and its final output."""
-        ...
-
-
-@dataclass
-class AttentionHooks:
-    """What is open on one model: its edits and recordings, and where the forward pass under way stands."""
-
-    edits: list[Edit] = field(default_factory=list)
-    observers: list[Observer] = field(default_factory=list)
-    phase: Phase = "prefill"
-    starts: Int[Tensor, " row"] | None = None
-    """Position of each row's first query token in the pass under way."""
-    rows: Int[Tensor, " row"] | None = None
-    """Which row of its batch each row of the pass is."""
-    trunk: list[Segment] | None = None
-    """Keys and values, per layer, that all rows of the pass share (interp.models.prefix)."""
-
-
-HOOKS_ATTRIBUTE = "interp_hooks"
-
-
 def attend(
     module: nn.Module,
     query: Float[Tensor, "row head query dim"],
@@ -186,40 +177,76 @@ def attend(
     """Returns the heads' outputs and None, as transformers' attention interface asks.
 
     Same numbers as transformers' eager attention; soft-capping is exact. Sliding windows arrive in the mask.
-    Raises UserError for models with learned sink logits, whose softmax this function does not compute.
+    Raises UserError for a model that asks its attention for something else (learned sink logits, chosen keys, a position
+    bias, attention without a causal mask), which this function does not compute.
     """
-    if options.get("s_aux") is not None:
-        raise UserError("Models with learned attention sinks (gpt-oss) cannot be used: name another model.")
-    hooks: AttentionHooks = getattr(module, HOOKS_ATTRIBUTE, None) or AttentionHooks()
+    check_options(module, options, dropout)
+    if attention_mask is None and query.shape[2] > 1:
+        check_causal(module, is_causal)
+    hooks: AttentionHooks | None = getattr(module, HOOKS_ATTRIBUTE, None)
+    here = _pass_here(hooks, query, key)
     layer = int(module.layer_idx)  # type: ignore[arg-type]
-    starts, rows = hooks.starts, hooks.rows
-    if starts is None or rows is None:  # called directly: the rows stand where their keys say
-        starts = torch.full((len(query),), key.shape[2] - query.shape[2], device=query.device)
-        rows = torch.arange(len(query), device=query.device)
     own = Segment(key, value)
+    starts, rows = here.starts, here.rows
+    if starts is None or rows is None:  # nothing is open: nobody asks where the rows stand
+        starts = rows = torch.zeros(len(query), dtype=torch.long, device=query.device)
     call = AttentionCall(
         layer=layer,
         query=query,
         starts=starts,
         rows=rows,
-        segments=(hooks.trunk[layer], own) if hooks.trunk else (own,),
+        segments=(_trunk_of(here, module, layer, own), own) if here.trunk else (own,),
         mask=attention_mask,
         scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
         softcap=softcap,
+        first_key=here.first_key(layer, key.shape[2]) if here.spans else 0,
+        padded=here.cache is None,
     )
-    edits = [edit for edit in hooks.edits if edit.applies(layer, hooks.phase)]
-    for edit in edits:
-        call = edit.before(call)
-    output = attention_output(call)
-    for edit in edits:
-        output = edit.after(call, output)
-    for observer in hooks.observers:
-        observer.look(call, output)
-    return output, None
+    if hooks is None or not here.is_watched:
+        return attention_output(call), None
+    if hooks.waiting is not None and hooks.waiting[0] is here:
+        raise UserError(
+            f"{type(module).__name__} computes attention more than once in a layer, so what a head is cannot be told: close "
+            "its edits and recordings, or name another model."
+        )
+    call = here.edited(call)
+    hooks.waiting = (here, call)
+    return attention_output(call), None
+
+
+def _pass_here(hooks: AttentionHooks | None, query: Tensor, key: Tensor) -> Pass:
+    """The pass under way; for a layer that is called by itself, one that begins here."""
+    if hooks is None:
+        return NOTHING_OPEN
+    if hooks.current is not None:
+        return hooks.current
+    begun = hooks.begin()
+    if begun.is_watched:
+        if query.shape[2] != key.shape[2]:
+            raise UserError(
+                "Where the tokens of a layer that is called by itself stand is not known: call the whole model while "
+                "edits or recordings are open."
+            )
+        begun.starts, begun.rows = standing(len(query), 0, query.device)
+    return begun
+
+
+def _trunk_of(here: Pass, module: nn.Module, layer: int, own: Segment) -> Segment:
+    """The shared keys and values of a layer, as its cache keeps them."""
+    assert here.trunk is not None
+    assert here.cache is not None
+    if not here.cache.gave(layer, own):
+        raise UserError(
+            f"{type(module).__name__} changes keys and values after its cache has kept them, so texts of this model cannot "
+            "share a beginning: read each text whole, without fork."
+        )
+    return here.trunk[layer]
 
 
 def attention_output(call: AttentionCall) -> Float[Tensor, "row query head dim"]:
     """Returns softmax(scores) · values for every head, by the fused kernel wherever it can compute this call."""
+    if call.barred:
+        return _output_barred(call)
     if call.mask is not None and call.query.shape[2] > QUERIES_AT_ONCE:
         return torch.cat([attention_output(block) for block in call.blocks()], dim=1)
     shared_by_rows = len(call.segments) > 1 and call.query.shape[0] > 1
@@ -233,6 +260,33 @@ def attention_output(call: AttentionCall) -> Float[Tensor, "row query head dim"]
     return output
 
 
+def _output_barred(call: AttentionCall) -> Float[Tensor, "row query head dim"]:
+    """The kernel once for all heads as if nothing was barred, and once more for the heads with barred pairs."""
+    free = replace(call, barred=())
+    chosen = torch.stack([heads for heads, _ in call.barred]).any(dim=0).nonzero().squeeze(-1)
+    if not len(chosen):
+        return attention_output(free)
+    seen = call._visible_by_rule(call.columns())
+    seen = seen if seen.shape[1] == 1 else seen[:, chosen]
+    allowed = seen
+    for heads, pairs in call.barred:
+        alike = bool(heads[chosen].all())  # then one mask serves all chosen heads
+        allowed = allowed & ~(pairs[:, None] if alike else heads[chosen][:, None, None] & pairs[:, None])
+    if not (allowed.any(dim=-1) | ~seen.any(dim=-1)).all():
+        raise UserError("The block leaves a query with no key to attend to: leave each query its own position.")
+    mask = allowed
+    if call.mask is not None and call.mask.dtype != torch.bool:
+        bias = call.mask if call.mask.shape[1] == 1 else call.mask[:, chosen]
+        mask = bias.masked_fill(~allowed, torch.finfo(bias.dtype).min)
+    if len(chosen) == call.query.shape[1]:
+        return attention_output(replace(free, mask=mask))
+    group = call.query.shape[1] // call.segments[0].key.shape[1]
+    segments = tuple(Segment(s.key[:, chosen // group], s.value[:, chosen // group]) for s in call.segments)
+    output = attention_output(free).clone()
+    output[:, :, chosen] = attention_output(replace(free, query=call.query[:, chosen], segments=segments, mask=mask))
+    return output
+
+
 def _output_in_chunks(call: AttentionCall) -> Float[Tensor, "row query head dim"]:
     """The same sum without a fused kernel: for soft-capped scores, and for rows that share a trunk (no key is copied)."""
     dtype = call.query.dtype
@@ -240,7 +294,7 @@ def _output_in_chunks(call: AttentionCall) -> Float[Tensor, "row query head dim"
     columns = call.columns()
     sizes = [segment.key.shape[2] for segment in call.segments]
     for part in call.chunks(columns.shape[1]):
-        weights = torch.softmax(call.logits(columns[:, part], dtype), dim=-1, dtype=torch.float32).to(dtype)
+        weights = call.weights(columns[:, part], dtype).to(dtype)
         pairs = zip(weights.split(sizes, dim=-1), call.segments, strict=True)
         parts.append(sum(mix_values(share, segment.value) for share, segment in pairs))
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous()

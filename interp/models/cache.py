@@ -4,15 +4,17 @@ Every token keeps the column of its position: rows of different length need no p
 right, and a recorded key index is a token position. Full keys are kept for sliding-window layers too.
 """
 
+import sys
 import weakref
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from interp.errors import UserError
 from interp.models.attention import Segment
 
 
@@ -50,12 +52,31 @@ class RowCache(Cache):
 
     def end(self, n_read: list[int]) -> None:
         """Closes the pass: row i has read n_read[i] more tokens."""
-        self.pass_tokens = 0
+        self.abandon()
         self.lengths = [length + read for length, read in zip(self.lengths, n_read, strict=True)]
 
     def abandon(self) -> None:
         """Closes a pass that failed: nothing of it was read."""
         self.pass_tokens = 0
+        for buffer in self.buffers:
+            buffer.given = None
+
+    def gave(self, layer: int, own: Segment) -> bool:
+        """Whether these are the very keys and values that the cache handed out for a layer in the pass under way."""
+        given = self.buffers[layer].given
+        return given is not None and given.key is own.key and given.value is own.value
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Returns the tokens read before the pass under way (of the longest row).
+
+        Raises UserError when a layer asks it of rows of different length, to compute with it: one number would be wrong.
+        """
+        if self.pass_tokens and len(set(self.lengths)) > 1 and hasattr(_asking_module(), "layer_idx"):
+            raise UserError(
+                "This model's attention counts the tokens of a text and takes one number for all rows, so rows of different "
+                "length cannot be read together: read them one by one."
+            )
+        return super().get_seq_length(layer_idx)
 
     def put(self, row: int, source: "RowCache") -> None:
         """Copies the keys and values of a single-row cache into one row."""
@@ -96,6 +117,8 @@ class _RowLayer(CacheLayerMixin):
 
     def __init__(self, cache: RowCache) -> None:
         super().__init__()
+        self.given: Segment | None = None
+        """What the last update of the pass under way returned."""
         self._cache = weakref.ref(cache)  # a cycle would keep gigabytes until the garbage collector comes by
 
     @property
@@ -141,7 +164,8 @@ class _RowLayer(CacheLayerMixin):
                 buffer[:, :, starts[0] : starts[0] + new.shape[2]] = new
             else:
                 buffer.scatter_(2, _columns(starts, new)[:, None, :, None].expand_as(new), new)
-        return keys[:, :, : self.cache.used], values[:, :, : self.cache.used]
+        self.given = Segment(keys[:, :, : self.cache.used], values[:, :, : self.cache.used])
+        return self.given
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Returns how many keys a pass sees (trunk and own) and the position of the first."""
@@ -154,6 +178,14 @@ class _RowLayer(CacheLayerMixin):
     def get_max_length(self) -> int:
         """Returns -1: the buffers grow."""
         return -1
+
+
+def _asking_module() -> nn.Module | None:
+    """The module whose forward method asks this cache something: the model itself, or one of its layers."""
+    frame = sys._getframe(1)
+    while frame is not None and not isinstance(frame.f_locals.get("self"), nn.Module):
+        frame = frame.f_back
+    return None if frame is None else frame.f_locals["self"]
 
 
 def _columns(starts: list[int], new: Tensor) -> Int[Tensor, "row new"]:

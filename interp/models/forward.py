@@ -1,17 +1,18 @@
 """The one way a model reads: forward passes in bounded chunks, rows at their own positions, logits only where asked."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from interp.errors import UserError
+from interp.errors import UserError, check_choice
 from interp.models.architecture import restart_rotary, rotary_grows, rotary_switch
-from interp.models.attention import Phase
 from interp.models.history import History
+from interp.models.hooks import Phase, check_begun
 from interp.models.masks import QUERY_POSITIONS
 from interp.models.prefix import Prefix
 from interp.models.recurrent import LSTMForCausalLM
@@ -37,6 +38,8 @@ def read_on(
     Raises UserError when a row outgrows the context window, or reads past the point where a model changes its rotary
     embedding with the length of the text.
     """
+    check_choice("phase", phase, get_args(Phase))
+    check_choice("kind of logits to keep", kept, get_args(Kept))
     n_read = [len(row) for row in ids]
     if len(ids) != prefix.n_rows or max(n_read) == 0 or (kept == "last" and min(n_read) == 0):
         raise ValueError(f"{prefix.n_rows} rows cannot read {n_read} tokens")
@@ -152,14 +155,17 @@ def _standing_at(
 ) -> Iterator[None]:
     """Tells the attention calls of a pass where its rows stand and what they share."""
     hooks = model.hooks
-    hooks.starts, hooks.phase, hooks.trunk = starts, phase, prefix.cache.trunk
-    hooks.rows = torch.tensor(prefix.rows, device=starts.device)
+    begun = hooks.begin()
+    begun.starts, begun.phase, begun.cache = starts, phase, prefix.cache
+    begun.rows = torch.tensor(prefix.rows, device=starts.device)
+    check_begun(begun, prefix.n_batch)
     token = QUERY_POSITIONS.set(positions)
     try:
-        yield
+        with hooks.reading(begun):
+            yield
+        hooks.check_arrived(begun)
     finally:
         QUERY_POSITIONS.reset(token)
-        hooks.starts, hooks.phase, hooks.trunk, hooks.rows = None, "prefill", None, None
 
 
 @contextmanager
@@ -167,9 +173,12 @@ def _head_at(model: "LanguageModel", columns: Int[Tensor, "row kept"]) -> Iterat
     """Lets the language-model head see only the chosen columns; what follows it (scale, soft-cap) is elementwise."""
 
     def choose(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        if threading.get_ident() != thread:
+            return inputs
         hidden = inputs[0]
         return (torch.take_along_dim(hidden, columns.to(hidden.device)[:, :, None], dim=1), *inputs[1:])
 
+    thread = threading.get_ident()
     head: Any = model.hf.get_output_embeddings()
     handle = head.register_forward_pre_hook(choose)
     try:

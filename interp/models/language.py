@@ -11,15 +11,24 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from interp.errors import UserError
-from interp.models.architecture import attention_modules, context_window, head_geometry, shares_rotary_embedding
-from interp.models.attention import ATTENTION, HOOKS_ATTRIBUTE, AttentionHooks, Edit, Phase
+from interp.models.architecture import (
+    attention_modules,
+    context_window,
+    head_geometry,
+    output_projection,
+    shares_rotary_embedding,
+)
+from interp.models.attention import ATTENTION
 from interp.models.boundaries import check_ids
-from interp.models.edits import BlockedAttention, EditMode, EditPhase, HeadEdit
+from interp.models.calls import watch_calls
+from interp.models.edits import BlockedAttention, EditMode, HeadEdit
 from interp.models.forward import CHUNK_TOKENS, Kept, read_on
 from interp.models.generation import greedy
 from interp.models.history import History
+from interp.models.hooks import HOOKS_ATTRIBUTE, AttentionHooks, EditPhase, Phase
 from interp.models.identity import HeadGeometry, ModelFacts, ModelIdentity
 from interp.models.prefix import Prefix
+from interp.models.projection_input import watch_projection
 from interp.models.recording import HeadOutputs, Reader, Recording
 from interp.models.surprisal import token_surprisal
 from interp.models.verdicts import Verdicts
@@ -104,6 +113,8 @@ class LanguageModel:
         self.attention_modules = attention_modules(self.hf)
         for module in self.attention_modules:
             setattr(module, HOOKS_ATTRIBUTE, self.hooks)
+            watch_projection(output_projection(module), self.hooks)
+        watch_calls(self.hf.base_model, self.hooks)
 
     @property
     def geometry(self) -> HeadGeometry:
@@ -243,11 +254,8 @@ class LanguageModel:
         if not all(isinstance(reader, HeadOutputs) for reader in readers):
             self.needs("heads")
         recording = Recording(queries, readers)
-        self.hooks.observers.append(recording)
-        try:
+        with self.hooks.opened(observer=recording):
             yield recording
-        finally:
-            self.hooks.observers.remove(recording)
 
     @contextmanager
     def edit_heads(
@@ -262,7 +270,8 @@ class LanguageModel:
         grid = heads if isinstance(heads, Tensor) else self.head_grid(heads)[None]
         if tuple(grid.shape[1:]) != (self.geometry.n_layers, self.geometry.n_heads):
             raise ValueError(f"a grid of heads [row, layer, head] of this model, not {list(grid.shape)}, is needed")
-        with self._editing(HeadEdit(grid, mode, phase, means)):
+        self.needs("edits")
+        with self.hooks.opened(HeadEdit(grid, mode, phase, means)):
             yield
 
     @contextmanager
@@ -274,24 +283,21 @@ class LanguageModel:
         queries: Sequence[int] | None = None,
         phase: EditPhase = "both",
     ) -> Iterator[None]:
-        """Opens a block: the heads may not look from the query positions (None = all) to the key positions."""
+        """Opens a block: the heads may not look from the query positions (None = all) to the key positions.
+
+        Raises ArgumentError for positions that cannot be right, and UserError at the end of the `with` when texts were read
+        that have no such position.
+        """
         blocked = BlockedAttention(
             self.head_grid(heads),
-            None if queries is None else torch.tensor(queries),
-            torch.tensor(keys),
+            None if queries is None else torch.tensor(queries, dtype=torch.long),
+            torch.tensor(keys, dtype=torch.long),
             phase,
         )
-        with self._editing(blocked):
-            yield
-
-    @contextmanager
-    def _editing(self, edit: Edit) -> Iterator[None]:
         self.needs("edits")
-        self.hooks.edits.append(edit)
-        try:
+        with self.hooks.opened(blocked):
             yield
-        finally:
-            self.hooks.edits.remove(edit)
+        blocked.check_met()
 
     def head_grid(self, heads: Sequence[tuple[int, int]]) -> Bool[Tensor, "layer head"]:
         """Returns a grid that is True at the given (layer, head) pairs.

@@ -15,12 +15,16 @@ from interp.models.cache import RowCache
 class Prefix:
     """The tokens of one or more rows and their keys and values. It grows in place as the model reads on (`extend`)."""
 
-    def __init__(self, cache: RowCache, ids: list[list[int]], rows: list[int] | None = None) -> None:
+    def __init__(
+        self, cache: RowCache, ids: list[list[int]], rows: list[int] | None = None, n_batch: int | None = None
+    ) -> None:
         self.cache = cache
         self.ids = ids
         """Every row's tokens from position 0 on."""
         self.rows = list(range(len(ids))) if rows is None else rows
         """Which row of the batch it was selected from each row is; edits and recordings go by these."""
+        self.n_batch = len(ids) if n_batch is None else n_batch
+        """Number of rows of that batch."""
         self.rotated_for = 0
         """The longest text any of these keys was rotated for: some models rotate long texts otherwise."""
         self._branches: weakref.WeakSet[Prefix] = weakref.WeakSet()
@@ -85,7 +89,10 @@ class Prefix:
     def select(self, rows: Sequence[int]) -> "Prefix":
         """Returns a prefix with only the given rows (their own keys copied, a trunk still shared)."""
         chosen = Prefix(
-            self.cache.select(rows), [list(self.ids[row]) for row in rows], [self.rows[row] for row in rows]
+            self.cache.select(rows),
+            [list(self.ids[row]) for row in rows],
+            [self.rows[row] for row in rows],
+            self.n_batch,
         )
         if self._trunk is not None:
             self._trunk.adopt(chosen)

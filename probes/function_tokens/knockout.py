@@ -1,6 +1,6 @@
 """Re-activation: does a feature at a token come from attention to where it was active before?"""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.models.attention import AttentionCall, Phase
+from interp.errors import UserError
+from interp.models.attention import AttentionCall, Barred
+from interp.models.hooks import EditPhase, Phase
 from interp.models.language import LanguageModel
 from interp.models.residuals import read_residuals
 from probes.function_tokens.bench import Bench, Loaded
@@ -26,19 +28,26 @@ class BlockedPairs:
     """An edit: row by row of the batch, no head may look from the chosen queries to the chosen keys; the rest renormalises."""
 
     blocked: Bool[Tensor, "row query key"]
+    phase: EditPhase = "both"
 
-    def applies(self, layer: int, phase: Phase) -> bool:
+    def check(self, n_rows: int) -> None:
+        """Raises UserError unless there are pairs for each row of the batch."""
+        if len(self.blocked) != n_rows:
+            raise UserError(f"Pairs are blocked in {len(self.blocked)} rows of {n_rows}: give pairs for each row.")
+
+    def applies(self, layer: int, phase: Phase | None) -> bool:
         """Always."""
         return True
 
-    def before(self, call: AttentionCall) -> AttentionCall:
-        """Returns the call with the pairs masked out."""
-        blocked = self.blocked.to(call.query.device)[call.rows][:, None]
-        if call.mask is not None and call.mask.dtype != torch.bool:
-            return replace(call, mask=call.mask.masked_fill(blocked, torch.finfo(call.mask.dtype).min))
-        return replace(call, mask=call.visible(call.columns()) & ~blocked)
+    def evened(self, call: AttentionCall) -> None:
+        """Returns None."""
 
-    def after(
+    def barred(self, call: AttentionCall) -> Barred:
+        """Returns the pairs, for every head."""
+        everywhere = torch.ones(call.query.shape[1], dtype=torch.bool, device=call.query.device)
+        return Barred(everywhere, self.blocked.to(call.query.device)[call.rows])
+
+    def replaced(
         self,
         call: AttentionCall,
         output: Float[Tensor, "row query head dim"],
@@ -102,11 +111,8 @@ def activations_under_knockout(
         blocked[3 * index + 1, case.position, list(case.sources)] = True
         blocked[3 * index + 2, case.position, list(case.controls)] = True
     edit = BlockedPairs(blocked)
-    model.hooks.edits.append(edit)
-    try:
+    with model.hooks.opened(edit):
         residuals = read_residuals(model, rows, [loaded.dictionary.layer])[loaded.dictionary.layer]
-    finally:
-        model.hooks.edits.remove(edit)
     positions = torch.tensor([case.position for case in cases]).repeat_interleave(3)
     features = torch.tensor([case.feature for case in cases]).repeat_interleave(3)
     vectors = residuals[torch.arange(len(rows)), positions.to(residuals.device)]
