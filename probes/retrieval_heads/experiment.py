@@ -27,7 +27,7 @@ class RetrievalHeads(Experiment):
     paper: ClassVar[str] = (
         "Wu, Wang, Xiao, Peng, Fu 2024, Retrieval Head Mechanistically Explains Long-Context Factuality, arXiv:2404.15574"
     )
-    schema_version: ClassVar[int] = 1
+    schema_version: ClassVar[int] = 2
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {"context_tokens": (256,), "samples_per_needle": 1, "random_draws": 2},
         "paper": {

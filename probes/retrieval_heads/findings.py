@@ -11,6 +11,8 @@ from probes.retrieval_heads.experiment import RetrievalHeads
 
 RETRIEVAL_SCORE = 0.1
 """A head that scores above this is a retrieval head (Wu et al. 2024, section 2)."""
+FAR_FRACTION = 0.25
+"""A needle this far from the depth it was asked at, as a share of the haystack, is one to tell of."""
 
 
 def find_all(settings: RetrievalHeads, tables: Tables) -> list[Finding]:
@@ -109,6 +111,14 @@ def _warnings(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
         yield Finding(
             f"{failed} of {len(asked)} samples were answered wrong; they are in the table and {fate}.", "warning"
         )
+    yield from _depths(asked)
+    thoughts = int(asked["generated_text"].str.match(r"<think(?:ing)?>|\[THINK\]").sum())
+    if thoughts:
+        yield Finding(
+            f"{thoughts} of {len(asked)} answers begin with a thought, which is read as the answer: if the chat template has a switch, "
+            "use --template-args enable_thinking=false.",
+            "warning",
+        )
     known = tables["needle_recall"]
     known = known[known["recall_without_needle"] > 0.5]
     if len(known):
@@ -118,5 +128,19 @@ def _warnings(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
         yield Finding(
             f"{ties} attention rows are near-ties (one bfloat16 step) between a copy and another position; in half precision "
             "their scores may differ.",
+            "warning",
+        )
+
+
+def _depths(asked: pd.DataFrame) -> Iterator[Finding]:
+    """Needles stand between sentences; where these are long for the prompt, or a text has none, that is not where asked."""
+    distance = (asked["reached_depth_fraction"] - asked["depth_fraction"]).abs()
+    far = int((distance > FAR_FRACTION).sum())
+    if far:
+        worst = asked.loc[distance.idxmax()]
+        yield Finding(
+            f"In {far} of {len(asked)} samples the needle stands more than {FAR_FRACTION} of the haystack from where it was asked to be "
+            f"(at worst at {worst['reached_depth_fraction']:.2f} for {worst['depth_fraction']:.2f}), since it goes between sentences: "
+            "see reached_depth_fraction, and use longer prompts or a text with more sentence ends.",
             "warning",
         )

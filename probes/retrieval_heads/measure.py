@@ -132,6 +132,7 @@ def _sample_row(
                 "has_needle": sample.has_needle,
                 "context_tokens": sample.context_tokens,
                 "depth_fraction": sample.depth_fraction,
+                "reached_depth_fraction": sample.reached_depth_fraction,
                 "prompt_format": sample.frame.prompt_format,
                 "has_bos": sample.frame.has_bos,
                 "prompt_token_ids": list(sample.ids),
