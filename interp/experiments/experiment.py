@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from interp.models.language import LanguageModel
     from interp.tables import Schemas, Tables
 
+NAMED_IF_GIVEN = {"named": "if given"}
+"""Metadata of a setting that came later: at its default it is no part of a run's name, so older runs keep theirs."""
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -152,6 +154,9 @@ def run_hash(experiment: Experiment, facts: ModelFacts) -> str:
     configuration = experiment.configuration()
     for field in ("model", "revision", "dtype", *(name for name in experiment.reads if configuration[name])):
         del configuration[field]
+    for setting in dataclasses.fields(experiment):
+        if setting.metadata == NAMED_IF_GIVEN and getattr(experiment, setting.name) == setting.default:
+            del configuration[setting.name]
     identity = dataclasses.asdict(facts.identity)
     del identity["name"]
     if Path(facts.identity.source).is_dir():

@@ -1,13 +1,14 @@
 """The retrieval-head experiment: its settings, its plan, and how its parts are put together. Imports no torch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from interp.errors import ArgumentError
-from interp.experiments.experiment import Experiment, Finding, WorkUnit
+from interp.experiments.experiment import NAMED_IF_GIVEN, Experiment, Finding, WorkUnit
 from interp.models.identity import ModelFacts
+from interp.models.template_args import parse_template_args
 from probes.retrieval_heads.plan import AblationUnit, DetectionUnit, EchoUnit, plan_units
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class RetrievalHeads(Experiment):
             "prompt_format": "reference",
             "success_filter": True,
             "definition": "count",
+            "recall_measure": "reference",
             "ablation_modes": ("uniform",),
             "ablation_phases": ("decode",),
         },
@@ -70,6 +72,10 @@ class RetrievalHeads(Experiment):
     """Longest answer, in tokens."""
     sharing: bool = True
     """Read what prompts begin with once. --no-sharing is the plain way, as an oracle: same scores, far slower."""
+    template_args: tuple[str, ...] = field(default=(), metadata=NAMED_IF_GIVEN)
+    """Variables of the chat template, such as enable_thinking=false; system_message=TEXT becomes a system message."""
+    recall_measure: Literal["words", "reference"] = field(default="words", metadata=NAMED_IF_GIVEN)
+    """words: Unicode's words, in any script; reference: the public script's stemmed ROUGE-1, which reads a-z and 0-9 only."""
     success_filter: bool = False
     """Score only samples that were answered right (stemmed ROUGE-1 recall above 0.5)."""
     definition: Literal["set", "count"] = "set"
@@ -135,6 +141,7 @@ class RetrievalHeads(Experiment):
         for name, value in positive.items():
             if value < 1:
                 raise ArgumentError(f"--{name.replace('_', '-')} is too small ({getattr(self, name)}).")
+        parse_template_args(self.template_args)
         if not 0 < self.held_out_share < 1:
             raise ArgumentError(f"--held-out-share lies between 0 and 1, not at {self.held_out_share:g}.")
 

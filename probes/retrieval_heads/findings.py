@@ -135,12 +135,13 @@ def _warnings(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
 def _depths(asked: pd.DataFrame) -> Iterator[Finding]:
     """Needles stand between sentences; where these are long for the prompt, or a text has none, that is not where asked."""
     distance = (asked["reached_depth_fraction"] - asked["depth_fraction"]).abs()
-    far = int((distance > FAR_FRACTION).sum())
+    far = int((distance > FAR_FRACTION).to_numpy().sum())
     if far:
-        worst = asked.loc[distance.idxmax()]
+        place = int(distance.to_numpy().argmax())
+        reached, wanted = (float(asked[name].iloc[place]) for name in ("reached_depth_fraction", "depth_fraction"))
         yield Finding(
             f"In {far} of {len(asked)} samples the needle stands more than {FAR_FRACTION} of the haystack from where it was asked to be "
-            f"(at worst at {worst['reached_depth_fraction']:.2f} for {worst['depth_fraction']:.2f}), since it goes between sentences: "
+            f"(at worst at {reached:.2f} for {wanted:.2f}), since it goes between sentences: "
             "see reached_depth_fraction, and use longer prompts or a text with more sentence ends.",
             "warning",
         )

@@ -20,10 +20,12 @@ from interp.models.encoding import (
     covering,
     encode_piece,
 )
+from interp.models.template_args import parse_template_args
 from interp.sentences import follows_without_a_space
 from probes.retrieval_heads.haystack import Haystack
 from probes.retrieval_heads.needles import Needle, find_words
 from probes.retrieval_heads.plan import Cell
+from probes.retrieval_heads.recall import RecallMeasure, reference_reads
 
 PromptFormat = Literal["auto", "chat", "plain", "reference"]
 
@@ -42,6 +44,8 @@ class Frame:
     tail: tuple[int, ...]
     prompt_format: str
     has_bos: bool
+    recall_measure: RecallMeasure = "words"
+    """How answers to it are judged."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,13 @@ class Sample:
 
 
 def build_frame(
-    tokenizer: PreTrainedTokenizerBase, needle: Needle, prompt_format: PromptFormat, bos: BosPolicy, model: str
+    tokenizer: PreTrainedTokenizerBase,
+    needle: Needle,
+    prompt_format: PromptFormat,
+    bos: BosPolicy,
+    model: str,
+    recall_measure: RecallMeasure = "words",
+    template_args: Sequence[str] = (),
 ) -> Frame:
     """Returns the prompt around a context that asks for one needle.
 
@@ -77,17 +87,28 @@ def build_frame(
     beginning-of-sequence token.
     Raises ArgumentError when the model cannot be prompted so.
     """
+    if recall_measure == "reference" and not reference_reads(needle.real_needle):
+        raise ArgumentError(
+            f"The reference's recall reads a to z and 0 to 9 only, and the answer of needle {needle.id} is "
+            f"{needle.real_needle!r}: use --recall-measure words."
+        )
     if prompt_format == "auto":
         prompt_format = "chat" if tokenizer.chat_template else "plain"
     if prompt_format == "chat":
-        head, tail = chat_frame(tokenizer, _TASK, _CHAT_QUESTION.format(question=needle.question), model)
+        head, tail = chat_frame(
+            tokenizer,
+            _TASK,
+            _CHAT_QUESTION.format(question=needle.question),
+            model,
+            template_args=parse_template_args(template_args),
+        )
     else:
         question = _PLAIN_QUESTION if prompt_format == "plain" else _REFERENCE_QUESTION
         head = beginning(tokenizer, bos)
         tail = encode_piece(tokenizer, question.format(question=needle.question)).ids
         check_single_beginning(tokenizer, head, model)
     has_bos = bool(head) and head[0] == tokenizer.bos_token_id
-    return Frame(tuple(head), tuple(tail), prompt_format, has_bos)
+    return Frame(tuple(head), tuple(tail), prompt_format, has_bos, recall_measure)
 
 
 def build_samples(
