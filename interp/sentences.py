@@ -1,50 +1,78 @@
-"""Where sentences end, in any script: no text is lost, and nothing is cut inside a number, an ellipsis or an abbreviation."""
+"""Where sentences, words and characters begin, in the scripts that Unicode knows."""
 
 import re
+from itertools import pairwise
 
-_STOPS = ".!?…‽．"
-"""End a sentence where a blank follows: also written inside numbers, names and code."""
-_SURE_STOPS = "。！？｡।॥؟۔։።፧།༎။។៕᙮᠃"
-"""End a sentence whatever follows: Chinese, Japanese, Devanagari, Arabic, Urdu, Armenian, Ethiopic, Tibetan, Burmese, Khmer …"""
-_CLOSERS = "\"'”’»›)]}）」』】〉》"
-_OPENERS = "\"'“‘„«‹([{¿¡—–-"
-_GREEK_QUESTION = r"(?<=[\u0370-\u03ff\u1f00-\u1fff]);"
-_STOP = re.compile(rf"(?:[{_STOPS}{_SURE_STOPS}]|{_GREEK_QUESTION})[{_STOPS}{_SURE_STOPS}{re.escape(_CLOSERS)}]*")
-_ENDING = re.compile(rf"{_STOP.pattern}$")
-_ABBREVIATION = re.compile(
-    r"(?:^|[\s(\[\"'“‘.])(?:[^\W\d_]|Mr|Mrs|Ms|Dr|Prof|Rev|Gen|Col|Capt|Lt|Sgt|Sen|Rep|Gov|St|Mt|vs|etc|approx|Fig|fig|No|pp|cf)$"
+import regex
+
+# A sentence ends at . ! or ? with its closing quotes, unless the word before is an abbreviation or an initial.
+_CLOSING, _OPENING = r"(?:[\"'”’»)]|\s»)*", r"(?:[\"'“‘„‚¿¡(]|«\s?)*"
+_LATIN_END = re.compile(rf"[.!?]{_CLOSING}\s+(?={_OPENING}([\w\u2600-\u27bf\U0001f000-\U0001faff]))")
+_LONGEST_ABBREVIATION = 40
+_NO_END = re.compile(
+    r"^\W*(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|Sen|Rep|Gov|Gen|Lt|Col|Sgt|Capt|Rev|St|Jr|Sr|No|vs|Inc|Corp|Co|Ltd|Jan|Feb|Mar|Apr|Jun|Jul|"
+    r"Aug|Sep|Sept|Oct|Nov|Dec|[A-Za-z]{1,2}(?:\.[A-Za-z])+|[DR]-\w+)\.$"
 )
-_LOOK_BACK = 20
-"""Characters before a stop that are searched for an abbreviation: more than the longest has."""
+# What ends a sentence in other scripts (Unicode's Sentence_Terminal) ends it with or without a space behind; so does the
+# Greek question mark, which is written as a semicolon.
+_OTHER_END = regex.compile(
+    r"""(?:[\p{Sentence_Terminal}--[.!?]]|(?<=\p{Greek}\p{M}*);|(?<=[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}])…+)
+    [\p{Sentence_Terminal}…]*[\p{Pf}\p{Pe}"']*\s*""",
+    regex.V1 | regex.VERBOSE,
+)
+_GRAPHEME = regex.compile(r"\X")
+_UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}]")
+_LETTER = regex.compile(r"[\p{L}\p{N}]")
+
+
+def sentence_starts(text: str) -> list[int]:
+    """Returns the character positions at which sentences begin, the first included."""
+    latin = (
+        match.end()
+        for match in _LATIN_END.finditer(text)
+        if not match[1].islower() and _ends_a_sentence(text, match.start(), match.end())
+    )
+    other = (match.end() for match in _OTHER_END.finditer(text) if match.end() < len(text))
+    return sorted({0, *latin, *other})
 
 
 def sentences(text: str) -> list[str]:
-    """Returns the sentences of a text, in order, each with its stop and without the blanks around it.
-
-    A stop such as "." ends one where blanks and then no lower-case letter follow, unless an initial or a common English
-    abbreviation stands before it; a stop such as "。" or "।" always does. What follows the last stop is a sentence too.
-    """
-    found, start = [], 0
-    for match in _STOP.finditer(text):
-        if _ends(text, match):
-            found.append(text[start : match.end()].strip())
-            start = match.end()
-    return [sentence for sentence in [*found, text[start:].strip()] if sentence]
+    """Returns the sentences of a text, in order, each with its stop and without the blanks around it: no word is lost."""
+    starts = [*sentence_starts(text), len(text)]
+    return [sentence for a, b in pairwise(starts) if (sentence := text[a:b].strip())]
 
 
-def _ends(text: str, stop: re.Match[str]) -> bool:
-    rest = text[stop.end() :]
-    after = rest.lstrip().lstrip(_OPENERS)[:1]
-    if not any(sign.isalnum() for sign in rest):  # what is left holds no word: it belongs to this sentence
-        return False
-    if any(sign in _SURE_STOPS for sign in stop[0]):
-        return True
-    if not rest[0].isspace() or after in _STOPS or after.islower():
-        return False
-    return stop[0] != "." or not _ABBREVIATION.search(text[max(0, stop.start() - _LOOK_BACK) : stop.start()])
+_STOP = regex.compile(r"""(?:[\p{Sentence_Terminal}…‽]|(?<=\p{Greek}\p{M}*);)[\p{Sentence_Terminal}…‽\p{Pf}\p{Pe}"']*$""")
 
 
 def without_stop(sentence: str) -> tuple[str, str]:
     """Returns a sentence before its stop, and the stop with the quotes or brackets that it closes; "" where it has none."""
-    stop = _ENDING.search(sentence)
+    stop = _STOP.search(sentence)
     return (sentence[: stop.start()], stop[0]) if stop else (sentence, "")
+
+
+def _ends_a_sentence(text: str, stop: int, end: int) -> bool:
+    """Whether the . ! or ? at `stop` ends a sentence: it follows no blank (French puts one before ! and ?), no abbreviation."""
+    if text[stop] == "." and (stop == 0 or text[stop - 1].isspace()):
+        return False
+    first = max(0, stop - _LONGEST_ABBREVIATION)
+    before = text[first:end].split()
+    if first > 0 and len(before) == 1:
+        return True
+    return not _NO_END.match(before[-1].rstrip("\"'”’»)"))
+
+
+def word_starts(text: str) -> list[int]:
+    """Returns the character positions behind blanks, the first included."""
+    return sorted({0, *(match.end() for match in re.finditer(r"\s+(?=\S)", text))})
+
+
+def grapheme_starts(text: str) -> list[int]:
+    """Returns the positions at which a new character begins as a reader sees it: no mark, no joined emoji."""
+    return [match.start() for match in _GRAPHEME.finditer(text)]
+
+
+def follows_without_a_space(sentence: str) -> bool:
+    """Returns whether a sentence is in a script that puts no space between sentences (Chinese, Japanese)."""
+    letter = _LETTER.search(sentence)
+    return letter is not None and _UNSPACED.match(letter[0]) is not None

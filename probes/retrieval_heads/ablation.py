@@ -142,7 +142,7 @@ def _rows(
                 "literal": sample.needle.literal,
                 "context_tokens": sample.context_tokens,
                 "depth_fraction": sample.depth_fraction,
-                "recall": answer_recall(sample.needle.real_needle, texts[c]),
+                "recall": answer_recall(sample.needle.real_needle, texts[c], sample.frame.recall_measure),
                 "generated_text": texts[c],
                 "prose_id": prose_id,
                 "prose_surprisal_nats": surprisals[c],

@@ -9,6 +9,7 @@ from interp.errors import ArgumentError
 from interp.experiments.experiment import ADDED, Experiment, Finding, WorkUnit
 from interp.heads.kinds import GIVEN
 from interp.models.identity import ModelFacts
+from interp.models.template_args import parse_template_args
 from probes.retrieval_heads.plan import AblationUnit, DetectionUnit, EchoUnit, plan_units
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class RetrievalHeads(Experiment):
     paper: ClassVar[str] = (
         "Wu, Wang, Xiao, Peng, Fu 2024, Retrieval Head Mechanistically Explains Long-Context Factuality, arXiv:2404.15574"
     )
-    schema_version: ClassVar[int] = 1
+    schema_version: ClassVar[int] = 2
     needs: ClassVar[tuple[str, ...]] = ("forks", "ragged", "heads", "head_outputs", "edits", "contributions")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {"context_tokens": (256,), "samples_per_needle": 1, "random_draws": 2},
@@ -46,6 +47,7 @@ class RetrievalHeads(Experiment):
             "prompt_format": "reference",
             "success_filter": True,
             "definition": "count",
+            "recall_measure": "reference",
             "ablation_modes": ("uniform",),
             "ablation_phases": ("decode",),
         },
@@ -72,6 +74,10 @@ class RetrievalHeads(Experiment):
     """Longest answer, in tokens."""
     sharing: bool = True
     """Read what prompts begin with once. --no-sharing is the plain way, as an oracle: same scores, far slower."""
+    template_args: tuple[str, ...] = field(default=(), metadata=ADDED)
+    """Variables of the chat template, such as enable_thinking=false; system_message=TEXT becomes a system message."""
+    recall_measure: Literal["words", "reference"] = field(default="words", metadata=ADDED)
+    """words: Unicode's words, in any script; reference: the public script's stemmed ROUGE-1, which reads a-z and 0-9 only."""
     success_filter: bool = False
     """Score only samples that were answered right (stemmed ROUGE-1 recall above 0.5)."""
     definition: Literal["set", "count"] = "set"
@@ -140,6 +146,7 @@ class RetrievalHeads(Experiment):
         for name, value in positive.items():
             if value < 1:
                 raise ArgumentError(f"--{name.replace('_', '-')} is too small ({getattr(self, name)}).")
+        parse_template_args(self.template_args)
         if not 0 < self.held_out_share < 1:
             raise ArgumentError(f"--held-out-share lies between 0 and 1, not at {self.held_out_share:g}.")
 

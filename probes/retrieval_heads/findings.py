@@ -15,6 +15,8 @@ RETRIEVAL_SCORE = 0.1
 """A head that scores above this is a retrieval head (Wu et al. 2024, section 2)."""
 STILL_FALLING = 0.05
 """Recall lost between the two largest k, above which the curve has not levelled off."""
+FAR_FRACTION = 0.25
+"""A needle this far from the depth it was asked at, as a share of the haystack, is one to tell of."""
 
 
 def find_all(settings: RetrievalHeads, tables: Tables) -> list[Finding]:
@@ -150,6 +152,14 @@ def _warnings(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
         yield Finding(
             f"{failed} of {len(asked)} samples were answered wrong; they are in the table and {fate}.", "warning"
         )
+    yield from _depths(asked)
+    thoughts = int(asked["generated_text"].str.match(r"<think(?:ing)?>|\[THINK\]").sum())
+    if thoughts:
+        yield Finding(
+            f"{thoughts} of {len(asked)} answers begin with a thought, which is read as the answer: if the chat template has a switch, "
+            "use --template-args enable_thinking=false.",
+            "warning",
+        )
     known = tables["needle_recall"]
     known = known[known["recall_without_needle"] > 0.5]
     if len(known):
@@ -159,5 +169,20 @@ def _warnings(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
         yield Finding(
             f"{ties} attention rows are near-ties (one bfloat16 step) between a copy and another position; in half precision "
             "their scores may differ.",
+            "warning",
+        )
+
+
+def _depths(asked: pd.DataFrame) -> Iterator[Finding]:
+    """Needles stand between sentences; where these are long for the prompt, or a text has none, that is not where asked."""
+    distance = (asked["reached_depth_fraction"] - asked["depth_fraction"]).abs()
+    far = int((distance > FAR_FRACTION).to_numpy().sum())
+    if far:
+        place = int(distance.to_numpy().argmax())
+        reached, wanted = (float(asked[name].iloc[place]) for name in ("reached_depth_fraction", "depth_fraction"))
+        yield Finding(
+            f"In {far} of {len(asked)} samples the needle stands more than {FAR_FRACTION} of the haystack from where it was asked to be "
+            f"(at worst at {reached:.2f} for {wanted:.2f}), since it goes between sentences: "
+            "see reached_depth_fraction, and use longer prompts or a text with more sentence ends.",
             "warning",
         )

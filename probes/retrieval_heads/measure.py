@@ -98,7 +98,7 @@ def _rows_of(
     sample, written = batch.samples[row], batch.emitted[row]
     tokenizer: Any = model.tokenizer
     text = tokenizer.decode(written, skip_special_tokens=True).strip()
-    recall = answer_recall(sample.needle.real_needle, text)
+    recall = answer_recall(sample.needle.real_needle, text, sample.frame.recall_measure)
     names = {"model": model.identity.name, "sample_id": sample.sample_id, "needle_id": sample.needle.id}
     near_ties = 0
     frames: Frames = {"sample_head_scores": pd.DataFrame(), "logit_contribution": pd.DataFrame()}
@@ -132,6 +132,7 @@ def _sample_row(
                 "has_needle": sample.has_needle,
                 "context_tokens": sample.context_tokens,
                 "depth_fraction": sample.depth_fraction,
+                "reached_depth_fraction": sample.reached_depth_fraction,
                 "prompt_format": sample.frame.prompt_format,
                 "has_bos": sample.frame.has_bos,
                 "prompt_token_ids": list(sample.ids),

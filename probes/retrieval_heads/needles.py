@@ -6,12 +6,17 @@ real_needle; Wu et al. 2024, arXiv:2404.15574, and its code).
 
 import json
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import regex
+
 from interp.errors import ArgumentError
+from probes.retrieval_heads.recall import stem, words_of
 
 OWN_NEEDLES = Path(__file__).with_name("needles.jsonl")
 _REQUIRED = ("needle", "question", "real_needle")
@@ -74,7 +79,8 @@ def _parse(line: str, path: Path, number: int) -> Needle:
     for name in _REQUIRED:
         if not isinstance(fields.get(name), str) or not fields[name].strip():
             raise ArgumentError(f"{where}: the field {name} is missing or empty.")
-    needle, question, real_needle = (fields[name].strip() for name in _REQUIRED)
+    # One spelling of accents, whatever the file's: an answer is looked for in its needle letter by letter.
+    needle, question, real_needle = (unicodedata.normalize("NFC", fields[name]).strip() for name in _REQUIRED)
     found = find_words(needle, real_needle)
     if found is None:
         raise ArgumentError(f"{where}: real_needle must be words of the needle, and {real_needle!r} is not in it.")
@@ -95,12 +101,12 @@ def _as_id(name: str) -> str:
 
 def find_words(text: str, part: str) -> tuple[int, int] | None:
     """Returns where a part of a text is, [start, end): best as whole words in its own spelling, else as can be found."""
-    exact = re.escape(part)
-    for pattern, flags in ((exact, 0), (exact, re.IGNORECASE)):
-        match = re.search(rf"(?<!\w){pattern}(?!\w)", text, flags)
+    exact = regex.escape(part)
+    for flags in (0, regex.IGNORECASE):
+        match = regex.search(rf"(?<!\w){exact}(?!\w)", text, flags)  # marks are \w here, unlike in re
         if match:
             return match.span()
-    match = re.search(exact, text, re.IGNORECASE)
+    match = regex.search(exact, text, regex.IGNORECASE)
     return match.span() if match else None
 
 
@@ -115,14 +121,17 @@ _FUNCTION_WORDS = frozenset(
 
 
 def shared_content_words(needle: str, question: str) -> frozenset[str]:
-    """Returns the stems of the content words that a question and its needle share (Porter stemmer)."""
+    """Returns the stems of the content words that a question and its needle share (Porter stemmer).
+
+    Where a script has no spaces, pairs of neighbouring characters count.
+    """
     return _content_stems(needle) & _content_stems(question)
 
 
 @cache
 def _content_stems(text: str) -> frozenset[str]:
-    from rouge_score.tokenizers import DefaultTokenizer
-
-    words = re.findall(r"[a-z0-9]+", text.lower())
-    content = " ".join(word for word in words if word not in _FUNCTION_WORDS)
-    return frozenset(DefaultTokenizer(use_stemmer=True).tokenize(content))
+    words = words_of(text)
+    pairs = {"".join(pair) for pair in pairwise(words) if all(len(word) == 1 and not word.isascii() for word in pair)}
+    return frozenset(
+        {stem(word) for word in words if word not in _FUNCTION_WORDS and (word.isascii() or len(word) > 1)} | pairs
+    )

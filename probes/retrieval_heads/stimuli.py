@@ -20,9 +20,12 @@ from interp.models.encoding import (
     covering,
     encode_piece,
 )
+from interp.models.template_args import parse_template_args
+from interp.sentences import follows_without_a_space
 from probes.retrieval_heads.haystack import Haystack
 from probes.retrieval_heads.needles import Needle, find_words
 from probes.retrieval_heads.plan import Cell
+from probes.retrieval_heads.recall import RecallMeasure, reference_reads
 
 PromptFormat = Literal["auto", "chat", "plain", "reference"]
 
@@ -41,6 +44,8 @@ class Frame:
     tail: tuple[int, ...]
     prompt_format: str
     has_bos: bool
+    recall_measure: RecallMeasure = "words"
+    """How answers to it are judged."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class Sample:
     needle: Needle
     context_tokens: int
     depth_fraction: float
+    reached_depth_fraction: float
+    """Haystack tokens before the needle over all of them: what boundaries between sentences made of the depth asked for."""
     ids: tuple[int, ...]
     needle_start: int
     needle_end: int
@@ -66,7 +73,13 @@ class Sample:
 
 
 def build_frame(
-    tokenizer: PreTrainedTokenizerBase, needle: Needle, prompt_format: PromptFormat, bos: BosPolicy, model: str
+    tokenizer: PreTrainedTokenizerBase,
+    needle: Needle,
+    prompt_format: PromptFormat,
+    bos: BosPolicy,
+    model: str,
+    recall_measure: RecallMeasure = "words",
+    template_args: Sequence[str] = (),
 ) -> Frame:
     """Returns the prompt around a context that asks for one needle.
 
@@ -74,17 +87,28 @@ def build_frame(
     beginning-of-sequence token.
     Raises ArgumentError when the model cannot be prompted so.
     """
+    if recall_measure == "reference" and not reference_reads(needle.real_needle):
+        raise ArgumentError(
+            f"The reference's recall reads a to z and 0 to 9 only, and the answer of needle {needle.id} is "
+            f"{needle.real_needle!r}: use --recall-measure words."
+        )
     if prompt_format == "auto":
         prompt_format = "chat" if tokenizer.chat_template else "plain"
     if prompt_format == "chat":
-        head, tail = chat_frame(tokenizer, _TASK, _CHAT_QUESTION.format(question=needle.question), model)
+        head, tail = chat_frame(
+            tokenizer,
+            _TASK,
+            _CHAT_QUESTION.format(question=needle.question),
+            model,
+            template_args=parse_template_args(template_args),
+        )
     else:
         question = _PLAIN_QUESTION if prompt_format == "plain" else _REFERENCE_QUESTION
         head = beginning(tokenizer, bos)
         tail = encode_piece(tokenizer, question.format(question=needle.question)).ids
         check_single_beginning(tokenizer, head, model)
     has_bos = bool(head) and head[0] == tokenizer.bos_token_id
-    return Frame(tuple(head), tuple(tail), prompt_format, has_bos)
+    return Frame(tuple(head), tuple(tail), prompt_format, has_bos, recall_measure)
 
 
 def build_samples(
@@ -98,12 +122,13 @@ def build_samples(
 
     Raises ArgumentError when the needle and its question alone are longer than a prompt may be.
     """
-    piece = encode_piece(tokenizer, " " + needle.needle)
+    piece = encode_needle(tokenizer, needle)
     gold = gold_span(piece, needle)
     samples = []
     for n_tokens, depth in cells:
         room = _room(n_tokens, len(piece.ids), needle, frame)
-        index = room if depth >= 1 else haystack.boundary_before(int(room * depth))
+        context, blanks = haystack.first(room)
+        index = len(context) if depth >= 1 else haystack.boundary_before(min(int(room * depth), len(context)))
         start = len(frame.head) + index
         samples.append(
             Sample(
@@ -111,7 +136,8 @@ def build_samples(
                 needle=needle,
                 context_tokens=n_tokens,
                 depth_fraction=depth,
-                ids=(*frame.head, *haystack.ids[:index], *piece.ids, *haystack.ids[index:room], *frame.tail),
+                reached_depth_fraction=index / len(context) if context else depth,
+                ids=(*frame.head, *context[:index], *piece.ids, *context[index:], *blanks, *frame.tail),
                 needle_start=start,
                 needle_end=start + len(piece.ids),
                 gold_start=start + gold[0],
@@ -127,15 +153,16 @@ def build_control(
     tokenizer: PreTrainedTokenizerBase, needle: Needle, haystack: Haystack, frame: Frame, *, context_tokens: int
 ) -> Sample:
     """Returns the same prompt without the needle: whoever answers it right did not need the context."""
-    piece = encode_piece(tokenizer, " " + needle.needle)
+    piece = encode_needle(tokenizer, needle)
     gold = gold_span(piece, needle)
-    room = _room(context_tokens, 0, needle, frame)
+    context, blanks = haystack.first(_room(context_tokens, 0, needle, frame))
     return Sample(
         sample_id=f"{needle.id}-{context_tokens}-none",
         needle=needle,
         context_tokens=context_tokens,
         depth_fraction=float("nan"),
-        ids=(*frame.head, *haystack.ids[:room], *frame.tail),
+        reached_depth_fraction=float("nan"),
+        ids=(*frame.head, *context, *blanks, *frame.tail),
         needle_start=-1,
         needle_end=-1,
         gold_start=-1,
@@ -145,11 +172,32 @@ def build_control(
     )
 
 
+def encode_needle(tokenizer: PreTrainedTokenizerBase, needle: Needle) -> Piece:
+    """Returns the tokens of a needle as it stands between two sentences.
+
+    Raises ArgumentError when the tokenizer does not know the letters of its must-recall part: no answer could be read.
+    """
+    piece = encode_piece(tokenizer, _lead(needle) + needle.needle)
+    first, end = gold_span(piece, needle)
+    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in piece.ids[first:end]:
+        raise ArgumentError(
+            f"This model's tokenizer cannot spell {needle.real_needle!r}, the answer of needle {needle.id}: use other needles, or a "
+            "model of their script."
+        )
+    return piece
+
+
 def gold_span(piece: Piece, needle: Needle) -> tuple[int, int]:
-    """Returns the tokens [first, last) of an encoded needle (with its leading space) that cover its must-recall part."""
+    """Returns the tokens [first, last) of an encoded needle (with the space before it) that cover its must-recall part."""
     place = find_words(needle.needle, needle.real_needle)
     assert place is not None
-    return covering(piece, 1 + place[0], 1 + place[1])
+    before = len(_lead(needle))
+    return covering(piece, before + place[0], before + place[1])
+
+
+def _lead(needle: Needle) -> str:
+    """What stands between a needle and the sentence before it: a space, but not in Chinese or Japanese."""
+    return "" if follows_without_a_space(needle.needle) else " "
 
 
 def _room(n_tokens: int, needle_tokens: int, needle: Needle, frame: Frame) -> int:

@@ -19,6 +19,9 @@ class Samples(TableSchema):
     has_needle: bool
     context_tokens: int
     depth_fraction: float = fraction(nullable=True)
+    """Depth asked for."""
+    reached_depth_fraction: float = fraction(nullable=True)
+    """Haystack tokens before the needle over all of them: the needle stands at a boundary, which may lie far before."""
     prompt_format: str
     has_bos: bool
     prompt_token_ids: Series[object]

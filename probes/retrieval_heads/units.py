@@ -95,7 +95,15 @@ def _surroundings(
 ) -> tuple[Frame, Haystack]:
     """The prompt around a needle's contexts, and its haystack."""
     texts = news_articles() if settings.haystack is None else read_folder(settings.haystack)
-    frame = build_frame(model.tokenizer, needle, settings.prompt_format, settings.bos, model.identity.name)
+    frame = build_frame(
+        model.tokenizer,
+        needle,
+        settings.prompt_format,
+        settings.bos,
+        model.identity.name,
+        settings.recall_measure,
+        settings.template_args,
+    )
     return frame, build_haystack(model.tokenizer, texts, n_tokens, seed=settings.seed, key=needle.id)
 
 

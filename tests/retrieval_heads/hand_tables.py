@@ -38,7 +38,9 @@ def measured(sets: Scores, *, failed: Sequence[str] = (), locos: Scores | None =
     echoes = {"draw": 0, "layer": heads // 2, "head": heads % 2, "kv_head": 0, "echo": echo, "induction": echo[::-1]}
     contributions = pd.DataFrame(long(locos, "score")) if locos else empty(SCHEMAS["logit_contribution"])
     return {
-        "samples": samples.assign(literal=True, passed=passed, recall=passed.astype(float), near_ties=0),
+        "samples": samples.assign(
+            literal=True, passed=passed, recall=passed.astype(float), near_ties=0, generated_text=""
+        ).assign(depth_fraction=0.5, reached_depth_fraction=0.5),
         "sample_head_scores": scores.assign(count_score=2 * scores["set_score"]),
         "logit_contribution": contributions.assign(definition="locos"),
         "echo_induction": pd.DataFrame(echoes) if echo else empty(SCHEMAS["echo_induction"]),

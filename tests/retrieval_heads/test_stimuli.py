@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from interp.errors import ArgumentError
 from interp.models.encoding import encode_piece
-from probes.retrieval_heads.haystack import Haystack, build_haystack, sentence_starts
+from interp.sentences import sentence_starts
+from probes.retrieval_heads.haystack import Haystack, build_haystack
 from probes.retrieval_heads.needles import Needle
 from probes.retrieval_heads.stimuli import build_control, build_frame, build_samples, gold_span
 

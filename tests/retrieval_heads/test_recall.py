@@ -1,0 +1,87 @@
+"""Recall in any script: equal answers 1, answers that share no word 0; on English the reference's measure exactly."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from probes.retrieval_heads.needles import find_words, read_needles, shared_content_words
+from probes.retrieval_heads.recall import answer_recall, reference_reads
+from tests.script_texts import SCRIPTS
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_an_equal_answer_recalls_all_and_another_nothing(script):
+    text = SCRIPTS[script]
+    assert answer_recall(text.gold, text.gold) == 1
+    assert answer_recall(text.gold, f"{text.needle} {text.wrong}") == 1
+    assert answer_recall(text.gold, text.wrong) == 0
+    assert answer_recall(text.wrong, text.gold) == 0
+    for form in ("NFC", "NFD", "NFKC"):
+        assert answer_recall(unicodedata.normalize(form, text.gold), text.gold.upper()) == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "text", "recall"),
+    [
+        ("Łódź", "d", 0.0),
+        ("d", "Łódź", 0.0),
+        ("β-7", "α-7", 0.0),
+        ("β-7", "It is β-7.", 1.0),
+        ("Пётр Ёжиков", "ПЁТР", 0.5),
+        ("Straße", "STRASSE", 1.0),
+        ("欧阳沧海", "欧阳", 0.5),
+        ("٣٤", "34", 1.0),
+        ("می‌روم", "میروم", 1.0),  # a joiner that no one sees
+        ("कि", "की", 0.0),
+        ("?!", "?!", 1.0),
+        ("?!", "no", 0.0),
+        ("🇳🇴", "🇸🇪", 0.0),
+        ("❤️", "❤", 1.0),
+        ("👩‍🚀👩", "👩", 0.5),
+        ("48-17-93", "48 17 39", 2 / 3),
+    ],
+)
+def test_words_are_whole_in_every_script(wanted, text, recall):
+    assert answer_recall(wanted, text) == pytest.approx(recall)
+
+
+answer_recall("a", "a", "reference")  # imports what it needs, which no strategy may
+
+
+ENGLISH = st.lists(
+    st.sampled_from(
+        "the The running horses' well-known don't A.B. 3.50 $14 boat, boat? x_y Mr. 'no' U.S. 7:45 Quills".split()
+    ),
+    max_size=12,
+).map(" ".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(ENGLISH.filter(reference_reads), ENGLISH | st.text(st.characters(max_codepoint=126), max_size=40))
+def test_on_english_it_is_the_reference(wanted, text):
+    assert answer_recall(wanted, text) == answer_recall(wanted, text, "reference")
+
+
+def test_on_the_toolkits_needles_it_is_the_reference():
+    needles = read_needles()
+    for needle in needles:
+        assert reference_reads(needle.real_needle)
+        for text in (needle.needle, needle.answer, needle.question, needles[0].needle):
+            assert answer_recall(needle.real_needle, text) == answer_recall(needle.real_needle, text, "reference")
+
+
+def test_the_reference_says_what_it_does_not_read():
+    assert not any(reference_reads(text) for text in ("Łódź", "欧阳", "Пётр", "café", "?!", "β-7"))
+
+
+def test_needles_share_words_with_their_questions_in_every_script():
+    for script in set(SCRIPTS) - {"code", "logs", "emoji"}:
+        assert shared_content_words(SCRIPTS[script].needle, SCRIPTS[script].question), script
+        assert not shared_content_words(SCRIPTS[script].needle, SCRIPTS["code"].question)
+
+
+def test_an_answer_is_found_as_a_whole_word_with_its_marks():
+    assert find_words("कि की क", "क") == (6, 7)
+    assert find_words("צְבִי צ", "צ") == (6, 7)
