@@ -23,6 +23,7 @@ from interp.models.heat_maps import HeatMaps
 from interp.models.identity import ModelFacts, ModelIdentity
 from interp.models.image_families import Family
 from interp.models.image_text import TextSide
+from interp.models.schedulers import check_scheduler, own_noise
 
 
 class ImageModel(TextSide):
@@ -39,6 +40,7 @@ class ImageModel(TextSide):
         steps, guidance = family.defaults()
         self.default_steps: int = defaults.get("steps", steps)
         self.default_guidance: float = defaults.get("guidance", guidance)
+        self._checked: set[tuple[Any, ...]] = set()
 
     @property
     def family(self) -> str:
@@ -128,7 +130,7 @@ class ImageModel(TextSide):
         guidance the other branch has the model's own unconditional text. `batch` rows are drawn at a time.
         A sampler that draws further noise draws it from a seed that a row's own noise gives, so rows stay independent.
         `record` gathers attention maps; `edit` replaces text vectors before every block of a joint-attention denoiser.
-        Raises ArgumentError for settings that cannot be; RunError when latents or pictures are not finite.
+        Raises ArgumentError for settings that cannot be, and for a sampler whose pictures depend on more than their row; RunError when latents or pictures are not finite.
         """
         steps = self.default_steps if steps is None else steps
         guidance = self.default_guidance if guidance is None else guidance
@@ -136,6 +138,7 @@ class ImageModel(TextSide):
             raise ArgumentError("steps and batch must be 1 or more, and guidance 0 or more.")
         if edit is not None:
             self._check_edit(edit, record)
+        self._check_scheduler(steps, guidance)
         n_rows = max(len(conditioning), len(noise))
         conditioning = conditioning.as_many(n_rows)
         if len(noise) not in (1, n_rows):
@@ -163,8 +166,29 @@ class ImageModel(TextSide):
             if record is not None:
                 grid = (noise.shape[-2] // self._family.patch(), noise.shape[-1] // self._family.patch())
                 scoped.enter_context(record.watching(self._family.denoiser, len(conditioning), grid))
-            drawn = self.pipeline(**arguments(self._family, conditioning, self._empty, noise, steps, guidance))
+            call = arguments(self._family, conditioning, self._empty, noise, steps, guidance)
+            scoped.enter_context(own_noise(self.pipeline.scheduler, call["generator"]))
+            drawn = self.pipeline(**call)
         return finite_pictures(drawn.images)
+
+    def _check_scheduler(self, steps: int, guidance: float) -> None:
+        """Refuses a sampler whose pictures depend on more than their own row; looked at once, with the denoiser idle."""
+        scheduler = self.pipeline.scheduler
+        key = (type(scheduler).__name__, repr(dict(scheduler.config)), steps, guidance > 1)
+        if key in self._checked:
+            return
+        side = 4 * self._family.size_multiple()
+        noise, text = self.noise([0, 1], height=side, width=side), self.clean()
+
+        def latents_of(rows: Sequence[int]) -> Tensor:
+            part = noise[list(rows)]
+            call = arguments(self._family, text.as_many(len(rows)), self._empty, part, steps, guidance)
+            del call["callback_on_step_end"]
+            with own_noise(scheduler, call["generator"]):
+                return self.pipeline(**{**call, "output_type": "latent"}).images
+
+        check_scheduler(self._family, self.identity.name, steps, latents_of)
+        self._checked.add(key)
 
     def _draw_with_source(
         self, conditioning: Conditioning, noise: Tensor, steps: int, guidance: float, edit: BlockEdit
@@ -178,7 +202,7 @@ class ImageModel(TextSide):
         blocks = [traced.blocks[block] for block in (range(self.n_blocks) if edit.blocks is None else edit.blocks)]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "'model.* was never reached", UserWarning)  # how the open loop ends
-            with traced.trace(**call) as tracer:
+            with own_noise(self.pipeline.scheduler, call["generator"]), traced.trace(**call) as tracer:
                 for _ in tracer.iter[:]:
                     for block in blocks:
                         # With guidance the unconditional branch is in the rows before these.

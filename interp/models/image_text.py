@@ -16,7 +16,7 @@ from interp.models.conditioning import Block, Conditioning
 from interp.models.identity import ModelIdentity
 from interp.models.image_families import Encoded, Family
 from interp.models.text_encoder import TextEncoder
-from interp.models.token_spans import Token, find_phrase, read_tokens, spelling
+from interp.models.token_spans import Token, find_phrase, read_tokens, spelling_apart
 
 _CACHED_ELEMENTS = 2**28
 """Encoded texts that are kept, in numbers: a gigabyte of float32."""
@@ -60,9 +60,9 @@ class TextSide:
         """Returns the positions, over all blocks, of the tokens that spell the phrase, found by character offsets.
 
         `occurrence` counts from 0 and is needed when the phrase comes several times.
-        Raises ArgumentError when the phrase is not in the text, or which one is meant is not said.
+        Raises ArgumentError when the phrase is not in the text, which one is meant is not said, or no token is its own.
         """
-        return spelling(self.tokens(text), *find_phrase(text, phrase, occurrence))
+        return spelling_apart(text, self.tokens(text), *find_phrase(text, phrase, occurrence))
 
     def _encoder_with(self, layers: Sequence[int], name: str | None) -> TextEncoder:
         known = {encoder.name: encoder for encoder in self._text_encoders if encoder.block}

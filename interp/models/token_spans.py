@@ -1,11 +1,13 @@
 """Which tokens spell which words: from a phrase of a text, over character offsets, to positions of an encoder's block."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from interp.errors import ArgumentError
+from interp.words import attaches, begins_word
 
 Role = Literal["bos", "text", "eos", "pad"]
 
@@ -24,6 +26,8 @@ class Token:
     role: Role
     char_start: int
     char_end: int
+    unknown: bool = False
+    """Whether the tokenizer has no token for these characters: all that it does not know is one and the same."""
 
 
 def read_tokens(text: str, tokenizer: Any, encoder: str, start: int, n_positions: int) -> list[Token]:
@@ -45,7 +49,8 @@ def read_tokens(text: str, tokenizer: Any, encoder: str, start: int, n_positions
     for place, id in enumerate([*ids, *padding]):
         role = _role(place, len(ids), n_before)
         begin, end = offsets[place] if role == "text" else (0, 0)
-        tokens.append(Token(encoder, start + place, id, tokenizer.convert_ids_to_tokens(id), role, begin, end))
+        unknown = role == "text" and id == tokenizer.unk_token_id and id != tokenizer.eos_token_id
+        tokens.append(Token(encoder, start + place, id, tokenizer.convert_ids_to_tokens(id), role, begin, end, unknown))
     return tokens
 
 
@@ -61,17 +66,43 @@ def spelling(tokens: Sequence[Token], start: int, end: int) -> tuple[int, ...]:
     return tuple(token.position for token in inside)
 
 
-def find_phrase(text: str, phrase: str, occurrence: int | None = None) -> tuple[int, int]:
-    """Returns the characters [start, end) at which the phrase stands in the text, as whole words, in any case and spacing.
+def spelling_apart(text: str, tokens: Sequence[Token], start: int, end: int) -> tuple[int, ...]:
+    """Returns the positions of the tokens that spell the characters start … end - 1, which are those of a phrase alone.
 
-    `occurrence` counts from 0. Raises ArgumentError when the phrase is not there (with the nearest words that are), when it
-    is there several times and none was chosen, or fewer times than that.
+    Raises ArgumentError where a token spells letters of the text around it too, or the tokenizer does not know a character: then
+    no position stands for the phrase.
     """
-    words = phrase.split()
+    inside = [t for t in tokens if t.role == "text" and t.char_start < end and t.char_end > start]
+    phrase = text[start:end]
+    for token in inside:
+        around = text[token.char_start : min(token.char_end, start)] + text[max(token.char_start, end) : token.char_end]
+        if any(sign.isalnum() for sign in around):
+            raise ArgumentError(
+                f"{phrase!r} shares the token {text[token.char_start : token.char_end]!r} of the encoder {token.encoder} with the text "
+                "around it: name all of that."
+            )
+        if token.unknown:
+            raise ArgumentError(
+                f"The encoder {token.encoder} does not know {text[token.char_start : token.char_end]!r} in {phrase!r}: name an item "
+                "in characters that it reads."
+            )
+    return tuple(token.position for token in inside)
+
+
+def find_phrase(text: str, phrase: str, occurrence: int | None = None) -> tuple[int, int]:
+    """Returns the characters [start, end) at which the phrase stands in the text, in any case, spacing and composition.
+
+    It begins and ends where letters do not go on (`begins_word` tells scripts without spaces), so "blue" is in "blue-eyed" and
+    not in "bluer". `occurrence` counts from 0. Raises ArgumentError when the phrase is not there (with the nearest words that
+    are), when it is there several times and none was chosen, or fewer times than that.
+    """
+    words = composed(phrase)[0].split()
     if not words:
         raise ArgumentError("The phrase to look for is empty: name a word of the text.")
-    pattern = r"(?<!\w)" + r"\s+".join(map(re.escape, words)) + r"(?!\w)"
-    found = [match.span() for match in re.finditer(pattern, text, re.IGNORECASE)]
+    plain, origin = composed(text)
+    matches = re.finditer(r"(?=(" + r"\s+".join(map(re.escape, words)) + r"))", plain, re.IGNORECASE)
+    spans = [match.span(1) for match in matches if _stands_apart(plain, *match.span(1))]
+    found = [(origin[start], origin[end]) for start, end in _without_overlaps(spans)]
     if not found:
         raise ArgumentError(f"{phrase!r} is not in {text!r}.{_nearest(text, words)}")
     if occurrence is None and len(found) > 1:
@@ -83,6 +114,45 @@ def find_phrase(text: str, phrase: str, occurrence: int | None = None) -> tuple[
             f"{phrase!r} is in {text!r} {len(found)} times, so there is no occurrence {occurrence}: count from 0."
         )
     return found[occurrence or 0]
+
+
+def composed(text: str) -> tuple[str, list[int]]:
+    """Returns the text with composed characters (NFC), and where each of its characters, and its end, is in the text as given."""
+    plain, origin, start = [], [], 0
+    for end in range(1, len(text) + 1):
+        if end == len(text) or not attaches(text[end]):
+            cluster = unicodedata.normalize("NFC", text[start:end])
+            plain.append(cluster)
+            # Characters that one cluster composes to begin where it does; only its end is after it.
+            origin += [start] * len(cluster) if len(cluster) != end - start else range(start, end)
+            start = end
+    return "".join(plain), [*origin, len(text)]
+
+
+def _stands_apart(text: str, start: int, end: int) -> bool:
+    """Whether no word of the text goes on over the borders of the span."""
+    return not _goes_over(text, start) and not _goes_over(text, end)
+
+
+def _goes_over(text: str, border: int) -> bool:
+    if not 0 < border < len(text):
+        return False
+    before, after = text[border - 1], text[border]
+    if attaches(after) or before == "\u200d":  # a mark belongs to the letter before it, an emoji to its joiner
+        return True
+    if not (before.isalnum() or attaches(before) or before == "_") or not (after.isalnum() or after == "_"):
+        return False
+    if begins_word(after):
+        return False
+    return unicodedata.category(after) == "Lo" or not begins_word(before)
+
+
+def _without_overlaps(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    kept: list[tuple[int, int]] = []
+    for start, end in spans:
+        if not kept or start >= kept[-1][1]:
+            kept.append((start, end))
+    return kept
 
 
 def _nearest(text: str, words: Sequence[str]) -> str:

@@ -1,10 +1,10 @@
 """What each position of a conditioning stands for: beginning, end, padding, article, a piece of an item, or another word."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from interp.models.token_spans import Token, spelling
+from interp.models.token_spans import Token, spelling, spelling_apart
+from interp.words import attaches
 from probes.t2i_flow.prompts import Prompt
 
 ARTICLES = frozenset({"a", "an", "the"})
@@ -25,7 +25,7 @@ class Word:
 
 def item_positions(prompt: Prompt, tokens: Sequence[Token]) -> dict[str, tuple[int, ...]]:
     """Returns the positions, over all blocks, of each item's tokens."""
-    return {item.id: spelling(tokens, *prompt.characters(item)) for item in prompt.items}
+    return {item.id: spelling_apart(prompt.text, tokens, *prompt.characters(item)) for item in prompt.items}
 
 
 def floor_positions(prompt: Prompt, tokens: Sequence[Token]) -> dict[str, tuple[int, ...]]:
@@ -61,24 +61,49 @@ def _role(token: Token, text: str, items: Sequence[tuple[int, int]], lasts: set[
         if token.char_start < end and token.char_end > start:
             if token.position in lasts:
                 return "last_token"
-            return "last_word" if token.char_end > start + text[start:end].rfind(" ") + 1 else "first_words"
-    word = next(match.group() for match in _words(text) if match.start() < token.char_end <= match.end())
-    return "article" if word.lower() in ARTICLES else "other_words"
+            blanks = [place for place, sign in enumerate(text[start:end]) if sign.isspace()]
+            last_word = start + (blanks[-1] + 1 if blanks else 0)
+            return "last_word" if token.char_end > last_word else "first_words"
+    borders = (text[a:b] for a, b in _words(text, items) if a < token.char_end <= b)
+    return "article" if next(borders, "").lower() in ARTICLES else "other_words"
 
 
-def _words(text: str) -> list[re.Match[str]]:
-    return list(re.finditer(r"\w+(?:['’-]\w+)*|[^\w\s]+", text))
+def _words(text: str, items: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Where words and punctuation marks stand; an item is cut out of a larger word: "Dog" and "'s", "blue" and "-eyed"."""
+    cuts = {border for item in items for border in item}
+    found: list[tuple[int, int]] = []
+    kind = ""
+    for place, sign in enumerate(text):
+        before = kind
+        kind = _kind(text, place, before)
+        if kind and (kind != before or place in cuts):
+            found.append((place, place + 1))
+        elif kind:
+            found[-1] = (found[-1][0], place + 1)
+    return found
+
+
+def _kind(text: str, place: int, before: str) -> str:
+    """word, mark, or nothing for a blank; an apostrophe or hyphen between letters belongs to the word."""
+    sign, following = text[place], text[place + 1 : place + 2]
+    if sign.isspace():
+        return ""
+    if sign.isalnum() or sign == "_":
+        return "word"
+    if attaches(sign):
+        return before or "mark"
+    return "word" if before == "word" and sign in "'’-" and following.isalnum() else "mark"
 
 
 def words(prompt: Prompt, tokens: Sequence[Token]) -> list[Word]:
     """Returns the text's words in order, then beginning, end and padding, each with all its positions."""
     by_position: Mapping[int, str] = dict(zip((t.position for t in tokens), roles(prompt, tokens), strict=True))
     found = []
-    for match in _words(prompt.text):
-        positions = spelling(tokens, *match.span())
+    for start, end in _words(prompt.text, [prompt.characters(item) for item in prompt.items]):
+        positions = spelling(tokens, start, end)
         if positions:
             role = by_position[positions[-1]]
-            found.append(Word(match.group(), "item" if role in ITEM_ROLES else role, positions))
+            found.append(Word(prompt.text[start:end], "item" if role in ITEM_ROLES else role, positions))
     for special in ("bos", "eos", "pad"):
         positions = tuple(token.position for token in tokens if token.role == special)
         if positions:
