@@ -27,6 +27,7 @@ LIMIT_SECONDS = 1200
 
 def measure_unit(way: str) -> dict[str, Any]:
     """Returns wall seconds and threads of one unit, measured in this process."""
+    import pandas as pd
     import torch  # read before interp where torch's own defaults are wanted: see interp/__init__.py
 
     from interp.experiments.processors import computing_threads
@@ -35,7 +36,7 @@ def measure_unit(way: str) -> dict[str, Any]:
 
     experiment = RetrievalHeads()
     model = load(experiment.model)
-    unit = experiment.plan(model.facts, {})[0]
+    unit = experiment.plan(model.facts, {"samples": pd.DataFrame({"needle_id": []})})[0]
     resumed = {"threads": torch.get_num_threads()} if way == "defaults" else {}
     with computing_threads(resumed) as threads:
         model.prefix([1] * 64)  # warm up
