@@ -1,10 +1,11 @@
 """What shared branches and bets save: `python -m benchmarks critical_tokens`.
 
 On the same wrong trajectories, with the same decoding loop:
-  brute     64 independent rollouts after every token, the paper's rule;
-  paper     this toolkit: backward scan on shared branches, the same rule;
-  cliff     this toolkit: curve of V, screening, fresh pairs, e-BH.
-All three estimate; the shared draws are held against the independent ones by a two-sample test at every fifth position, and
+  script    the paper's rule from the end on: independent rollouts in blocks, until enough are right or 64 are made;
+  paper     this toolkit: the same from the end on, on shared branches, with a confidence set;
+  cliff     this toolkit: curve of V, screening, fresh pairs, e-BH;
+  obvious   the published protocol: 64 independent rollouts after every token.
+All four estimate; the shared draws are held against the independent ones by a two-sample test at every fifth position, and
 what each way names is stored beside what it cost. Then the curve of V is drawn with more and more shared rollouts.
 """
 
@@ -20,7 +21,7 @@ from benchmarks.tables import Results, compare, grow, results
 from interp.errors import RunError
 from interp.models.language import LanguageModel
 from interp.models.loading import load
-from probes.critical_tokens.backward import Scan, backward_scan, critical_by_rule
+from probes.critical_tokens.backward import BLOCK, Scan, backward_scan, critical_by_rule, needed_right
 from probes.critical_tokens.confirm import Thresholds, confirm, discoveries, evidence, screen
 from probes.critical_tokens.experiment import CriticalTokens
 from probes.critical_tokens.explorer import Explorer, Pool, respond
@@ -93,7 +94,10 @@ def searching(explorer: Explorer, settings: CriticalTokens, sizes: Sizes, named:
         {
             ("toolkit", "curve, screening, fresh pairs, e-BH"): keeping("cliff", lambda: cliff(explorer, settings)),
             ("toolkit", "the paper's rule by a backward scan"): keeping("paper", lambda: paper(explorer, sizes.n)),
-            ("baseline", f"{sizes.n} rollouts after every token"): keeping("brute", lambda: brute(explorer, sizes.n)),
+            ("baseline", "the paper's rule from the end on, nothing shared"): keeping(
+                "script", lambda: script(explorer, sizes.n)
+            ),
+            ("obvious", f"{sizes.n} rollouts after every token"): keeping("brute", lambda: brute(explorer, sizes.n)),
         },
         1,
         None,
@@ -115,6 +119,7 @@ def agreement_row(explorer: Explorer, sizes: Sizes, named: dict[str, Any]) -> di
     return {
         "trajectory": explorer.key,
         "brute_token": critical_by_rule(right[1:].tolist(), sizes.n),
+        "script_token": named["script"][0],
         "scan_token": scan.critical,
         "scan_set": f"{scan.set_first}..{scan.set_last}",
         "steepest_drop": int(np.argmax(right[:-1] - right[1:])),
@@ -169,6 +174,20 @@ def brute(explorer: Explorer, n: int) -> tuple[np.ndarray, int]:
         right[kept] += branch.outcome == "right"
     right[0] = right[1]  # not part of the rule: the curve begins behind the first token
     return right, sum(len(branch.token_ids) for branch in branches.values())
+
+
+def script(explorer: Explorer, n: int) -> tuple[int | None, int]:
+    """The paper's token by a script that stops where the rule is decided, and tokens generated."""
+    n_tokens, needed, generated = len(explorer.token_ids), needed_right(n), 0
+    right = [0] * (n_tokens + 1)
+    for kept in range(n_tokens - 1, 0, -1):
+        for first in range(0, n, BLOCK):
+            branches = explorer.independent("script", [(kept, index) for index in range(first, min(n, first + BLOCK))])
+            right[kept] += sum(branch.outcome == "right" for branch in branches.values())
+            generated += sum(len(branch.token_ids) for branch in branches.values())
+            if right[kept] >= needed:
+                return critical_by_rule(right[1:], n), generated
+    return critical_by_rule(right[1:], n), generated
 
 
 def paper(explorer: Explorer, n: int) -> tuple[Scan, int]:

@@ -2,8 +2,8 @@
 
 Three ways count the same pairs of tokens and features in the same texts, for each dictionary that ships:
   toolkit   forward only to the dictionary's layer, features in column chunks, sorted runs;
-  script    what one writes first: TransformerLens' run_with_cache, SAELens' encode, nonzero, and a Python loop that accumulates
-            in dictionaries; once caching only the hook that is needed, once all, which is run_with_cache's default.
+  script    TransformerLens and SAELens used well: run_with_cache that stops at the layer, encode, nonzero, and numpy's unique;
+  obvious   what one writes first: run_with_cache of the one hook through all layers, and a Python loop over the events.
 Then the counting alone, and the toolkit's cost by features (dictionaries drawn at random), by tokens of text, and by tokens of
 drawn events at a million features (encoding so many would take days here).
 """
@@ -84,11 +84,11 @@ def counting(
     """Rows of each way of counting the pairs of one dictionary."""
     ways: dict[tuple[str, str], Callable[[], Counts]] = {
         ("toolkit", "to the layer only, sorted runs"): lambda: count_by_toolkit(model, dictionary, windows),
-        ("baseline", "run_with_cache of the one hook, encode, nonzero, dictionaries"): lambda: count_by_script(
-            bridge, dictionary, windows, dictionary.hook_name
+        ("baseline", "run_with_cache to the layer, encode, numpy's unique"): lambda: count_by_script(
+            bridge, dictionary, windows
         ),
-        ("baseline", "the same with all hooks, its default"): lambda: count_by_script(
-            bridge, dictionary, windows, None
+        ("obvious", "run_with_cache through all layers, a Python loop"): lambda: count_by_loop(
+            bridge, dictionary, windows
         ),
     }
     case = f"layer {dictionary.layer}, {windows.n_tokens:,} tokens"
@@ -121,14 +121,37 @@ def counts_of(counter: PairCounter) -> Counts:
 
 
 @torch.inference_mode()
-def count_by_script(bridge: Any, dictionary: Dictionary, windows: Windows, names_filter: str | None) -> Counts:
+def count_by_script(bridge: Any, dictionary: Dictionary, windows: Windows) -> Counts:
+    """TransformerLens and SAELens used well; sums of activations and documents of each pair too, as the toolkit has them."""
+    pairs, values, documents = [], [], []
+    for rows in document_slices(windows):
+        text = windows[rows]
+        _, cache = bridge.run_with_cache(
+            text.ids, names_filter=dictionary.hook_name, stop_at_layer=dictionary.layer + 1
+        )
+        activations = dictionary.sae.encode(cache[dictionary.hook_name])
+        activations[~text.present(SKIP)] = 0
+        row, position, feature = activations.nonzero(as_tuple=True)
+        pairs.append((text.ids[row, position] * dictionary.n_features + feature).numpy())
+        values.append(activations[row, position, feature].numpy())
+        documents.append(np.full(len(row), text.document[0]))
+    pair, at, counts = np.unique(np.concatenate(pairs), return_inverse=True, return_counts=True)
+    np.bincount(at, weights=np.concatenate(values))
+    document = np.concatenate(documents)
+    np.unique(at * (document.max() + 1) + document)
+    token, feature = np.divmod(pair, dictionary.n_features)
+    return dict(zip(zip(token.tolist(), feature.tolist(), strict=True), counts.tolist(), strict=True))
+
+
+@torch.inference_mode()
+def count_by_loop(bridge: Any, dictionary: Dictionary, windows: Windows) -> Counts:
     """What one writes first."""
     counts: Counts = defaultdict(int)
     sums: dict[tuple[int, int], float] = defaultdict(float)
     documents: dict[tuple[int, int], set[int]] = defaultdict(set)
     for rows in document_slices(windows):
         text = windows[rows]
-        _, cache = bridge.run_with_cache(text.ids, names_filter=names_filter)
+        _, cache = bridge.run_with_cache(text.ids, names_filter=dictionary.hook_name)
         activations = dictionary.sae.encode(cache[dictionary.hook_name])
         activations[~text.present(SKIP)] = 0
         for row, position, feature in activations.nonzero().tolist():
@@ -169,6 +192,14 @@ def counting_alone(sizes: Sizes) -> list[dict]:
                 counter.add(*text)
             return list(counter.totals())
 
+    def by_unique() -> Counts:
+        token, feature, value, document = (np.concatenate(column) for column in zip(*texts, strict=True))
+        pair, at, counts = np.unique(token * sizes.wide + feature, return_inverse=True, return_counts=True)
+        np.bincount(at, weights=value)
+        np.unique(at * len(texts) + document)
+        token, feature = np.divmod(pair, sizes.wide)
+        return dict(zip(zip(token.tolist(), feature.tolist(), strict=True), counts.tolist(), strict=True))
+
     def by_dictionaries() -> Counts:
         counts: Counts = defaultdict(int)
         sums: dict[tuple[int, int], float] = defaultdict(float)
@@ -190,7 +221,11 @@ def counting_alone(sizes: Sizes) -> list[dict]:
     case = f"counting alone, {n_events:,} events, {sizes.wide:,} features"
     return compare(
         {"model": "none", "benchmark": NAME, "kind": "speed", "case": case, "amount_name": "events counted"},
-        {("toolkit", "sorted runs"): sorted_runs, ("baseline", "Python dictionaries"): by_dictionaries},
+        {
+            ("toolkit", "sorted runs"): sorted_runs,
+            ("baseline", "all events in memory, numpy's unique"): by_unique,
+            ("obvious", "Python dictionaries"): by_dictionaries,
+        },
         sizes.repetitions,
         runs_apart,
         lambda *_: n_events,

@@ -4,6 +4,7 @@ Writes docs/performance.md and the figures in docs/performance.
 """
 
 import ast
+import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import NAMES
+from benchmarks.crowded import NEIGHBOURS
 from benchmarks.growth import exponents, summarise
 from benchmarks.tables import RESULTS, Results, read
 from figures.performance import SIZES, plot_growth
@@ -24,11 +26,16 @@ TITLES = {
     "critical_tokens": "Critical tokens",
     "t2i_flow": "Text-to-image flow",
 }
+SCRIPTS = {"baseline": "used well", "obvious": "written first"}
+"""Sides of a comparison that are not the toolkit's, in words."""
+ENOUGH = 0.9
+"""Agreement of two repeats from which a result has stopped changing."""
 NO_GPU = "No GPU and no second model was timed: on other hardware the ratios are others."
 
 HEAD = """# Performance
 
-What each experiment costs beside the plain way of doing the same work, and how its cost grows.
+What each experiment costs beside the best script that a good engineer would write in an afternoon for the same work, and how its
+cost grows. Where the ratio is near 1 the toolkit saves no time: then what it adds is the intervals, the controls and the tables.
 `make bench` measures everything and writes this page ({processor:.0f} processor minutes of measuring; {minutes:.0f} minutes of
 wall time on the machine below, which others used at the same time); `make bench QUICK=1` goes through all of it in small sizes,
 to see that it works. `python -m benchmarks NAME` measures one experiment, and `python -m benchmarks.page` writes the page from the
@@ -38,8 +45,9 @@ stored tables (`benchmarks/results`) without measuring.
 
 {glance}
 
-How many times the toolkit's processor seconds the plain way takes: the median over repetitions, lowest and highest in
-brackets. The plain way is what one writes first with transformers, TransformerLens, SAELens or diffusers; each section says it.
+How many times the toolkit's processor seconds a script takes: the median over repetitions, lowest and highest in brackets.
+*Used well* is the baseline: transformers, TransformerLens, SAELens or diffusers as one who knows them uses them; *written first* is
+what most papers' repositories hold. Each section says what both do.
 Both run in one process, in turn, and the benchmark stops when their results differ by more than rounding.
 Critical tokens are estimates from random draws: there the shared draws are tested against the independent ones.
 
@@ -67,6 +75,30 @@ Peak of resident memory beyond what the loaded models take before the work begin
 {table}
 """
 
+RELIABILITY = """## What a result costs until it stops changing
+
+{text}
+
+{table}
+
+{summary}
+"""
+
+PEERS = """## Other tools, same inputs
+
+`make peers` puts each tool in a virtual environment of its own, pinned, and gives it the same tokens of the same model. The largest
+difference is over all numbers; the ratio is their processor seconds over ours, {machine}.
+
+{table}
+"""
+
+CROWDED = """## A crowded machine
+
+{text}
+
+{table}
+"""
+
 TAIL = """## How it was measured
 
 {machines}
@@ -89,9 +121,28 @@ def page(found: Mapping[str, Results]) -> str:
         *(section(name, found[name]) for name in NAMES),
         RECORDING.format(table=ways_table(comparison[comparison["kind"] == "recording"])),
         MEMORY.format(table=ways_table(comparison[comparison["kind"] == "memory"])),
+        *more_sections(RESULTS),
         TAIL.format(machines=machine_table(found), no_gpu=NO_GPU),
     ]
     return "\n".join(parts)
+
+
+def more_sections(folder: Path) -> list[str]:
+    """Returns what is measured apart from the experiments' own benchmarks, as far as its table is stored."""
+    parts = []
+    if (folder / "reliability" / "reliability.csv").exists():
+        table = pd.read_csv(folder / "reliability" / "reliability.csv")
+        text = ways_described("reliability")
+        parts.append(RELIABILITY.format(text=text, table=reliability_table(table), summary=cheapest(table)))
+    if (folder / "peers" / "peers.csv").exists():
+        table = pd.read_csv(folder / "peers" / "peers.csv", keep_default_na=False)
+        machine = json.loads((folder / "peers" / "machine.json").read_text(encoding="utf-8"))
+        on = f"one thread of {machine['processor']}, {machine['day']}"
+        parts.append(PEERS.format(machine=on, table=peers_table(table)))
+    if (folder / "crowded" / "crowded.csv").exists():
+        table = pd.read_csv(folder / "crowded" / "crowded.csv")
+        parts.append(CROWDED.format(text=ways_described("crowded"), table=crowded_table(table)))
+    return parts
 
 
 def section(name: str, found: Results) -> str:
@@ -116,13 +167,13 @@ def ways_described(name: str) -> str:
 
 
 def glance(comparison: pd.DataFrame) -> str:
-    """One row for each plain way: its ratio to the toolkit, and how far its results are."""
-    speed = comparison[(comparison["kind"] == "speed") & (comparison["side"] == "baseline")]
+    """One row for each script: its ratio to the toolkit, and how far its results are."""
+    speed = comparison[(comparison["kind"] == "speed") & comparison["side"].isin(list(SCRIPTS))]
     rows = [
-        [TITLES[str(benchmark)], str(case), str(way), spread(part["ratio"], "{:.1f}"), apart(part)]
-        for (benchmark, case, way), part in speed.groupby(["benchmark", "case", "way"], sort=False)
+        [TITLES[str(benchmark)], str(case), SCRIPTS[str(side)], str(way), spread(part["ratio"], "{:.2f}"), apart(part)]
+        for (benchmark, case, side, way), part in speed.groupby(["benchmark", "case", "side", "way"], sort=False)
     ]
-    return markdown(["experiment", "work", "the plain way", "times the toolkit", "results differ by"], rows)
+    return markdown(["experiment", "work", "script", "what it does", "times the toolkit", "results differ by"], rows)
 
 
 def ways_table(comparison: pd.DataFrame) -> str:
@@ -175,6 +226,67 @@ def exponent_table(growth: pd.DataFrame) -> str:
             ]
         )  # fmt: skip
     return markdown(["experiment", "by", "sizes", "exponent", "at the largest two"], rows)
+
+
+def reliability_table(table: pd.DataFrame) -> str:
+    """One row for each protocol and size."""
+    rows = [
+        [
+            row.result, row.protocol, f"{row.agreement:.2f} ({row.low:.2f}–{row.high:.2f})", f"{row.prompts:,.0f}",
+            "—" if pd.isna(row.tokens) else f"{row.tokens:,.0f}", f"{row.processor_seconds:,.0f}",
+        ]
+        for row in table.itertuples()
+    ]  # fmt: skip
+    names = ["result", "protocol", "agreement of two repeats", "prompts or rollouts", "tokens", "processor seconds"]
+    return markdown(names, rows)
+
+
+def cheapest(table: pd.DataFrame) -> str:
+    """One sentence for each result: the cheapest protocol whose repeats agree to nine tenths, and the published one."""
+    sentences = []
+    for result, part in table.groupby("result", sort=False):
+        enough = part[part["agreement"] >= ENOUGH].sort_values("processor_seconds")
+        if len(enough):
+            best = enough.iloc[0]
+            found = f"{best['protocol']}, {best['processor_seconds']:,.0f} processor seconds (agreement {best['agreement']:.2f})"
+        else:
+            best = part.sort_values("agreement").iloc[-1]
+            found = f"none of these; the best was {best['protocol']} (agreement {best['agreement']:.2f})"
+        sentences.append(
+            f"- **{str(result).capitalize()}**, cheapest protocol whose repeats agree to nine tenths: {found}."
+        )
+    return "\n".join(sentences)
+
+
+def peers_table(table: pd.DataFrame) -> str:
+    """One row for each tool."""
+    rows = [
+        [
+            row.peer, f"`{row.version}`" if row.version else "of constraints.txt", row.quantity,
+            f"{float(row.largest_difference):.2g} of {int(row.n_compared):,}", f"{float(row.our_seconds):.3g}",
+            f"{float(row.their_seconds):.3g}", f"{float(row.ratio):.2f}",
+        ]
+        for row in table.itertuples()
+    ]  # fmt: skip
+    return markdown(["tool", "version", "what", "largest difference", "our seconds", "their seconds", "ratio"], rows)
+
+
+def crowded_table(table: pd.DataFrame) -> str:
+    """One row for each way: seconds of a unit alone and beside the busy processes."""
+    rows = []
+    for way, part in table.groupby("way", sort=False):
+        alone, beside = (part[part["neighbours"] == busy]["seconds"] for busy in (0, NEIGHBOURS))
+        threads = "/".join(str(n) for n in part.groupby("neighbours")["threads"].first())
+        rows.append(
+            [
+                str(way),
+                threads,
+                spread(alone, "{:.1f}"),
+                spread(beside, "{:.1f}"),
+                f"{beside.median() / alone.median():.1f}",
+            ]
+        )
+    return markdown(["way", "threads, alone/beside", "seconds alone", "seconds beside five", "times as long"], rows)
 
 
 def machine_table(found: Mapping[str, Results]) -> str:

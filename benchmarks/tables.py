@@ -181,8 +181,12 @@ def write(found: Results, folder: Path) -> None:
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
     if found.machine is not None:
-        text = json.dumps(asdict(found.machine), indent=2)
-        (folder / "machine.json").write_text(text + "\n", encoding="utf-8")
+        write_machine(found.machine, folder)
+
+
+def write_machine(machine: Machine, folder: Path) -> None:
+    """Writes where and when a benchmark was run."""
+    (folder / "machine.json").write_text(json.dumps(asdict(machine), indent=2) + "\n", encoding="utf-8")
 
 
 def read(folder: Path) -> Results:

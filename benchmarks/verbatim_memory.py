@@ -1,16 +1,20 @@
 """What reading shared parts once saves: `python -m benchmarks verbatim_memory`.
 
-Two ways compute the surprisal of every noun of the same trials:
+Three ways compute the surprisal of every noun of the same trials:
   shared    this toolkit: preface and first list once, each text between once, vocabulary scores for lists only;
-  script    what one writes first: transformers, one forward pass per trial over the whole text with all its logits.
+  script    transformers used well: trials of one first list and text between are a batch, what they begin with is read once, and
+            vocabulary scores are asked for where the lists are;
+  obvious   what one writes first: one forward pass per trial over the whole text with all its logits.
 Then both read some trials at one time, after a short and after a long text, for memory; and the toolkit reads more and more lists.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, DynamicCache
 
 from benchmarks.tables import Difference, Results, compare, grow, results
 from interp.models.language import LanguageModel
@@ -103,7 +107,10 @@ def surprisals(model: LanguageModel, script: torch.nn.Module, sizes: Sizes) -> l
         },
         {
             ("toolkit", "shared parts read once"): lambda: shared_way(model, sizes.grid, units),
-            ("baseline", "one forward pass per trial, all its logits"): script_way,
+            ("baseline", "trials that differ in the second list alone as a batch, scores of lists only"): lambda: (
+                script_well(script, cells)
+            ),
+            ("obvious", "one forward pass per trial, all its logits"): script_way,
         },
         sizes.repetitions,
         surprisals_apart,
@@ -161,6 +168,40 @@ def keyed(cell: Cell, lists: list[list[float]]) -> Surprisals:
     return {**first, **second}
 
 
+def script_well(hf: Any, cells: list[Cell]) -> Surprisals:
+    """The script of a good engineer: one batch for each first list and text between."""
+    found: Surprisals = {}
+    key = lambda cell: (cell.trial.first.id, cell.context, cell.intervening)  # noqa: E731
+    for _, group in groupby(sorted(cells, key=key), key=key):
+        batch = list(group)
+        for cell, lists in zip(batch, batch_surprisals(hf, [cell.trial for cell in batch]), strict=True):
+            found.update(keyed(cell, lists))
+    return found
+
+
+@torch.inference_mode()
+def batch_surprisals(hf: Any, trials: list[Trial]) -> list[list[list[float]]]:
+    """Nouns' surprisals of both lists of trials that are equal up to the second list: that part is read once."""
+    start, first = trials[0].starts[1], trials[0].starts[0]
+    end = first + len(trials[0].lists[0].ids)
+    cache = DynamicCache(config=hf.config)
+    ids = torch.tensor([trials[0].ids[: start - 1]])
+    once = hf(ids, past_key_values=cache, logits_to_keep=torch.arange(first - 1, end - 1)).logits
+    first_nats = -torch.log_softmax(once, dim=-1).gather(-1, ids[:, first:end, None]).squeeze(-1)[0]
+    cache.batch_repeat_interleave(len(trials))
+    width = max(len(trial.ids) for trial in trials)
+    rest = torch.tensor([[*trial.ids[start - 1 :], *[0] * (width - len(trial.ids))] for trial in trials])
+    log_p = torch.log_softmax(hf(rest, past_key_values=cache).logits[:, :-1], dim=-1)
+    second_nats = -log_p.gather(-1, rest[:, 1:, None]).squeeze(-1)
+    return [
+        [
+            [float(first_nats[a - first : b - first].sum()) for a, b in trial.noun_spans(1)],
+            [float(nats[a - start : b - start].sum()) for a, b in trial.noun_spans(2)],
+        ]
+        for trial, nats in zip(trials, second_nats, strict=True)
+    ]
+
+
 @torch.inference_mode()
 def noun_surprisals(hf: torch.nn.Module, *trials: Trial) -> list[list[float]]:
     """One forward pass over whole trials of equal length; returns the nouns' surprisals of both lists of the first one."""
@@ -189,7 +230,7 @@ def memory(model: LanguageModel, script: torch.nn.Module, grid: VerbatimMemory, 
         },
         {
             ("toolkit", "shared parts read once, lists of three conditions"): lambda: shared_way(model, grid, [unit]),
-            ("baseline", "one batch, all logits"): script_way,
+            ("obvious", "one batch, all logits"): script_way,
         },
         1,
         surprisals_apart,

@@ -42,7 +42,9 @@ def sentences(text: str) -> list[str]:
     return [sentence for a, b in pairwise(starts) if (sentence := text[a:b].strip())]
 
 
-_STOP = regex.compile(r"""(?:[\p{Sentence_Terminal}…‽]|(?<=\p{Greek}\p{M}*);)[\p{Sentence_Terminal}…‽\p{Pf}\p{Pe}"']*$""")
+_STOP = regex.compile(
+    r"""(?:[\p{Sentence_Terminal}…‽]|(?<=\p{Greek}\p{M}*);)[\p{Sentence_Terminal}…‽\p{Pf}\p{Pe}"']*$"""
+)
 
 
 def without_stop(sentence: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from interp.experiments.catalogue import usable_on, usable_without_attention
 from interp.experiments.engine import Engine, open_engine, worker_device
 from interp.experiments.experiment import Experiment, run_hash
 from interp.experiments.options import RunOptions
+from interp.experiments.processors import computing_threads
 from interp.experiments.provenance import command_line, versions
 from interp.experiments.run import Run, with_checked_settings
 from interp.experiments.store import MeasuredTables, RunStore
@@ -43,14 +44,16 @@ def run_experiment(experiment: Experiment, options: RunOptions) -> Run:
         description = store.read_description()
         if description.get("status") != "done" or not store.tables_whole(description):
             store.sweep()
-            description = _describe(experiment, options, facts)
-            with _recording_outcome(store, description):
-                load_model, _ = _loaders(experiment.model_kind)
-                with open_engine(experiment, options, facts, load_model) as engine:
-                    _measure_all(experiment, engine, facts, store)
-                    description["workers_lost"] = engine.workers_lost
-                description["check_at_load"] = _verdicts(experiment, options, facts)
-                _finish(experiment, facts, store, description)
+            with computing_threads(description) as threads:
+                description = _describe(experiment, options, facts)
+                description["threads"] = threads if options.engine == "local" else None
+                with _recording_outcome(store, description):
+                    load_model, _ = _loaders(experiment.model_kind)
+                    with open_engine(experiment, options, facts, load_model) as engine:
+                        _measure_all(experiment, engine, facts, store)
+                        description["workers_lost"] = engine.workers_lost
+                    description["check_at_load"] = _verdicts(experiment, options, facts)
+                    _finish(experiment, facts, store, description)
         run = Run(folder, experiment, store.read_description())
         if options.export:
             from interp.experiments.export import export_figures

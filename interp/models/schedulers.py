@@ -79,18 +79,23 @@ def check_scheduler(
     Raises ArgumentError when the sampler does not run in this pipeline, or a row comes out differently.
     """
     name = type(family.pipeline.scheduler).__name__
-    advice = (
-        f"save the model with another scheduler, or set pipeline.scheduler, such as {SAFE['flow' if family.joint else 'noise']}"
-    )
+    advice = f"save the model with another scheduler, or set pipeline.scheduler, such as {SAFE['flow' if family.joint else 'noise']}"
     devices = [family.device] if family.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), idle(family.denoiser):
         try:
-            together, again, alone = (_after_seed(seed, latents_of, rows) for seed, rows in enumerate(([0, 1], [0, 1], [1])))
+            together, again, alone = (
+                _after_seed(seed, latents_of, rows) for seed, rows in enumerate(([0, 1], [0, 1], [1]))
+            )
         except CANNOT_RUN as error:
             said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-            raise ArgumentError(f"The scheduler {name} of {model} does not run in {family.pipeline_class} with {steps} steps ({said}): {advice}.") from error
+            raise ArgumentError(
+                f"The scheduler {name} of {model} does not run in {family.pipeline_class} with {steps} steps ({said}): {advice}."
+            ) from error
     spread = float(together.float().std()) or 1.0
-    for other, mine, what in ((again, together, "when it is drawn again"), (alone, together[1:], "when it is drawn alone")):
+    for other, mine, what in (
+        (again, together, "when it is drawn again"),
+        (alone, together[1:], "when it is drawn alone"),
+    ):
         apart = float((other.float() - mine.float()).abs().max()) / spread
         if not apart <= TOLERANCE and bool(torch.isfinite(mine).all()):
             raise ArgumentError(

@@ -1,0 +1,99 @@
+"""Runs other tools on the same inputs and writes how far their numbers are from ours: `python -m benchmarks.peers` (make peers)."""
+
+import argparse
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.peers.catalogue import PEERS, Peer
+from benchmarks.peers.environments import python_of, run_theirs, source_of
+from benchmarks.peers.inputs import MODEL, write_inputs
+from benchmarks.peers.ours import OURS, Numbers
+from benchmarks.stopwatch import measure, one_thread, say
+from benchmarks.tables import RESULTS, Machine, write_machine
+from interp.assets import cache_folder
+from interp.errors import RunError
+from interp.models.loading import load
+
+PLACE = RESULTS / "peers"
+
+
+def largest_difference(ours: Numbers, theirs: Numbers) -> tuple[float, int]:
+    """Returns the largest absolute difference of two lists of lists, and how many numbers were compared.
+
+    Infinite where one has a number that the other lacks, or one is not a number.
+    """
+    if [len(part) for part in ours] != [len(part) for part in theirs]:
+        return math.inf, sum(len(part) for part in ours)
+    pairs = [pair for a, b in zip(ours, theirs, strict=True) for pair in zip(a, b, strict=True)]
+    if not pairs:
+        return math.inf, 0
+    gaps = [abs(a - b) for a, b in pairs]
+    return (math.inf if any(math.isnan(gap) for gap in gaps) else max(gaps)), len(pairs)
+
+
+def compare_peer(peer: Peer, model: Any, inputs: Path, folder: Path, given: dict[str, Path]) -> dict[str, Any]:
+    """Returns a row: the largest difference, and processor seconds of both sides."""
+    output = folder / f"{peer.script}.json"
+    run_theirs(peer, python_of(peer, folder), source_of(peer, folder, given), inputs, output)
+    theirs = json.loads(output.read_text(encoding="utf-8"))
+    work = OURS[peer.script](model, json.loads(inputs.read_text(encoding="utf-8")))
+    cost, ours = measure(work)
+    gap, n = largest_difference(ours, theirs["numbers"])
+    return {
+        "peer": peer.name, "version": " ".join((*peer.requirements[:1], peer.commit[:12])).strip(), "quantity": peer.quantity,
+        "largest_difference": gap, "n_compared": n, "tolerance": peer.tolerance, "agrees": gap <= peer.tolerance,
+        "our_seconds": cost.processor_seconds, "their_seconds": theirs["seconds"],
+        "ratio": theirs["seconds"] / cost.processor_seconds,
+    }  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Compares the tools named, or all; 1 when one of them cannot be run or its numbers differ."""
+    names = [peer.script for peer in PEERS]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=str(__doc__).partition(":")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; all if none is named")
+    parser.add_argument("--source", nargs="*", default=[], metavar="NAME=FOLDER", help="a clone that is there already")
+    parser.add_argument("--folder", type=Path, help="where the environments go (in the cache)")
+    chosen = parser.parse_args(arguments)
+    unknown = [name for name in chosen.names if name not in names]
+    if unknown:
+        parser.error(f"there is no tool {unknown[0]}: name some of {', '.join(names)}")
+    given = {name: Path(place) for name, _, place in (one.partition("=") for one in chosen.source)}
+    folder = chosen.folder or cache_folder() / "peers"
+    one_thread()
+    started = time.perf_counter()
+    model = load(MODEL)
+    inputs = write_inputs(model, folder)
+    model.prefix(list(range(64)))  # warm up
+    rows, failed = [], []
+    for peer in PEERS:
+        if chosen.names and peer.script not in chosen.names:
+            continue
+        try:
+            rows.append(compare_peer(peer, model, inputs, folder, given))
+            say("{peer}: {largest_difference:.2g} over {n_compared} numbers, ratio {ratio:.2f}".format(**rows[-1]))
+        except RunError as error:
+            failed.append(str(error))
+            say(str(error))
+    _write(pd.DataFrame(rows), started)
+    return int(bool(failed) or not all(row["agrees"] for row in rows))
+
+
+def _write(table: pd.DataFrame, started: float) -> None:
+    place = PLACE / "peers.csv"
+    if place.exists():
+        kept = pd.read_csv(place, keep_default_na=False)
+        table = pd.concat([kept[~kept["peer"].isin(table.get("peer", []))], table])
+    PLACE.mkdir(exist_ok=True)
+    table.to_csv(place, index=False, float_format="%.4g", lineterminator="\n")
+    write_machine(Machine.here((time.perf_counter() - started) / 60), PLACE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

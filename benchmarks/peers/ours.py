@@ -1,0 +1,120 @@
+"""The toolkit's numbers for the same inputs: one function for each tool, which returns the work to be timed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.peers.inputs import samples_of
+from interp.models.dictionary import Dictionary
+from interp.models.language import LanguageModel
+from interp.models.recording import AttentionRows
+from interp.models.residuals import read_residuals
+from probes.retrieval_heads.measure import measure_samples
+
+Numbers = list[list[float]]
+Work = Callable[[], Numbers]
+
+
+def token_surprisals(model: LanguageModel, inputs: dict[str, Any]) -> Work:
+    """Surprisal of every token but the first of each text."""
+
+    def work() -> Numbers:
+        rows = model.surprisal(inputs["ids"])
+        return [row[1 : len(ids)].tolist() for row, ids in zip(rows, inputs["ids"], strict=True)]
+
+    return work
+
+
+def text_log_likelihoods(model: LanguageModel, inputs: dict[str, Any]) -> Work:
+    """Log-likelihood of each text after its first token."""
+    tokens = token_surprisals(model, inputs)
+    return lambda: [[-float(np.sum(nats))] for nats in tokens()]
+
+
+class InductionMass:
+    """`mass`, [row, head, query]: attention to the tokens that came after an earlier copy of the query's own."""
+
+    def __init__(self, ids: list[int]) -> None:
+        tokens = torch.tensor(ids)
+        after_copy = torch.zeros((len(ids), len(ids)))
+        after_copy[:, 1:] = (tokens[:, None] == tokens[None, :-1]).float()  # key k follows token k - 1
+        self.pattern = torch.tril(after_copy).fill_diagonal_(0.0)
+
+    def __call__(self, rows: AttentionRows) -> dict[str, Tensor]:
+        """Sums each query's attention over those keys."""
+        weights = rows.weights
+        pattern = self.pattern[rows.wanted, : weights.shape[-1]]
+        return {"mass": (weights * pattern).sum(dim=-1)}
+
+
+def induction_scores(model: LanguageModel, inputs: dict[str, Any]) -> Work:
+    """Share of every head's attention on induction positions, over all queries."""
+    ids = inputs["repeated_ids"]
+
+    def work() -> Numbers:
+        with model.record(torch.arange(len(ids))[None], InductionMass(ids)) as recording:
+            model.prefix(ids)
+        return [recording["mass"][:, 0].mean(dim=-1).flatten().tolist()]
+
+    return work
+
+
+def feature_sums(model: LanguageModel, inputs: dict[str, Any]) -> Work:
+    """Activations of every feature, summed over each window's tokens."""
+    dictionary = Dictionary.from_folder(Path(inputs["dictionary"]))
+    skip, layer = inputs["skip"], inputs["layer"]
+
+    def work() -> Numbers:
+        found = []
+        for ids in inputs["windows"]:
+            vectors = read_residuals(model, torch.tensor([ids]), [layer])[layer][0, skip:]
+            total = torch.zeros(dictionary.n_features)
+            for _, feature, value in dictionary.active(vectors):
+                total.index_add_(0, feature, value)
+            found.append(total.tolist())
+        return found
+
+    return work
+
+
+def head_scores(column: str) -> Callable[[LanguageModel, dict[str, Any]], Work]:
+    """Returns the function for one score of every head in every sample; all scores come from the same pass."""
+
+    def prepare(model: LanguageModel, inputs: dict[str, Any]) -> Work:
+        samples = samples_of(model)
+
+        def work() -> Numbers:
+            tables = measure_samples(
+                model,
+                samples,
+                max_new_tokens=inputs["samples"][0]["n_answer"],
+                stop_ids=inputs["stop_ids"],
+                sharing=True,
+            )
+            if column == "locos":
+                rows = tables["logit_contribution"].query("definition == 'locos'").rename(columns={"score": "value"})
+            else:
+                rows = tables["sample_head_scores"].rename(columns={column: "value"})
+            by_sample = {id: part["value"].tolist() for id, part in rows.groupby("sample_id", sort=False)}
+            return [[] if np.isnan(by_sample[one.sample_id]).all() else by_sample[one.sample_id] for one in samples]
+
+        return work
+
+    return prepare
+
+
+OURS: dict[str, Callable[[LanguageModel, dict[str, Any]], Work]] = {
+    "minicons": token_surprisals,
+    "surprisal": token_surprisals,
+    "lm_eval": text_log_likelihoods,
+    "detect_head": induction_scores,
+    "saelens": feature_sums,
+    "retrieval_head": head_scores("count_score"),
+    "locos_behavioral": head_scores("count_score"),
+    "locos_contribution": head_scores("locos"),
+}
+"""By the script of theirs that answers the same question."""
