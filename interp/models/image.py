@@ -130,7 +130,8 @@ class ImageModel(TextSide):
         guidance the other branch has the model's own unconditional text. `batch` rows are drawn at a time.
         A sampler that draws further noise draws it from a seed that a row's own noise gives, so rows stay independent.
         `record` gathers attention maps; `edit` replaces text vectors before every block of a joint-attention denoiser.
-        Raises ArgumentError for settings that cannot be, and for a sampler whose pictures depend on more than their row; RunError when latents or pictures are not finite.
+        Raises ArgumentError for settings that cannot be, and for a sampler whose pictures depend on more than their row;
+        RunError when latents or pictures are not finite.
         """
         steps = self.default_steps if steps is None else steps
         guidance = self.default_guidance if guidance is None else guidance

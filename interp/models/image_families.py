@@ -49,14 +49,20 @@ class Family:
         """Returns one text's sequence and pooled vector, from the pipeline's own encode_prompt."""
         raise NotImplementedError
 
+    def converted(self, text: str, tokenizer: Any) -> str:
+        """Returns the text as the pipeline hands it to a tokenizer: placeholders of textual inversion as all their vectors."""
+        convert = getattr(self.pipeline, "maybe_convert_prompt", None)  # pipelines that can load an inversion have it
+        return text if convert is None else convert(text, tokenizer)
+
     def unconditional(self, empty: Encoded) -> Encoded | None:
         """Returns what the other branch of guidance has, given the encoded empty text; None where there is no other branch."""
         return empty
 
     def size(self) -> tuple[int, int]:
-        """Returns the default height and width, in pixels."""
-        side = self.pipeline.default_sample_size * self.pipeline.vae_scale_factor
-        return side, side
+        """Returns the default height and width, in pixels; a denoiser's sample size may have two sides."""
+        sample, scale = self.pipeline.default_sample_size, self.pipeline.vae_scale_factor
+        height, width = (sample, sample) if isinstance(sample, int) else sample
+        return height * scale, width * scale
 
     def size_multiple(self) -> int:
         """Returns what height and width must be multiples of, in pixels."""

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from interp.models.loading import folder_sha256, pick_device, pick_dtype, withou
 from interp.models.refusals import explained, too_large
 from interp.models.registry import ModelEntry, resolve
 
+LOG = logging.getLogger(__name__)
+
 
 def load_image(
     name: str, *, device: str = "auto", dtype: str = "auto", revision: str | None = None, device_map: str | None = None
@@ -37,12 +40,18 @@ def load_image(
     """
     import diffusers
 
+    _refuse_parts(Path(name))
     entry = resolve(name, revision, kind="image")
     place = pick_device(device)
     precision = pick_dtype(dtype, place)
     source = _find(entry)
     family = family_of(entry.name, source.pipeline_class)
     options: dict[str, Any] = {"revision": source.revision, "trust_remote_code": False}
+    # A pipeline that was saved without a part, such as SD3 without its T5, wants to be told so again.
+    options |= {part: None for part, kind in source.index.items() if kind == [None, None]}
+    if entry.folder is not None and (variant := only_variant(entry.folder)):
+        LOG.warning("%s holds its weights as the variant %s only: these are read.", entry.name, variant)
+        options["variant"] = variant
     if "safety_checker" in source.index:
         options |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     try:
@@ -71,6 +80,7 @@ def look_up_image(name: str, *, device: str = "auto", dtype: str = "auto", revis
 
     Raises UserError as `load_image` does.
     """
+    _refuse_parts(Path(name))
     entry = resolve(name, revision, kind="image")
     source = _find(entry)
     family = family_of(entry.name, source.pipeline_class)
@@ -78,6 +88,39 @@ def look_up_image(name: str, *, device: str = "auto", dtype: str = "auto", revis
     return ModelFacts(identity, family.pipeline_class, None, None)
 
 
+def only_variant(folder: Path) -> str | None:
+    """Returns the variant, such as fp16, in which a pipeline's folder holds the weights of some part that it has in no other form.
+
+    None where every part has plain weights. Raises ArgumentError where parts come in different variants only.
+    """
+    needed: set[str] = set()
+    for part in sorted({file.parent for file in folder.glob("*/*.safetensors")}):
+        names = [_WEIGHTS.fullmatch(file.name) for file in part.glob("*.safetensors")]
+        variants = {match["variant"] for match in names if match}
+        if variants and None not in variants:
+            needed |= variants
+    if len(needed) > 1:
+        raise ArgumentError(
+            f"{folder} holds parts in the variants {' and '.join(sorted(needed))} only: save the pipeline with save_pretrained in one."
+        )
+    return next(iter(needed), None)
+
+
+def _refuse_parts(place: Path) -> None:
+    """Raises ArgumentError for files of image models that are no whole pipeline, with the way to one."""
+    if place.is_file() and place.suffix in (".safetensors", ".ckpt", ".gguf"):
+        raise ArgumentError(
+            f"{place} is one file of weights: read it with diffusers' from_single_file, save that pipeline with save_pretrained, and "
+            "name the folder."
+        )
+    if place.is_dir() and not (place / "model_index.json").exists() and list(place.glob("*lora*.safetensors")):
+        raise ArgumentError(
+            f"{place} is a LoRA without its pipeline: add it with diffusers' load_lora_weights and fuse_lora, save the pipeline with "
+            "save_pretrained, and name that folder."
+        )
+
+
+_WEIGHTS = re.compile(r"(?:diffusion_pytorch_)?model(?:\.(?P<variant>[^.]+?))?(?:-\d+-of-\d+)?\.safetensors")
 _DEVICE_MAPS: dict[str | None, str] = {"auto": "balanced"}
 """What diffusers calls spreading a model over all GPUs."""
 

@@ -50,7 +50,8 @@ class TextSide:
         blocks: dict[Block, list[Token]] = {}
         for encoder in self._text_encoders:
             block = encoder.block or Block(encoder.name, 0, encoder.n_positions)
-            read = read_tokens(text, encoder.tokenizer, block.encoder, block.start, encoder.n_positions)
+            place = (block.encoder, block.start, encoder.n_positions)
+            read = read_tokens(text, encoder.tokenizer, *place, self._family.converted)
             told = blocks.setdefault(block, read)
             if [_place(token) for token in told] != [_place(token) for token in read]:
                 raise RunError(f"{self.identity.name} has two CLIP tokenizers that split {text!r} differently.")

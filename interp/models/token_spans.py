@@ -1,8 +1,9 @@
 """Which tokens spell which words: from a phrase of a text, over character offsets, to positions of an encoder's block."""
 
+import itertools
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,13 +31,22 @@ class Token:
     """Whether the tokenizer has no token for these characters: all that it does not know is one and the same."""
 
 
-def read_tokens(text: str, tokenizer: Any, encoder: str, start: int, n_positions: int) -> list[Token]:
+def read_tokens(
+    text: str,
+    tokenizer: Any,
+    encoder: str,
+    start: int,
+    n_positions: int,
+    convert: Callable[[str, Any], str] = lambda text, tokenizer: text,
+) -> list[Token]:
     """Returns what stands at each of an encoder's positions, which begin at `start`, when it reads the text.
 
-    Offsets are into the text as given, also where the tokenizer lower-cases, composes characters or drops spaces.
+    Offsets are into the text as given, also where the tokenizer lower-cases, composes characters or drops spaces, and where
+    `convert` (the pipeline's maybe_convert_prompt) writes one placeholder of textual inversion as several tokens.
     Raises ArgumentError when the text is longer than the encoder takes.
     """
-    read = tokenizer(text, return_offsets_mapping=True, verbose=False)
+    written, places = _with_placeholders(text, tokenizer, convert(text, tokenizer))
+    read = tokenizer(written, return_offsets_mapping=True, verbose=False)
     ids, offsets = read["input_ids"], read["offset_mapping"]
     if len(ids) > n_positions:
         raise ArgumentError(
@@ -48,10 +58,46 @@ def read_tokens(text: str, tokenizer: Any, encoder: str, start: int, n_positions
     tokens = []
     for place, id in enumerate([*ids, *padding]):
         role = _role(place, len(ids), n_before)
-        begin, end = offsets[place] if role == "text" else (0, 0)
+        begin, end = _in_text(places, *offsets[place]) if role == "text" else (0, 0)
         unknown = role == "text" and id == tokenizer.unk_token_id and id != tokenizer.eos_token_id
         tokens.append(Token(encoder, start + place, id, tokenizer.convert_ids_to_tokens(id), role, begin, end, unknown))
     return tokens
+
+
+def _with_placeholders(text: str, tokenizer: Any, written: str) -> tuple[str, list[tuple[int, int]]]:
+    """The text with each placeholder of several vectors written out, and the characters that each of its own stands for.
+
+    `written` is what the pipeline makes of it. Raises ArgumentError when that is something else.
+    """
+    if written == text:
+        return text, [(place, place + 1) for place in range(len(text))]
+    known = tokenizer.get_added_vocab()
+    several = sorted((token for token in known if f"{token}_1" in known), key=len, reverse=True)
+    expanded, places, last = "", [], 0
+    for match in re.finditer("|".join(map(re.escape, several)) or r"(?!)", text):
+        places += [(place, place + 1) for place in range(last, match.start())]
+        vectors = _vectors(match[0], known)
+        expanded += text[last : match.start()] + vectors
+        places += [match.span()] * len(vectors)
+        last = match.end()
+    places += [(place, place + 1) for place in range(last, len(text))]
+    expanded += text[last:]
+    if expanded != written:
+        raise ArgumentError(
+            f"The placeholders in {text!r} are written out as {written!r}, in which no position can be told: use placeholders "
+            "whose names are not part of each other."
+        )
+    return expanded, places
+
+
+def _vectors(placeholder: str, known: Container[str]) -> str:
+    """A placeholder's vectors as the pipeline writes them: "<cat> <cat>_1 <cat>_2"."""
+    further = itertools.takewhile(known.__contains__, (f"{placeholder}_{n}" for n in itertools.count(1)))
+    return " ".join([placeholder, *further])
+
+
+def _in_text(places: Sequence[tuple[int, int]], start: int, end: int) -> tuple[int, int]:
+    return (places[start][0], places[end - 1][1]) if start < end else (0, 0)
 
 
 def _role(place: int, n_ids: int, n_before: int) -> Role:

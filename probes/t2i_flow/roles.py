@@ -73,9 +73,8 @@ def _words(text: str, items: Sequence[tuple[int, int]]) -> list[tuple[int, int]]
     cuts = {border for item in items for border in item}
     found: list[tuple[int, int]] = []
     kind = ""
-    for place, sign in enumerate(text):
-        before = kind
-        kind = _kind(text, place, before)
+    for place in range(len(text)):
+        before, kind = kind, _kind(text, place, kind)
         if kind and (kind != before or place in cuts):
             found.append((place, place + 1))
         elif kind:
