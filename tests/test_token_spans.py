@@ -1,9 +1,12 @@
 """Words to tokens: over character offsets of the text as given, for tokenizers of the CLIP and the T5 type."""
 
+import copy
+from typing import Any
+
 import pytest
 
 from interp.errors import ArgumentError
-from interp.models.token_spans import find_phrase, read_tokens, spelling
+from interp.models.token_spans import Token, find_phrase, read_tokens, spelling, spelling_apart
 from tests.tiny_pipelines import clip_tokenizer, t5_tokenizer
 
 TEXT = "A  Red\ttriangle, and\na RED triangle."
@@ -85,3 +88,89 @@ def test_a_phrase_is_whole_words_and_taken_literally():
     assert find_phrase("acrobat bat", "bat") == (8, 11)
     assert find_phrase("a T-shirt", "t-shirt") == (2, 9)
     assert find_phrase("(a.b) axb", "a.b") == (1, 4)
+
+
+# ---------------------------------------------------------------------- abroad
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase", "place"),
+    [
+        ("the Dog's tail", "dog", (4, 7)),
+        ("a blue-eyed cat", "blue", (2, 6)),
+        ("a t-shirt", "shirt", (4, 9)),
+        ("un café noir", "cafe\u0301", (3, 7)),  # composed in the text, decomposed in the phrase
+        ("un cafe\u0301 noir", "café", (3, 8)),  # and the other way round
+        ("一只红色的狗和猫", "狗", (5, 6)),
+        ("一只红色的狗和猫", "红色的狗", (2, 6)),
+        ("赤い犬と猫", "犬", (2, 3)),
+        ("un chat 🐈 noir", "🐈", (8, 9)),
+        ("красный Кот.", "кот", (8, 11)),
+        ("लाल बिल्ली और कुत्ता", "बिल्ली", (4, 10)),
+        ("\u05d7\u05b8\u05ea אדום", "אדום", (4, 8)),  # het, a point, tav, a blank
+        ("แมวสีแดง", "แมว", (0, 3)),
+        ("a\tred  cat", "red cat", (2, 10)),
+    ],
+)
+def test_a_phrase_is_found_inside_words_in_any_composition_and_script(
+    text: str, phrase: str, place: tuple[int, int]
+) -> None:
+    assert find_phrase(text, phrase) == place
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [
+        ("two cats", "cat"),
+        ("a cafe\u0301", "cafe"),  # the accent belongs to the e
+        ("बिल्ली", "बिल"),  # a virama follows: the syllable goes on
+        ("👩\u200d🚀 on the moon", "👩"),  # an astronaut is no woman beside a rocket
+        ("снежинка", "снеж"),
+    ],
+)
+def test_a_part_of_a_word_or_of_a_character_is_no_item(text: str, phrase: str) -> None:
+    with pytest.raises(ArgumentError, match="is not in"):
+        find_phrase(text, phrase)
+
+
+def test_a_phrase_within_itself_is_counted_without_overlaps() -> None:
+    assert find_phrase("red red red", "red red") == (0, 7)
+
+
+def test_a_token_that_is_shared_with_other_letters_or_unknown_stands_for_no_phrase() -> None:
+    tokens = [
+        Token("t5", 0, 5, "▁红狗", "text", 0, 2),
+        Token("t5", 1, 6, "猫", "text", 2, 3),
+        Token("t5", 2, 2, "<unk>", "text", 3, 4, unknown=True),
+    ]
+    text = "红狗猫🐈"
+    assert spelling_apart(text, tokens, *find_phrase(text, "猫")) == (1,)
+    with pytest.raises(ArgumentError, match="'狗' shares the token '红狗' of the encoder t5"):
+        spelling_apart(text, tokens, *find_phrase(text, "狗"))
+    with pytest.raises(ArgumentError, match="encoder t5 does not know '🐈'"):
+        spelling_apart(text, tokens, *find_phrase(text, "🐈"))
+
+
+def test_characters_that_t5_has_no_token_for_are_known_to_be_unknown() -> None:
+    read = read_tokens("red 狗", t5_tokenizer(), "t5", 0, 8)
+    assert [token.unknown for token in read if token.role == "text"][-1]
+    assert not any(token.unknown for token in read_tokens("red 狗", clip_tokenizer(), "clip", 0, 12))
+
+
+@pytest.mark.parametrize("tokenizer", [clip_tokenizer, t5_tokenizer])
+def test_positions_behind_a_placeholder_of_several_vectors_are_the_encoders_own(tokenizer: Any) -> None:
+    from diffusers.loaders import TextualInversionLoaderMixin
+
+    inverted = copy.deepcopy(tokenizer())
+    inverted.add_tokens(["<dog>", "<dog>_1", "<dog>_2", "<cat>"])
+    convert = TextualInversionLoaderMixin().maybe_convert_prompt
+    text = "a <dog> and red <cat>"
+    read = read_tokens(text, inverted, "e", 0, 16, convert)
+    ids = inverted(convert(text, inverted))["input_ids"]
+    assert [t.token_id for t in read] == [*ids, *[inverted.pad_token_id] * (16 - len(ids))]
+    spelled = {
+        name: [read[p].token for p in spelling(read, *find_phrase(text, name))] for name in ("<dog>", "red", "<cat>")
+    }
+    assert [token for token in spelled["<dog>"] if token != "▁"] == ["<dog>", "<dog>_1", "<dog>_2"]
+    assert "".join(spelled["red"]).strip("▁").removesuffix("</w>") == "red"
+    assert [token for token in spelled["<cat>"] if token != "▁"] == ["<cat>"]

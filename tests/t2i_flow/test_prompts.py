@@ -206,3 +206,25 @@ def test_words_have_all_their_tokens_and_punctuation_stands_alone():
         ("[eos]", "eos", 1),
         ("[pad]", "pad", 9),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase", "expected"),
+    [
+        ("the Dog's red", "Dog", [("the", "article"), ("Dog", "item"), ("'s", "other_words"), ("red", "other_words")]),
+        (
+            "a blue-eyed cat",
+            "blue",
+            [("a", "article"), ("blue", "item"), ("-eyed", "other_words"), ("cat", "other_words")],
+        ),
+        ("a t-shirt", "shirt", [("a", "article"), ("t-", "other_words"), ("shirt", "item")]),
+        ("a t-shirt", "t-shirt", [("a", "article"), ("t-shirt", "item")]),
+        ("红狗和猫", "狗", [("红", "other_words"), ("狗", "item"), ("和猫", "other_words")]),
+        ("लाल बिल्ली", "बिल्ली", [("लाल", "other_words"), ("बिल्ली", "item")]),
+    ],
+)
+def test_an_item_is_cut_out_of_a_larger_word_and_no_more_than_it(text, phrase, expected):
+    prompt = Prompt("p", text, (PromptItem(phrase),))
+    tokens = read_tokens(text, clip_tokenizer(), "clip", 0, 80)
+    found = [(word.text, word.role) for word in words(prompt, tokens) if not word.text.startswith("[")]
+    assert found == expected

@@ -1,0 +1,166 @@
+"""Samplers: the same picture from the same noise, drawn twice or alone, for every scheduler that a pipeline takes, or a sentence."""
+
+import inspect
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+from interp.errors import ArgumentError, UserError
+from interp.models.identity import ModelIdentity
+from interp.models.image import ImageModel
+from interp.models.image_families import family_of
+from interp.models.schedulers import idle, own_noise
+from tests.tiny_pipelines import BUILDERS
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # numpy's, of how diffusers makes arrays
+]
+STEPS = 4
+KINDS = [
+    name
+    for name in dir(diffusers)
+    if name.endswith("Scheduler") and isinstance(getattr(diffusers, name), type) and "Flax" not in name
+]
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "stochastic": {"stochastic_sampling": True},
+    "sde": {"algorithm_type": "sde-dpmsolver++"},
+}
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, ImageModel]:
+    """One model of each sort of sampler: of noise, and of flow."""
+    return {name: _model(name) for name in ("sd", "sd3")}
+
+
+def _model(family: str) -> ImageModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        pipeline = BUILDERS[family]()
+    kind = family_of(family, type(pipeline).__name__)
+    return ImageModel(kind(pipeline), ModelIdentity(f"tiny-{family}", "tests", "0", "float32"), {"guidance": 2.0})
+
+
+def schedulers() -> list[Any]:
+    """Every scheduler of the installed diffusers that can be made, in each of its noisy ways."""
+    found = []
+    for name in KINDS:
+        kind = getattr(diffusers, name)
+        for way, options in OPTIONS.items():
+            if set(options) <= set(inspect.signature(kind.__init__).parameters):
+                family = "sd3" if "FlowMatch" in name else "sd"
+                found.append(pytest.param(family, name, options, id=f"{family}-{name}-{way}"))
+    return found
+
+
+def drawn(model: ImageModel, rows: list[int], seed: int) -> np.ndarray:
+    """Pictures of some of two rows, after the process's own generator was set."""
+    torch.manual_seed(seed)
+    texts, noise = model.encode(["red circle", "blue circle"]), model.noise([1, 2])
+    return model.generate(texts.select(rows), noise[rows], steps=STEPS)
+
+
+@pytest.mark.parametrize(("family", "name", "options"), schedulers())
+def test_a_picture_depends_on_its_own_noise_alone_or_the_scheduler_is_refused(
+    models: dict[str, ImageModel], family: str, name: str, options: dict[str, Any]
+) -> None:
+    try:
+        scheduler = getattr(diffusers, name)(**options)
+    except (TypeError, NotImplementedError, ImportError):
+        return  # not to be made here at all: no user can have it in a pipeline
+    model = models[family]
+    model.pipeline.scheduler = scheduler
+    refusal, first = "", None
+    try:
+        first = drawn(model, [0, 1], 0)
+    except UserError as error:
+        refusal = str(error)
+    if first is None:
+        assert name in refusal or "not finite" in refusal
+        return
+    np.testing.assert_allclose(drawn(model, [0, 1], 5), first, atol=1e-5)
+    np.testing.assert_allclose(drawn(model, [1], 9), first[1:], atol=1e-4)
+
+
+def test_the_usual_schedulers_are_not_refused(models: dict[str, ImageModel]) -> None:
+    usual = (
+        "DDIM",
+        "PNDM",
+        "EulerDiscrete",
+        "EulerAncestralDiscrete",
+        "DPMSolverMultistep",
+        "UniPCMultistep",
+        "LCM",
+        "DDPM",
+    )
+    for name in usual:
+        models["sd"].pipeline.scheduler = getattr(diffusers, f"{name}Scheduler")()
+        assert np.isfinite(drawn(models["sd"], [0], 0)).all()
+    models["sd3"].pipeline.scheduler = diffusers.FlowMatchLCMScheduler()
+    assert np.isfinite(drawn(models["sd3"], [0], 0)).all()
+
+
+class FromNowhere(diffusers.DDIMScheduler):
+    """Draws noise that nobody gives it."""
+
+    def step(self, *inputs: Any, **options: Any) -> Any:
+        (latents, *rest) = super().step(*inputs, **options)
+        return (latents + torch.randn_like(latents), *rest)
+
+
+class SharedByRows(diffusers.DDIMScheduler):
+    """Always draws the same noise, for all rows in one go."""
+
+    def step(self, *inputs: Any, **options: Any) -> Any:
+        (latents, *rest) = super().step(*inputs, **options)
+        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(len(latents)))
+        return (latents + noise, *rest)
+
+
+class Remembers(diffusers.DDIMScheduler):
+    """Adds what it was given before: a state that set_timesteps does not clear."""
+
+    seen: Any = 0.0
+
+    def step(self, *inputs: Any, **options: Any) -> Any:
+        (latents, *rest) = super().step(*inputs, **options)
+        latents = latents + self.seen
+        self.seen = self.seen + float(latents.abs().mean())
+        return (latents, *rest)
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        (FromNowhere, "when it is drawn again"),
+        (SharedByRows, "when it is drawn alone"),
+        (Remembers, "when it is drawn again"),
+    ],
+)
+def test_a_scheduler_planted_wrong_is_refused_before_a_picture_is_drawn(
+    models: dict[str, ImageModel], kind: Any, what: str
+) -> None:
+    model = models["sd"]
+    model.pipeline.scheduler = kind()
+    computed: list[int] = []
+    handle = model.pipeline.unet.conv_in.register_forward_pre_hook(lambda *_: computed.append(1))
+    with pytest.raises(ArgumentError, match=f"scheduler {kind.__name__} of tiny-sd .* {what}"):
+        drawn(model, [0], 0)
+    handle.remove()
+    assert not computed
+
+
+def test_what_is_put_in_place_of_a_method_is_taken_out_again(models: dict[str, ImageModel]) -> None:
+    pipeline = models["sd"].pipeline
+    scheduler = diffusers.DDPMScheduler()
+    with own_noise(scheduler, [torch.Generator()]), idle(pipeline.unet):
+        assert "step" in vars(scheduler)
+        assert "forward" in vars(pipeline.unet)
+    assert "step" not in vars(scheduler)
+    assert "forward" not in vars(pipeline.unet)
