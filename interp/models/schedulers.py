@@ -19,7 +19,16 @@ from interp.models.image_families import Family
 
 TOLERANCE = 1e-3
 """Largest difference, in standard deviations of the latents, that is rounding; noise of another draw differs by one or more."""
-CANNOT_RUN = (AttributeError, TypeError, ValueError, KeyError, IndexError, NotImplementedError, ImportError)
+CANNOT_RUN = (
+    AttributeError,
+    TypeError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    NotImplementedError,
+    ImportError,
+)
 """What schedulers of other kinds of pipelines raise when these call them."""
 
 
@@ -76,7 +85,8 @@ def check_scheduler(
 ) -> None:
     """Draws two rows together, again, and the second alone; `latents_of(rows)` runs the sampler from the noise of those rows.
 
-    Raises ArgumentError when the sampler does not run in this pipeline, or a row comes out differently.
+    Raises ArgumentError when the sampler does not run in this pipeline, or a row comes out differently; lets an
+    OutOfMemoryError pass.
     """
     name = type(family.pipeline.scheduler).__name__
     advice = f"save the model with another scheduler, or set pipeline.scheduler, such as {SAFE['flow' if family.joint else 'noise']}"
@@ -86,8 +96,10 @@ def check_scheduler(
             together, again, alone = (
                 _after_seed(seed, latents_of, rows) for seed, rows in enumerate(([0, 1], [0, 1], [1]))
             )
+        except torch.OutOfMemoryError:
+            raise
         except CANNOT_RUN as error:
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            said = f"{type(error).__name__}: {(str(error).strip().splitlines() or ['it says no more'])[0].rstrip('.')}"
             raise ArgumentError(
                 f"The scheduler {name} of {model} does not run in {family.pipeline_class} with {steps} steps ({said}): {advice}."
             ) from error
