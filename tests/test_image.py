@@ -1,5 +1,6 @@
 """Text-to-image models of every family encode and draw, on tiny random pipelines of unmodified diffusers."""
 
+import copy
 from contextlib import contextmanager
 
 import diffusers
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from interp.errors import ArgumentError, RunError
 from interp.models.conditioning import Block, BlockEdit
+from interp.models.identity import ModelIdentity
 from interp.models.image import ImageModel
 from tests.pictures import CROSS, FAMILIES, JOINT, OTHER, PIXELS, TEXT, draw, furthest, noise
-from tests.tiny_pipelines import N_CLIP, tiny_image, tiny_pipeline
+from tests.tiny_pipelines import BUILDERS, N_CLIP, tiny_image, tiny_pipeline
 
 # ---------------------------------------------------------------------- encoding
 
@@ -55,6 +57,40 @@ def test_blocks_and_the_pooled_vector_of_each_family(family, encoders, blocks, p
     assert [token.position for token in model.tokens(TEXT)] == list(range(encoded.n_positions))
     assert (None if encoded.pooled is None else encoded.pooled.shape[1]) == pooled
     assert encoded.maskable == (family in CROSS)
+
+
+@pytest.mark.parametrize("family", ["sd", "sd_t5", "sdxl", "flux"])
+def test_a_learned_word_of_several_vectors_is_told_as_its_encoders_read_it(family):
+    with torch.random.fork_rng():
+        pipeline = BUILDERS[family]()
+        for name in [name for name in pipeline.components if name.startswith("tokenizer")]:
+            pipeline.register_modules(**{name: copy.deepcopy(getattr(pipeline, name))})
+            getattr(pipeline, name).add_tokens(["<cat>", "<cat>_1"])
+            encoder = getattr(pipeline, name.replace("tokenizer", "text_encoder"))
+            encoder.resize_token_embeddings(len(getattr(pipeline, name)))
+    model = ImageModel(
+        type(tiny_image(family)._family)(pipeline), ModelIdentity("learned", "tests", "0", "float32"), {}
+    )
+    text = "a <cat> and red"
+    model.encode([text])  # compares what its encoders read with `tokens`
+    told = model.tokens(text)
+    cat, red = (
+        [told[place].token.strip("▁").removesuffix("</w>") for place in model.spans(text, word)]
+        for word in ("<cat>", "red")
+    )
+    assert list(filter(None, cat)) == ["<cat>", "<cat>_1"]
+    assert "".join(red) == "red"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_text_that_a_pipeline_rewrites_on_its_way_is_refused(family, monkeypatch):
+    model, text = tiny_image(family), "a red circle apart"
+    monkeypatch.setattr(model._family, "encode", lambda text: type(model._family).encode(model._family, f"{text} red"))
+    with pytest.raises(
+        RunError, match=f"of tiny-{family} reads other tokens of 'a red circle apart' than its tokenizer"
+    ):
+        model.encode([text])
+    assert text not in model._encoded
 
 
 def test_every_distinct_text_is_encoded_once_and_alone(monkeypatch):

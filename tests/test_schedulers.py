@@ -15,7 +15,7 @@ from interp.errors import ArgumentError, UserError
 from interp.models.identity import ModelIdentity
 from interp.models.image import ImageModel
 from interp.models.image_families import family_of
-from interp.models.schedulers import idle, own_noise
+from interp.models.schedulers import own_noise
 from tests.pictures import PIXELS
 from tests.tiny_pipelines import BUILDERS
 
@@ -175,11 +175,16 @@ def test_a_scheduler_planted_wrong_is_refused_before_a_picture_is_drawn(
     assert not computed
 
 
-def test_what_is_put_in_place_of_a_method_is_taken_out_again(models: dict[str, ImageModel]) -> None:
-    pipeline = models["sd"].pipeline
-    scheduler = diffusers.DDPMScheduler()
-    with own_noise(scheduler, [torch.Generator()]), idle(pipeline.unet):
-        assert "step" in vars(scheduler)
-        assert "forward" in vars(pipeline.unet)
+def test_nothing_is_left_in_a_pipeline_whose_sampler_was_looked_at(models: dict[str, ImageModel]) -> None:
+    model, scheduler = models["sd"], diffusers.DDPMScheduler()
+    model.pipeline.scheduler = scheduler
+    calls: list[int] = []
+    handle = model.pipeline.unet.register_forward_pre_hook(lambda *_: calls.append(1))
+    drawn(model, [0], 0)
+    handle.remove()
+    assert len(calls) == STEPS
     assert "step" not in vars(scheduler)
-    assert "forward" not in vars(pipeline.unet)
+    assert model.pipeline.scheduler is scheduler
+    with own_noise(scheduler, [torch.Generator()]):
+        assert "step" in vars(scheduler)
+    assert "step" not in vars(scheduler)

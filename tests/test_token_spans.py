@@ -1,6 +1,7 @@
 """Words to tokens: over character offsets of the text as given, for tokenizers of the CLIP and the T5 type."""
 
 import copy
+import unicodedata
 from typing import Any
 
 import pytest
@@ -110,6 +111,13 @@ def test_a_phrase_is_whole_words_and_taken_literally():
         ("\u05d7\u05b8\u05ea אדום", "אדום", (4, 8)),  # het, a point, tav, a blank
         ("แมวสีแดง", "แมว", (0, 3)),
         ("a\tred  cat", "red cat", (2, 10)),
+        ("개와 곰은", "개", (0, 1)),  # Korean particles
+        ("개와 곰은", "곰", (3, 4)),
+        ("큰 고양이들에게", "고양이", (2, 5)),
+        (unicodedata.normalize("NFD", "큰 개와 곰"), "개", (4, 6)),  # three letters and a blank before it
+        ("\u2764\ufe0f and red", "\u2764", (0, 2)),
+        ("\u2764 and red", "\u2764\ufe0f", (0, 1)),
+        ("🇫🇷🇺🇸", "🇺🇸", (2, 4)),
     ],
 )
 def test_a_phrase_is_found_inside_words_in_any_composition_and_script(
@@ -126,6 +134,10 @@ def test_a_phrase_is_found_inside_words_in_any_composition_and_script(
         ("बिल्ली", "बिल"),  # a virama follows: the syllable goes on
         ("👩\u200d🚀 on the moon", "👩"),  # an astronaut is no woman beside a rocket
         ("снежинка", "снеж"),
+        ("개구리", "개"),  # a frog is no dog with a particle
+        ("사과", "사"),  # 과 follows consonants
+        ("무지개", "개"),
+        ("🇫🇷🇺🇸", "🇷🇺"),
     ],
 )
 def test_a_part_of_a_word_or_of_a_character_is_no_item(text: str, phrase: str) -> None:

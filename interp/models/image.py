@@ -23,7 +23,7 @@ from interp.models.heat_maps import HeatMaps
 from interp.models.identity import ModelFacts, ModelIdentity
 from interp.models.image_families import Family
 from interp.models.image_text import TextSide
-from interp.models.schedulers import check_scheduler, own_noise
+from interp.models.schedulers import check_scheduler, own_noise, rehearsal
 
 
 class ImageModel(TextSide):
@@ -180,13 +180,14 @@ class ImageModel(TextSide):
             return
         side = 4 * self._family.size_multiple()
         noise, text = self.noise([0, 1], height=side, width=side), self.clean()
+        pipeline = rehearsal(self._family)
 
         def latents_of(rows: Sequence[int]) -> Tensor:
             part = noise[list(rows)]
             call = arguments(self._family, text.as_many(len(rows)), self._empty, part, steps, guidance)
             del call["callback_on_step_end"]
-            with own_noise(scheduler, call["generator"]):
-                return self.pipeline(**{**call, "output_type": "latent"}).images
+            with own_noise(pipeline.scheduler, call["generator"]):
+                return pipeline(**{**call, "output_type": "latent"}).images
 
         check_scheduler(self._family, self.identity.name, steps, latents_of)
         self._checked.add(key)

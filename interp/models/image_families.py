@@ -5,6 +5,7 @@ Everything goes through the pipelines' own `encode_prompt` and `__call__` of unm
 
 import inspect
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -59,10 +60,18 @@ class Family:
         return empty
 
     def size(self) -> tuple[int, int]:
-        """Returns the default height and width, in pixels; a denoiser's sample size may have two sides."""
-        sample, scale = self.pipeline.default_sample_size, self.pipeline.vae_scale_factor
+        """Returns the default height and width, in pixels. Raises ArgumentError where the denoiser names none."""
+        sample, scale = self.sample_size(), self.pipeline.vae_scale_factor
+        if sample is None:
+            raise ArgumentError(
+                f"The denoiser of this {self.pipeline_class} names no sample_size: say which size with --height and --width."
+            )
         height, width = (sample, sample) if isinstance(sample, int) else sample
         return height * scale, width * scale
+
+    def sample_size(self) -> int | Sequence[int] | None:
+        """Returns the side of the latents that the denoiser was trained on, or their height and width; None if it does not say."""
+        return self.denoiser.config.sample_size
 
     def size_multiple(self) -> int:
         """Returns what height and width must be multiples of, in pixels."""
@@ -108,12 +117,6 @@ class StableDiffusion(Family):
     def size_multiple(self) -> int:
         """Returns what the pipeline itself insists on."""
         return math.lcm(8, self.pipeline.vae_scale_factor)
-
-    def size(self) -> tuple[int, int]:
-        """Returns the denoiser's sample size in pixels."""
-        sample, scale = self.pipeline.unet.config.sample_size, self.pipeline.vae_scale_factor
-        height, width = (sample, sample) if isinstance(sample, int) else sample
-        return height * scale, width * scale
 
 
 class StableDiffusionXL(Family):
@@ -221,6 +224,10 @@ class Flux(Family):
     def patch(self) -> int:
         """Returns 2: the pipeline packs so many latents a side into one position."""
         return 2
+
+    def sample_size(self) -> int:
+        """Returns the pipeline's: the denoiser has none."""
+        return self.pipeline.default_sample_size
 
     def latent_channels(self) -> int:
         """Returns the channels of a latent before four of them are packed into one position."""

@@ -50,12 +50,15 @@ class TextSide:
         blocks: dict[Block, list[Token]] = {}
         for encoder in self._text_encoders:
             block = encoder.block or Block(encoder.name, 0, encoder.n_positions)
-            place = (block.encoder, block.start, encoder.n_positions)
-            read = read_tokens(text, encoder.tokenizer, *place, self._family.converted)
+            read = self._read(encoder, text)
             told = blocks.setdefault(block, read)
             if [_place(token) for token in told] != [_place(token) for token in read]:
                 raise RunError(f"{self.identity.name} has two CLIP tokenizers that split {text!r} differently.")
         return [token for block in self._blocks for token in blocks[block]]
+
+    def _read(self, encoder: TextEncoder, text: str) -> list[Token]:
+        name, start = (encoder.block.encoder, encoder.block.start) if encoder.block else (encoder.name, 0)
+        return read_tokens(text, encoder.tokenizer, name, start, encoder.n_positions, self._family.converted)
 
     def spans(self, text: str, phrase: str, occurrence: int | None = None) -> tuple[int, ...]:
         """Returns the positions, over all blocks, of the tokens that spell the phrase, found by character offsets.
@@ -86,7 +89,8 @@ class TextSide:
         """Returns the conditioning of the texts, one row each.
 
         Every distinct text is read once and alone, so its vectors do not depend on what it is encoded beside.
-        Raises ArgumentError for a text longer than an encoder takes: nothing is cut.
+        Raises ArgumentError for a text longer than an encoder takes: nothing is cut; RunError where an encoder reads other
+        tokens than `tokens` tells.
         """
         if isinstance(texts, str):
             raise TypeError("encode takes a list of texts")
@@ -97,7 +101,15 @@ class TextSide:
             self._encoded.move_to_end(text)
             return self._encoded[text]
         self.tokens(text)  # refuses what is too long
-        encoded = self._conditioning(*self._family.encode(text))
+        with ExitStack() as stack:
+            seen = [stack.enter_context(_ids_read_by(encoder.module)) for encoder in self._text_encoders]
+            encoded = self._conditioning(*self._family.encode(text))
+        for encoder, ids in zip(self._text_encoders, seen, strict=True):
+            if ids != [[token.token_id for token in self._read(encoder, text)]]:
+                raise RunError(
+                    f"The encoder {encoder.name} of {self.identity.name} reads other tokens of {text!r} than its tokenizer makes of "
+                    "it: write the text without what its pipeline rewrites."
+                )
         self._encoded[text] = encoded
         while len(self._encoded) > max(1, _CACHED_ELEMENTS // encoded.sequence.numel()):
             self._encoded.popitem(last=False)
@@ -140,6 +152,21 @@ class TextSide:
 
 def _place(token: Token) -> tuple[str, int, int]:
     return token.role, token.char_start, token.char_end
+
+
+@contextmanager
+def _ids_read_by(encoder: Any) -> Iterator[list[list[int]]]:
+    """Gathers the token ids of every row that a text encoder reads while it lasts."""
+    rows: list[list[int]] = []
+
+    def note(module: Any, inputs: tuple[Tensor, ...]) -> None:
+        rows.extend(inputs[0].tolist())
+
+    handle = encoder.register_forward_pre_hook(note)
+    try:
+        yield rows
+    finally:
+        handle.remove()
 
 
 @contextmanager

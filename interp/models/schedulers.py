@@ -4,6 +4,7 @@ A comparison of two pictures "from the same noise" means nothing where a sampler
 generator, or from one that the rows of a batch share, or carries something over from the picture before.
 """
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -46,38 +47,44 @@ def own_noise(scheduler: Any, generators: Sequence[torch.Generator]) -> Iterator
             options["generator"] = list(generators)
         return step(*inputs, **options)
 
-    with _answering(scheduler, "step", step_with_generators):
-        yield
-
-
-@contextmanager
-def idle(denoiser: Any) -> Iterator[None]:
-    """Lets the denoiser answer a tenth of what it is given while it lasts: the sampler's own steps, at no cost."""
-    wide = getattr(denoiser.config, "out_channels", None)
-
-    def answer(*inputs: Tensor, **options: Any) -> tuple[Tensor]:
-        latents = inputs[0] if inputs else options["hidden_states"]
-        answered = 0.1 * latents
-        if latents.dim() == 4 and wide and wide > latents.shape[1]:  # a learned variance beside the noise
-            answered = torch.cat([answered, torch.zeros_like(answered)[:, : wide - latents.shape[1]]], dim=1)
-        return (answered,)
-
-    with _answering(denoiser, "forward", answer):
-        yield
-
-
-@contextmanager
-def _answering(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """Puts a function in the place of a method of one object while it lasts."""
-    before = owner.__dict__.get(name)
-    setattr(owner, name, function)
+    before = vars(scheduler).get("step")
+    scheduler.step = step_with_generators
     try:
         yield
     finally:
         if before is None:
-            delattr(owner, name)
+            del scheduler.step
         else:
-            setattr(owner, name, before)
+            scheduler.step = before
+
+
+def rehearsal(family: Family) -> Any:
+    """Returns the pipeline with a copy of its sampler and an idle denoiser: the sampler's own steps, at no cost.
+
+    Neither the pipeline's own sampler nor hooks on its denoiser get to know of what it draws.
+    """
+    twin = copy.copy(family.pipeline)
+    # Past the pipeline's own way to set a part, which would note it in a config that both share.
+    object.__setattr__(twin, "scheduler", copy.deepcopy(family.pipeline.scheduler))
+    object.__setattr__(twin, family.denoiser_name, _Idle(family.denoiser))
+    return twin
+
+
+class _Idle:
+    """Answers a tenth of what it is given, and is the denoiser in everything else."""
+
+    def __init__(self, denoiser: Any) -> None:
+        self._denoiser = denoiser
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._denoiser, name)
+
+    def __call__(self, *inputs: Tensor, **options: Any) -> tuple[Tensor]:
+        latents = inputs[0] if inputs else options["hidden_states"]
+        answered, wide = 0.1 * latents, getattr(self._denoiser.config, "out_channels", None)
+        if latents.dim() == 4 and wide and wide > latents.shape[1]:  # a learned variance beside the noise
+            answered = torch.cat([answered, torch.zeros_like(answered)[:, : wide - latents.shape[1]]], dim=1)
+        return (answered,)
 
 
 def check_scheduler(
@@ -91,7 +98,7 @@ def check_scheduler(
     name = type(family.pipeline.scheduler).__name__
     advice = f"save the model with another scheduler, or set pipeline.scheduler, such as {SAFE['flow' if family.joint else 'noise']}"
     devices = [family.device] if family.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), idle(family.denoiser):
+    with torch.random.fork_rng(devices=devices):
         try:
             together, again, alone = (
                 _after_seed(seed, latents_of, rows) for seed, rows in enumerate(([0, 1], [0, 1], [1]))

@@ -139,8 +139,9 @@ def find_phrase(text: str, phrase: str, occurrence: int | None = None) -> tuple[
     """Returns the characters [start, end) at which the phrase stands in the text, in any case, spacing and composition.
 
     It begins and ends where letters do not go on (`begins_word` tells scripts without spaces), so "blue" is in "blue-eyed" and
-    not in "bluer". `occurrence` counts from 0. Raises ArgumentError when the phrase is not there (with the nearest words that
-    are), when it is there several times and none was chosen, or fewer times than that.
+    not in "bluer"; a Korean phrase may have particles after it. `occurrence` counts from 0.
+    Raises ArgumentError when the phrase is not there (with the nearest words that are), when it is there several times and
+    none was chosen, or fewer times than that.
     """
     words = composed(phrase)[0].split()
     if not words:
@@ -163,11 +164,14 @@ def find_phrase(text: str, phrase: str, occurrence: int | None = None) -> tuple[
 
 
 def composed(text: str) -> tuple[str, list[int]]:
-    """Returns the text with composed characters (NFC), and where each of its characters, and its end, is in the text as given."""
+    """Returns the text with composed characters (NFC), and where each of its characters, and its end, is in the text as given.
+
+    Variation selectors, which choose the looks of a sign, are left out.
+    """
     plain, origin, start = [], [], 0
     for end in range(1, len(text) + 1):
-        if end == len(text) or not attaches(text[end]):
-            cluster = unicodedata.normalize("NFC", text[start:end])
+        if end == len(text) or not (attaches(text[end]) or _composes(text[start:end], text[end])):
+            cluster = unicodedata.normalize("NFC", text[start:end]).translate(_NO_VARIATIONS)
             plain.append(cluster)
             # Characters that one cluster composes to begin where it does; only its end is after it.
             origin += [start] * len(cluster) if len(cluster) != end - start else range(start, end)
@@ -175,9 +179,19 @@ def composed(text: str) -> tuple[str, list[int]]:
     return "".join(plain), [*origin, len(text)]
 
 
+_NO_VARIATIONS = dict.fromkeys(map(ord, "\ufe0e\ufe0f"))
+
+
+def _composes(cluster: str, sign: str) -> bool:
+    """Whether a character becomes part of the one before it: the letters of a Korean syllable do."""
+    return unicodedata.normalize("NFC", cluster + sign) != unicodedata.normalize("NFC", cluster) + sign
+
+
 def _stands_apart(text: str, start: int, end: int) -> bool:
-    """Whether no word of the text goes on over the borders of the span."""
-    return not _goes_over(text, start) and not _goes_over(text, end)
+    """Whether no word of the text goes on over the borders of the span; a Korean one may have its particles after it."""
+    if _goes_over(text, start):
+        return False
+    return not _goes_over(text, end) or _is_before_particles(text, end)
 
 
 def _goes_over(text: str, border: int) -> bool:
@@ -186,11 +200,32 @@ def _goes_over(text: str, border: int) -> bool:
     before, after = text[border - 1], text[border]
     if attaches(after) or before == "\u200d":  # a mark belongs to the letter before it, an emoji to its joiner
         return True
+    if _is_flag_letter(after):  # two of them are a flag
+        run = itertools.takewhile(_is_flag_letter, reversed(text[:border]))
+        return len(list(run)) % 2 == 1
     if not (before.isalnum() or attaches(before) or before == "_") or not (after.isalnum() or after == "_"):
         return False
     if begins_word(after):
         return False
     return unicodedata.category(after) == "Lo" or not begins_word(before)
+
+
+def _is_flag_letter(sign: str) -> bool:
+    return "\U0001f1e6" <= sign <= "\U0001f1ff"
+
+
+def _is_before_particles(text: str, place: int) -> bool:
+    """Whether all that a Korean word goes on with is particles, in the form that follows its last syllable."""
+    if not "가" <= text[place - 1] <= "힣":
+        return False
+    closed = (ord(text[place - 1]) - ord("가")) % 28 != 0  # it ends in a consonant
+    return re.match(rf"(?:{_AFTER_CONSONANT if closed else _AFTER_VOWEL})(?![가-힣])", text[place:]) is not None
+
+
+_ALWAYS = "들?(?:의|에|에서|에게|에는|에도|께|께서|도|만|부터|까지|처럼|보다|하고|마다|한테|밖에|조차)"
+_PLURAL = "들(?:은|이|을|과|으로|이랑|이나)?"
+_AFTER_CONSONANT = f"{_ALWAYS}|{_PLURAL}|은|이|을|과|으로|로|이랑|이나"  # 로 too, after its l
+_AFTER_VOWEL = f"{_ALWAYS}|{_PLURAL}|는|가|를|와|로|랑|나"
 
 
 def _without_overlaps(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
