@@ -28,6 +28,10 @@ TITLES = {
 }
 SCRIPTS = {"baseline": "used well", "obvious": "written first"}
 """Sides of a comparison that are not the toolkit's, in words."""
+OLDER = (
+    "**Not measured again yet:** the table is older than this description. Its baseline is the script called *obvious* here; the one that "
+    "uses the libraries well was only run in small sizes, where its results are the same.\n\n"
+)
 ENOUGH = 0.9
 """Agreement of two repeats from which a result has stopped changing."""
 NO_GPU = "No GPU and no second model was timed: on other hardware the ratios are others."
@@ -112,7 +116,7 @@ Memory is read from Linux' `/proc`: the peak of resident memory less what was re
 
 def page(found: Mapping[str, Results]) -> str:
     """Returns the text of the page from every benchmark's tables."""
-    comparison = pd.concat([found[name].comparison for name in NAMES])
+    comparison = pd.concat([by_kind_of_script(found[name].comparison) for name in NAMES])
     growth = pd.concat([found[name].growth for name in NAMES])
     minutes = sum(one.machine.minutes for one in found.values() if one.machine is not None)
     processor = (comparison["processor_seconds"].sum() + growth["processor_seconds"].sum()) / 60
@@ -125,6 +129,17 @@ def page(found: Mapping[str, Results]) -> str:
         TAIL.format(machines=machine_table(found), no_gpu=NO_GPU),
     ]
     return "\n".join(parts)
+
+
+def by_kind_of_script(comparison: pd.DataFrame) -> pd.DataFrame:
+    """Returns the comparison; where it was measured before there were two scripts, its one baseline is the obvious one."""
+    older = is_older(comparison) & (comparison["kind"] == "speed") & (comparison["side"] == "baseline")
+    return comparison.assign(side=comparison["side"].mask(older, "obvious"))
+
+
+def is_older(comparison: pd.DataFrame) -> bool:
+    """Whether a comparison was measured before there were two scripts."""
+    return "obvious" not in set(comparison["side"])
 
 
 def more_sections(folder: Path) -> list[str]:
@@ -150,7 +165,7 @@ def section(name: str, found: Results) -> str:
     speed = found.comparison[found.comparison["kind"] == "speed"]
     more = "".join(f"\n{as_written(table)}\n" for table in (found.more or {}).values())
     return (
-        f"## {TITLES[name]}\n\n{ways_described(name)}\n\n{ways_table(speed)}\n{more}\n"
+        f"## {TITLES[name]}\n\n{ways_described(name)}\n\n{OLDER if is_older(found.comparison) else ''}{ways_table(speed)}\n{more}\n"
         f"![{TITLES[name]}: cost by size](performance/{name}.png)\n\n{size_table(found.growth)}\n"
     )
 
