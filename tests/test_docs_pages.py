@@ -14,7 +14,7 @@ from interp.experiments.runner import facts_of
 from probes.verbatim_memory.experiment import VerbatimMemory
 from tests.fenced import PAGES, ROOT
 
-QUOTING = ("docs/faq.md", "docs/adding_a_model.md", "docs/adding_a_dictionary.md")
+QUOTING = ("docs/faq.md", "docs/python.md", "docs/models.md", "docs/adding_a_model.md", "docs/adding_a_dictionary.md")
 """Pages on which every quotation (a paragraph that begins with >) is a sentence of the toolkit; … is what it fills in."""
 CHECKS = ROOT / "docs" / "how_numbers_are_checked.md"
 FILLED = "\0"
