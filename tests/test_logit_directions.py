@@ -1,5 +1,6 @@
 """The parts of a model add up to its logits, on every family: what the `direct` contribution rests on."""
 
+import threading
 from typing import Any
 
 import pytest
@@ -225,3 +226,34 @@ def test_a_final_norm_that_is_used_twice_is_refused():
         UserError, match=r"^Logit contributions cannot be computed for tiny-nanochat .*used in other places"
     ):
         LogitDirections(tiny("nanochat", **FAMILIES["llama"]))
+
+
+def test_watching_the_way_to_the_logits_neither_sees_nor_disturbs_what_is_open_here_or_in_another_thread():
+    model = tiny("gemma2")
+    with model.edit_heads([(0, 1)]):
+        wanted = model.extend(model.prefix(), [IDS], logits="all")
+
+    untouched = LogitDirections(tiny("gemma2"))
+    entered, read = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with model.hooks.closed():
+            entered.set()
+            read.wait(30)
+
+    with model.edit_heads([(0, 1)]), model.record(torch.arange(N)[None], HeadOutputs()) as recording:
+        directions = LogitDirections(model)  # watched through what is open
+        with pytest.raises(KeyError, match="nothing yet"):
+            recording["head_output"]
+        thread = threading.Thread(target=hold)
+        thread.start()
+        try:
+            assert entered.wait(30)
+            found = model.extend(model.prefix(), [IDS], logits="all")
+        finally:
+            read.set()
+            thread.join()
+        assert recording["head_output"].shape[3] == N
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    assert directions.output_scale == untouched.output_scale
+    assert directions.attention_norms.keys() == untouched.attention_norms.keys()

@@ -24,6 +24,7 @@ from interp.experiments.__main__ import main
 from interp.experiments.experiment import WorkUnit, run_hash
 from interp.experiments.run import Run
 from interp.models.loading import load, look_up
+from interp.models.verdicts import WAYS_OUT
 from tests.counting import FAIL, HOLD, Counting, environment, save_model
 
 UNITS = ["text-0", "text-1", "text-2", "text-3", "again-text-2", "again-text-0"]
@@ -103,6 +104,10 @@ def test_run_json_says_how_the_run_came_to_be(whole: Run, tiny: str) -> None:
     assert all(seconds >= 0 for seconds in said["unit_seconds"].values())
     assert said["started"] <= said["finished"]
     assert whole.folder.parts[-3:] == ("counting", "tiny", run_hash(whole.experiment, look_up(tiny)))
+    verdicts = load(tiny).verdicts
+    assert verdicts is not None
+    assert said["check_at_load"] == {name: verdict.in_words() for name, verdict in verdicts.by_name.items()}
+    assert list(said["check_at_load"]) == list(WAYS_OUT)
     assert said["device"] == load(tiny).hf.device.type  # where it ran, not "auto"
 
 

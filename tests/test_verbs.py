@@ -11,6 +11,7 @@ from figures.style import HEIGHT, WIDTH
 from interp.errors import RunError
 from interp.experiments.export import require_browser
 from interp.experiments.run import Run
+from interp.models.verdicts import WAYS_OUT
 from tests.counting import Call, Counting, Yardstick
 
 pytestmark = pytest.mark.usefixtures("counting_installed")
@@ -36,6 +37,21 @@ def test_list_and_models_name_what_there_is(call: Call) -> None:
     status, listed, _ = call("models")
     assert status == 0
     assert {"smollm2-135m", "gpt2", "llama2-7b"} <= {line.split()[0] for line in listed.splitlines()}
+
+
+def test_models_with_a_name_says_what_the_check_at_load_found(call: Call, tiny: str) -> None:
+    status, said, _ = call("models", tiny)
+    assert status == 0
+    title, *lines = said.splitlines()
+    assert title == f"tiny ({tiny}, float32, llama)"
+    assert [line.split()[0] for line in lines] == list(WAYS_OUT)
+    for line in lines:
+        assert line.split(maxsplit=1)[1].startswith("right (off by ")
+    status, _, errors = call("models", "sdxl-base")
+    assert (status, errors) == (
+        2,
+        "sdxl-base is an image model, which has no check at load: name a language model.\n",
+    )
 
 
 def test_a_run_is_shown_by_its_folder_or_by_digits_of_its_hash(call: Call, runs: list[Run]) -> None:

@@ -58,7 +58,7 @@ def check(model: LanguageModel) -> Verdicts:
         ) from error
     _check_causal(model, plain)
     if model.attention_modules:
-        found = _check_with_heads(model, texts, plain)
+        found = _in_order(_check_with_heads(model, texts, plain))
         if found["reading"].refused is None:
             return Verdicts(found)
         model.let_go_of_heads(
@@ -66,7 +66,11 @@ def check(model: LanguageModel) -> Verdicts:
             f"({found['reading'].refused}), so its heads cannot be looked at: name another model."
         )
         plain = plain_pass(model, texts)
-    return Verdicts(_check_without_heads(model, texts, plain), model.without_heads)
+    return Verdicts(_in_order(_check_without_heads(model, texts, plain)), model.without_heads)
+
+
+def _in_order(verdicts: dict[str, Verdict]) -> dict[str, Verdict]:
+    return {name: verdicts[name] for name in WAYS_OUT}
 
 
 def _texts(model: LanguageModel) -> Int[Tensor, "two token"]:

@@ -122,8 +122,9 @@ def _end_of_attention(model: LanguageModel, layer: int, module: nn.Module, calls
     if not _same(projected.made, written.made):
         raise _refusal(model, f"in layer {layer} what the heads write is changed after the output projection")
     end, stream = attention, written.made
+    parts = set(module.children()) - {attention}
     for call in calls:
-        if call.module is attention or call.module not in set(module.children()) or not _same(call.given, stream):
+        if call.module not in parts or not _same(call.given, stream):
             continue
         if _same(call.made, stream):
             continue  # dropout
@@ -230,9 +231,11 @@ def _replayed(module: nn.Module, calls: list[_Call], changed: dict[nn.Module, Te
 
     A part that handed on the very tensor that it was given (dropout at rest) is left alone.
     """
+    inside = set(module.modules())
     made: dict[nn.Module, list[_Call]] = {}
     for call in calls:
-        made.setdefault(call.module, []).append(call)
+        if call.module in inside:
+            made.setdefault(call.module, []).append(call)
     kept: list[tuple[nn.Module, Any]] = []
     for part in _parts(module, set(made)):
         if all(_same(call.given, call.made) for call in made[part]):
