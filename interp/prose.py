@@ -1,9 +1,12 @@
 """English prose to read and to hide things in: cleaned news articles of 2017 from the prose asset, or a user's own folder."""
 
+import codecs
 import io
+import os
 import re
+import unicodedata
 import zipfile
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from interp.assets import ASSETS, fetch_asset
@@ -59,19 +62,81 @@ def _close_quotes_or_apostrophes(text: str) -> str:
     return re.sub(r'(?P<before>^|.)"(?P<scar>\?(?=[\w"]))?', mend, text, flags=re.DOTALL)
 
 
-def read_folder(folder: Path) -> tuple[str, ...]:
-    """Returns the texts of a folder's .txt files in name order.
+TEXT_FILES = (".txt", ".text", ".md")
+"""Names of text files end so, in capitals or not."""
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"))
+_MARKS_16 = (
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)  # the one of UTF-32 begins with one of these
+_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 
-    Raises ArgumentError when the folder has none or one is not UTF-8.
+
+def read_folder(folder: Path) -> tuple[str, ...]:
+    """Returns the texts of a folder's .txt, .text and .md files, those in folders within it too, in the order of their paths.
+
+    They are UTF-8, or UTF-16 or UTF-32 with a byte-order mark, and come with composed characters (NFC) and one sign at the
+    ends of lines. What begins with a dot is left out. The same files are read once.
+    Raises ArgumentError when there is no text, or anything that would not be read: another kind of file, a link to a folder or
+    to nothing, what is no text.
     """
     if not folder.is_dir():
         raise ArgumentError(f"{folder} is not a folder: name a folder that holds .txt files.")
-    texts = []
-    for path in sorted(folder.glob("*.txt")):
-        try:
-            texts.append(path.read_text(encoding="utf-8"))
-        except UnicodeDecodeError as error:
-            raise ArgumentError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8.") from error
+    texts = _texts_of(tuple(_stamped(path) for path in _text_files(folder)))
     if not any(text.strip() for text in texts):
         raise ArgumentError(f"{folder} holds no text: put at least one non-empty .txt file there.")
-    return tuple(texts)
+    return texts
+
+
+def _text_files(folder: Path) -> list[Path]:
+    """The files of a folder and the folders within it, in order, once it is sure that each can be read."""
+    found: list[Path] = []
+
+    def refuse(error: OSError) -> None:
+        raise ArgumentError(f"{error.filename} cannot be read ({error.strerror}): change its permissions.") from error
+
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in folders:
+            if (path := Path(place, name)).is_symlink():
+                raise ArgumentError(f"{path} is a link to a folder: put the files themselves there.")
+        found += [Path(place, name) for name in files if not name.startswith(".")]
+    for path in found:
+        if not path.exists():
+            raise ArgumentError(f"{path} is a link to nothing: delete it, or put the file itself there.")
+        if not path.is_file() or path.suffix.lower() not in TEXT_FILES:
+            raise ArgumentError(
+                f"{path} is no text file, and all of {folder} is read: move it elsewhere, or save its text as .txt."
+            )
+    return sorted(found)
+
+
+def _stamped(path: Path) -> tuple[Path, int, int]:
+    """A file with what changes when it is written anew."""
+    stat = path.stat()
+    return path.resolve(), stat.st_mtime_ns, stat.st_size
+
+
+@lru_cache(maxsize=2)
+def _texts_of(files: tuple[tuple[Path, int, int], ...]) -> tuple[str, ...]:
+    return tuple(_read_text(path) for path, _, _ in files)
+
+
+def _read_text(path: Path) -> str:
+    """A file's text: composed characters, no byte-order mark, one sign between lines."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ArgumentError(f"{path} cannot be read ({error.strerror}): change its permissions.") from error
+    encoding = next((name for mark, name in (*_MARKS, *_MARKS_16) if content.startswith(mark)), "utf-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        named = "UTF-8" if encoding.startswith("utf-8") else f"the {encoding.upper()} that it begins as"
+        raise ArgumentError(f"{path} is not {named} (byte {error.start}): save it as UTF-8.") from error
+    if no_text := _NO_TEXT.search(text):
+        raise ArgumentError(
+            f"{path} is not text (character {no_text.start()} is U+{ord(no_text[0]):04X}): save its text as UTF-8, or move it "
+            "elsewhere."
+        )
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))

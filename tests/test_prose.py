@@ -2,9 +2,12 @@
 
 import csv
 import io
+import os
 import re
 import sys
+import unicodedata
 import zipfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -73,12 +76,82 @@ def test_mending_touches_no_letter_and_leaves_no_scar(parts):
 # ---------------------------------------------------------------------- a folder of one's own
 
 
-def test_a_folders_text_files_come_in_name_order_and_nothing_else(tmp_path):
-    for name, text in {"b.txt": "zwei é", "a.txt": "eins\n", "c.md": "not this", "10.txt": ""}.items():
+def test_a_folders_text_files_come_in_the_order_of_their_paths(tmp_path):
+    files = {
+        "b.txt": "zwei é",
+        "a.txt": "eins\n",
+        "c.md": "drei",
+        "10.txt": "",
+        "D.TXT": "vier",
+        "x.txt/e.Text": "fünf",
+    }
+    for name, text in {**files, ".hidden.txt": "not this", ".git/f.txt": "nor this"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
-    (tmp_path / "deeper").mkdir()
-    (tmp_path / "deeper" / "d.txt").write_text("nor this")
-    assert read_folder(tmp_path) == ("", "eins\n", "zwei é")
+    assert read_folder(tmp_path) == ("", "vier", "eins\n", "zwei é", "drei", "fünf")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_text_is_the_same_however_it_was_saved(tmp_path, encoding, line_end, form):
+    text = "Zoë’s café – प्रकाश\n\n河边。 각\t\n"
+    content = unicodedata.normalize(form, text).replace("\n", line_end).encode(encoding)
+    (tmp_path / "a.txt").write_bytes(content)
+    assert read_folder(tmp_path) == (text,)
+
+
+@pytest.mark.parametrize(("mark", "encoding"), [(b"\xfe\xff", "utf-16-be"), (b"\x00\x00\xfe\xff", "utf-32-be")])
+def test_the_mark_at_the_beginning_tells_the_order_of_bytes(tmp_path, mark, encoding):
+    (tmp_path / "a.txt").write_bytes(mark + "Ein Text.".encode(encoding))
+    assert read_folder(tmp_path) == ("Ein Text.",)
+
+
+def test_a_folder_is_read_once_until_it_changes(tmp_path):
+    (tmp_path / "a.txt").write_text("eins")
+    first = read_folder(tmp_path)
+    assert read_folder(tmp_path) is first
+    (tmp_path / "a.txt").write_text("anders")
+    assert read_folder(tmp_path) == ("anders",)
+    (tmp_path / "b.txt").write_text("mehr")
+    assert read_folder(tmp_path) == ("anders", "mehr")
+
+
+def put_link_to_nothing(folder: Path) -> None:
+    (folder / "odd.txt").symlink_to(folder / "nowhere.txt")
+
+
+def put_link_to_a_folder(folder: Path) -> None:
+    (folder / "odd").symlink_to(folder)
+
+
+def put_pipe(folder: Path) -> None:
+    os.mkfifo(folder / "odd.txt")
+
+
+@pytest.mark.parametrize(
+    ("put", "words"),
+    [
+        (put_link_to_nothing, r"odd\.txt is a link to nothing: delete it, or put the file itself there\.$"),
+        (put_link_to_a_folder, r"odd is a link to a folder: put the files themselves there\.$"),
+        (put_pipe, r"odd\.txt is no text file, and all of .* is read: move it elsewhere, or save its text as \.txt\.$"),
+        (lambda folder: (folder / "odd.pdf").write_bytes(b"%PDF"), r"odd\.pdf is no text file, and all of"),
+        (lambda folder: (folder / "odd").write_text("a name without an ending"), r"odd is no text file, and all of"),
+        (
+            lambda folder: (folder / "odd.txt").write_bytes(b"PK\x03\x04"),
+            r"odd\.txt is not text \(character 2 is U\+0003\)",
+        ),
+        (
+            lambda folder: (folder / "odd.txt").write_bytes("cat".encode("utf-16-le")),
+            r"character 1 is U\+0000\): save its",
+        ),
+    ],
+)
+def test_what_would_not_be_read_is_refused(tmp_path, put, words):
+    (tmp_path / "a.txt").write_text("good")
+    put(tmp_path)
+    with pytest.raises(ArgumentError, match=words):
+        read_folder(tmp_path)
 
 
 def test_a_folder_that_gives_no_text_is_refused_with_the_fix(tmp_path):
@@ -93,11 +166,17 @@ def test_a_folder_that_gives_no_text_is_refused_with_the_fix(tmp_path):
         read_folder(tmp_path / "blank.txt")
 
 
-@pytest.mark.parametrize(("content", "byte"), [("café".encode("latin-1"), 3), ("cat".encode("utf-16"), 0)])
-def test_a_file_that_is_not_utf8_is_named_with_the_byte(tmp_path, content, byte):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("café".encode("latin-1"), r"odd\.txt is not UTF-8 \(byte 3\): save it as UTF-8\.$"),
+        ("cat".encode("utf-16")[:-1], r"odd\.txt is not the UTF-16 that it begins as \(byte 6\): save it as UTF-8\.$"),
+    ],
+)
+def test_a_file_that_is_not_its_encoding_is_named_with_the_byte(tmp_path, content, words):
     (tmp_path / "a.txt").write_text("good")
     (tmp_path / "odd.txt").write_bytes(content)
-    with pytest.raises(ArgumentError, match=rf"odd\.txt is not UTF-8 \(byte {byte}\): save it as UTF-8\.$"):
+    with pytest.raises(ArgumentError, match=words):
         read_folder(tmp_path)
 
 

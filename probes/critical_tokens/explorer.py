@@ -14,7 +14,7 @@ from torch import Tensor
 
 from interp.errors import RunError
 from interp.models.chat import chat_prompt
-from interp.models.encoding import beginning
+from interp.models.encoding import beginning, encode_piece
 from interp.models.language import LanguageModel
 from interp.models.prefix import Prefix
 from interp.models.sampling import BATCH_ROWS, Job, Policy, Rollout, StopRule, draw, sample, stream
@@ -60,8 +60,7 @@ def prompt_ids(model: LanguageModel, text: str, setting: Setting | None = None) 
     """
     if setting is not None and setting.chat is not None:
         return chat_prompt(model.tokenizer, text, model.identity.name, template_args=setting.chat, may_think=True)
-    ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
-    return [*beginning(model.tokenizer, "auto"), *ids]
+    return [*beginning(model.tokenizer, "auto"), *encode_piece(model.tokenizer, text, first=True).ids]
 
 
 def respond(model: LanguageModel, problem: Problem, setting: Setting, n_draws: int) -> list[Response]:

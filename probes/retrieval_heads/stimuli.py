@@ -4,6 +4,7 @@ Prompts are put together from token ids and never decoded and encoded again, so 
 tokens up to the needle.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,9 +20,11 @@ from interp.models.encoding import (
     check_single_beginning,
     covering,
     encode_piece,
+    unread,
 )
 from interp.models.template_args import parse_template_args
 from interp.sentences import follows_without_a_space
+from interp.words import holds_letters
 from probes.retrieval_heads.haystack import Haystack
 from probes.retrieval_heads.needles import Needle, find_words
 from probes.retrieval_heads.plan import Cell
@@ -83,9 +86,10 @@ def build_frame(
 ) -> Frame:
     """Returns the prompt around a context that asks for one needle.
 
+    `has_bos` says whether it begins with what stands before a text: <s>, or whatever the tokenizer writes there.
     "auto" is "chat" for a model with a chat template and "plain" otherwise. A chat template decides itself about the
     beginning-of-sequence token.
-    Raises ArgumentError when the model cannot be prompted so.
+    Raises ArgumentError when the model cannot be prompted so, or the tokenizer does not know letters of the question.
     """
     if recall_measure == "reference" and not reference_reads(needle.real_needle):
         raise ArgumentError(
@@ -107,7 +111,10 @@ def build_frame(
         head = beginning(tokenizer, bos)
         tail = encode_piece(tokenizer, question.format(question=needle.question)).ids
         check_single_beginning(tokenizer, head, model)
-    has_bos = bool(head) and head[0] == tokenizer.bos_token_id
+    asked = encode_piece(tokenizer, f" {needle.question}")
+    _check_letters(unread(tokenizer, asked, f" {needle.question}", 0, len(needle.question) + 1), needle, "question")
+    begins = {tokenizer.bos_token_id, *beginning(tokenizer, "auto")[:1]}
+    has_bos = bool(head) and head[0] in begins
     return Frame(tuple(head), tuple(tail), prompt_format, has_bos, recall_measure)
 
 
@@ -122,13 +129,18 @@ def build_samples(
 
     Raises ArgumentError when the needle and its question alone are longer than a prompt may be.
     """
-    piece = encode_needle(tokenizer, needle)
-    gold = gold_span(piece, needle)
+    inside = encode_needle(tokenizer, needle)
     samples = []
     for n_tokens, depth in cells:
+        piece = inside
         room = _room(n_tokens, len(piece.ids), needle, frame)
         context, blanks = haystack.first(room)
         index = len(context) if depth >= 1 else haystack.boundary_before(min(int(room * depth), len(context)))
+        if index == 0 and frame.prompt_format != "chat":
+            piece = encode_needle(tokenizer, needle, first=True)
+            context, blanks = haystack.first(_room(n_tokens, len(piece.ids), needle, frame))
+            index = min(index, len(context))
+        gold = gold_span(piece, needle)
         start = len(frame.head) + index
         samples.append(
             Sample(
@@ -172,19 +184,36 @@ def build_control(
     )
 
 
-def encode_needle(tokenizer: PreTrainedTokenizerBase, needle: Needle) -> Piece:
-    """Returns the tokens of a needle as it stands between two sentences.
+def encode_needle(tokenizer: PreTrainedTokenizerBase, needle: Needle, *, first: bool = False) -> Piece:
+    """Returns the tokens of a needle as it stands between two sentences, or `first` in a prompt.
 
-    Raises ArgumentError when the tokenizer does not know the letters of its must-recall part: no answer could be read.
+    A space leads to it, but not in a script without spaces; first in a prompt, such a needle begins as the tokenizer begins a
+    text, and one with a space as anywhere, which is the same.
+    Raises ArgumentError when the tokenizer does not know its letters, or anything that is seen of its must-recall part: no
+    answer could be read.
     """
-    piece = encode_piece(tokenizer, _lead(needle) + needle.needle)
-    first, end = gold_span(piece, needle)
-    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in piece.ids[first:end]:
+    lead = _lead(needle)
+    text = lead + needle.needle
+    piece = encode_piece(tokenizer, text, first=first and not lead)
+    place = find_words(needle.needle, needle.real_needle)
+    assert place is not None
+    lost = unread(tokenizer, piece, text, len(lead) + place[0], len(lead) + place[1])
+    if any(unicodedata.category(sign) != "Cf" and sign not in "\ufe0e\ufe0f" for sign in lost):
         raise ArgumentError(
             f"This model's tokenizer cannot spell {needle.real_needle!r}, the answer of needle {needle.id}: use other needles, or a "
             "model of their script."
         )
+    _check_letters(unread(tokenizer, piece, text, 0, len(text)), needle, "text")
     return piece
+
+
+def _check_letters(lost: str, needle: Needle, part: str) -> None:
+    """Raises ArgumentError where letters are lost: signs that a vocabulary lacks leave a sentence readable."""
+    if holds_letters(lost):
+        raise ArgumentError(
+            f"This model's tokenizer cannot spell {lost!r} in the {part} of needle {needle.id}: use other needles, or a model of "
+            "their script."
+        )
 
 
 def gold_span(piece: Piece, needle: Needle) -> tuple[int, int]:

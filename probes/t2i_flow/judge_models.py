@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from interp.errors import RunError
+from interp.errors import RunError, UserError
+from interp.models.chat import render_chat
 from probes.t2i_flow.judges import Picture, Verdict
 
 CLIP_THRESHOLD = 26.0
@@ -64,7 +65,10 @@ class VisionLanguage:
 
     def _answer(self, picture: Picture, description: str) -> Verdict:
         content = [{"type": "image"}, {"type": "text", "text": QUESTION.format(description)}]
-        prompt = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        try:
+            prompt = render_chat(self.processor, [{"role": "user", "content": content}], "the judge")
+        except UserError as error:
+            raise RunError("The judge's chat template cannot write the question: choose another judge.") from error
         inputs = self.processor(text=[prompt], images=[_bytes(picture)], return_tensors="pt").to(self.model.device)
         p = self.model(**inputs).logits[0, -1].float().softmax(dim=-1)
         yes, no = (float(p[ids].sum()) for ids in self.answers)

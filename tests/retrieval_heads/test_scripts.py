@@ -117,6 +117,10 @@ def test_what_looks_like_a_control_token_stays_text(kind, control):
     tokenizer = kind()
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     needle = Needle("n", f"The sign says {control} today.", f"Who wrote {control}?", "today", "", "", True)
+    if (kind.__name__, control) == ("word_piece", "[SEP]"):  # as text it is SEP in brackets, which its vocabulary lacks
+        with pytest.raises(ArgumentError, match="cannot spell 'SEP' in the question of needle n"):
+            build_frame(tokenizer, needle, "plain", "never", "a model")
+        return
     frame = build_frame(tokenizer, needle, "plain", "never", "a model")
     texts = (" ".join(f"The team saw {control} at noon. {i}" for i in range(60)),)
     haystack = build_haystack(tokenizer, texts, 300, seed=0, key="x")
@@ -162,3 +166,34 @@ def test_only_as_much_text_is_encoded_as_is_used(monkeypatch):
         build_haystack(tokenizer, (text,), 200, seed=0, key="x")
         assert max(read) <= 200 * 8 + 200
     assert LONGEST_SENTENCE_TOKENS < 200
+
+
+@pytest.mark.parametrize("script", ["cyrillic", "chinese", "japanese", "hindi"])
+@pytest.mark.parametrize("kind", EXACT, ids=lambda kind: kind.__name__)
+def test_a_prompt_that_begins_with_its_needle_begins_as_the_tokenizer_begins_a_text(kind, script):
+    tokenizer, needle = kind(), needle_of(script)
+    frame = build_frame(tokenizer, needle, "plain", "auto", "a model")
+    haystack = build_haystack(tokenizer, numbered(script, 200), 300, seed=0, key="x")
+    (sample,) = build_samples(tokenizer, needle, haystack, frame, [(300, 0.0)])
+    text = tokenizer.decode(sample.ids[len(frame.head) : sample.needle_end])
+    assert text.strip() == needle.needle
+    begun = tokenizer(needle.needle, add_special_tokens=False)["input_ids"]
+    with_space = tokenizer(f" {needle.needle}", add_special_tokens=False)["input_ids"]
+    written = list(sample.ids[len(frame.head) : sample.needle_end])
+    assert written == begun if script in ("chinese", "japanese") else written in (begun, with_space)
+    assert len(sample.ids) == 300
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_a_frame_knows_what_begins_a_text_whatever_its_name(kind):
+    tokenizer = kind()
+    frame = build_frame(tokenizer, needle_of("cyrillic"), "plain", "auto", "a model")
+    assert frame.has_bos is bool(frame.head)
+    assert not build_frame(tokenizer, needle_of("cyrillic"), "plain", "never", "a model").has_bos
+
+
+def test_a_question_whose_letters_a_tokenizer_does_not_know_is_refused():
+    tokenizer = KINDS[3]()
+    asked = Needle("n", "The key is here.", "Where is the ʘǂŋ?", "here", "", "", True)
+    with pytest.raises(ArgumentError, match="cannot spell 'ʘǂŋ' in the question of needle n: use other needles"):
+        build_frame(tokenizer, asked, "plain", "never", "a model")

@@ -181,7 +181,9 @@ class Spoken:
     def decode(self, ids):
         return self.vocabulary[ids[0]].replace("▁", " ")
 
-    def apply_chat_template(self, messages, add_generation_prompt):
+    def apply_chat_template(self, messages, *, chat_template, tokenize, add_generation_prompt):
+        assert chat_template == self.chat_template
+        assert (tokenize, add_generation_prompt) == (False, True)
         return messages[0]["content"][1]["text"]
 
 
@@ -205,6 +207,11 @@ def test_vision_language_models_that_cannot_be_asked_are_refused():
     silent.chat_template = None  # type: ignore[assignment]
     with pytest.raises(RunError, match="has no chat template"):
         VisionLanguage(silent, silent)
+    spoken = Spoken()
+    judge = VisionLanguage(spoken, spoken)
+    spoken.chat_template = "{{ messages | random }}"
+    with pytest.raises(RunError, match=r"cannot write the question: choose another judge\.$"):
+        judge(np.ones((8, 8, 3), dtype=np.float32), ["a cat"])
     same = Spoken()
     same.vocabulary = ("x",)  # type: ignore[assignment]
     same.decode = lambda ids: "x"  # type: ignore[method-assign]
