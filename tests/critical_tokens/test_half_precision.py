@@ -54,16 +54,13 @@ def test_no_drawn_trajectory_is_refused(dtype: str, temperature: float, policy: 
             np.testing.assert_array_equal(explorer.p, np.minimum(1, response.draw_probability))
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_is_where_a_token_falls_out_of_the_set(dtype: str) -> None:
+def test_half_precision_is_where_a_token_falls_out_of_the_set() -> None:
     """The test above can fail: read again, tokens that were drawn have p = 0, and the report says how many."""
-    model = model_of(dtype)
-    with torch.no_grad():
-        model.hf.lm_head.weight.mul_(1 if dtype == "bfloat16" else 8)  # a step of float16 is eight times finer
+    model = model_of("bfloat16")
     spines = []
-    for policy in (dict(top_p=0.5), dict(top_k=2), dict(top_k=5)):
-        setting = small_setting(20, temperature=1.0 if dtype == "bfloat16" else 8.0, **policy)
-        explorers = [read_again(model, response, setting) for response in drawn(model, setting, 32)]
+    for policy in (dict(top_p=0.5), dict(top_k=2)):
+        setting = small_setting(20, temperature=1.0, **policy)
+        explorers = [read_again(model, response, setting) for response in drawn(model, setting, 16)]
         spines.append(pd.concat(spine_rows(explorer) for explorer in explorers))
     lost = sum(int((spine["reread_probability"] == 0).sum()) for spine in spines)
     assert lost > 0
