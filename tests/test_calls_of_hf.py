@@ -19,6 +19,7 @@ from tests.tiny_models import random_ids, tiny, tiny_hf
 N, NEW = 30, 8
 IDS = random_ids(N)
 GREEDY: dict[str, Any] = dict(max_new_tokens=NEW, do_sample=False, eos_token_id=None, pad_token_id=0)
+LOGITS: dict[str, Any] = dict(return_dict_in_generate=True, output_logits=True)
 CACHED = {
     "dynamic": {},
     "static": {"cache_implementation": "static"},
@@ -27,6 +28,8 @@ CACHED = {
 }
 TOLD = [name for name in CACHED if name != "no cache"]
 FAMILIES = ["llama", "mistral", "gemma2", "gpt2"]
+UNTIED: dict[str, Any] = dict(tie_word_embeddings=False)
+"""A random model whose head is its embedding writes its last token over and over, whatever its heads do."""
 
 
 def generate(hf: Any, ids: list[int], **options: Any) -> list[int]:
@@ -36,19 +39,20 @@ def generate(hf: Any, ids: list[int], **options: Any) -> list[int]:
 
 def eager_reading(family: str, ids: list[int]) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
-        output = tiny_hf(family, attention="eager")(torch.tensor([ids]), output_attentions=True)
+        output = tiny_hf(family, attention="eager", **UNTIED)(torch.tensor([ids]), output_attentions=True)
     return output.logits[0], torch.stack(output.attentions)[:, 0]
 
 
 @pytest.mark.parametrize("how", CACHED)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_recording_of_a_generation_equals_eager_attention_to_the_written_text(family, how):
-    model = tiny(family)
+    model = tiny(family, **UNTIED)
     every = torch.arange(N + NEW - 1)[None]
     with model.record(every, Weights(N + NEW), TopKeys(1)) as recording:
         written = generate(model.hf, IDS, **CACHED[how])
     _, eager = eager_reading(family, written[:-1])
     close(recording["weights"][:, 0, :, :, :-1], eager, 2e-5)
+    assert len(set(written[N:])) > 1
     assert (recording["top_position"][:, 0, ..., 0] == recording["weights"][:, 0].argmax(dim=-1)).all()
 
 
@@ -56,24 +60,34 @@ def test_a_recording_of_a_generation_equals_eager_attention_to_the_written_text(
 @pytest.mark.parametrize("family", FAMILIES)
 def test_phases_of_a_generation_are_the_prompt_and_the_new_tokens(family, how):
     """The prompt is prefill and each new token decode, as when the two are read by hand, the prompt in one pass."""
-    model = tiny(family)
+    model = tiny(family, **UNTIED)
     heads = [(layer, head) for layer in range(3) for head in range(3)]
+    tokens = torch.tensor([IDS])
 
-    def by_hand(phase: str) -> list[int]:
-        prefix, text = model.prefix(), list(IDS)
+    def by_hand(phase: str) -> tuple[list[int], Tensor]:
+        prefix, text, steps = model.prefix(), list(IDS), []
         with model.edit_heads(heads, "zero", phase=phase):
             logits = model.extend(prefix, [IDS], phase="prefill")
             for _ in range(NEW):
-                text.append(int(logits[0, -1].argmax()))
+                steps.append(logits[0, -1])
+                text.append(int(steps[-1].argmax()))
                 logits = model.extend(prefix, [text[-1:]], phase="decode")
-        return text
+        return text, torch.stack(steps)
 
-    texts = []
-    for phase in ("prefill", "decode"):
+    first, last = [], []
+    for phase in ("prefill", "decode", "both"):
         with model.edit_heads(heads, "zero", phase=phase):
-            texts.append(generate(model.hf, IDS, **CACHED[how]))
-        assert texts[-1] == by_hand(phase)
-    assert texts[0] != texts[1] or family == "gemma2"  # which writes one text here whatever is silenced
+            written = model.hf.generate(
+                tokens, attention_mask=torch.ones_like(tokens), **GREEDY, **CACHED[how], **LOGITS
+            )
+        text, steps = by_hand(phase)
+        assert written.sequences[0].tolist() == text
+        close(torch.cat(written.logits), steps)
+        first.append(steps[0])
+        last.append(steps[-1])
+    assert not torch.allclose(first[0], first[1], atol=0.1)  # the prompt's last token: only prefill and both act there
+    assert torch.equal(first[0], first[2])
+    assert not torch.allclose(last[0], last[2], atol=0.1)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +124,7 @@ def test_beam_search_does_not_mix_rows_in_silence():
 @pytest.mark.parametrize("family", ["mistral", "gemma2"])
 @pytest.mark.parametrize("kind", ["dynamic", "static"])
 def test_passes_by_hand_on_a_cache_stand_where_the_cache_says(family, kind):
-    model = tiny(family)
+    model = tiny(family, **UNTIED)
     cache: Any = DynamicCache(config=model.hf.config)
     if kind == "static":
         cache = StaticCache(config=model.hf.config, max_cache_len=N)
@@ -150,8 +164,8 @@ def test_passes_by_hand_on_a_cache_stand_where_the_cache_says(family, kind):
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "mistral", "falcon-alibi"])
 def test_a_padded_batch_is_that_of_transformers_at_every_token_and_in_what_it_writes(family):
     """Gemma 2's soft-capped scores have no fused kernel in transformers: eager is what there is to equal."""
-    other = tiny_hf(family, attention="eager" if family == "gemma2" else "sdpa")
-    model = tiny(family)
+    other = tiny_hf(family, attention="eager" if family == "gemma2" else "sdpa", **UNTIED)
+    model = tiny(family, **UNTIED)
     ids = torch.tensor([[0] * 20 + IDS[:10], IDS])
     mask = torch.tensor([[0] * 20 + [1] * 10, [1] * 30])
     with torch.no_grad():

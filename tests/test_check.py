@@ -64,6 +64,9 @@ class Faults:
     def output(self, output: torch.Tensor) -> torch.Tensor:
         return output
 
+    def project(self, output: torch.Tensor, module: Any) -> torch.Tensor:
+        return module.o_proj(output)
+
 
 def with_faults(faults: Faults) -> LanguageModel:
     model = tiny("llama")
@@ -85,7 +88,7 @@ def with_faults(faults: Faults) -> LanguageModel:
             self, query, key, value, mask, scaling=faults.scaling(self, past_key_values), dropout=0.0
         )
         output = faults.output(output.reshape(*hidden_states.shape[:-1], -1))
-        return self.o_proj(output), None if weights is None else faults.weights(weights)
+        return faults.project(output, self), None if weights is None else faults.weights(weights)
 
     for module in model.attention_modules:
         module.forward = MethodType(forward, module)
@@ -123,11 +126,34 @@ class GatesTheHeads(Faults):
         return output * torch.linspace(0.2, 1, output.shape[-1])
 
 
-class FillsSilence(Faults):
-    """A head that writes nothing is written for."""
+class ScalesAroundTheProjection(Faults):
+    """In the toolkit's attention call twice a head's output enters the projection, and half of what comes out counts."""
 
-    def output(self, output):
-        return torch.where(output == 0, torch.ones_like(output), output)
+    def project(self, output, module):
+        factor = 2 if module.config._attn_implementation == ATTENTION else 1
+        return module.o_proj(output * factor) / factor
+
+
+class ProjectsInSlices(Faults):
+    """As models that were cut up for several GPUs do: hooks on the projection see one half of what is written through it."""
+
+    def project(self, output, module):
+        return (module.o_proj(output) + torch.nn.functional.linear(output, module.o_proj.weight)) / 2
+
+
+class ProjectsOnItsOwn(Faults):
+    """The projection's weight is used and the projection is never called."""
+
+    def project(self, output, module):
+        return torch.nn.functional.linear(output, module.o_proj.weight)
+
+
+class ProjectsTwice(Faults):
+    """The projection is called on something else first, and what comes of that is thrown away."""
+
+    def project(self, output, module):
+        module.o_proj(output.roll(1, dims=-1))
+        return module.o_proj(output)
 
 
 class ScoresOtherwise(Faults):
@@ -155,8 +181,11 @@ WRONG: dict[str, tuple[Callable[[], LanguageModel], set[str]]] = {
     "ragged": (lambda: with_faults(ReadsTheCachesLength()), {"ragged"}),
     "padding": (lambda: with_faults(LosesThePaddingMask()), {"padding"}),
     "heads": (lambda: with_faults(ReportsOtherWeights()), {"heads"}),
-    "head_outputs": (lambda: with_faults(GatesTheHeads()), {"head_outputs", "contributions"}),
-    "edits": (lambda: with_faults(FillsSilence()), {"edits"}),
+    "head_outputs": (lambda: with_faults(ScalesAroundTheProjection()), {"head_outputs", "contributions"}),
+    "edits": (lambda: with_faults(ProjectsInSlices()), {"edits"}),
+    "never projected": (lambda: with_faults(ProjectsOnItsOwn()), {"heads", "head_outputs", "edits", "contributions"}),
+    "projected twice": (lambda: with_faults(ProjectsTwice()), {"head_outputs", "edits", "contributions"}),
+    "gated": (lambda: with_faults(GatesTheHeads()), {"contributions"}),
     "contributions": (with_another_norm, {"contributions"}),
 }
 

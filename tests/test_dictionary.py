@@ -147,6 +147,7 @@ def test_a_dictionary_is_called_by_the_last_two_folders_also_where_one_was_typed
     save(tmp_path / "mine", make_sae("jumprelu"))
     monkeypatch.chdir(tmp_path)
     assert Dictionary.load("mine").name == f"{tmp_path.name}/mine"
+    assert Dictionary.from_folder("mine").name == f"{tmp_path.name}/mine"
 
 
 def test_resid_pre_is_what_the_layer_before_left(tmp_path):

@@ -65,13 +65,14 @@ class Dictionary:
         return cls.from_release(release, sae_id, device=device)
 
     @classmethod
-    def from_folder(cls, folder: Path, *, device: str = "cpu") -> "Dictionary":
+    def from_folder(cls, folder: str | Path, *, device: str = "cpu") -> "Dictionary":
         """Returns the dictionary saved in a folder by SAELens, by sparsify or by Gemma Scope; a card.json beside it tells its
         published figures.
 
         Raises RunError when the folder cannot be read, ArgumentError when it does not say which hook it belongs to, or when
         its configuration says what cannot be applied.
         """
+        folder = Path(folder)
         sae = read_folder(folder, device)
         try:
             card = _read_card(folder / "card.json")

@@ -119,7 +119,7 @@ class BlockedAttention:
     reached: int = field(default=0, init=False)
     """How many tokens the longest text has that was read in a layer with blocked heads."""
     has_met: bool = field(default=False, init=False)
-    """Whether any pair was in a pass."""
+    """Whether any of the queries was read that comes after one of the keys."""
 
     def __post_init__(self) -> None:
         """Checks the arguments."""
@@ -147,7 +147,7 @@ class BlockedAttention:
         last = max(int(positions.max()) for positions in (self.keys, self.queries) if positions is not None)
         if self.reached and last >= self.reached:
             raise UserError(
-                f"Position {last} of the block is in no text that was read, the longest has {self.reached} tokens: give "
+                f"Position {last} of the block is in no text that was read while it acted, the longest has {self.reached} tokens: give "
                 "positions of the text."
             )
         if self.reached and not self.has_met:
@@ -174,9 +174,12 @@ class BlockedAttention:
         )
         to_there = torch.isin(call.first_key + torch.arange(call.n_keys, device=device), self.keys.to(device))
         self.reached = max(self.reached, int(positions.max()) + 1)
-        if not (from_here.any() and to_there.any()):
+        if not from_here.any():
             return None
-        self.has_met = True
+        # A key that a sliding window has dropped was read: a query that no longer sees it is blocked from it all the same.
+        self.has_met |= int(positions[from_here].max()) >= int(self.keys.min())
+        if not to_there.any():
+            return None
         return Barred(self.heads[call.layer].to(device), from_here[:, :, None] & to_there)
 
     def replaced(

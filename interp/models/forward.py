@@ -80,7 +80,7 @@ def _read_again(
     tokens = torch.tensor([row + [0] * (width - len(row)) for row in unread], device=model.device)
     before = torch.tensor(history.lengths)[:, None] - torch.tensor(starts)[:, None]
     columns = before + _columns_to_keep(kept, [len(row) for row in ids], 0, [list(row) for row in ids])
-    with _head_at(model, columns.clamp(max=width - 1)):
+    with head_at(model, columns.clamp(max=width - 1)):
         if carries_state:
             lengths = torch.tensor([len(row) for row in unread])
             output = model.hf(input_ids=tokens, state=history.last_states(), lengths=lengths)
@@ -138,7 +138,7 @@ def _pass(
     cache = prefix.cache
     cache.begin(width)
     try:
-        with _standing_at(model, starts, prefix, phase, None if level else positions), _head_at(model, keep):
+        with _standing_at(model, starts, prefix, phase, None if level else positions), head_at(model, keep):
             output = model.hf(input_ids=tokens, position_ids=position_ids, past_key_values=cache, use_cache=True)
     except BaseException:
         cache.abandon()
@@ -169,7 +169,7 @@ def _standing_at(
 
 
 @contextmanager
-def _head_at(model: "LanguageModel", columns: Int[Tensor, "row kept"]) -> Iterator[None]:
+def head_at(model: "LanguageModel", columns: Int[Tensor, "row kept"]) -> Iterator[None]:
     """Lets the language-model head see only the chosen columns; what follows it (scale, soft-cap) is elementwise."""
 
     def choose(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

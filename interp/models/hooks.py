@@ -203,21 +203,35 @@ class AttentionHooks:
 
         Raises UserError when another thread opened it.
         """
-        if not (self.edits or self.observers):
+        if getattr(self._thread, "closed", False) or not (self.edits or self.observers):
             return Pass()
         begun = Pass(tuple(self.edits), tuple(self.observers))
         self._check_thread((*begun.edits, *begun.observers))
         return begun
 
     @contextmanager
-    def reading(self, begun: Pass) -> Iterator[None]:
-        """Makes a pass the one under way in this thread."""
+    def reading(self, begun: Pass | None) -> Iterator[None]:
+        """Makes a pass (or none) the one under way in this thread."""
         before = self.current
         self.current = begun
         try:
             yield
         finally:
             self.current = before
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """Lets this thread's passes inside the `with` go unseen and unchanged: they are not the user's.
+
+        What other threads have open stays open for them, and what is open here is open again afterwards.
+        """
+        was_closed, waiting = getattr(self._thread, "closed", False), self.waiting
+        self._thread.closed, self.waiting = True, None
+        try:
+            with self.reading(None):
+                yield
+        finally:
+            self._thread.closed, self.waiting = was_closed, waiting
 
     def _check_thread(self, opened: tuple[Edit | Observer, ...]) -> None:
         here = threading.get_ident()

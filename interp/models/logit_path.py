@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.errors import UserError
 from interp.models.architecture import output_projection
+from interp.models.forward import head_at
 from interp.models.language import LanguageModel
 from interp.models.norms import take_apart
 from interp.models.residuals import layer_modules
@@ -53,32 +54,18 @@ def logit_path(model: LanguageModel) -> LogitPath:
     projection and the residual stream, norms that the stream itself passes, or logits that are no multiple of the head's.
     """
     if model.hf not in _KNOWN:
-        with unobserved(model), torch.inference_mode(mode=False):
-            _KNOWN[model.hf] = _watch_path(model)
+        with model.hooks.closed(), torch.inference_mode(mode=False):
+            _KNOWN[model.hf] = _path(model, _watch(model, few_tokens(model)))
     return _KNOWN[model.hf]
 
 
-def few_tokens(model: LanguageModel, n_tokens: int = 5) -> Tensor:
-    """Returns one row of different token ids that any vocabulary has."""
+def few_tokens(model: LanguageModel, n_tokens: int = 5, step: int = 37) -> Int[Tensor, "1 token"]:
+    """Returns one row of token ids that any vocabulary has, different ones unless it is tiny; a longer row begins alike."""
     rows = model.hf.get_input_embeddings().weight.shape[0]
-    return ((torch.arange(n_tokens) * 37 + 11) % rows)[None].to(model.device)
+    return ((torch.arange(n_tokens) * step + 11) % rows)[None].to(model.device)
 
 
-@contextmanager
-def unobserved(model: LanguageModel) -> Iterator[None]:
-    """Closes the eyes and hands of what is open on the model, for passes that are not the user's."""
-    hooks = model.hooks
-    kept = hooks.edits, hooks.observers
-    hooks.edits, hooks.observers = [], []
-    try:
-        yield
-    finally:
-        hooks.edits, hooks.observers = kept
-
-
-def _watch_path(model: LanguageModel) -> LogitPath:
-    ids = few_tokens(model)
-    calls = _watch(model, ids)
+def _path(model: LanguageModel, calls: list[_Call]) -> LogitPath:
     layers = layer_modules(model)
     norms: dict[int, nn.Module] = {}
     ends: list[nn.Module] = []
@@ -88,7 +75,7 @@ def _watch_path(model: LanguageModel) -> LogitPath:
         if end is not model.attention_modules[layer]:
             norms[layer] = end
     final_norm, scale = _final_norm(model, layers, calls)
-    gains = _gains(model, ids, layers, ends, calls, final_norm)
+    gains = _gains(model, layers, ends, calls, final_norm)
     return LogitPath(norms, gains, final_norm, scale * _scale_after_head(model, calls))
 
 
@@ -201,7 +188,6 @@ def _multiple(before: Tensor | None, after: Tensor | None, named: list[float], c
 
 def _gains(
     model: LanguageModel,
-    ids: Tensor,
     layers: nn.ModuleList,
     ends: Sequence[nn.Module],
     calls: list[_Call],
@@ -216,7 +202,7 @@ def _gains(
             stack.enter_context(_replayed(module, calls, {end: leaves[layer]}))
         handle = final_norm.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
         try:
-            model.hf(input_ids=ids, use_cache=False)
+            _run_to_head(model)
         finally:
             handle.remove()
         found = torch.autograd.grad(caught[0].sum(), leaves, allow_unused=True)
@@ -280,16 +266,20 @@ def _answers(calls: list[_Call], changed: Tensor | None) -> Callable[..., Any]:
     return forward
 
 
-def residuals_without_heads(model: LanguageModel, ids: Tensor, layers: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
-    """Returns the final norm's input, [token, residual], as it is, and for each layer with nothing entering its output projection.
+def residuals_without_heads(
+    model: LanguageModel, layers: Sequence[int]
+) -> tuple[Float[Tensor, "token residual"], list[Float[Tensor, "token residual"]]]:
+    """Returns the final norm's input for few_tokens as it is, and for each layer with nothing entering its output projection.
 
     Every block but that one, feed-forward and attention, writes what it wrote: the frozen change that contributions stand for.
     The norm after attention, where there is one, divides by what it divided by.
     """
-    path = logit_path(model)
     caught: list[Tensor] = []
-    with unobserved(model), torch.inference_mode(mode=False), torch.no_grad():
-        calls = _watch(model, ids)
+    with model.hooks.closed(), torch.inference_mode(mode=False), torch.no_grad():
+        calls = _watch(model, few_tokens(model))
+        if model.hf not in _KNOWN:  # one watched pass serves both
+            _KNOWN[model.hf] = _path(model, calls)
+        path = _KNOWN[model.hf]
         handle = path.final_norm.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
         try:
             for layer in layers:
@@ -297,14 +287,20 @@ def residuals_without_heads(model: LanguageModel, ids: Tensor, layers: Sequence[
                     path.attention_norms.get(layer, model.attention_modules[layer]): _silent(model, path, calls, layer)
                 }
                 with ExitStack() as stack:
-                    for module in list(layer_modules(model))[layer:]:
+                    for module in layer_modules(model):
                         stack.enter_context(_replayed(module, calls, changed))
-                    model.hf(input_ids=ids, use_cache=False)
+                    _run_to_head(model)
         finally:
             handle.remove()
     whole = next(call.given for call in calls if call.module is path.final_norm)
     assert whole is not None
     return whole.flatten(0, -2), [residual.flatten(0, -2) for residual in caught]
+
+
+def _run_to_head(model: LanguageModel) -> None:
+    """A pass over few_tokens whose logits are not wanted."""
+    with head_at(model, torch.zeros((1, 0), dtype=torch.long)):
+        model.hf(input_ids=few_tokens(model), use_cache=False)
 
 
 def _silent(model: LanguageModel, path: LogitPath, calls: list[_Call], layer: int) -> Tensor:

@@ -82,6 +82,9 @@ def read_expression(latex: str) -> Any:
     plain = NormalizationConfig(basic_latex=False, units=False, malformed_operators=False, nits=False, boxed="none")
     config = LatexExtractionConfig(normalization_config=plain)
     exact = re.sub(r"\d*\.\d+", _as_fraction, latex)
+    exact = re.sub(
+        r"(?<=[\d)])\s*(?=\()|(?<=\))\s*(?=\\(?:frac|sqrt)|\d)", r"\\cdot ", exact
+    )  # 3(\frac12) is no mixed number
     found = parse(f"${exact}$", [config], fallback_mode="no_fallback", parsing_timeout=None)  # pyright: ignore[reportArgumentType]
     if len(found) != 1 or not isinstance(found[0], Expr) or found[0].has(nan):
         return None
@@ -102,7 +105,9 @@ def _bounded(latex: str) -> bool:
         re.sub(r"\\[a-zA-Z]+", "@", latex),
     ):
         return False
-    if re.search(r"!\s*[!)}^]|[)}]\s*!|\d{4,}\s*!|\d{31,}|binom.*(?:\d{4,}|[\^!])|[\^!].*binom", latex):
+    if re.search(
+        r"!\s*[!)^]|!\s*\}.*\^|\^.*!\s*\}|[)}]\s*!|\d{4,}\s*!|\d{31,}|binom.*(?:\d{4,}|[\^!])|[\^!].*binom", latex
+    ):
         return False
     depth = deepest = 0
     for sign in latex:

@@ -32,9 +32,9 @@ def _levels(levels: pd.DataFrame) -> Iterator[Finding]:
         f"{row.level} {row.success:.0%} [{row.ci_low:.0%}, {row.ci_high:.0%}]{'' if row.usable else ' (not usable)'}"
         for row in levels.itertuples()
     ]
-    yield Finding(
-        f"Answered right, by level (95% interval over {int(levels['n_problems'].min())} or more problems): {', '.join(parts)}."
-    )
+    fewest = int(levels["n_problems"].min())
+    resampled = f" (95% interval over {fewest} or more problems)" if fewest > 1 else ""
+    yield Finding(f"Answered right, by level{resampled}: {', '.join(parts)}.")
 
 
 def _critical(settings: "CriticalTokens", tables: Tables) -> Iterator[Finding]:

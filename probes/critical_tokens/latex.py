@@ -9,18 +9,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from probes.critical_tokens.algebra import proportional, same_expression
+from probes.critical_tokens.forms import CHOICE, same_choice, same_named, same_time
 from probes.critical_tokens.numbers import UNIT_OF, Number, read_number, tidy
+from probes.critical_tokens.spelling import divided, encloses, plain
 
-_SIGNS = {
-    "×": "\\times ", "·": "\\cdot ", "÷": "\\div ", "π": "\\pi ", "∞": "\\infty ", "≤": "\\leq ", "≥": "\\geq ", "≠": "\\neq ",
-    "∪": "\\cup ", "±": "\\pm ", "²": "^{2}", "³": "^{3}", "θ": "\\theta ", "−": "-", "√": "\\sqrt ", "∈": "\\in ",
-    "\\ge ": "\\geq ", "\\le ": "\\leq ", "\\leqslant": "\\leq", "\\geqslant": "\\geq", "\\lt": "<", "\\gt": ">", "\\ne ": "\\neq ",
-    "\\lbrace": "\\{", "\\rbrace": "\\}", "\\lbrack": "[", "\\rbrack": "]", "\\infin ": "\\infty ", "\\bmatrix": "\\pmatrix",
-    "bmatrix": "pmatrix", "\\varphi": "\\phi", "\\varnothing": "\\emptyset", "\\begin{array}": "\\begin{array}",
-}  # fmt: skip
-_GENERIC = re.compile(r"^(?:sq(?:uare)?|cubic)?\.? ?units?(?:\^?\{?[23]\}?)?$", re.IGNORECASE)
 _RELATION = re.compile(r"\\leq|\\geq|<|>|(?<![\\<>!])=")
-_CHOICE = re.compile(r"^\(?([A-Z])\)?$")
 
 
 class Parts(NamedTuple):
@@ -64,77 +57,15 @@ def _number(text: str, *, thousands: bool) -> Number | None:
     return read_number(re.sub(r"\\text\{([^{}]*)\}", r" \1", text), thousands=thousands)
 
 
-# ---------------------------------------------------------------------- spelling
-
-
-def plain(latex: str) -> str:
-    """Returns an answer with its spelling evened out: macros for size and space, short fractions and roots, units of no meaning."""
-    text = latex.strip()
-    for wrapped in (r"\$\$(.+)\$\$", r"\$(.+)\$", r"\\\((.+)\\\)", r"\\\[(.+)\\\]"):
-        inside = re.fullmatch(wrapped, text, re.DOTALL)
-        text = inside[1].strip() if inside and "$" not in re.sub(r"\\\$", "", inside[1]) else text
-    text = re.sub(
-        r"\\(?:mbox|mathrm|textbf|textit|textrm|textnormal|operatorname|mathbf|boldsymbol)\s*\{", r"\\text{", text
-    )
-    text = re.sub(r"\\text\s*\{\s*([^{}]*?)\s*\}", r"\\text{\1}", text)
-    text = re.sub(r"\\text\{(,|and|or|)\}", r" \1 ", text)
-    text = re.sub(r"\\text\{(\(?[A-Za-z]\)?)\}", r"\1", text)
-    text = re.sub(r"(?<=\d)(?:\{,\}|,\\!)\s*(?=\d{3})", "", text)
-    text = re.sub(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![a-zA-Z])\.?", "", text)
-    text = re.sub(r"(?<!\\)\\[,;:!]|(?<!\\)\\ |\\q?quad(?![a-zA-Z])|[~\s\u00a0\u2000-\u200b\u202f]", " ", text)
-    for sign, spelling in _SIGNS.items():
-        text = text.replace(sign, spelling)
-    text = re.sub(r"\\(le|ge|ne)(?![a-zA-Z])", r"\\\1q", text)
-    text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", text).replace("**", "").replace(r"\%", "%")
-    text = re.sub(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\\degree", "°", text)
-    text = re.sub(r"\\frac\s*([\da-zA-Z])\s*(?=[\da-zA-Z{\\])", r"\\frac{\1}", text)
-    text = re.sub(r"(\\frac\s*\{[^{}]*\})\s*([\da-zA-Z])", r"\1{\2}", text)
-    text = re.sub(r"\\sqrt\s*([\da-zA-Z])", r"\\sqrt{\1}", text)
-    text = re.sub(r"([\^_])\s*([\da-zA-Z])", r"\1{\2}", text)
-    text = re.sub(r"\s+", " ", text).strip()
-    text = re.sub(r"\s*([{}()\[\],^_+\-*/=<>|:&])\s*", r"\1", text)
-    text = re.sub(r"(\\[a-zA-Z]+) (?=[^a-zA-Z])", r"\1", text)
-    while re.fullmatch(r"\{.*\}", text) and _encloses(text):
-        text = text[1:-1].strip()
-    text = text.rstrip(".,;").strip()
-    text = re.sub(r"(?<![\d}])\.(?=\d)", "0.", re.sub(r"^[a-zA-Z]\s?\\in(?![a-zA-Z])\s?", "", text))
-    text = re.sub(r"(\d*)\.(\d*)\\overline\{(\d{1,20})\}", _repeating, text)
-    return _without_generic_units(text)
-
-
-def _repeating(decimal: re.Match[str]) -> str:
-    r"""A repeating decimal such as 0.1\overline{6} as a fraction."""
-    whole, once, again = decimal[1] or "0", decimal[2], decimal[3]
-    nines = (10 ** len(again) - 1) * 10 ** len(once)
-    return rf"\frac{{{int(whole + once + again) - int(whole + once)}}}{{{nines}}}"
-
-
-def _encloses(text: str) -> bool:
-    """Whether the first and the last character of a text are a pair of brackets."""
-    depth = 0
-    for at, sign in enumerate(text):
-        depth += (sign in "{([") - (sign in "})]")
-        if depth == 0 and at < len(text) - 1:
-            return False
-    return depth == 0
-
-
-def _without_generic_units(text: str) -> str:
-    found = re.fullmatch(r"(.*[\d})°a-z]) ?\\text\{([^{}]*)\}(\^\{[23]\})?", text)
-    if found and found[1] and _GENERIC.match(found[2]):
-        return found[1].strip()
-    return text
-
-
-# ---------------------------------------------------------------------- structure
-
-
 def _same(a: str, b: str) -> bool:
     """Whether two evened-out texts are the same, whatever they are."""
     x, y = _number(a, thousands=False), _number(b, thousands=False)
     if x is not None and y is not None:
         return x.same(y)
-    a, b = _expanded(a), _expanded(b)
+    told = _same_special(a, b)
+    if told is not None:
+        return told
+    a, b = (_expanded(_bounded_twice(_turned(text))) for text in (a, b))
     if "\\begin" in a or "\\begin" in b:
         return _same_matrices(a, b)
     first, second = _taken_apart(a), _taken_apart(b)
@@ -147,6 +78,38 @@ def _same(a: str, b: str) -> bool:
     if _RELATION.search(a) or _RELATION.search(b):
         return _same_relations(a, b)
     return _same_leaves(a, b)
+
+
+def _same_special(a: str, b: str) -> bool | None:
+    """Whether texts of a kind of their own are the same, approximations included: 3/56 ≈ 0.0536. None where neither is one."""
+    for one, other in ((a, b), (b, a)):
+        if one.count("\\approx") == 1 and "\\approx" not in other:
+            sides = [side.strip() for side in one.split("\\approx")]
+            return any(_same(side, other) for side in sides if not re.fullmatch("[a-zA-Z]", side))
+    for form in (same_named, same_time, same_choice):
+        told = form(a, b, _same)
+        if told is not None:
+            return told
+    return None
+
+
+def _turned(text: str) -> str:
+    """5=x as x=5."""
+    found = re.fullmatch(r"([^=]+)=([a-zA-Z])", text)
+    if found is None or _RELATION.search(found[1]) or re.search(r"[a-zA-Z]", re.sub(r"\\[a-z]+", "", found[1])):
+        return text
+    return f"{found[2]}={found[1]}"
+
+
+def _bounded_twice(text: str) -> str:
+    """x>-1 and x<1 as the one interval that both leave."""
+    both = divided(text, r"(?<![a-zA-Z\\])and(?![a-zA-Z])")
+    bounds = [_interval(part) for part in both]
+    if len(both) != 2 or None in bounds or _variable(both[0]) != _variable(both[1]):
+        return text
+    lower = next((one for one in bounds if one and one.members[1] == "\\infty"), None)
+    upper = next((one for one in bounds if one and one.members[0] == "-\\infty"), None)
+    return f"{lower.left}{lower.members[0]},{upper.members[1]}{upper.right}" if lower and upper else text
 
 
 def _expanded(text: str) -> str:
@@ -162,32 +125,21 @@ def _expanded(text: str) -> str:
     )
 
 
-def _split(text: str, separator: str) -> list[str]:
-    parts, depth, last = [], 0, 0
-    for found in re.finditer(rf"\\[{{}}]|[{{}}()\[\]]|{separator}", text):
-        sign = found[0]
-        if sign in ("\\{", "{", "(", "["):
-            depth += 1
-        elif sign in ("\\}", "}", ")", "]"):
-            depth -= 1
-        elif depth == 0:
-            parts.append(text[last : found.start()].strip())
-            last = found.end()
-    return [*parts, text[last:].strip()]
-
-
 def _taken_apart(text: str) -> Parts | None:
     """A union, set, tuple, interval or list; None for anything else."""
-    union = _split(text, r"\\cup(?![a-zA-Z])")
+    union = divided(text, r"\\cup(?![a-zA-Z])")
     if len(union) > 1:
         return Parts("∪", "∪", tuple(union))
-    members = [part for part in _split(text, r",|;|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])") if part]
+    either = divided(text, r"(?<![a-zA-Z\\])or(?![a-zA-Z])")
+    if len(either) > 1 and all(_interval(part) for part in either) and len({_variable(part) for part in either}) == 1:
+        return Parts("∪", "∪", tuple(either))
+    members = [part for part in divided(text, r",|;|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])") if part]
     if len(members) > 1:
         return Parts("", "", tuple(members))
     for left, right in (("\\{", "\\}"), ("(", ")"), ("[", "]"), ("(", "]"), ("[", ")")):
         if text.startswith(left) and text.endswith(right) and len(text) > len(left):
             inside = text[len(left) : -len(right)]
-            members = _split(inside, ",")
+            members = divided(inside, ",")
             if left == "\\{" or (len(members) > 1 and all(members)):
                 return Parts(left, right, tuple(members))
     return None
@@ -220,6 +172,12 @@ def _interval(text: str) -> Parts | None:
     return None
 
 
+def _variable(relation: str) -> str | None:
+    """The name that a relation such as 1 < x ≤ 5 bounds."""
+    sides = [side.strip() for side in _RELATION.split(relation)]
+    return next((side for side in sides if re.fullmatch(r"[a-zA-Z]|\\theta", side)), None)
+
+
 def _same_parts(a: Parts, b: Parts) -> bool:
     ordered = a.left in ("(", "[")
     brackets = (a.left, a.right) == (b.left, b.right)
@@ -241,7 +199,8 @@ def _same_parts(a: Parts, b: Parts) -> bool:
 
 
 _ASSIGNED = re.compile(
-    r"([A-Za-z]|\\(?!text|frac|sqrt)[a-z]+|\\angle ?[A-Z]+|\|?[A-Z]{2}\|?)(_\{\w+\})?(\([a-z](?:,[a-z])*\))?=([^=]+)"
+    r"([A-Za-z]|\(x,y(?:,z)?\)|\(a,b(?:,c)?\)|\(m,n\)|\(p,q\)|\\(?!text|frac|sqrt)[a-z]+|\\angle ?[A-Z]+|\|?[A-Z]{2}\|?)"
+    r"(_\{\w+\})?(\([a-z](?:,[a-z])*\))?=([^=]+)"
 )
 
 
@@ -275,7 +234,7 @@ def _same_relations(a: str, b: str) -> bool:
         return bare is not None and _same(bare[4], other)
     x, y = _interval(a), _interval(b)
     if x is not None and y is not None:
-        return _same_parts(x, y)
+        return _variable(a) == _variable(b) and _same_parts(x, y)
     signs = [_RELATION.findall(text) for text in (a, b)]
     if len(signs[0]) != 1 or len(signs[1]) != 1:
         return False
@@ -306,23 +265,33 @@ def _same_leaves(a: str, b: str) -> bool:
     """Two texts without structure: choices, words, expressions with their units."""
     if re.sub(r"\s", "", a) == re.sub(r"\s", "", b) and not _apart(a, b):
         return True
-    first, second = _CHOICE.match(a), _CHOICE.match(b)
+    first, second = CHOICE.match(a), CHOICE.match(b)
     if first and second and "(" in a + b:
         return first[1] == second[1]
     if _wordy(a) and _wordy(b):
         return _words(a) == _words(b) != ""
+    if _mixed(a) == _mixed(b) != "":
+        return True
     (a, unit), (b, other) = _without_unit(a), _without_unit(b)
     if (unit and other and unit != other) or "\\text" in a + b or _wordy(a) or _wordy(b):
         return False
-    if a.startswith("(") and a.endswith(")") and _encloses(a):
+    if a.startswith("(") and a.endswith(")") and encloses(a):
         a = a[1:-1]
-    if b.startswith("(") and b.endswith(")") and _encloses(b):
+    if b.startswith("(") and b.endswith(")") and encloses(b):
         b = b[1:-1]
     return same_expression(a, b)
 
 
 def _wordy(text: str) -> bool:
     return re.fullmatch(r"\\text\{.*\}|[A-Za-z][A-Za-z' -]{2,}", text) is not None
+
+
+def _mixed(text: str) -> str:
+    r"""The words of a text that is words with whole numbers among them, such as \text{March }5; "" for others."""
+    if re.fullmatch(r"(?:\\text\{[A-Za-z\d ]*\}|[A-Za-z\d ])+", text) is None:
+        return ""
+    words = " ".join(re.findall(r"[a-z]+|\d+", text.replace("\\text", "").lower()))
+    return words if re.search(r"[a-z]{3}", words) else ""
 
 
 def _words(text: str) -> str:
@@ -333,7 +302,7 @@ def _without_unit(text: str) -> tuple[str, str]:
     """An expression without the unit, percent or degree sign behind it, and that unit."""
     text = text.replace("\\$", "") if text.startswith(("\\$", "-\\$")) else text
     found = re.fullmatch(r"(.*[^\s(,=]) ?\\text\{([^{}]*)\}(\^\{[23]\})?", text)
-    if found and not found[1].startswith("\\text"):
+    if found and not found[1].startswith("\\text") and read_number(f"1 {found[2]}") is not None:
         word = tidy(found[2]).lower()
         return found[1].strip(), UNIT_OF.get(word, word) + (found[3] or "").strip("^{}")
     if text.endswith("°"):

@@ -4,12 +4,15 @@ A text is a number only as a whole. What would need a guess is none: `18 or 19`,
 """
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
 
 LONGEST = 300
 """Characters of the longest text that is looked at."""
-_SPACES = re.compile(r"(?<!\\)\\[,;:! ]|\\q?quad(?![a-zA-Z])|[~\u00a0\u2000-\u200b\u202f\u3000]")
+_SPACES = re.compile(r"(?<!\\)\\[,;:! ]|\\q?quad(?![a-zA-Z])|[~\u00a0\u2000-\u200d\u202f\u2060\u3000\ufeff]")
+_VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e]")
+_RAISED = re.compile("(?<=[\\d)])[\u207a\u207b]?[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+")
 _TEXT = re.compile(r"\\(?:text|mbox|mathrm|textbf|textit|mathbf|textrm|operatorname)\s*\{([^{}]*)\}")
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
 _PART = rf"(?:\{{\s*-?\s*{_DIGITS}\s*\}}|\d)"
@@ -25,14 +28,19 @@ _CURRENCY = {"$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "r
 _UNITS = {
     "dollar": "dollar dollars usd bucks", "euro": "euro euros eur", "cent": "cent cents", "yen": "yen", "rupee": "rupee rupees",
     "mm": "mm millimeter millimeters millimetre millimetres", "cm": "cm centimeter centimeters centimetre centimetres",
-    "m": "m meter meters metre metres", "km": "km kilometer kilometers kilometre kilometres",
-    "inch": "in inch inches", "foot": "ft foot feet", "yard": "yd yard yards", "mile": "mi mile miles",
+    "m": "m meter meters metre metres", "km": "km kph kilometer kilometers kilometre kilometres",
+    "inch": "in inch inches", "foot": "ft foot feet", "yard": "yd yard yards", "mile": "mi mile miles mph",
     "mg": "mg milligrams", "g": "g gram grams", "kg": "kg kilogram kilograms kgs", "ounce": "oz ounce ounces",
     "pound": "lb lbs pound pounds", "ml": "ml milliliters millilitres", "l": "l liter liters litre litres",
     "second": "s sec secs second seconds", "minute": "min mins minute minutes", "hour": "h hr hrs hour hours",
     "day": "day days", "week": "week weeks", "month": "month months", "year": "yr yrs year years",
-    "degree": "degree degrees deg", "mph": "mph", "am": "a.m. a.m am", "pm": "p.m. p.m pm",
+    "degree": "degree degrees deg", "radian": "rad radian radians", "am": "a.m. a.m am", "pm": "p.m. p.m pm",
 }  # fmt: skip
+_COMPOUND = {
+    ("dollar", "cent"): 100, ("euro", "cent"): 100, ("hour", "minute"): 60, ("minute", "second"): 60, ("foot", "inch"): 12,
+    ("pound", "ounce"): 16, ("m", "cm"): 100, ("kg", "g"): 1000, ("year", "month"): 12, ("week", "day"): 7, ("day", "hour"): 24,
+}  # fmt: skip
+"""How many of a smaller unit make a larger one, where the two are named together: 12 dollars and 50 cents."""
 UNIT_OF = {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings.split()}
 """Units that are told apart, by their spellings; what else follows a number is not looked at."""
 _NOT_UNITS = set(
@@ -42,6 +50,11 @@ _NOT_UNITS = set(
 )
 _UNSAYS = re.compile(
     r"\b(?:not|n't|wrong|incorrect|than|squared|cubed|plus|minus|or|half|as many|as much|less|\w+n't)\b", re.I
+)
+
+_DATE = re.compile(
+    r"(?:st|nd|rd|th)?\s*(?:of\s+)?(?:january|february|march|april|may|june|july|august|september|october|november|december)\b",
+    re.I,
 )
 
 
@@ -61,6 +74,8 @@ class Number:
         """Whether two numbers are the same: a percent sign may be left out or worked out, units that both are given must agree."""
         if self.unit and other.unit and self.unit != other.unit:
             return False
+        if (self.percent and other.unit) or (other.percent and self.unit):
+            return False
         if self.value == other.value:
             return True
         if self.percent == other.percent:
@@ -71,7 +86,8 @@ class Number:
 
 def tidy(text: str) -> str:
     r"""Returns a text with its marks evened out: minus signs, spaces, bold, \text{}, 9{,}500 and 9,\!500."""
-    text = re.sub("[\u2212\u2012\u2013\ufe63\uff0d]", "-", text)
+    text = re.sub("[\u2212\u2012\u2013\ufe63\uff0d]", "-", text).replace("\u2044", "/")
+    text = _VULGAR.sub(_vulgar, _RAISED.sub(_raised, text))
     text = re.sub(r"(?<=\d)(?:\{,\}|,\\!)\s*(?=\d{3})", "", text)
     text = re.sub(
         r"(?<![\d.,/^ ])(?<![\d/^] )([1-9]\d{0,2})((?: \d{3})+)(?![\d/]| ?\d)", lambda m: m[0].replace(" ", ""), text
@@ -81,6 +97,16 @@ def tidy(text: str) -> str:
     text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", text)
     text = text.replace(r"\%", "%").replace(r"\$", "$").replace("^{\\circ}", "°").replace("^\\circ", "°")
     return re.sub(r"\s+", " ", text.replace("**", "").replace("`", "")).strip()
+
+
+def _raised(power: re.Match[str]) -> str:
+    return f"^{{{unicodedata.normalize('NFKC', power[0]).replace(chr(0x2212), '-')}}}"
+
+
+def _vulgar(fraction: re.Match[str]) -> str:
+    """A fraction of one character as 1/2, behind a digit with a space before it."""
+    spelled = unicodedata.normalize("NFKC", fraction[0]).replace(chr(0x2044), "/")
+    return (" " if fraction.string[fraction.start() - 1 : fraction.start()].isdigit() else "") + spelled
 
 
 def read_number(text: str, *, thousands: bool = True) -> Number | None:
@@ -98,12 +124,28 @@ def read_number(text: str, *, thousands: bool = True) -> Number | None:
     body = _BODY.match(text, head.end())
     if body is None or (not thousands and "," in body[0]):
         return None
+    compound = _compound(text)
+    if compound is not None:
+        return compound
     value = _value(body)
     tail = _tail(text[body.end() :], head["currency"])
     if value is None or tail is None:
         return None
     scale, percent, unit = tail
     return Number(value * scale * (-1 if "-" in (head["sign"], head["inner"]) else 1), percent, unit)
+
+
+def _compound(text: str) -> Number | None:
+    """A quantity in two units, in the larger: 12 dollars and 50 cents, 1 hour 30 minutes."""
+    text = re.sub(r"^\$(\d+)(?: dollars?)?(?= )", r"\1 dollars", text)
+    found = re.fullmatch(r"(\d{1,9}) ([a-z]+)(?:,? and|,)? (\d{1,3}) ([a-z]+)", text, re.IGNORECASE)
+    if found is None:
+        return None
+    larger, smaller = UNIT_OF.get(found[2].lower()), UNIT_OF.get(found[4].lower())
+    parts = _COMPOUND.get((larger or "", smaller or ""))
+    if parts is None or larger is None or int(found[3]) >= parts:
+        return None
+    return Number(int(found[1]) + Fraction(int(found[3]), parts), unit=larger)
 
 
 def _value(body: re.Match[str]) -> Fraction | None:
@@ -130,8 +172,10 @@ def _tail(tail: str, currency: str) -> tuple[int, bool, str] | None:
     """What follows a number: a scale such as million, whether it is a percentage, its unit. None where it is no number after all."""
     spaced, tail = tail[:1].isspace(), tail.strip().strip("$").strip()
     unit = _CURRENCY.get(currency, "")
-    if _UNSAYS.search(tail):
+    if _UNSAYS.search(tail) or _DATE.match(tail):
         return None
+    if tail in _CURRENCY and not unit:
+        return 1, False, _CURRENCY[tail]
     if not tail or re.fullmatch(r"(?:%|(?:percent|percentage|pct)\b)\D*", tail, re.I):
         return 1, tail != "", unit
     if re.fullmatch(r"°\D*", tail):
@@ -143,7 +187,10 @@ def _words_behind(tail: str, spaced: bool, currency: str) -> tuple[int, bool, st
     """The same for words: a scale, a unit, or a noun. Glued to a number only what is known to be a unit counts."""
     unit = _CURRENCY.get(currency, "")
     words = re.fullmatch(
-        r"(?P<first>[A-Za-z][A-Za-z.'-]*)(?P<rest>(?:[^\d=+*/^<>\\]|/(?=[A-Za-z]))*|\^\{?[23]\}?|[²³])", tail
+        r"(?P<raised>(?:square|sq\.?|cubic|cu\.?) (?=[a-z]))?(?P<first>[A-Za-z][A-Za-z.'-]*)"
+        r"(?P<rest>(?:[^\d=+*/^<>\\]|/(?=[A-Za-z]))*|/(?:s|sec|second|min|h|hr|hour)\^?\{?[2²]\}?|\^\{?[23]\}?|[²³])",
+        tail,
+        re.IGNORECASE,
     )
     if words is None:
         return None
@@ -157,9 +204,11 @@ def _words_behind(tail: str, spaced: bool, currency: str) -> tuple[int, bool, st
     if known is None and ((not spaced and first not in ("st", "nd", "rd", "th")) or len(first) < 2):
         return None
     if known and not unit:
-        unit = known + (
-            words["rest"].strip("^{}").translate(str.maketrans("²³", "23")) if words["rest"][:1] in "^²³" else ""
-        )
+        unit = known
+        if words["rest"] and words["rest"][0] in "^²³":
+            unit += "^" + words["rest"].strip("^{}").translate(str.maketrans("²³", "23"))
+        elif words["raised"]:
+            unit += "^2" if words["raised"].lower().startswith("s") else "^3"
     return 1, False, unit
 
 

@@ -18,8 +18,10 @@ from probes.critical_tokens.grader import Grader, load_grader, verdict
 from probes.critical_tokens.latex import same_latex
 from probes.critical_tokens.numbers import read_number
 from probes.critical_tokens.problems import Problem
-from probes.critical_tokens.stated import Statement, number_in, own_part, statements, taken_back
+from probes.critical_tokens.sentence import number_in
+from probes.critical_tokens.stated import Statement, own_part, statements, taken_back
 
+_REASON = re.compile(r",?\s+(?:because|since|which)\b", re.IGNORECASE)
 STOP_STRINGS = ("\n\nQuestion:", "\n\nProblem:", "\n\nQ:")
 """What a base model writes when it goes on to a problem of its own."""
 
@@ -158,11 +160,14 @@ def extract_math(response: str) -> str | None:
         return None
     if last.boxed:
         return last.text or None
-    number = (
-        number_in(last.text) if re.search(r"\d", last.text) and " " in last.text and "\\" not in last.text else None
-    )
-    return last.text.strip("* ") if number is None else str(number)
+    text = _REASON.split(last.text)[0] or last.text
+    text = re.sub(r"^(?:option|choice) (?=\(?[A-Z]\)?$)", "", text.strip("* "), flags=re.IGNORECASE)
+    number = number_in(text) if re.search(r"\d", text) and " " in text and "\\" not in text else None
+    return text if number is None else str(number)
 
 
 def _mathematical(statement: Statement) -> bool:
-    return re.match(r"[-+$\\\d({\[]", statement.text) is not None or len(statement.text) == 1
+    return (
+        re.match(r"[-+$\\\d({\[]|[A-Za-z]\s*[-+*/^=_(]", statement.text) is not None
+        or re.fullmatch(r"[A-Z]", statement.text) is not None
+    )

@@ -7,15 +7,24 @@ follows a problem that the model goes on to write itself is not read.
 """
 
 import re
-from fractions import Fraction
 from typing import NamedTuple
 
-from probes.critical_tokens.numbers import LONGEST, Number, evaluate, read_number, tidy
+from probes.critical_tokens.numbers import read_number
 
 _MARKER = re.compile(
     r"\banswer\b(?:\s+(?:to|for|of)\s+[^.\n:=?]{1,60}?|,[^,.\n:=?]{1,40},)?[\s*_]*"
-    r"(?:\b(?:is|was|equals|would be|will be|should be|must be|comes to|comes out to be|becomes)\b|[:=])|####",
+    r"(?:\b(?:is|was|equals|would be|will be|should be|must be|comes to|comes out to be|becomes)\b|[:=])|####(?! *(?:final )?answer)"
+    r"|^[ \t]*(?:#+|\*\*)[ \t*]*(?:final )?answer[ \t*_]*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_BULLET = re.compile(r"[-*•] +(?=\S)")
+_LED = re.compile(
+    r"(?:the )?(?:point|ordered pair|pair|interval|set|vector|matrix|fraction|value|number|expression|function|equation)s? "
+    r"(?=\$|\\\()",
     re.IGNORECASE,
+)
+_DENIED_BOX = re.compile(
+    r"\b(?:not|instead of|rather than|\w+n't(?: be)?|cannot be)\s*(?:\$|\\[(\[])*\s*$", re.IGNORECASE
 )
 _NEXT_PROBLEM = re.compile(r"\n\s*(?:\*\*)?(?:Question|Problem|Q)\s*\d*\s*:")
 _DOUBT = re.compile(
@@ -31,7 +40,7 @@ _TAKEN_BACK = re.compile(
 _CLAUSE = re.compile(r"[,;:]\s|\b(?:so|therefore|thus|hence|then|and|but|because|since)\b", re.IGNORECASE)
 _MATHS = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _JOINED = re.compile(r"\s*(?:,|;|,?\s*(?:and|or)\b)\s*")
-_SENTENCE_END = re.compile(r"\n|[.!?](?=[\s*_\"')]|$)")
+_SENTENCE_END = re.compile(r"\n|[.!?](?=[\s*_\"')]|$)|!(?=!)")
 
 
 class Statement(NamedTuple):
@@ -67,6 +76,8 @@ def _marked(response: str) -> list[Statement]:
         rest = response[marker.end() :]
         skipped = len(rest) - len(rest.lstrip(" \t\r\n:*_"))
         begin = marker.end() + skipped
+        bullet = _BULLET.match(response, begin) if "\n" in rest[:skipped] else _LED.match(response, begin)
+        begin = bullet.end() if bullet else begin
         if marker[0] == "####":
             line = rest.split("\n", 1)[0].strip()
             if read_number(line) is not None:
@@ -109,6 +120,8 @@ def _boxes(response: str) -> list[Statement]:
             )
             inside, end = (token[0], box.end() + token.end()) if token else ("", box.end())
         between = response[found[-1].end : box.start()] if found else "…"
+        if _DENIED_BOX.search(response, max(0, box.start() - 30), box.start()):
+            continue
         if found and inside and re.fullmatch(r"[\s$\\()\[\].]*(?:,|;|and|or|,\s*and|,\s*or)[\s$\\()\[\].]*", between):
             inside = f"{found.pop().text}, {inside}"
         found.append(Statement(inside, end, boxed=True))
@@ -122,84 +135,3 @@ def _closing(text: str, first: int) -> int | None:
         if depth < 0:
             return first + brace.start()
     return None
-
-
-# ---------------------------------------------------------------------- a number in a sentence
-
-_CUT = re.compile(
-    r"\s*(?:;(?!\s*[-$.]?\d)|[(\[]|,\s+(?=[A-Za-z])|\b(?:because|since|as|so|which|where|when|after|given|who)\b)",
-    re.IGNORECASE,
-)
-_EQUALS = re.compile(r"=|≈|\\approx|\\implies|→|\\rightarrow")
-_LEAD = re.compile(r"^(?P<words>[A-Za-z][A-Za-z',\s]*?)(?:\s+|(?=[$€£¥₹]))(?=[+-]?\s*[$€£¥₹]?\s*-?\s*(?:\.?\d|\\frac))")
-_NO_LEAD = re.compile(
-    r"\b(?:not|never|no|least|most|than|over|under|above|below|half|third|quarter|twice|double|triple|square|root|cube|cubed|squared|"
-    r"between|from|either|neither|or|minus|plus|until|except|up to|know|maybe|perhaps|possibly|if|unless|say|option|choice|step|\w+n't)\b",
-    re.IGNORECASE,
-)
-_ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
-_SPELLED = {word: number for number, word in enumerate(_ONES.split())} | {
-    word: 10 * number
-    for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
-}
-
-
-def number_in(statement: str) -> Number | None:
-    """Returns the one number that a statement gives: behind its last = sign, before its reasons, after words such as "a total of"."""
-    statement = _unwrapped(re.sub(r"<<[^<>]*>>", "", statement))
-    if len(statement) > LONGEST or re.search(r"[<>≤≥]|\\[lg]eq?\b", statement):
-        return None
-    text = _EQUALS.split(tidy(statement))[-1].strip(" $")
-    if (
-        tidy(statement).lstrip("- ").startswith("$")
-        and tidy(statement).count("$") == 1
-        and not _EQUALS.search(statement)
-    ):
-        text = tidy(statement)
-    cut = _CUT.search(text, 1)
-    if cut and re.search(r"\d", text[: cut.start()]) and not _dangling(text[: cut.start()]):
-        text = text[: cut.start()]
-    found = read_number(text)
-    if found is not None:
-        return found
-    lead = _LEAD.match(text)
-    if lead and not _NO_LEAD.search(lead["words"]):
-        rest = text[lead.end() :]
-        negative = re.search(r"\bnegative$", lead["words"], re.IGNORECASE)
-        found = read_number(f"-{rest}" if negative else rest)
-        return found if found is not None else _worked_out(rest)
-    return _worked_out(text) or _spelled(text)
-
-
-def _unwrapped(text: str) -> str:
-    """A text without quotes or brackets around the whole of it."""
-    inside = re.fullmatch(r"""\s*(?:"(.*)"|'(.*)'|`(.*)`|\[(.*)\]|\((.*)\)|\{(.*)\}|_*(.*?)_+)\.?\s*""", text)
-    found = next((group for group in inside.groups() if group is not None), "") if inside else ""
-    return found if re.fullmatch(r"[-+$€£\s]*[\d.,]+\s*[%\w]*", found) and not re.search(r",\d{3}", found) else text
-
-
-def _dangling(text: str) -> bool:
-    return bool(re.search(r"[+*/×·÷^=-]\s*$", text))
-
-
-def _worked_out(text: str) -> Number | None:
-    sum_ = re.sub(r"(?<=[\d)])\s+[A-Za-z][A-Za-z ]*$", "", text)
-    value = evaluate(sum_)
-    return None if value is None or read_number(f"1{text[len(sum_) :]}") is None else Number(value)
-
-
-def _spelled(text: str) -> Number | None:
-    """A number in words from zero to ninety-nine, at most with a noun behind it."""
-    words = re.fullmatch(r"([a-z]+)(?:[- ]([a-z]+))?(?: ([a-z]{2,}))?\.?", text.lower().strip())
-    if words is None or words[1] not in _SPELLED:
-        return None
-    value, noun = _SPELLED[words[1]], words[2] if words[3] is None else words[3]
-    if words[2] in _SPELLED:
-        if value < 20 or not 0 < _SPELLED[words[2]] < 10:
-            return None
-        value, noun = value + _SPELLED[words[2]], words[3]
-    elif words[3] is not None:
-        return None
-    if noun is not None and read_number(f"{value} {noun}") is None:
-        return None
-    return Number(Fraction(value)) if noun is None else read_number(f"{value} {noun}")

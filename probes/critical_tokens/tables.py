@@ -121,7 +121,10 @@ class Levels(TableSchema):
 
 
 class Positions(TableSchema):
-    """V after one token of an analysed trajectory, with a 95% Wilson interval over its independent draws."""
+    """V after one token of an analysed trajectory, with a 95% Wilson interval over its independent draws.
+
+    After the last token nothing is left to draw: V is the trajectory's own outcome, 0 from 0 to 0 by definition.
+    """
 
     trajectory_id: str
     position: int = pa.Field(ge=0)

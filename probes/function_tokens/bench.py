@@ -14,7 +14,7 @@ from interp.models.fidelity import Fidelity, explained, refuse_mismatch
 from interp.models.language import LanguageModel
 from interp.models.residuals import check_layer, read_residuals
 from interp.models.windows import Windows
-from probes.function_tokens.corpus import Corpus, check_vocabulary, prepare_corpus, special_positions
+from probes.function_tokens.corpus import Corpus, prepare_corpus, special_positions
 
 if TYPE_CHECKING:
     from probes.function_tokens.experiment import FunctionTokens
@@ -60,7 +60,6 @@ def set_up(settings: "FunctionTokens", model: LanguageModel) -> Bench:
     Raises UserError when corpus or dictionaries cannot be used: before anything is counted.
     """
     names = settings.dictionary_names(model.identity.name) if settings.needs_dictionary else []
-    check_vocabulary(model)
     dictionaries: dict[str, Dictionary] = {}
     for name in names:
         dictionary = Dictionary.load(name, device=str(model.device))

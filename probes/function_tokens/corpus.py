@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from interp.errors import ArgumentError
+from interp.models.boundaries import check_ids
 from interp.models.dictionary import training_texts
 from interp.models.harvest import text_name
 from interp.models.language import LanguageModel
@@ -65,10 +66,9 @@ def prepare_corpus(
     """Returns the corpus of a run: texts in a random order that the seed decides, the first `tokens` tokens measured.
 
     Every window starts with the ids of `beginning`.
-    Raises ArgumentError when the corpus is empty, when no text fills a context, or when the model has fewer token ids than
-    the tokenizer.
+    Raises ArgumentError when the corpus is empty or no text fills a context, UserError when one has an added token that the
+    model has no embedding for.
     """
-    check_vocabulary(model)
     texts = read_folder(settings.corpus) if settings.corpus else news_articles()
     seen = training_texts(dictionaries)
     kept = [text for text in texts if text.strip() and text_name(text) not in seen]
@@ -76,6 +76,8 @@ def prepare_corpus(
         raise ArgumentError("All texts of the corpus were used to train the dictionary: give another --corpus.")
     order = np.random.default_rng(settings.seed).permutation(len(kept))
     ids = [ids for ids in tokenize(model.tokenizer, [kept[index] for index in order]) if len(ids) > 1]
+    n_ids = model.hf.config.get_text_config(decoder=True).vocab_size
+    check_ids(model.identity.name, model.tokenizer, max((max(text) for text in ids), default=0), n_ids)
     before = np.cumsum([0, *(len(text) for text in ids)])
     n_measured = max(1, int(np.searchsorted(before[1:], settings.tokens)) + 1)
     measured, others = ids[:n_measured], ids[n_measured:]
@@ -84,7 +86,6 @@ def prepare_corpus(
     middle = (before[: len(measured)] + before[1 : len(measured) + 1]) / 2
     block = (middle / before[len(measured)] * settings.blocks).astype(np.int64)
     block = np.unique(block, return_inverse=True)[1]  # a text longer than a block leaves no empty ones
-    n_ids = model.hf.config.get_text_config(decoder=True).vocab_size
     classes = classify(others or measured, settings.threshold, model.tokenizer, n_ids)
     left_out = len(texts) - len(kept)
     return Corpus(windows, block, classes, others or measured, in_sample=not others, left_out=left_out)
@@ -102,16 +103,6 @@ def dealt_anew(windows: Windows, kept: Tensor, stratum: Stratum, generator: np.r
     values[home] = windows.ids[kept][dealt]
     ids[kept] = values
     return ids
-
-
-def check_vocabulary(model: LanguageModel) -> None:
-    """Raises ArgumentError when the tokenizer has more ids than the model has embeddings."""
-    rows, ids = model.hf.get_input_embeddings().weight.shape[0], len(model.tokenizer)  # type: ignore[union-attr,arg-type]
-    if ids > rows:
-        raise ArgumentError(
-            f"The tokenizer of {model.identity.name} has {ids} ids but the model embeds only {rows}: it belongs to another model; "
-            "save the right tokenizer beside the model."
-        )
 
 
 def special_positions(windows: Windows, model: LanguageModel) -> Tensor:

@@ -152,7 +152,7 @@ def feature_counts_by_block(pairs: pd.DataFrame, n_features: int) -> Array:
     for _, block in pairs.groupby("block"):
         feature, count = (np.concatenate(block[name].to_list()) for name in ("feature_ids", "counts"))
         found.append(np.bincount(feature, weights=count, minlength=n_features))
-    return np.array(found)
+    return np.array(found, dtype=float)  # of no features at all bincount gives integers
 
 
 def profile_table(counted: Counted, function_ids: NDArray[np.int64]) -> pd.DataFrame:

@@ -183,7 +183,7 @@ def summarise_reactivation(table: pd.DataFrame, model: str, seed: int = 0) -> pd
     A feature at the edge of its threshold may be found active when it is chosen and not when it is read again beside other
     prompts: such prompts (3 of 750 in bfloat16) have no share to lose and are left out; `n_prompts` counts the others.
     """
-    from interp.statistics import mean_estimate, paired_difference, share_estimate
+    from interp.statistics import bounded, mean_estimate, paired_difference, share_estimate
 
     rows = []
     table = table[table["activation"] > 0]
@@ -199,8 +199,8 @@ def summarise_reactivation(table: pd.DataFrame, model: str, seed: int = 0) -> pd
             "n_prompts": len(part),
         }
         for name, estimate in (
-            ("lost", mean_estimate(lost, prompts, seed=seed)),
-            ("control_lost", mean_estimate(control, prompts, seed=seed)),
+            ("lost", bounded(mean_estimate(lost, prompts, seed=seed))),
+            ("control_lost", bounded(mean_estimate(control, prompts, seed=seed))),
             ("beyond_control", paired_difference(lost, control, prompts, seed=seed)),
             ("silenced", share_estimate(part["activation_sources_out"] == 0, prompts, seed=seed)),
             ("control_silenced", share_estimate(part["activation_controls_out"] == 0, prompts, seed=seed)),

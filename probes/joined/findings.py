@@ -8,7 +8,7 @@ import pandas as pd
 from interp.experiments.experiment import Finding
 from interp.tables import Tables
 from probes.joined.answers import headline_change
-from probes.joined.wording import in_points, sign_of, with_interval
+from probes.joined.wording import in_points, over, sign_of, with_interval
 
 FEW_CRITICAL = 30
 """Fewer critical tokens than this leave an interval too wide for small differences: the report says so."""
@@ -34,7 +34,7 @@ def find_memory(tables: Tables) -> list[Finding]:
             f"repeated noun by {nats['repeat_change_nats', 'top']} nats; {k} random heads of the same layers change it by "
             f"{nats['repeat_change_nats', 'random']}, which makes {nats['repeat_change_nats', 'top − random']} between them. A noun of "
             f"a novel list changes by {nats['novel_change_nats', 'top']}, so {nats['repeat_beyond_novel_nats', 'top']} is lost of memory "
-            f"rather than of reading (95% intervals over {n} base lists)."
+            f"rather than of reading ({over(n, 'base list', 'base lists')})."
         ),
         Finding(
             "Memory is how much less surprising nouns are when they come back than in a novel list; without the top "
@@ -56,6 +56,8 @@ def _memory_verdict(rows: Mapping[tuple[str, str], Row]) -> str:
         sign_of(rows["repeat_change_nats", "top − random"]),
         sign_of(rows["repeat_beyond_novel_nats", "top"]),
     }
+    if None in signs:
+        return "Whether retrieval heads carry verbatim memory cannot be told from one base list."
     if signs == {1}:
         return "Retrieval heads carry verbatim memory."
     if -1 in signs or signs == {0}:
@@ -136,6 +138,7 @@ def _overlap_verdict(others: Row | None) -> str:
     if others is None:
         return "have nothing to be held against"
     return {
+        None: "cannot be compared from one trajectory",
         1: "coincide more than other tokens do",
         0: "show no difference from other tokens",
         -1: "coincide less than other tokens do",
@@ -163,12 +166,14 @@ def _attention(place: str, part: pd.DataFrame, k: int) -> Finding:
         f"which are {top['even_share']:.0%} of the tokens there, a lift of {lift['function', 'top']}. Random heads of the same layers: "
         f"{lift['function', 'random']} (difference {difference}). Function words alone: {lift['function words', 'top']}; signs: "
         f"{lift['function signs', 'top']}. {top['first_share']:.0%} of all their attention rests on the first position and is left "
-        f"out (95% intervals over {top['n_texts']} texts)."
+        f"out ({over(int(top['n_texts']), 'text', 'texts')})."
     )
 
 
 def _lift_verdict(rows: Mapping[tuple[str, str], Row]) -> str:
     own, beside = rows["function", "top"], sign_of(rows["function", "top − random"])
+    if beside is None:
+        return "cannot be said to prefer or avoid function tokens, since there is no interval to tell by"
     if own["ci_low"] > 1:
         preference = "look at function tokens more than their number explains"
     elif own["ci_high"] < 1:

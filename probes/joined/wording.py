@@ -20,10 +20,15 @@ def in_points(row: Row, value: str) -> str:
     return with_interval(scaled, "+.0f", value)
 
 
-def sign_of(row: Row, value: str = "value") -> int:
-    """Returns 1 or -1 where the whole interval lies on that side of 0, else 0."""
+def sign_of(row: Row, value: str = "value") -> int | None:
+    """Returns 1 or -1 where the whole interval lies on that side of 0, 0 where it holds 0, None where there is none."""
     low, high = _bounds(row, value)
-    return int(low > 0) - int(high < 0)
+    return None if math.isnan(low) else int(low > 0) - int(high < 0)
+
+
+def over(n: int, one: str, several: str) -> str:
+    """Returns what intervals resample, as "95% intervals over 12 texts": of one there are none."""
+    return f"one {one}, so no intervals" if n == 1 else f"95% intervals over {n} {several}"
 
 
 def _bounds(row: Row, value: str) -> tuple[float, float]:

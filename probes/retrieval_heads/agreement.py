@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from interp.statistics import Array, cluster_weights, percentile_interval, spearman, top_overlap
+from interp.statistics import Array, Estimate, bounded, cluster_weights, percentile_interval, spearman, top_overlap
 from probes.retrieval_heads.totals import NeedleTotals
 
 DRAWS = 500
@@ -30,7 +30,8 @@ def summarise_agreement(
         pairs = [(x, y) for x, y in drawn if np.isfinite(x).all() and np.isfinite(y).all()]
         varies = bool(pairs) and (first in totals or second in totals)
         rho = _interval([spearman(x, y) for x, y in pairs], varies)
-        overlap = _interval([top_overlap(x, y, k) for x, y in pairs], varies)
+        shared = top_overlap(a, b, k)
+        overlap = bounded(Estimate(shared, *_interval([top_overlap(x, y, k) for x, y in pairs], varies), len(ids)))
         rows.append(
             {
                 "model": model,
@@ -40,9 +41,9 @@ def summarise_agreement(
                 "spearman": spearman(a, b),
                 "spearman_ci_low": rho[0],
                 "spearman_ci_high": rho[1],
-                "top_k_overlap": top_overlap(a, b, k),
-                "top_k_overlap_ci_low": overlap[0],
-                "top_k_overlap_ci_high": overlap[1],
+                "top_k_overlap": shared,
+                "top_k_overlap_ci_low": overlap.ci_low,
+                "top_k_overlap_ci_high": overlap.ci_high,
                 "n_needles": len(ids) if varies else 0,
             }
         )

@@ -163,6 +163,8 @@ def _predictor(predictor: pd.DataFrame) -> Iterator[Finding]:
     if not len(by_item):
         return
     cell = {key: next(some.itertuples()) for key, some in by_item.groupby(level=[0, 1])}
+    if ("linear", "precision") not in cell:  # of a single item nothing is left to fit on
+        return
     precision, recall, auroc, base = (cell["linear", name] for name in ("precision", "recall", "auroc", "base_rate"))
     last = cell["last_token", "precision"], cell["last_token", "recall"]
     yield Finding(

@@ -50,23 +50,26 @@ def _headline(settings: VerbatimMemory, tables: Tables) -> Iterator[Finding]:
         f"{row.condition} {row.value:.1f}% [{row.ci_low:.1f}, {row.ci_high:.1f}]"
         for row in longest.set_index("condition", drop=False).reindex(list(settings.conditions)).itertuples()
     )
+    n = int(first["n_base_lists"])
+    resampled = f"95% interval over {n} base lists" if n > 1 else "one base list, so no interval"
     yield Finding(
         f"Surprisal of a second list of {int(first['list_length'])} nouns after {int(first['intervening_tokens'])} tokens, as a share "
-        f"of the first's: {shares} (median over {int(first['n_trials'])} trials, first noun left out, 95% interval over "
-        f"{int(first['n_base_lists'])} base lists)."
+        f"of the first's: {shares} (median over {int(first['n_trials'])} trials, first noun left out, {resampled})."
     )
 
 
 def _order(settings: VerbatimMemory, tables: Tables) -> Iterator[Finding]:
     wanted = [condition for condition in ("repeat", "permute", "novel") if condition in settings.conditions]
-    grid = _main(settings, tables).pivot(index="list_length", columns="condition", values="value")[wanted]
+    main = _main(settings, tables)
+    grid = main.pivot(index="list_length", columns="condition", values="value")[wanted]
+    where = " in the one base list" if main["n_base_lists"].max() == 1 else ""
     broken = [str(length) for length, row in grid.iterrows() if not row.is_monotonic_increasing]
     if len(wanted) < 2:
         return
     if broken:
-        yield Finding(f"{' < '.join(wanted)} does not hold for lists of {', '.join(broken)}.", "warning")
+        yield Finding(f"{' < '.join(wanted)} does not hold for lists of {', '.join(broken)}{where}.", "warning")
     else:
-        yield Finding(f"{' < '.join(wanted)} at every list length ({', '.join(map(str, grid.index))}).")
+        yield Finding(f"{' < '.join(wanted)} at every list length ({', '.join(map(str, grid.index))}){where}.")
 
 
 def _words(tables: Tables) -> Iterator[Finding]:

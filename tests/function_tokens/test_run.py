@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from interp.errors import ArgumentError, RunError
+from interp.errors import ArgumentError, RunError, UserError
 from interp.models.dictionary import Dictionary
 from interp.models.fidelity import explained
 from interp.models.loading import load
@@ -272,8 +272,29 @@ def test_a_tokenizer_wider_than_the_model(place, tmp_path):
     from tests.tiny_models import tiny_hf
 
     tiny_hf("llama", vocab_size=50).save_pretrained(tmp_path / "narrow")
-    with pytest.raises(ArgumentError, match="The tokenizer of narrow has 97 ids but the model embeds only 50"):
+    with pytest.raises(
+        RunError, match="a tokenizer of another model: it writes ids up to 96 and the embedding has 50 rows"
+    ):
         settings(place, model=str(tmp_path / "narrow")).run(out=place / "refused", device="cpu")
+
+
+def test_an_added_token_that_the_model_cannot_read_is_refused_where_a_text_has_it(place, tmp_path):
+    shutil.copytree(place / "tiny", tmp_path / "added")
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "added")
+    tokenizer.add_tokens(["<added>"])  # id 97, and the embedding has 97 rows
+    tokenizer.save_pretrained(tmp_path / "added")
+    words = " ".join(["w3", "w4", "w5"] * 40)
+    for folder, text in (("without", words), ("with", f"{words} <added> {words}")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.txt").write_text(text, encoding="utf-8")
+    own = {"model": str(tmp_path / "added"), "parts": ("losses",), "dictionary": ()}
+    settings(place, corpus=tmp_path / "without", **own).run(out=place / "runs", device="cpu")
+    with pytest.raises(
+        UserError, match=r"The text has the token <added> \(id 97\), and the embedding of added has 97 rows"
+    ):
+        settings(place, corpus=tmp_path / "with", **own).run(out=place / "refused", device="cpu")
 
 
 def test_a_dictionary_that_does_not_do_what_is_published(place, tmp_path):

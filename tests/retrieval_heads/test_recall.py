@@ -3,7 +3,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from probes.retrieval_heads.needles import find_words, read_needles, shared_content_words
@@ -47,9 +47,6 @@ def test_words_are_whole_in_every_script(wanted, text, recall):
     assert answer_recall(wanted, text) == pytest.approx(recall)
 
 
-answer_recall("a", "a", "reference")  # imports what it needs, which no strategy may
-
-
 ENGLISH = st.lists(
     st.sampled_from(
         "the The running horses' well-known don't A.B. 3.50 $14 boat, boat? x_y Mr. 'no' U.S. 7:45 Quills".split()
@@ -59,8 +56,10 @@ ENGLISH = st.lists(
 
 
 @settings(max_examples=300, deadline=None)
-@given(ENGLISH.filter(reference_reads), ENGLISH | st.text(st.characters(max_codepoint=126), max_size=40))
+@given(ENGLISH, ENGLISH | st.text(st.characters(max_codepoint=126), max_size=40))
 def test_on_english_it_is_the_reference(wanted, text):
+    # Not a filter of the strategy: beartype looks at a random item of a list, and hypothesis lets no strategy draw at random.
+    assume(reference_reads(wanted))
     assert answer_recall(wanted, text) == answer_recall(wanted, text, "reference")
 
 
