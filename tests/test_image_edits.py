@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -172,6 +173,19 @@ def test_an_edit_before_blocks_equals_plain_hooks(family, blocks):
     wanted = hooked(model, text, source, positions, list(range(model.n_blocks)) if blocks is None else list(blocks))
     assert np.array_equal(edited, wanted)
     assert furthest(edited, draw(model, text, 3, 4)) > 1e-6
+
+
+@pytest.mark.parametrize("family", JOINT)
+def test_an_edit_before_blocks_with_a_sampler_that_draws_noise_is_the_same_twice(family, monkeypatch):
+    model = tiny_image(family)
+    noisy = diffusers.FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)
+    monkeypatch.setattr(model.pipeline, "scheduler", noisy)
+    text, edit = model.encode([TEXT]), BlockEdit((1, 2), model.encode([OTHER]))
+    torch.manual_seed(0)
+    first = draw(model, text, 3, edit=edit)
+    torch.manual_seed(1)
+    assert np.array_equal(draw(model, text, 3, edit=edit), first)
+    assert furthest(draw(model, text, 3, edit=BlockEdit((1, 2), text)), draw(model, text, 3)) < 1e-5
 
 
 @pytest.mark.parametrize("family", JOINT)

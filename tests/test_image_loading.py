@@ -15,6 +15,8 @@ import torch
 
 from interp.errors import ArgumentError, RunError, UserError
 from interp.experiments.runner import check_kind
+from interp.models.image import ImageModel
+from interp.models.image_families import family_of
 from interp.models.image_loading import load_image, look_up_image
 from interp.models.loading import load, look_up
 from interp.models.pixel_latents import PixelLatents
@@ -134,7 +136,92 @@ def test_pixels_as_latents_are_decoded_by_the_toolkits_own_part(tmp_path):
     np.testing.assert_allclose(drawn[0], (pixels / 2 + 0.5).clamp(0, 1).numpy(), atol=1e-6)
 
 
+def as_variant(folder: Path, variant: str, *parts: str) -> None:
+    """Renames the weights of some parts as save_pretrained(variant=…) names them."""
+    for part in parts:
+        for weights in (folder / part).glob("*.safetensors"):
+            weights.rename(weights.with_suffix(f".{variant}.safetensors"))
+
+
+def test_sd3_saved_without_its_t5_is_drawn_from_its_clip_encoders(tmp_path):
+    pipeline = BUILDERS["sd3"]()
+    pipeline.register_modules(text_encoder_3=None, tokenizer_3=None)
+    pipeline.save_pretrained(tmp_path / "small")
+    model = load_image(str(tmp_path / "small"), device="cpu")
+    assert model.encoders == ("clip",)
+    noise, options = model.noise([3], height=16, width=16), dict(num_inference_steps=1, guidance_scale=0.0)
+    wanted = pipeline(TEXT, latents=noise, height=16, width=16, output_type="np", **options).images
+    drawn = model.generate(model.encode([TEXT]), noise, steps=1, guidance=0.0)
+    np.testing.assert_allclose(drawn, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("parts", [("unet", "vae", "text_encoder"), ("unet",)], ids=["all", "one"])
+def test_weights_that_are_there_as_a_variant_alone_are_read_and_said(saved, folder, parts, caplog):
+    as_variant(folder, "fp16", *parts)
+    model, plain = load_image(str(folder), device="cpu"), load_image(str(saved["sd"]), device="cpu")
+    assert f"{model.identity.name} holds its weights as the variant fp16 only: these are read." in caplog.text
+    for name in ("unet", "vae", "text_encoder"):
+        weights, wanted = (getattr(one.pipeline, name).state_dict() for one in (model, plain))
+        assert all(torch.equal(weights[key], wanted[key]) for key in wanted)
+
+
+def test_plain_weights_are_read_where_both_are_there(saved, folder, caplog):
+    for part in ("unet", "vae", "text_encoder"):
+        for weights in (folder / part).glob("*.safetensors"):
+            weights.with_suffix(".fp16.safetensors").write_bytes(b"not read")
+    load_image(str(folder), device="cpu")
+    assert "variant" not in caplog.text
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl", "sd3"])
+def test_the_default_size_of_a_denoiser_has_one_side_or_two_or_is_asked_for(family):
+    pipeline = BUILDERS[family]()
+    denoiser = pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
+    model = ImageModel(family_of(family, type(pipeline).__name__)(pipeline), tiny_image(family).identity, {})
+    assert model.size == (16, 16)
+    denoiser.register_to_config(sample_size=[8, 12])
+    assert model.size == (16, 24)
+    assert model.noise([1]).shape[-2:] == (8, 12)
+    denoiser.register_to_config(sample_size=None)
+    with pytest.raises(ArgumentError, match=r"names no sample_size: say which size with --height and --width"):
+        model.noise([1])
+    assert model.noise([1], height=16, width=8).shape[-2:] == (8, 4)
+
+
+def test_an_sdxl_with_a_sample_size_of_two_sides_loads_and_draws(saved, tmp_path):
+    folder = Path(shutil.copytree(saved["sdxl"], tmp_path / "wide"))
+    config = folder / "unet" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"sample_size": [8, 12]}))
+    model = load_image(str(folder), device="cpu")
+    assert model.generate(model.encode([TEXT]), model.noise([1]), steps=1).shape == (1, 16, 24, 3)
+
+
 # ---------------------------------------------------------------------- what does not
+
+
+def test_variants_of_several_kinds_are_refused(folder):
+    as_variant(folder, "fp16", "unet")
+    as_variant(folder, "ema", "vae")
+    with pytest.raises(
+        ArgumentError, match=r"holds parts in the variants ema and fp16 only: save the pipeline with save_pr"
+    ):
+        load_image(str(folder))
+
+
+@pytest.mark.parametrize("reader", [load_image, look_up_image])
+def test_one_file_of_weights_and_a_lora_are_refused_with_the_way_to_a_pipeline(tmp_path, reader):
+    file = tmp_path / "realistic.safetensors"
+    file.write_bytes(b"")
+    with pytest.raises(
+        ArgumentError, match=r"realistic\.safetensors is one file of weights: read it with diffusers' from_single_"
+    ):
+        reader(str(file))
+    (tmp_path / "style").mkdir()
+    (tmp_path / "style" / "pytorch_lora_weights.safetensors").write_bytes(b"")
+    with pytest.raises(
+        ArgumentError, match=r"style is a LoRA without its pipeline: add it with diffusers' load_lora_weights"
+    ):
+        reader(str(tmp_path / "style"))
 
 
 def pickled(folder: Path) -> None:
