@@ -16,6 +16,7 @@ from interp.experiments.experiment import ADDED, run_hash
 from interp.experiments.options import RunOptions
 from interp.experiments.provenance import command_line
 from interp.models.loading import look_up
+from probes.retrieval_heads.experiment import RetrievalHeads
 from tests.counting import Counting
 
 pytestmark = pytest.mark.usefixtures("counting_installed")
@@ -68,6 +69,25 @@ def test_the_same_weights_under_any_path_and_the_same_precision_keep_the_name(
     assert name_of(dataclasses.replace(settled, model="./tiny")) == before
     elsewhere = shutil.copytree(settled.model, tmp_path / "elsewhere" / "tiny")
     assert name_of(dataclasses.replace(settled, model=str(elsewhere))) == before
+
+
+def test_the_day_of_chats_is_recorded_and_named_only_where_a_prompt_holds_it(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(tiny, tmp_path / "tiny"))
+    template = folder / "chat_template.jinja"
+    for written, day in (("{{ messages }}", None), ("{{ strftime_now('%d') }}{{ messages }}", "2024-07-26")):
+        template.write_text(written)
+        names = {}
+        for today in ("2024-07-26", "2030-01-01"):
+            monkeypatch.setattr("interp.models.chat.CHAT_DATE", today)
+            facts = look_up(str(folder), dtype="float32")
+            assert facts.chat_date == (day and today)
+            for wanted in ("auto", "chat", "plain"):
+                names[today, wanted] = run_hash(RetrievalHeads(model=str(folder), prompt_format=wanted), facts)
+        for wanted in ("auto", "chat", "plain"):
+            same = names["2024-07-26", wanted] == names["2030-01-01", wanted]
+            assert same is (day is None or wanted == "plain")
 
 
 def test_a_setting_that_came_later_leaves_the_names_of_earlier_runs_alone(settled: Counting) -> None:

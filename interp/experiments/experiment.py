@@ -137,6 +137,11 @@ class Experiment:
         """Returns the tables in a file of another tool's format, or None when it is not one this experiment reads."""
         return None
 
+    @property
+    def writes_chats(self) -> bool:
+        """Whether prompts may go through the model's chat template."""
+        return False
+
     # ------------------------------------------------------------------ what every experiment has
 
     def check_model(self, facts: ModelFacts) -> None:
@@ -161,7 +166,8 @@ def run_hash(experiment: Experiment, facts: ModelFacts) -> str:
     """Returns the 12 digits that name a run: a sha256 over everything that changes what is measured.
 
     The experiment, its whole configuration, the contents of the files it names, the model's weights and precision, and
-    the version of the tables. Where the model came from by which name does not count, nor where a run lies that is read.
+    the version of the tables; and the day on which chats take place, where one is written into prompts. Where the model came
+    from by which name does not count, nor where a run lies that is read.
     """
     configuration = experiment.configuration()
     for field in ("model", "revision", "dtype", *(name for name in experiment.reads if configuration[name])):
@@ -180,6 +186,8 @@ def run_hash(experiment: Experiment, facts: ModelFacts) -> str:
         "model": identity,
         "files": [content_sha256(path) for path in experiment.input_files()],
     }
+    if facts.chat_date is not None and experiment.writes_chats:
+        named["chat_date"] = facts.chat_date
     return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:12]
 
 

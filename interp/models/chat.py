@@ -35,6 +35,11 @@ def writes_date(template: str) -> bool:
     return "strftime_now" in template
 
 
+def chat_date(template: Any) -> str | None:
+    """Returns the day that a tokenizer's chat template (a text, several by name, or none) writes into chats; None without."""
+    return CHAT_DATE if template and writes_date(str(template)) else None
+
+
 def render_chat(
     tokenizer: Any, messages: Sequence[Message], model: str, *, template_args: TemplateArgs | None = None
 ) -> str:

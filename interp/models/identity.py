@@ -41,12 +41,16 @@ class HeadGeometry:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """Identity and size of a model. `geometry` is None without attention heads, `context_window` where nothing bounds it."""
+    """Identity and size of a model. `geometry` is None without attention heads, `context_window` where nothing bounds it.
+
+    `chat_date` is the day on which its chats take place, None where its chat template writes none.
+    """
 
     identity: ModelIdentity
     model_type: str
     geometry: HeadGeometry | None
     context_window: int | None
+    chat_date: str | None = None
 
     @property
     def name(self) -> str:

@@ -21,6 +21,7 @@ from interp.models.architecture import (
 from interp.models.attention import ATTENTION
 from interp.models.boundaries import check_ids
 from interp.models.calls import watch_calls
+from interp.models.chat import chat_date
 from interp.models.edits import BlockedAttention, EditMode, HeadEdit
 from interp.models.forward import CHUNK_TOKENS, Kept, read_on
 from interp.models.generation import greedy
@@ -131,7 +132,8 @@ class LanguageModel:
     @property
     def facts(self) -> ModelFacts:
         """Identity and size."""
-        return ModelFacts(self.identity, self.hf.config.model_type, self._geometry, self.context_window)
+        day = chat_date(self.tokenizer.chat_template)
+        return ModelFacts(self.identity, self.hf.config.model_type, self._geometry, self.context_window, day)
 
     @property
     def n_layers(self) -> int:

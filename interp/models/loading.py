@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
-from transformers.utils.hub import resolve_revision
+from transformers.utils.hub import cached_file, resolve_revision
 
 from interp.assets import ASSETS, cache_folder, fetch_asset, file_sha256
 from interp.errors import ArgumentError, RunError
 from interp.models.adapters import base_of, both_sha256, is_adapter, merge_adapter
 from interp.models.architecture import context_window, head_geometry
 from interp.models.boundaries import check_config, check_tokenizer
+from interp.models.chat import chat_date
 from interp.models.check import check_at_load
 from interp.models.footprint import footprint, free_bytes, say_footprint
 from interp.models.identity import DtypeName, ModelFacts, ModelIdentity
@@ -98,7 +100,27 @@ def look_up(name: str, *, device: str = "auto", dtype: str = "auto", revision: s
     entry = resolve(name, revision, kind="language")
     source = _find(entry)
     identity = _identify(entry, source, pick_dtype(dtype, pick_device(device)))
-    return ModelFacts(identity, source.config.model_type, head_geometry(source.config), context_window(source.config))
+    geometry, window = head_geometry(source.config), context_window(source.config)
+    return ModelFacts(identity, source.config.model_type, geometry, window, _chat_date(source))
+
+
+def _chat_date(source: _Source) -> str | None:
+    """The day that the chat template among a model's files writes, as far as there are such files; an adapter's own goes first."""
+    places = [(source.folder_or_id, source.revision)]
+    if source.adapter is not None:
+        places.insert(0, (str(source.adapter), None))
+    for (place, revision), name in product(places, ("chat_template.jinja", "tokenizer_config.json")):
+        path = cached_file(
+            place,
+            name,
+            revision=revision,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        if path is not None and (day := chat_date(Path(path).read_text(encoding="utf-8", errors="replace"))):
+            return day
+    return None
 
 
 def _identify(entry: ModelEntry, source: _Source, dtype: DtypeName) -> ModelIdentity:

@@ -138,6 +138,11 @@ class CriticalTokens(Experiment):
 
         return SCHEMAS
 
+    @property
+    def writes_chats(self) -> bool:
+        """Whether problems may go through the model's chat template: those of a file do."""
+        return self.task_file is not None and self.prompt_format != "plain"
+
     def input_files(self) -> Sequence[Path]:
         """Returns the user's grader, problem file, examples and adapters."""
         from probes.critical_tokens.grader import grader_file

@@ -57,7 +57,7 @@ class RetrievalHeads(Experiment):
     """JSON-lines file with needle, question and real_needle (the words an answer must contain); the toolkit's own if not
     given."""
     haystack: Path | None = None
-    """Folder of .txt files to hide needles in; news prose if not given."""
+    """Folder of .txt, .text and .md files to hide needles in; news prose if not given."""
     context_tokens: tuple[int, ...] = (384, 640, 1024)
     """Prompt lengths, in tokens, everything included."""
     depths: tuple[float, ...] = (0.1, 0.5, 0.9)
@@ -79,7 +79,7 @@ class RetrievalHeads(Experiment):
     recall_measure: Literal["words", "reference"] = field(default="words", metadata=ADDED)
     """words: Unicode's words, in any script; reference: the public script's stemmed ROUGE-1, which reads a-z and 0-9 only."""
     success_filter: bool = False
-    """Score only samples that were answered right (stemmed ROUGE-1 recall above 0.5)."""
+    """Score only samples that were answered right (recall above 0.5)."""
     definition: Literal["set", "count"] = "set"
     """Which copy score ranks heads for the ablation."""
     until_stable: int | None = None
@@ -166,6 +166,11 @@ class RetrievalHeads(Experiment):
 
         given = given_files(self.heads_from) if self.heads_from else []
         return [self.needles or OWN_NEEDLES, *([self.haystack] if self.haystack else []), *given]
+
+    @property
+    def writes_chats(self) -> bool:
+        """Whether prompts may go through the model's chat template."""
+        return self.prompt_format in ("auto", "chat")
 
     def given(self, facts: ModelFacts) -> "pd.DataFrame | None":
         """Returns the heads of --heads-from, best first, as the table `heads_from` has them; None without."""
