@@ -15,12 +15,13 @@ def explained(entry: ModelEntry, error: Exception) -> UserError:
         return refused
     if "mismatched" in str(error):
         return RunError(f"{entry.source} cannot be loaded: its weights have other shapes than its config.json says.")
-    if "custom code" in str(error) or "trust_remote_code" in str(error):
+    words = entry.kind == "language"  # a pipeline has several parts, each with a config and tokenizer of its own
+    if words and ("custom code" in str(error) or "trust_remote_code" in str(error)):
         return RunError(
             f"{entry.source} runs on code of its own (auto_map in its config.json), and code from a model's folder is not run: "
             "name a model whose architecture transformers has."
         )
-    if "tokenizer" in str(error).lower():
+    if words and "tokenizer" in str(error).lower():
         return RunError(
             f"{entry.source} has a tokenizer that cannot be read ({_first_line(error)}): save the model's tokenizer there again, with "
             "AutoTokenizer.from_pretrained(…).save_pretrained."
