@@ -71,6 +71,7 @@ class Worker:
             for name in self._experiment.needs:  # before anything is measured
                 model.needs(name)
             self._model = model
+        assert self._model is not None
         started = time.perf_counter()
         tables = self._experiment.measure(self._model, unit)
         return tables, time.perf_counter() - started

@@ -71,8 +71,9 @@ def check_tokenizer(entry: ModelEntry, tokenizer: PreTrainedTokenizerBase, confi
     Added tokens beyond the embedding that are no part of every text are let pass: reading one is refused.
     """
     rows: int = config.get_text_config(decoder=True).vocab_size
-    added = set(tokenizer.get_added_vocab().values())
-    own = max((id for id in tokenizer.get_vocab().values() if id not in added), default=-1)
+    vocabulary: Any = tokenizer
+    added = set(vocabulary.get_added_vocab().values())
+    own = max((id for id in vocabulary.get_vocab().values() if id not in added), default=-1)
     if own >= rows:
         raise RunError(
             f"{entry.source} has a tokenizer of another model: it writes ids up to {own} and the embedding has {rows} rows, so copy the "

@@ -61,7 +61,8 @@ def load(
                 output_loading_info=True,
                 **options,
             )
-        hf, report = loaded
+        hf: Any = loaded[0]
+        report = loaded[1]
         if source.adapter is not None:
             hf = merge_adapter(hf, source.adapter)
         hf = hf if device_map else hf.to(device=place)

@@ -61,7 +61,8 @@ def logit_path(model: LanguageModel) -> LogitPath:
 
 def few_tokens(model: LanguageModel, n_tokens: int = 5, step: int = 37) -> Int[Tensor, "1 token"]:
     """Returns one row of token ids that any vocabulary has, different ones unless it is tiny; a longer row begins alike."""
-    rows = model.hf.get_input_embeddings().weight.shape[0]
+    embedding: Any = model.hf.get_input_embeddings()
+    rows = embedding.weight.shape[0]
     return ((torch.arange(n_tokens) * step + 11) % rows)[None].to(model.device)
 
 
@@ -130,7 +131,8 @@ def _end_of_attention(model: LanguageModel, layer: int, module: nn.Module, calls
             continue  # dropout
         if end is not attention:
             raise _refusal(model, f"in layer {layer} more than one norm follows the attention")
-        take_apart(call.module, model.hf.get_output_embeddings().weight.shape[1])
+        head: Any = model.hf.get_output_embeddings()
+        take_apart(call.module, head.weight.shape[1])
         end, stream = call.module, call.made
     return end
 

@@ -88,7 +88,7 @@ def read_expression(latex: str) -> Any:
     found = parse(f"${exact}$", [config], fallback_mode="no_fallback", parsing_timeout=None)  # pyright: ignore[reportArgumentType]
     if len(found) != 1 or not isinstance(found[0], Expr) or found[0].has(nan):
         return None
-    return found[0].xreplace({symbol: I for symbol in found[0].free_symbols if symbol.name == "i"})
+    return found[0].xreplace({symbol: I for symbol in found[0].free_symbols if str(symbol) == "i"})
 
 
 def _as_fraction(decimal: "re.Match[str]") -> str:

@@ -119,7 +119,7 @@ def _rereading(spines: pd.DataFrame) -> Iterator[Finding]:
     if not len(spines) or not (spines["p"] != spines["reread_probability"]).any():
         return
     known = spines[spines["reread_probability"] > 0]
-    change = np.abs(np.log(known["reread_probability"]) - np.log(known["draw_probability"]))
+    change = pd.Series(np.abs(np.log(known["reread_probability"]) - np.log(known["draw_probability"])))
     cut = len(spines) - len(known)
     yield Finding(
         f"p is the probability that each of {len(spines)} tokens was drawn with. Read again in one pass, log p differs by "

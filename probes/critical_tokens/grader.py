@@ -45,7 +45,7 @@ def load_grader(name: str) -> Grader:
     file = grader_file(name)
     module, _, function = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), function, None)
+        found: Any = getattr(importlib.import_module(module), function, None)
     except Exception as error:  # it may raise anything
         raise ArgumentError(f"{file} cannot be imported ({type(error).__name__}: {error}): mend it.") from error
     if not callable(found):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from interp.errors import ArgumentError
 from interp.models.dictionary import Dictionary
-from interp.models.encoding import beginning
+from interp.models.encoding import BosPolicy, beginning
 from interp.models.fidelity import Fidelity, explained, refuse_mismatch
 from interp.models.language import LanguageModel
 from interp.models.residuals import check_layer, read_residuals
@@ -94,7 +94,8 @@ def window_beginning(settings: "FunctionTokens", model: LanguageModel, dictionar
             f"{said[True]} was trained on windows that begin with the beginning-of-sequence token, and the tokenizer of "
             f"{model.identity.name} has none: give --bos never to measure without it."
         )
-    return beginning(model.tokenizer, {True: "always", False: "never"}[next(iter(said))] if said else "auto")
+    policy: BosPolicy = "auto" if not said else "always" if True in said else "never"
+    return beginning(model.tokenizer, policy)
 
 
 def _check_positions(settings: "FunctionTokens", dictionary: Dictionary) -> None:

@@ -67,7 +67,8 @@ def _interval(total: NeedleTotals, seed: int, *, bounds: bool) -> tuple[Array, A
 
 def _bounded(values: Array, low: Array, high: Array, n: int) -> tuple[Array, Array]:
     """The bounds of several numbers between 0 and 1, by interp.statistics.bounded."""
-    found = [bounded(Estimate(*map(float, one), n)) for one in zip(values, low, high, strict=True)]
+    rows = zip(values, low, high, strict=True)
+    found = [bounded(Estimate(float(value), float(a), float(b), n)) for value, a, b in rows]
     return np.array([one.ci_low for one in found]), np.array([one.ci_high for one in found])
 
 
