@@ -191,7 +191,7 @@ def test_whatever_is_done_to_rows_the_next_logits_are_those_of_the_whole_text(wi
 def test_a_reading_that_fails_has_read_nothing(lstm):
     rows = lstm.rows(1)
     lstm.extend(rows, [[3, 4]])
-    with pytest.raises(IndexError):
+    with pytest.raises(UserError, match=f"has {VOCABULARY} rows"):
         lstm.extend(rows, [[5, VOCABULARY]])
     assert rows.ids == [[3, 4]]
     torch.testing.assert_close(lstm.extend(rows, [[6]])[0, 0], by_cells(lstm.hf, [3, 4, 6])[-1], **CLOSE)

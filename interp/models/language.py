@@ -132,7 +132,7 @@ class LanguageModel:
     @property
     def facts(self) -> ModelFacts:
         """Identity and size."""
-        day = chat_date(self.tokenizer.chat_template)
+        day = None if self._tokenizer is None else chat_date(self._tokenizer.chat_template)
         return ModelFacts(self.identity, self.hf.config.model_type, self._geometry, self.context_window, day)
 
     @property
