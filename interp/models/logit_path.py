@@ -198,17 +198,20 @@ def _gains(
 ) -> dict[int, Float[Tensor, " residual"]]:
     """The gradient of the final residual by each attention block's output, everything else as it was."""
     leaves = [next(call.made for call in calls if call.module is end) for end in ends]
-    leaves = [leaf.detach().clone().requires_grad_() for leaf in leaves if leaf is not None]
-    caught: list[Tensor] = []
-    with ExitStack() as stack, torch.enable_grad():
-        for layer, (module, end) in enumerate(zip(layers, ends, strict=True)):
-            stack.enter_context(_replayed(module, calls, {end: leaves[layer]}))
-        handle = final_norm.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
-        try:
-            _run_to_head(model)
-        finally:
-            handle.remove()
-        found = torch.autograd.grad(caught[0].sum(), leaves, allow_unused=True)
+    leaves = [leaf.detach().clone() for leaf in leaves if leaf is not None]
+    shifts = [1 + layer / len(leaves) for layer in range(len(leaves))]
+    with torch.no_grad():
+        shifted = [leaf + shift for leaf, shift in zip(leaves, shifts, strict=True)]
+        moved = _final_residual(model, layers, ends, calls, final_norm, shifted)
+        before = next(call.given for call in calls if call.module is final_norm)
+        assert before is not None
+        change = (moved - before).float()
+    if torch.allclose(change, torch.full_like(change, sum(shifts)), rtol=1e-4, atol=0.0):
+        return {}  # every block's output arrives as it was written: no gradient is needed to see that
+    with torch.enable_grad():
+        leaves = [leaf.requires_grad_() for leaf in leaves]
+        residual = _final_residual(model, layers, ends, calls, final_norm, leaves)
+        found = torch.autograd.grad(residual.sum(), leaves, allow_unused=True)
     gains: dict[int, Tensor] = {}
     for layer, gradient in enumerate(found):
         rows = None if gradient is None else gradient.float().flatten(0, -2)
@@ -217,6 +220,27 @@ def _gains(
         if not bool((rows == 1).all()):
             gains[layer] = rows[0]
     return gains
+
+
+def _final_residual(
+    model: LanguageModel,
+    layers: nn.ModuleList,
+    ends: Sequence[nn.Module],
+    calls: list[_Call],
+    final_norm: nn.Module,
+    written: Sequence[Tensor],
+) -> Float[Tensor, "row token residual"]:
+    """What enters the final norm when the attention blocks write this, every other block what it wrote before."""
+    caught: list[Tensor] = []
+    with ExitStack() as stack:
+        for module, end, output in zip(layers, ends, written, strict=True):
+            stack.enter_context(_replayed(module, calls, {end: output}))
+        handle = final_norm.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
+        try:
+            _run_to_head(model)
+        finally:
+            handle.remove()
+    return caught[0]
 
 
 def _parts(module: nn.Module, called: set[nn.Module]) -> list[nn.Module]:
