@@ -50,7 +50,8 @@ def load_grader(name: str) -> Grader:
         raise ArgumentError(f"{file} cannot be imported ({type(error).__name__}: {error}): mend it.") from error
     if not callable(found):
         raise ArgumentError(f"{file} has no function {function}: name one that takes (problem, response).")
-    return found
+    grader: Any = found  # what it returns is looked at when it has graded
+    return grader
 
 
 def verdict(grader: Grader, name: str, problem: Mapping[str, Any], response: str) -> bool | None:
