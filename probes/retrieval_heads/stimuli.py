@@ -7,7 +7,7 @@ tokens up to the needle.
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
@@ -113,7 +113,8 @@ def build_frame(
         check_single_beginning(tokenizer, head, model)
     asked = encode_piece(tokenizer, f" {needle.question}")
     _check_letters(unread(tokenizer, asked, f" {needle.question}", 0, len(needle.question) + 1), needle, "question")
-    begins = {tokenizer.bos_token_id, *beginning(tokenizer, "auto")[:1]}
+    bos_id: Any = tokenizer.bos_token_id
+    begins = {bos_id, *beginning(tokenizer, "auto")[:1]}
     has_bos = bool(head) and head[0] in begins
     return Frame(tuple(head), tuple(tail), prompt_format, has_bos, recall_measure)
 
