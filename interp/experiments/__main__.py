@@ -15,7 +15,7 @@ import tyro
 from interp.errors import ArgumentError, UserError, did_you_mean
 from interp.experiments import verbs
 from interp.experiments.atlas_settings import Atlas, read_configuration
-from interp.experiments.catalogue import experiments, find_experiment, joins
+from interp.experiments.catalogue import experiment_names, experiments, find_experiment, joins
 from interp.experiments.experiment import Experiment
 from interp.experiments.options import RunOptions
 from interp.experiments.run import configured
@@ -78,7 +78,7 @@ def _command(words: list[str]) -> None:
     if name == ATLAS:
         _run_atlas(rest)
         return
-    known = [ATLAS, *VERBS, *experiments(), *joins()]
+    known = [ATLAS, *VERBS, *experiment_names()]
     if name.replace("-", "_") not in known:
         raise ArgumentError(
             f"There is no command or experiment called {name}.{did_you_mean(name, known)} Try {PROGRAM} --help"

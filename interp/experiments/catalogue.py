@@ -32,12 +32,19 @@ def find_experiment(name: str) -> type[Experiment]:
 
     Raises ArgumentError, with the nearest name, when there is none.
     """
-    known = {**experiments(), **joins()}
-    if name.replace("-", "_") in known:
-        return known[name.replace("-", "_")]
+    wanted = name.replace("-", "_")
+    for group in (EXPERIMENTS, JOINS):
+        for point in entry_points(group=group, name=wanted):
+            return point.load()  # only this one: the help of an experiment waits for no other
     raise ArgumentError(
-        f"There is no experiment called {name}.{did_you_mean(name, list(known))} `python -m interp.experiments list` lists them."
+        f"There is no experiment called {name}.{did_you_mean(name, experiment_names())} "
+        "`python -m interp.experiments list` lists them."
     )
+
+
+def experiment_names() -> list[str]:
+    """Returns the names of the installed experiments and joins, without importing them."""
+    return sorted(point.name for group in (EXPERIMENTS, JOINS) for point in entry_points(group=group))
 
 
 def usable_without_attention() -> list[str]:

@@ -9,12 +9,13 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal, get_args
 
 from interp.errors import ArgumentError
 from probes.verbatim_memory.pools import NounList
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Condition = Literal["repeat", "permute", "permute_strict", "novel"]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
@@ -45,7 +46,7 @@ def rotate(base_lists: Sequence[NounList], length: int, n_rotations: int) -> lis
             f"Base lists of {shortest} nouns have no {n_rotations} rotations of {length}: lower --rotations."
         )
     return [
-        FirstList(index, rotation, tuple(np.roll(nouns, -rotation)[:length].tolist()))
+        FirstList(index, rotation, (nouns[rotation:] + nouns[:rotation])[:length])
         for index, nouns in enumerate(base_lists)
         for rotation in range(n_rotations)
     ]
@@ -91,6 +92,8 @@ def surviving_pairs(first: Sequence[str], second: Sequence[str]) -> int:
     return sum(pair in pairs for pair in itertools.pairwise(second))
 
 
-def _generator(seed: int, condition: str, first: FirstList) -> np.random.Generator:
+def _generator(seed: int, condition: str, first: FirstList) -> "np.random.Generator":
+    import numpy as np  # here, because the command line's help reads this module and needs no numpy
+
     text = f"{seed} {condition} {' '.join(first.nouns)}"
     return np.random.default_rng(list(hashlib.sha256(text.encode()).digest()))

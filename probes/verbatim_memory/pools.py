@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from interp.errors import ArgumentError
 from interp.words import is_word, normalised
 
@@ -32,6 +30,8 @@ class Pool:
         From categories each list is drawn from one of its own; else nouns are shuffled and dealt.
         Raises ArgumentError when the pool is too small.
         """
+        import numpy as np  # here, because the command line's help reads this module and needs no numpy
+
         generator = np.random.default_rng([seed, 1])
         if not self.categorised:
             nouns = self.groups[0]
