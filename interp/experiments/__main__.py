@@ -1,4 +1,4 @@
-"""The command line: `python -m interp.experiments EXPERIMENT --model NAME …`. Its help imports no torch."""
+"""The command line: `interp EXPERIMENT --model NAME …`, also `python -m interp.experiments …`. Its help imports no torch."""
 
 import dataclasses
 import logging
@@ -20,7 +20,8 @@ from interp.experiments.experiment import Experiment
 from interp.experiments.options import RunOptions
 from interp.experiments.run import configured
 
-PROGRAM = "python -m interp.experiments"
+PROGRAM = "interp" if Path(sys.argv[0]).stem == "interp" else "python -m interp.experiments"
+"""What was typed: the console command and the module are the same."""
 STOPPED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
@@ -30,6 +31,7 @@ ATLAS_SUMMARY = "Runs all experiments that apply to a model, and joins them in o
 VERBS: dict[str, Callable[..., None]] = {
     "list": verbs.list_experiments,
     "models": verbs.list_models,
+    "runs": verbs.list_runs,
     "show": verbs.show,
     "compare": verbs.compare,
     "figures": verbs.figures,
@@ -91,7 +93,7 @@ def _overview() -> str:
         [
             f"usage: {PROGRAM} EXPERIMENT [--model NAME] [--preset NAME] [--config FILE.toml] [settings]",
             f"       {PROGRAM} {ATLAS} [--model NAME] [--preset NAME] [--config FILE.toml]",
-            f"       {PROGRAM} list | models | show RUN | compare RUN RUN … | figures RUN --format pdf svg png",
+            f"       {PROGRAM} list | models | runs | show RUN | compare RUN RUN … | figures RUN --format pdf svg png",
             "",
             "experiments, each with its own --help:",
             *(f"  {name:<20} {kind.summary}" for name, kind in experiments().items()),

@@ -18,7 +18,7 @@ from interp.experiments.options import RunOptions
 from interp.experiments.processors import computing_threads
 from interp.experiments.provenance import command_line, versions
 from interp.experiments.run import Run, with_checked_settings
-from interp.experiments.store import MeasuredTables, RunStore
+from interp.experiments.store import MeasuredTables, RunStore, folder_bytes
 from interp.models.identity import ModelFacts
 from interp.models.loading import load, look_up, pick_dtype
 from interp.models.registry import IN_WORDS, ModelKind, aliases, known_kind
@@ -143,7 +143,9 @@ def _finish(experiment: Experiment, facts: ModelFacts, store: RunStore, descript
     for name, content in experiment.documents(run.tables).items():
         store.write_document(name, content)
     description["status"] = "done"
+    description["headlines"] = [finding.text for finding in run.findings if finding.kind == "result"]
     write_report(run)
+    description["n_bytes"] = folder_bytes(store.folder)
 
 
 def _in_plan_order(experiment: Experiment, facts: ModelFacts, store: RunStore, done: dict[str, float]) -> list[str]:

@@ -226,6 +226,26 @@ def read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process is working on a run's folder."""
+    import filelock
+
+    if not (folder / _LOCK).is_file():
+        return False
+    try:
+        with filelock.FileLock(folder / _LOCK, timeout=0):
+            return False
+    except filelock.Timeout:
+        return True
+    except OSError:  # a folder that cannot be written: nobody works on it from here
+        return False
+
+
+def folder_bytes(folder: Path) -> int:
+    """Returns the bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Lets a Ctrl-C wait until the end of the block (in the main thread, where Python delivers it)."""

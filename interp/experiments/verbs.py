@@ -1,4 +1,4 @@
-"""The commands beside running an experiment: atlas, list, models, show, compare, figures. Their docstrings are their help."""
+"""The commands beside running an experiment: atlas, list, models, runs, show, compare, figures. Their docstrings are their help."""
 
 import sys
 from pathlib import Path
@@ -11,6 +11,7 @@ from interp.experiments.atlas_settings import Atlas
 from interp.experiments.catalogue import experiments, joins
 from interp.experiments.experiment import Experiment
 from interp.experiments.options import FigureFormat, RunOptions
+from interp.experiments.listing import State
 from interp.experiments.run import Run, open_run
 
 if TYPE_CHECKING:
@@ -91,6 +92,48 @@ def _say_verdicts(name: str, revision: str | None, device: str, dtype: str) -> N
         say(f"  {verdict_name:<14} {verdict.in_words()}")
     if model.without_heads is not None:
         say(model.without_heads)
+
+
+def list_runs(
+    *,
+    experiment: str | None = None,
+    model: str | None = None,
+    state: State | None = None,
+    limit: int = 40,
+    html: bool = False,
+    out: Path = Path("runs"),
+) -> None:
+    """Lists runs, newest first: experiment, model, state, age, size, and what was found.
+
+    Args:
+        experiment: Only runs of this experiment.
+        model: Only runs on the model of this name.
+        state: Only runs that are so far.
+        limit: How many runs at most; 0 lists all.
+        html: Write a page that leads to every report, sortable and searchable, instead of printing.
+        out: Folder that holds the runs.
+
+    """
+    from interp.experiments import listing
+    from interp.tables import write_aside
+
+    if limit < 0:
+        raise ArgumentError(f"--limit must be 0 or more, not {limit}.")
+    limited = None if html or limit == 0 else limit + 1
+    runs = listing.list_runs(out, experiment=experiment, model=model, state=state, limit=limited)
+    if html:
+        page, text = out / "runs.html", listing.render_listing(runs, out)
+        write_aside(page, lambda aside: aside.write_text(text, encoding="utf-8"))
+        say(f"{len(runs)} runs: {page}")
+        return
+    for run in runs[: limit or None]:
+        age, size = listing.age_in_words(run.age), listing.bytes_in_words(run.n_bytes)
+        about = f"{run.experiment:<16} {run.model:<22} {run.folder.name:<13} {run.state:<12}"
+        say(f"{about} {age:>7} {size:>8}  {listing.shortened(run.said)}".rstrip())
+    if not runs:
+        say(f"No run under {out} is like that.")
+    if limited is not None and len(runs) == limited:
+        say(f"There are more: --limit {10 * limit} shows up to {10 * limit}, --limit 0 all.")
 
 
 def show(run: Positional[str], *, out: Path = Path("runs")) -> None:
