@@ -4,10 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from interp.errors import RunError
-from interp.experiments.export import export_figures, require_browser
+from interp.experiments.export import export_figures, export_run, require_browser
 from interp.experiments.run import Run
 from tests.counting import Counting, environment
 
@@ -36,6 +38,21 @@ def test_export_without_a_browser_says_what_to_install(run: Run, no_browser: Pat
         "plotly_get_chrome) or set BROWSER_PATH to it; the HTML figures need none."
     )
     assert not list(run.folder.glob("figures/*.pdf"))
+
+
+def test_tables_are_exported_as_csv_without_a_browser_and_pictures_are_left_out(
+    run: Run, no_browser: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, table = next(iter(run.tables.items()))
+    monkeypatch.setitem(run.__dict__, "tables", {**run.tables, name: table.assign(png=b"\x89PNG")})
+    written = export_run(run, ["csv"])
+    assert {path.stem for path in written} == set(run.tables)
+    for path in written:
+        again, stored = pd.read_csv(path), run.tables[path.stem].drop(columns="png", errors="ignore")
+        assert list(again.columns) == list(stored.columns)
+        assert len(again) == len(stored)
+        for column in stored.select_dtypes("number"):
+            np.testing.assert_allclose(again[column], stored[column], rtol=1e-6)
 
 
 def program(folder: Path, name: str) -> Path:

@@ -23,7 +23,9 @@ def write(out: Path, place: str, changed: int, **description: object) -> Path:
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    write(tmp_path, "echo/m/aaaaaaaaaaaa", 1_000, status="done", headlines=["Seven <heads> & more.", "Second."], n_bytes=7)
+    write(
+        tmp_path, "echo/m/aaaaaaaaaaaa", 1_000, status="done", headlines=["Seven <heads> & more.", "Second."], n_bytes=7
+    )
     write(tmp_path, "echo/m/bbbbbbbbbbbb", 3_000, status="failed", error="RunError: no room\nmore")
     write(tmp_path, "lists/big/cccccccccccc", 2_000, status="running")
     write(tmp_path, "lists/big/dddddddddddd", 4_000, status="stopped", error="stopped by the user")
@@ -84,7 +86,9 @@ def test_the_page_leads_to_every_report_and_shows_headlines_as_text(out: Path) -
     assert page.count("<tr data-state") == 4
 
 
-def test_the_command_prints_a_line_for_each_run_and_writes_the_page(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_a_line_for_each_run_and_writes_the_page(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["runs", "--out", str(out), "--limit", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
@@ -109,5 +113,11 @@ def test_sizes_and_ages_are_read_as_people_write_them() -> None:
     assert [bytes_in_words(size) for size in (0, 812, 3_400_000, 2 * 10**12)] == ["0 B", "812 B", "3.4 MB", "2 TB"]
     from datetime import timedelta
 
-    ages = [timedelta(seconds=40), timedelta(minutes=12, seconds=5), timedelta(hours=3.5), timedelta(days=5), -timedelta(1)]
+    ages = [
+        timedelta(seconds=40),
+        timedelta(minutes=12, seconds=5),
+        timedelta(hours=3.5),
+        timedelta(days=5),
+        -timedelta(1),
+    ]
     assert [age_in_words(age) for age in ages] == ["40 s", "12 min", "3 h", "5 d", "0 s"]

@@ -1,13 +1,13 @@
-"""Writing a run's figures: interactive pages always, PDF, SVG and PNG when asked for."""
+"""Writing what a run found for other programs: figures as interactive pages always; PDF, SVG, PNG and CSV when asked for."""
 
 import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from interp.errors import RunError
-from interp.experiments.options import FigureFormat
+from interp.experiments.options import ExportFormat, FigureFormat
 from interp.experiments.page import FIGURE_CONFIG
 from interp.tables import write_aside
 
@@ -37,6 +37,28 @@ def write_figure_pages(figures: "Mapping[str, go.Figure]", folder: Path) -> list
 
     script = folder / "plotly.min.js"
     write_aside(script, lambda aside: aside.write_text(get_plotlyjs(), encoding="utf-8"))
+    return paths
+
+
+def export_run(run: "Run", formats: Sequence[ExportFormat]) -> list[Path]:
+    """Writes every figure of a run in each format of pictures, and its tables where CSV is asked for; returns the paths.
+
+    Raises RunError when no Chromium is there to draw the figures.
+    """
+    pictures = [format for format in formats if format in get_args(FigureFormat)]
+    tables = write_csv(run) if "csv" in formats else []
+    return [*tables, *(export_figures(run, pictures) if pictures else [])]
+
+
+def write_csv(run: "Run") -> list[Path]:
+    """Writes every table of a run as `tables/<name>.csv` beside its parquet file, without pictures; returns the paths."""
+    paths = []
+    for name, frame in run.tables.items():
+        path = run.folder / "tables" / f"{name}.csv"
+        pictures = [column for column in frame if frame[column].map(type).eq(bytes).any()]
+        shown = frame.drop(columns=pictures)
+        write_aside(path, lambda aside, shown=shown: shown.to_csv(aside, index=False, lineterminator="\n"))
+        paths.append(path)
     return paths
 
 

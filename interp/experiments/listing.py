@@ -57,7 +57,9 @@ def list_runs(
         raise ArgumentError(f"There is no folder {out}: name the one that holds the runs with --out.")
     experiment = experiment and experiment.replace("-", "_")
     _check_name("experiment", experiment, {folder.name for folder in _subfolders(out, None)})
-    _check_name("model", model, {folder.name for one in _subfolders(out, experiment) for folder in _subfolders(one, None)})
+    _check_name(
+        "model", model, {folder.name for one in _subfolders(out, experiment) for folder in _subfolders(one, None)}
+    )
     found: list[RunSummary] = []
     for changed, folder in sorted(_folders(out, experiment, model), reverse=True):
         if limit is not None and len(found) == limit:

@@ -8,6 +8,7 @@ from interp.errors import ArgumentError, did_you_mean
 
 EngineName = Literal["local", "ray"]
 FigureFormat = Literal["pdf", "svg", "png"]
+ExportFormat = Literal["csv", "pdf", "svg", "png"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,8 @@ class RunOptions:
     """With ray: processors for each model."""
     fresh: bool = False
     """Start over instead of finishing what is there."""
-    export: tuple[FigureFormat, ...] = ()
-    """Write the figures in these formats too (needs a Chromium)."""
+    export: tuple[ExportFormat, ...] = ()
+    """Write the tables as CSV too, the figures as PDF, SVG or PNG (these need a Chromium)."""
     debug: bool = False
     """Show the whole traceback of an error."""
 

@@ -56,9 +56,9 @@ def run_experiment(experiment: Experiment, options: RunOptions) -> Run:
                     _finish(experiment, facts, store, description)
         run = Run(folder, experiment, store.read_description())
         if options.export:
-            from interp.experiments.export import export_figures
+            from interp.experiments.export import export_run
 
-            export_figures(run, options.export)
+            export_run(run, options.export)
     return run
 
 

@@ -10,8 +10,8 @@ from interp.errors import ArgumentError, RunError
 from interp.experiments.atlas_settings import Atlas
 from interp.experiments.catalogue import experiments, joins
 from interp.experiments.experiment import Experiment
-from interp.experiments.options import FigureFormat, RunOptions
 from interp.experiments.listing import State
+from interp.experiments.options import FigureFormat, RunOptions
 from interp.experiments.run import Run, open_run
 
 if TYPE_CHECKING:
