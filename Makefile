@@ -1,4 +1,4 @@
-# Two commands: `make demo` finds the retrieval heads of a small real model, `make test` runs the tests.
+# Two commands: `make demo` finds the retrieval heads of a small real model, `make test` runs the tests that are not slow by nature.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,18 +8,21 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 MANIFEST := pyproject.toml constraints.txt
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome microsoft-edge
 
-.PHONY: help demo test lint docs bench peers figures results lab browser clean
+.PHONY: help demo test test-all lint docs bench peers figures results lab browser clean
 
 help:  ## what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/'
 
 demo: $(VENV)/.core  ## find the retrieval heads of the default model and prove them by ablation
 	$(BIN)/python -m interp.experiments retrieval_heads
 
-test: $(VENV)/.dev browser  ## lint, then run every test in two processes (WORKERS=4: in four)
+test: $(VENV)/.dev browser  ## lint, then run the tests in two processes (WORKERS=4: in four)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow"
+
+test-all: test  ## and those that are slow by nature: notebooks, benchmarks, every command of the docs, kills, training
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m slow
 
 lint: $(VENV)/.dev  ## lint and check types
 	$(BIN)/ruff check .

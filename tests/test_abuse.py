@@ -35,6 +35,7 @@ def assert_same_tables(run: Run, whole: Run) -> None:
         assert here.read_bytes() == there.read_bytes(), name
 
 
+@pytest.mark.slow
 def test_runs_killed_at_random_moments_end_as_if_they_had_not_been(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.abuse", "--kills", "3", "--experiment", "verbatim_memory"]
     abuse = subprocess.run(

@@ -150,6 +150,7 @@ def test_random_dictionary_lets_its_features_through() -> None:
 
 
 @pytest.mark.real
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_benchmark_runs_and_its_tables_are_read_as_written(name: str, tmp_path) -> None:
     module = importlib.import_module(f"benchmarks.{name}")

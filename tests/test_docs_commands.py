@@ -42,6 +42,8 @@ from tests.abuse import small
 from tests.counting import install_package, installed
 from tests.fenced import PAGES, ROOT, SHELL, Block, blocks, commands
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = ["python", "-m", "interp.experiments"]
 SMALLEST = "transformer-news-2"
 """The model that stands for the default one where something is measured: a second instead of minutes."""

@@ -8,6 +8,8 @@ from nbclient import NotebookClient
 
 from interp.experiments.catalogue import experiments
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.py"))
 

@@ -26,6 +26,8 @@ from interp.experiments.options import RunOptions
 from interp.experiments.run import Run
 from tests.counting import HOLD, Counting, environment
 
+pytestmark = pytest.mark.slow
+
 RAY = dict(engine="ray", workers=2, cpus_per_worker=0.5)
 """Two workers, on any machine."""
 

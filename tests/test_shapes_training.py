@@ -29,6 +29,8 @@ from training.shapes.pictures import cells_in_noise, latents_of
 from training.shapes.recipe import DenoiserRecipe, EncoderRecipe
 from training.shapes.vocabulary import CONTEXT_TOKENS, build_clip_tokenizer, build_tokenizer, pieces, t5_pieces, words
 
+pytestmark = pytest.mark.slow
+
 SMALL = EncoderRecipe(width=16, layers=1, heads=2, batch=48, steps=30)
 BAT = Scene(caption(["red bat", "cyan plus sign"], ["the", ""], context="game", context_before=True),
             (item_named("red", "bat", "game"), Item("cyan", "plus sign")), "game", True)  # fmt: skip
