@@ -1,15 +1,13 @@
 """What the stimuli are really like: overlaps, surviving pairs and tokens, counted on the lists that were read."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from probes.verbatim_memory.lists import surviving_pairs
+from probes.verbatim_memory.settings import Settings
 from probes.verbatim_memory.texts import read_texts
-
-if TYPE_CHECKING:
-    from probes.verbatim_memory.experiment import VerbatimMemory
 
 
 def audit_lists(surprisals: pd.DataFrame) -> pd.DataFrame:
@@ -49,7 +47,7 @@ def _lists(rows: pd.DataFrame) -> pd.DataFrame:
     return one_cell.groupby("trial_id")[["noun", "token_ids"]].agg(list)
 
 
-def audit_texts(surprisals: pd.DataFrame, settings: "VerbatimMemory") -> pd.DataFrame:
+def audit_texts(surprisals: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Returns `intervening_audit`: every text between the lists, with its length in tokens."""
     texts = read_texts(settings.texts)
     columns = ["model", "context_type", "intervening", "intervening_tokens"]

@@ -10,10 +10,10 @@ from torch import Tensor
 from interp.models.history import History
 from interp.models.language import LanguageModel
 from interp.models.prefix import Prefix
-from probes.verbatim_memory.experiment import VerbatimMemory
 from probes.verbatim_memory.lists import FirstList, second_list
 from probes.verbatim_memory.measure import Vocabulary, WordSurprisal, read_lists, read_tail
 from probes.verbatim_memory.plan import ListUnit
+from probes.verbatim_memory.settings import Settings
 from probes.verbatim_memory.texts import read_texts
 from probes.verbatim_memory.vignettes import EncodedList, encode_list, encode_preface, encode_text, last_words
 
@@ -25,7 +25,7 @@ TAIL_WORDS = 4
 class Reading:
     """A model that reads a batch of trials, one per row."""
 
-    settings: VerbatimMemory
+    settings: Settings
     model: LanguageModel
     unit: ListUnit
     everyone: Sequence[FirstList]

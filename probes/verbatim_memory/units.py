@@ -10,18 +10,18 @@ import pandas as pd
 from interp.models.language import LanguageModel
 from interp.models.memory import halving_on_out_of_memory
 from interp.models.nulls import NULLS, Null, null_model
-from probes.verbatim_memory.experiment import VerbatimMemory
 from probes.verbatim_memory.lists import Condition, second_list
 from probes.verbatim_memory.looks import measure_looks
 from probes.verbatim_memory.masking import measure_masks
 from probes.verbatim_memory.measure import Vocabulary
 from probes.verbatim_memory.plan import FLOAT32, ListUnit, LooksUnit, MaskUnit, first_lists
 from probes.verbatim_memory.reading import Reading
+from probes.verbatim_memory.settings import Settings
 from probes.verbatim_memory.texts import read_texts
 from probes.verbatim_memory.trials import Trial, build_trial
 
 
-def measure_lists(settings: VerbatimMemory, model: LanguageModel, unit: ListUnit) -> dict[str, pd.DataFrame]:
+def measure_lists(settings: Settings, model: LanguageModel, unit: ListUnit) -> dict[str, pd.DataFrame]:
     """Returns the rows of `token_surprisals` for all trials of a unit."""
     if unit.variant == FLOAT32:
         model = _in_float32(model)
@@ -37,14 +37,14 @@ def measure_lists(settings: VerbatimMemory, model: LanguageModel, unit: ListUnit
     return {"token_surprisals": pd.DataFrame([row for part in parts for row in part])}
 
 
-def measure_looks_of(settings: VerbatimMemory, model: LanguageModel, unit: LooksUnit) -> dict[str, pd.DataFrame]:
+def measure_looks_of(settings: Settings, model: LanguageModel, unit: LooksUnit) -> dict[str, pd.DataFrame]:
     """Returns the rows of `list_attention` for the first rotation of some base lists, repeated."""
     trials = [trial for _, trial in _whole_trials(settings, model, unit.base_lists, ("repeat",))]
     parts = halving_on_out_of_memory(lambda some: measure_looks(model, some), trials)
     return {"list_attention": pd.concat(parts, ignore_index=True)}
 
 
-def measure_masks_of(settings: VerbatimMemory, model: LanguageModel, unit: MaskUnit) -> dict[str, pd.DataFrame]:
+def measure_masks_of(settings: Settings, model: LanguageModel, unit: MaskUnit) -> dict[str, pd.DataFrame]:
     """Returns the rows of `masking` for the first rotation of some base lists: repeated, and novel as the control."""
     frames = []
     only_top = [mask for mask in unit.masks if mask.control != "random"]
@@ -60,7 +60,7 @@ def measure_masks_of(settings: VerbatimMemory, model: LanguageModel, unit: MaskU
 
 
 def _whole_trials(
-    settings: VerbatimMemory, model: LanguageModel, base_lists: Sequence[int], conditions: Sequence[Condition]
+    settings: Settings, model: LanguageModel, base_lists: Sequence[int], conditions: Sequence[Condition]
 ) -> Iterator[tuple[Condition, Trial]]:
     """The longest lists of the first pool in their first rotation, after the shortest intact text."""
     everyone = first_lists(settings, settings.pools[0], max(settings.list_lengths))
