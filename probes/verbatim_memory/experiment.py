@@ -47,14 +47,14 @@ class VerbatimMemory(Settings):
 
     def input_files(self) -> Sequence[Path]:
         """Returns the files that words and texts come from."""
-        from probes.verbatim_memory.plan import OWN_POOLS
+        from probes.verbatim_memory.lists import OWN_POOLS
         from probes.verbatim_memory.texts import OWN_TEXTS
 
         pools = [self.nouns] if self.nouns else [OWN_POOLS[pool] for pool in self.pools]
         return [*pools, self.texts or OWN_TEXTS, *self._run_files()]
 
     def _run_files(self) -> Sequence[Path]:
-        from probes.verbatim_memory.rankings import run_files
+        from probes.verbatim_memory.heads import run_files
 
         return run_files(self.heads_from) if self.heads_from else ()
 
@@ -77,7 +77,7 @@ class VerbatimMemory(Settings):
 
     def _check_heads(self, facts: ModelFacts) -> None:
         """Refuses masks that the model, or the run that ranks its heads, cannot have."""
-        from probes.verbatim_memory.rankings import check_same_model
+        from probes.verbatim_memory.heads import check_same_model
 
         if facts.geometry is None:
             if self.heads_from is not None:
@@ -111,23 +111,27 @@ class VerbatimMemory(Settings):
 
     def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":
         """Returns the unit's rows."""
-        from probes.verbatim_memory import units
+        from probes.verbatim_memory.measure import measure_lists, measure_looks_of, measure_masks_of
 
         if isinstance(unit, LooksUnit):
-            return units.measure_looks_of(self, model, unit)
+            return measure_looks_of(self, model, unit)
         if isinstance(unit, MaskUnit):
-            return units.measure_masks_of(self, model, unit)
+            return measure_masks_of(self, model, unit)
         assert isinstance(unit, ListUnit)
-        return units.measure_lists(self, model, unit)
+        return measure_lists(self, model, unit)
 
     # ------------------------------------------------------------------ results
 
     def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
         """Returns the summary tables."""
-        from probes.verbatim_memory.audit import audit_lists, audit_texts
-        from probes.verbatim_memory.checkpoints import summarise_checkpoints
-        from probes.verbatim_memory.mask_effects import summarise_masking
-        from probes.verbatim_memory.summarise import summarise_positions, summarise_repeat_surprisal
+        from probes.verbatim_memory.summaries import (
+            audit_lists,
+            audit_texts,
+            summarise_checkpoints,
+            summarise_masking,
+            summarise_positions,
+            summarise_repeat_surprisal,
+        )
 
         surprisals = measured["token_surprisals"]
         repeat_surprisal = summarise_repeat_surprisal(surprisals, self.seed)
@@ -157,7 +161,7 @@ class VerbatimMemory(Settings):
     def compare(self, runs: "Mapping[str, Tables]") -> "tuple[Mapping[str, pd.DataFrame], Mapping[str, go.Figure]]":
         """Returns repeat surprisal of several models side by side."""
         from figures.verbatim_memory_comparison import draw_comparison
-        from probes.verbatim_memory.comparison import compare_all
+        from probes.verbatim_memory.summaries import compare_all
 
         tables = compare_all(runs)
         return tables, draw_comparison(tables)

@@ -9,13 +9,20 @@ from interp.errors import ArgumentError
 from interp.experiments.experiment import WorkUnit
 from interp.heads.kinds import GIVEN
 from interp.models.identity import HeadGeometry, ModelFacts
-from probes.verbatim_memory.lists import FirstList, group_rotations, rotate
-from probes.verbatim_memory.pools import OWN_POOLS, Pool, read_pool, read_public_lists
+from probes.verbatim_memory.lists import (
+    OWN_POOLS,
+    FirstList,
+    Pool,
+    group_rotations,
+    read_pool,
+    read_public_lists,
+    rotate,
+)
 from probes.verbatim_memory.settings import RUN_SETS, Settings
 
 if TYPE_CHECKING:
     from interp.tables import Tables
-    from probes.verbatim_memory.masking import Mask
+    from probes.verbatim_memory.heads import Mask
 
 BASE_LISTS_PER_UNIT = 8
 """Base lists read together: enough rows for one batch, few enough to lose when a run is killed."""
@@ -116,8 +123,7 @@ def _list_units(
 
 def _mask_units(settings: Settings, facts: ModelFacts, measured: "Tables") -> list[WorkUnit]:
     from interp.heads.given import heads_of, sizes_for
-    from probes.verbatim_memory.masking import plan_masks
-    from probes.verbatim_memory.rankings import ranked_by_look, ranked_by_run
+    from probes.verbatim_memory.heads import plan_masks, ranked_by_look, ranked_by_run
 
     hands = _hands(settings.n_base_lists)
     units: list[WorkUnit] = [LooksUnit(f"looks-{hand[0]:02d}", hand) for hand in hands]
