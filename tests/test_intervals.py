@@ -47,9 +47,8 @@ from probes.t2i_flow.repair import before_and_after, repair_pairs, repair_rates
 from probes.t2i_flow.summary_tables import SUMMARIES as FLOW
 from probes.verbatim_memory.experiment import VerbatimMemory
 from probes.verbatim_memory.findings import find_all as memory_findings
-from probes.verbatim_memory.mask_effects import summarise_masking
-from probes.verbatim_memory.summarise import summarise_positions as memory_positions
-from probes.verbatim_memory.summarise import summarise_repeat_surprisal
+from probes.verbatim_memory.summaries import summarise_masking, summarise_repeat_surprisal
+from probes.verbatim_memory.summaries import summarise_positions as memory_positions
 from probes.verbatim_memory.tables import SCHEMAS as MEMORY
 from tests.atlas.test_joins import CLASSES, class_mass, masking, tokens
 from tests.critical_tokens.hand_tables import SETTINGS, analysed, calibrated, merged

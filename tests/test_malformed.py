@@ -25,7 +25,7 @@ from probes.retrieval_heads.needles import read_needles
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.prompts import read_prompts
 from probes.verbatim_memory.experiment import VerbatimMemory
-from probes.verbatim_memory.pools import read_pool, read_public_lists
+from probes.verbatim_memory.lists import read_pool, read_public_lists
 from probes.verbatim_memory.texts import read_texts
 from tests.test_dictionary import make_sae
 

@@ -19,10 +19,11 @@ from interp.models.windows import cut_windows, tokenize
 from interp.sentences import sentences
 from interp.words import is_word, normalised
 from probes.function_tokens.token_classes import classify
-from probes.verbatim_memory.measure import Vocabulary, read_lists
-from probes.verbatim_memory.pools import read_pool
+from probes.verbatim_memory.lists import read_pool
+from probes.verbatim_memory.reading import read_lists
+from probes.verbatim_memory.spellings import Vocabulary
 from probes.verbatim_memory.texts import scramble
-from probes.verbatim_memory.vignettes import encode_list, encode_text, last_words
+from probes.verbatim_memory.trials import encode_list, encode_text, last_words
 from tests.script_texts import SCRIPTS
 from tests.tiny_models import tiny
 from tests.tiny_tokenizers import KINDS, of_kind

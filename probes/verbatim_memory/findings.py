@@ -8,14 +8,14 @@ from interp.experiments.experiment import Finding
 from interp.heads.given import sentences_on
 from interp.heads.kinds import GIVEN
 from interp.tables import Tables
-from probes.verbatim_memory.experiment import VerbatimMemory
 from probes.verbatim_memory.plan import FLOAT32
+from probes.verbatim_memory.settings import Settings
 
 HEADLINE_K = 10
 """Silent heads that the report's sentences speak of, where this size was measured; else the largest."""
 
 
-def find_all(settings: VerbatimMemory, tables: Tables) -> list[Finding]:
+def find_all(settings: Settings, tables: Tables) -> list[Finding]:
     """Returns the report's headlines and warnings."""
     return [
         *_headline(settings, tables),
@@ -29,7 +29,7 @@ def find_all(settings: VerbatimMemory, tables: Tables) -> list[Finding]:
     ]
 
 
-def _main(settings: VerbatimMemory, tables: Tables, variant: str = "none") -> pd.DataFrame:
+def _main(settings: Settings, tables: Tables, variant: str = "none") -> pd.DataFrame:
     """Raw ratios with the shortest intact text between, of the first pool."""
     table = tables["repeat_surprisal"]
     return table[
@@ -42,7 +42,7 @@ def _main(settings: VerbatimMemory, tables: Tables, variant: str = "none") -> pd
     ]
 
 
-def _headline(settings: VerbatimMemory, tables: Tables) -> Iterator[Finding]:
+def _headline(settings: Settings, tables: Tables) -> Iterator[Finding]:
     main = _main(settings, tables)
     longest = main[main["list_length"] == main["list_length"].max()]
     first = longest.iloc[0]
@@ -58,7 +58,7 @@ def _headline(settings: VerbatimMemory, tables: Tables) -> Iterator[Finding]:
     )
 
 
-def _order(settings: VerbatimMemory, tables: Tables) -> Iterator[Finding]:
+def _order(settings: Settings, tables: Tables) -> Iterator[Finding]:
     wanted = [condition for condition in ("repeat", "permute", "novel") if condition in settings.conditions]
     main = _main(settings, tables)
     grid = main.pivot(index="list_length", columns="condition", values="value")[wanted]
@@ -89,7 +89,7 @@ def _words(tables: Tables) -> Iterator[Finding]:
         )
 
 
-def _nulls(settings: VerbatimMemory, tables: Tables) -> Iterator[Finding]:
+def _nulls(settings: Settings, tables: Tables) -> Iterator[Finding]:
     for null in settings.nulls:
         main = _main(settings, tables, null)
         longest = main[main["list_length"] == main["list_length"].max()]

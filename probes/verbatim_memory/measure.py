@@ -1,143 +1,97 @@
-"""Surprisal of every noun of a batch of trials: what trials share is read once, and vocabulary scores are made for lists only.
+"""Measuring one unit: the model (or its null) of the unit, and what is read, looked at or masked."""
 
-A batch reads preface and first list; then for each intervening text it reads on from there, and for each second list from
-the end of that text, stepping back in between. Nothing is copied.
-"""
+import copy
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, cast
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+import pandas as pd
 
-import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
-
-from interp.errors import ArgumentError, UserError
-from interp.models.encoding import token_texts
-from interp.models.history import History
 from interp.models.language import LanguageModel
-from interp.models.prefix import Prefix
-from interp.models.token_bytes import token_bytes
-from probes.verbatim_memory.exact import exact_probabilities
-from probes.verbatim_memory.vignettes import EncodedList
-from probes.verbatim_memory.word_probability import Spellings, boundary_log_probability, boundary_tokens
+from interp.models.memory import halving_on_out_of_memory
+from interp.models.nulls import NULLS, Null, null_model
+from probes.verbatim_memory.heads import measure_looks, measure_masks
+from probes.verbatim_memory.lists import Condition, second_list
+from probes.verbatim_memory.plan import FLOAT32, ListUnit, LooksUnit, MaskUnit, first_lists
+from probes.verbatim_memory.reading import Reading
+from probes.verbatim_memory.settings import Settings
+from probes.verbatim_memory.spellings import Vocabulary
+from probes.verbatim_memory.texts import read_texts
+from probes.verbatim_memory.trials import Trial, build_trial
 
 
-@dataclass(frozen=True)
-class Vocabulary:
-    """What words need to know of a tokenizer: which tokens end a word, and what each spells."""
-
-    boundary: Bool[Tensor, " token"]
-    tokenizer: Any
-
-    @classmethod
-    def of(cls, model: LanguageModel) -> "Vocabulary":
-        """Returns the vocabulary of a model's tokenizer."""
-        tokenizer: Any = model.tokenizer
-        n_outputs = model.hf.config.get_text_config(decoder=True).vocab_size
-        boundary = boundary_tokens(token_texts(tokenizer), tokenizer.all_special_ids, n_outputs)
-        return cls(boundary.to(model.device), tokenizer)
-
-    @cached_property
-    def spellings(self) -> Spellings[bytes]:
-        """Which tokens spell what. Raises UserError where tokens cannot be turned into bytes."""
-        try:
-            return Spellings(token_bytes(self.tokenizer))
-        except UserError as error:
-            raise UserError(f"{error} Leave the exact probability out with --exact-rotations 0.") from error
-
-    def spelled(self, ids: Sequence[int], noun: str) -> list[bytes]:
-        """Returns the bytes of a noun's own tokens, as the tokenizer writes it: lower-cased where it does that.
-
-        Raises ArgumentError when one of them stands for no text.
-        """
-        found = [part for id in ids if (part := self.spellings.parts[id])]
-        if len(found) < len(ids):
-            raise ArgumentError(f"The tokenizer spells the noun {noun} with a special token: leave it out of the pool.")
-        return found
+def measure_lists(settings: Settings, model: LanguageModel, unit: ListUnit) -> dict[str, pd.DataFrame]:
+    """Returns the rows of `token_surprisals` for all trials of a unit."""
+    if unit.variant == FLOAT32:
+        model = _in_float32(model)
+    elif unit.variant in NULLS:
+        model = _null(model, cast(Null, unit.variant), settings.seed)
+    everyone = first_lists(settings, unit.pool, unit.list_length)
+    firsts = [first for first in everyone if first.base_list in unit.base_lists]
+    reading = Reading(settings, model, unit, everyone, _vocabulary(model))
+    parts: list[list[dict[str, Any]]] = []
+    for first in range(0, len(firsts), settings.batch_trials):
+        batch = firsts[first : first + settings.batch_trials]
+        parts += halving_on_out_of_memory(reading.rows_of, batch)
+    return {"token_surprisals": pd.DataFrame([row for part in parts for row in part])}
 
 
-@dataclass(frozen=True)
-class WordSurprisal:
-    """Surprisal of one word in the modes that were asked for, in nats; `left_out_share` belongs to the exact mode."""
-
-    surprisal_nats: Mapping[str, float]
-    left_out_share: float = float("nan")
-
-
-def read_lists(
-    model: LanguageModel,
-    rows: Prefix | History,
-    before: Float[Tensor, "row one vocabulary"],
-    lists: Sequence[EncodedList],
-    vocabulary: Vocabulary,
-    *,
-    exact_rows: Sequence[int] = (),
-    exact_threshold: float = 1e-3,
-) -> list[list[WordSurprisal]]:
-    """Reads one list per row, in place, and returns the surprisal of its nouns.
-
-    `before` are the logits after what the rows have read so far. Rows named in `exact_rows` get the exact mode too.
-    """
-    ids = [list(one.ids) for one in lists]
-    starts = rows.lengths
-    logits = model.extend(rows, ids, logits="all")
-    log_p = torch.log_softmax(torch.cat([before, logits], dim=1), dim=-1)  # column i predicts token i of the list
-    taken = token_log_probabilities(log_p, ids)
-    ends = boundary_log_probability(log_p, vocabulary.boundary).cpu()
-    words = [
-        [
-            _word(float(taken[row, first:last].sum()), float(ends[row, first]), float(ends[row, last]))
-            for first, last in one.spans
-        ]
-        for row, one in enumerate(lists)
-    ]
-    if exact_rows:
-        found = exact_probabilities(model, rows, starts, lists, log_p, vocabulary, list(exact_rows), exact_threshold)
-        for (row, noun), (log_probability, left_out) in found.items():
-            begins = float(ends[row, lists[row].spans[noun][0]])
-            modes = {**words[row][noun].surprisal_nats, "exact": begins - log_probability}
-            words[row][noun] = WordSurprisal(modes, left_out)
-    return words
+def measure_looks_of(settings: Settings, model: LanguageModel, unit: LooksUnit) -> dict[str, pd.DataFrame]:
+    """Returns the rows of `list_attention` for the first rotation of some base lists, repeated."""
+    trials = [trial for _, trial in _whole_trials(settings, model, unit.base_lists, ("repeat",))]
+    parts = halving_on_out_of_memory(lambda some: measure_looks(model, some), trials)
+    return {"list_attention": pd.concat(parts, ignore_index=True)}
 
 
-def _word(log_probability: float, begins: float, ends: float) -> WordSurprisal:
-    return WordSurprisal({"raw": -log_probability, "boundary": begins - log_probability - ends})
+def measure_masks_of(settings: Settings, model: LanguageModel, unit: MaskUnit) -> dict[str, pd.DataFrame]:
+    """Returns the rows of `masking` for the first rotation of some base lists: repeated, and novel as the control."""
+    frames = []
+    only_top = [mask for mask in unit.masks if mask.control != "random"]
+    for condition, trial in _whole_trials(settings, model, unit.base_lists, ("repeat", "novel")):
+        masks = unit.masks if condition == "repeat" else only_top  # novel lists show what the top heads harm in general
+        cell = {
+            "condition": condition,
+            "list_length": len(trial.first.nouns),
+            "intervening_tokens": trial.starts[1] - trial.starts[0] - len(trial.lists[0].ids),
+        }
+        frames.append(measure_masks(model, trial, masks, settings.mask_phase).assign(**cell))
+    return {"masking": pd.concat(frames, ignore_index=True)}
 
 
-def token_log_probabilities(
-    log_p: Float[Tensor, "row column vocabulary"], ids: Sequence[Sequence[int]]
-) -> Float[Tensor, "row token"]:
-    """Returns ln p of each row's tokens, where column i of log_p predicts token i; shorter rows end in zeros. On the CPU."""
-    width = max(len(row) for row in ids)
-    tokens = torch.tensor([[*row, *[0] * (width - len(row))] for row in ids], device=log_p.device)
-    real = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in ids])
-    return torch.where(real, log_p[:, :width].gather(-1, tokens[:, :, None]).squeeze(-1).double().cpu(), 0.0)
+def _whole_trials(
+    settings: Settings, model: LanguageModel, base_lists: Sequence[int], conditions: Sequence[Condition]
+) -> Iterator[tuple[Condition, Trial]]:
+    """The longest lists of the first pool in their first rotation, after the shortest intact text."""
+    everyone = first_lists(settings, settings.pools[0], max(settings.list_lengths))
+    for first in everyone:
+        if first.base_list in base_lists and first.rotation == 0:
+            for condition in conditions:
+                yield (
+                    condition,
+                    build_trial(
+                        model.tokenizer,
+                        read_texts(settings.texts),
+                        first,
+                        second_list(condition, first, everyone, settings.seed),
+                        context="intact",
+                        intervening=settings.intervening[0],
+                        bos=settings.bos,
+                        seed=settings.seed,
+                    ),
+                )
 
 
-def read_tail(
-    model: LanguageModel, rows: Prefix | History, ids: Sequence[int], words: Sequence[tuple[str, tuple[int, int]]]
-) -> tuple[Float[Tensor, "row one vocabulary"], list[list[tuple[str, tuple[int, ...], float]]]]:
-    """Reads the same tokens in every row, in place; returns the logits after them and the raw surprisal of the last words.
+def _in_float32(model: LanguageModel) -> LanguageModel:
+    """The same (rounded) weights, computed in full precision: what half precision does to the numbers."""
+    return model.rewrapped(copy.deepcopy(model.hf).float())
 
-    `words` are those words with their tokens [first, last), in order.
-    """
-    begin = words[0][1][0]
-    if begin:
-        before = model.extend(rows, [ids[:begin]] * rows.n_rows)
-    else:  # what predicts the first word was read before: its last token is read once more
-        last = [[row[-1]] for row in rows.ids]
-        rows.crop([length - 1 for length in rows.lengths])
-        before = model.extend(rows, last)
-    logits = model.extend(rows, [ids[begin:]] * rows.n_rows, logits="all")
-    log_p = torch.log_softmax(torch.cat([before, logits], dim=1), dim=-1)
-    taken = token_log_probabilities(log_p, [ids[begin:]] * rows.n_rows)
-    tails = [
-        [
-            (word, tuple(ids[first:last]), -float(taken[row, first - begin : last - begin].sum()))
-            for word, (first, last) in words
-        ]
-        for row in range(rows.n_rows)
-    ]
-    return logits[:, -1:], tails
+
+@lru_cache(maxsize=1)
+def _null(model: LanguageModel, null: Null, seed: int) -> LanguageModel:
+    """The units of one null come one after the other: it is made once and let go with the next."""
+    return null_model(model, null, seed)
+
+
+@lru_cache(maxsize=1)
+def _vocabulary(model: LanguageModel) -> Vocabulary:
+    return Vocabulary.of(model)

@@ -9,19 +9,24 @@ from interp.errors import ArgumentError
 from interp.experiments.experiment import WorkUnit
 from interp.heads.kinds import GIVEN
 from interp.models.identity import HeadGeometry, ModelFacts
-from probes.verbatim_memory.lists import FirstList, group_rotations, rotate
-from probes.verbatim_memory.pools import OWN_POOLS, Pool, read_pool, read_public_lists
+from probes.verbatim_memory.lists import (
+    OWN_POOLS,
+    FirstList,
+    Pool,
+    group_rotations,
+    read_pool,
+    read_public_lists,
+    rotate,
+)
+from probes.verbatim_memory.settings import RUN_SETS, Settings
 
 if TYPE_CHECKING:
     from interp.tables import Tables
-    from probes.verbatim_memory.experiment import VerbatimMemory
-    from probes.verbatim_memory.masking import Mask
+    from probes.verbatim_memory.heads import Mask
 
 BASE_LISTS_PER_UNIT = 8
 """Base lists read together: enough rows for one batch, few enough to lose when a run is killed."""
 
-RUN_SETS = ("retrieval", "induction")
-"""Rankings that a retrieval-heads run gives."""
 MASK_KS = (2, 5, 10, 20)
 MASK_SHARE = 0.2
 """The default numbers of silent heads stop at this share of a model's heads."""
@@ -63,7 +68,7 @@ class MaskUnit(WorkUnit):
     masks: "tuple[Mask, ...]"
 
 
-def plan_units(settings: "VerbatimMemory", facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
+def plan_units(settings: Settings, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
     """Returns the units of the model itself, of its nulls and checkpoints (shortest text between only), and of masks.
 
     Masks are planned once it is known where heads look.
@@ -89,7 +94,7 @@ def plan_units(settings: "VerbatimMemory", facts: ModelFacts, measured: "Tables"
 
 
 def _main_units(
-    settings: "VerbatimMemory", variant: str, lengths: Sequence[int], revision: str | None = None
+    settings: Settings, variant: str, lengths: Sequence[int], revision: str | None = None
 ) -> list[ListUnit]:
     """The first pool after the shortest intact text."""
     main = (("intact", settings.intervening[0]),)
@@ -102,7 +107,7 @@ def _main_units(
 
 
 def _list_units(
-    settings: "VerbatimMemory",
+    settings: Settings,
     name: str,
     variant: str,
     pool: str,
@@ -116,10 +121,9 @@ def _list_units(
     ]
 
 
-def _mask_units(settings: "VerbatimMemory", facts: ModelFacts, measured: "Tables") -> list[WorkUnit]:
+def _mask_units(settings: Settings, facts: ModelFacts, measured: "Tables") -> list[WorkUnit]:
     from interp.heads.given import heads_of, sizes_for
-    from probes.verbatim_memory.masking import plan_masks
-    from probes.verbatim_memory.rankings import ranked_by_look, ranked_by_run
+    from probes.verbatim_memory.heads import plan_masks, ranked_by_look, ranked_by_run
 
     hands = _hands(settings.n_base_lists)
     units: list[WorkUnit] = [LooksUnit(f"looks-{hand[0]:02d}", hand) for hand in hands]
@@ -148,7 +152,7 @@ def default_mask_ks(geometry: HeadGeometry) -> tuple[int, ...]:
     return tuple(k for k in MASK_KS if k <= most) or (1,)
 
 
-def _betweens(settings: "VerbatimMemory", longest: bool) -> tuple[Between, ...]:
+def _betweens(settings: Settings, longest: bool) -> tuple[Between, ...]:
     """Every length of list has the shortest text between; the longest lists have all texts and contexts."""
     found: list[Between] = [("intact", settings.intervening[0])]
     if longest:
@@ -165,7 +169,7 @@ def _hands(n_base_lists: int) -> list[tuple[int, ...]]:
     return [tuple(bases[first : first + BASE_LISTS_PER_UNIT]) for first in range(0, n_base_lists, BASE_LISTS_PER_UNIT)]
 
 
-def first_lists(settings: "VerbatimMemory", pool: str, length: int) -> list[FirstList]:
+def first_lists(settings: Settings, pool: str, length: int) -> list[FirstList]:
     """Returns all first lists of one pool and length.
 
     Raises ArgumentError when the pool is too small, or a public file has no lists of that length.
@@ -185,12 +189,12 @@ def first_lists(settings: "VerbatimMemory", pool: str, length: int) -> list[Firs
     return rotate(base_lists(settings, pool), length, settings.rotations)
 
 
-def base_lists(settings: "VerbatimMemory", pool: str) -> list[tuple[str, ...]]:
+def base_lists(settings: Settings, pool: str) -> list[tuple[str, ...]]:
     """Returns the base lists of a pool, as long as the longest list, or as the number of rotations."""
     return _pool(settings, pool).base_lists(
         settings.n_base_lists, max(*settings.list_lengths, settings.rotations), settings.seed
     )
 
 
-def _pool(settings: "VerbatimMemory", pool: str) -> Pool:
+def _pool(settings: Settings, pool: str) -> Pool:
     return read_pool(settings.nouns or OWN_POOLS[pool])

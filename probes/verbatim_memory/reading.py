@@ -1,21 +1,32 @@
-"""Reading a batch of trials, one per row: the first list once per text before it, the second under every text and condition."""
+"""Reading a batch of trials, one per row, for the surprisal of every noun: what trials share is read once.
+
+A batch reads preface and first list; then for each intervening text it reads on from there, and for each second list from
+the end of that text, stepping back in between. Nothing is copied, and vocabulary scores are made for lists only.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from interp.models.history import History
 from interp.models.language import LanguageModel
 from interp.models.prefix import Prefix
-from probes.verbatim_memory.experiment import VerbatimMemory
 from probes.verbatim_memory.lists import FirstList, second_list
-from probes.verbatim_memory.measure import Vocabulary, WordSurprisal, read_lists, read_tail
 from probes.verbatim_memory.plan import ListUnit
+from probes.verbatim_memory.scores import (
+    WordSurprisal,
+    boundary_log_probability,
+    token_log_probabilities,
+    word_surprisal,
+)
+from probes.verbatim_memory.settings import Settings
+from probes.verbatim_memory.spellings import Vocabulary, exact_probabilities
 from probes.verbatim_memory.texts import read_texts
-from probes.verbatim_memory.vignettes import EncodedList, encode_list, encode_preface, encode_text, last_words
+from probes.verbatim_memory.trials import EncodedList, encode_list, encode_preface, encode_text, last_words
 
 TAIL_WORDS = 4
 """Words before the second list whose surprisal is kept too, as in the paper's time course."""
@@ -25,7 +36,7 @@ TAIL_WORDS = 4
 class Reading:
     """A model that reads a batch of trials, one per row."""
 
-    settings: VerbatimMemory
+    settings: Settings
     model: LanguageModel
     unit: ListUnit
     everyone: Sequence[FirstList]
@@ -173,3 +184,66 @@ def _row(
         "surprisal_nats": surprisal,
         "left_out_share": left_out,
     }
+
+
+def read_lists(
+    model: LanguageModel,
+    rows: Prefix | History,
+    before: Float[Tensor, "row one vocabulary"],
+    lists: Sequence[EncodedList],
+    vocabulary: Vocabulary,
+    *,
+    exact_rows: Sequence[int] = (),
+    exact_threshold: float = 1e-3,
+) -> list[list[WordSurprisal]]:
+    """Reads one list per row, in place, and returns the surprisal of its nouns.
+
+    `before` are the logits after what the rows have read so far. Rows named in `exact_rows` get the exact mode too.
+    """
+    ids = [list(one.ids) for one in lists]
+    starts = rows.lengths
+    logits = model.extend(rows, ids, logits="all")
+    log_p = torch.log_softmax(torch.cat([before, logits], dim=1), dim=-1)  # column i predicts token i of the list
+    taken = token_log_probabilities(log_p, ids)
+    ends = boundary_log_probability(log_p, vocabulary.boundary).cpu()
+    words = [
+        [
+            word_surprisal(float(taken[row, first:last].sum()), float(ends[row, first]), float(ends[row, last]))
+            for first, last in one.spans
+        ]
+        for row, one in enumerate(lists)
+    ]
+    if exact_rows:
+        found = exact_probabilities(model, rows, starts, lists, log_p, vocabulary, list(exact_rows), exact_threshold)
+        for (row, noun), (log_probability, left_out) in found.items():
+            begins = float(ends[row, lists[row].spans[noun][0]])
+            modes = {**words[row][noun].surprisal_nats, "exact": begins - log_probability}
+            words[row][noun] = WordSurprisal(modes, left_out)
+    return words
+
+
+def read_tail(
+    model: LanguageModel, rows: Prefix | History, ids: Sequence[int], words: Sequence[tuple[str, tuple[int, int]]]
+) -> tuple[Float[Tensor, "row one vocabulary"], list[list[tuple[str, tuple[int, ...], float]]]]:
+    """Reads the same tokens in every row, in place; returns the logits after them and the raw surprisal of the last words.
+
+    `words` are those words with their tokens [first, last), in order.
+    """
+    begin = words[0][1][0]
+    if begin:
+        before = model.extend(rows, [ids[:begin]] * rows.n_rows)
+    else:  # what predicts the first word was read before: its last token is read once more
+        last = [[row[-1]] for row in rows.ids]
+        rows.crop([length - 1 for length in rows.lengths])
+        before = model.extend(rows, last)
+    logits = model.extend(rows, [ids[begin:]] * rows.n_rows, logits="all")
+    log_p = torch.log_softmax(torch.cat([before, logits], dim=1), dim=-1)
+    taken = token_log_probabilities(log_p, [ids[begin:]] * rows.n_rows)
+    tails = [
+        [
+            (word, tuple(ids[first:last]), -float(taken[row, first - begin : last - begin].sum()))
+            for word, (first, last) in words
+        ]
+        for row in range(rows.n_rows)
+    ]
+    return logits[:, -1:], tails

@@ -1,8 +1,11 @@
-"""One trial in one piece: the tokens of preface, first list, text between and second list, and where the nouns are.
+"""A trial as token ids: preface, first list, text between, second list, each encoded by itself.
 
-For measures that need a whole trial at once. Surprisals of the full grid come from `units`, which reads shared parts once.
+Armeni et al. 2022 encode the parts separately too. Since no part's tokens depend on what follows, trials share what they
+begin with, token by token: `reading` reads shared parts once, and a `Trial` is for measures that need one in one piece.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +13,19 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from interp.models.encoding import BosPolicy
+from interp.errors import ArgumentError
+from interp.models.encoding import BosPolicy, Piece, beginning, check_single_beginning, encode_piece, unread
 from probes.verbatim_memory.lists import FirstList
 from probes.verbatim_memory.texts import Texts
-from probes.verbatim_memory.vignettes import EncodedList, encode_list, encode_preface, encode_text
+
+
+@dataclass(frozen=True)
+class EncodedList:
+    """A noun list as tokens; `spans` are each noun's tokens [first, last), its leading space included."""
+
+    nouns: tuple[str, ...]
+    ids: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -53,3 +65,66 @@ def build_trial(
     between = encode_text(tokenizer, texts.between(context, intervening, seed))
     ids = (*before, *lists[0].ids, *between, *lists[1].ids)
     return Trial(first, ids, lists, (len(before), len(ids) - len(lists[1].ids)))
+
+
+def encode_text(tokenizer: PreTrainedTokenizerBase, text: str, *, first: bool = False) -> tuple[int, ...]:
+    """Returns the tokens of a part of a trial: the first as the tokenizer begins a text, the others behind a space."""
+    return tuple(encode_piece(tokenizer, text if first else " " + text, first=first).ids)
+
+
+def encode_preface(tokenizer: PreTrainedTokenizerBase, text: str, bos: BosPolicy, model: str) -> tuple[int, ...]:
+    """Returns the tokens that a trial begins with: beginning of sequence and preface.
+
+    Raises UserError when the preface itself is written with a beginning, which would be doubled.
+    """
+    ids = (*beginning(tokenizer, bos), *encode_text(tokenizer, text, first=True))
+    check_single_beginning(tokenizer, ids, model)
+    return ids
+
+
+def encode_list(tokenizer: PreTrainedTokenizerBase, nouns: Sequence[str]) -> EncodedList:
+    """Returns the tokens of " noun, noun, noun." with the span of each noun.
+
+    Raises ArgumentError for a noun whose tokens also hold its neighbours' characters, or that the tokenizer cannot spell.
+    """
+    text = "".join(f" {noun}," for noun in nouns)[:-1] + "."
+    piece = encode_piece(tokenizer, text)
+    spans, start = [], 0
+    for noun in nouns:
+        end = start + 1 + len(noun)
+        if unread(tokenizer, piece, text, start, end):
+            raise ArgumentError(f"The tokenizer cannot spell the noun {noun}: leave it out of the pool.")
+        spans.append(_span(piece, start, end, noun))
+        start = end + 1
+    return EncodedList(tuple(nouns), tuple(piece.ids), tuple(spans))
+
+
+def _span(piece: Piece, start: int, end: int, noun: str) -> tuple[int, int]:
+    """The tokens that hold the characters [start, end), a space and a noun, and no others."""
+    inside = [index for index, (a, b) in enumerate(piece.offsets) if a < end and b > start]
+    if not inside or piece.offsets[inside[-1]][1] > end or piece.offsets[inside[0]][0] < start:
+        raise ArgumentError(
+            f"The tokenizer joins the noun {noun} with the comma beside it, so its surprisal cannot be told apart."
+        )
+    return inside[0], inside[-1] + 1
+
+
+def last_words(tokenizer: PreTrainedTokenizerBase, text: str, n_words: int) -> list[tuple[str, tuple[int, int]]]:
+    """Returns the last words of a part of a trial, each with its tokens [first, last) in `encode_text(text)`.
+
+    A word goes on to the next blank, punctuation included, and holds the blanks before it; a token belongs to the word it begins
+    in.
+    Raises ArgumentError for a word that the tokenizer cannot spell or that begins inside another one's token.
+    """
+    spaced = " " + text
+    piece = encode_piece(tokenizer, spaced)
+    words = []
+    for match in list(re.finditer(r"\s*\S+", spaced))[-n_words:]:
+        word = match[0].strip()
+        own = [index for index, (start, _) in enumerate(piece.offsets) if match.start() <= start < match.end()]
+        if unread(tokenizer, piece, spaced, *match.span()):
+            raise ArgumentError(f"The tokenizer cannot spell {word!r} before the second list: give other --texts.")
+        if not own:
+            raise ArgumentError(f"The tokenizer joins {word!r} with the word before it: give other --texts.")
+        words.append((word, (own[0], own[-1] + 1)))
+    return words

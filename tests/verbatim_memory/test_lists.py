@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 
 from interp.errors import ArgumentError
-from probes.verbatim_memory.lists import CONDITIONS, group_rotations, rotate, second_list, surviving_pairs
-from probes.verbatim_memory.pools import OWN_POOLS, read_pool, read_public_lists
+from probes.verbatim_memory.lists import (
+    CONDITIONS,
+    OWN_POOLS,
+    group_rotations,
+    read_pool,
+    read_public_lists,
+    rotate,
+    second_list,
+    surviving_pairs,
+)
 from probes.verbatim_memory.texts import read_texts, scramble
 
 BASES = read_pool(OWN_POOLS["arbitrary"]).base_lists(23, 10, seed=0)

@@ -8,14 +8,19 @@ import torch
 from interp.errors import ArgumentError
 from interp.models.identity import ModelIdentity
 from interp.models.language import LanguageModel
+from probes.verbatim_memory.heads import (
+    Mask,
+    look_masses,
+    looks_of,
+    measure_looks,
+    measure_masks,
+    plan_masks,
+    ranked_by_look,
+)
 from probes.verbatim_memory.lists import FirstList
-from probes.verbatim_memory.looks import look_masses, looks_of, measure_looks
-from probes.verbatim_memory.mask_effects import summarise_masking
-from probes.verbatim_memory.masking import Mask, measure_masks, plan_masks
-from probes.verbatim_memory.rankings import ranked_by_look
+from probes.verbatim_memory.summaries import summarise_masking
 from probes.verbatim_memory.tables import ListAttention, Masking, MaskingSummary
-from probes.verbatim_memory.trials import Trial
-from probes.verbatim_memory.vignettes import EncodedList
+from probes.verbatim_memory.trials import EncodedList, Trial
 from tests.planted import COPY_HEAD, IDS, PREVIOUS_HEAD, copy_hf, copying_head, distance_head, plant, word_tokenizer
 from tests.tiny_models import random_ids, tiny
 

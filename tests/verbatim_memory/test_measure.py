@@ -15,10 +15,10 @@ from transformers import PreTrainedTokenizerFast
 from interp.errors import ArgumentError, UserError
 from probes.verbatim_memory.experiment import VerbatimMemory
 from probes.verbatim_memory.lists import FirstList, second_list
+from probes.verbatim_memory.measure import measure_lists
 from probes.verbatim_memory.plan import ListUnit, first_lists, plan_units
 from probes.verbatim_memory.tables import SCHEMAS
-from probes.verbatim_memory.units import measure_lists
-from probes.verbatim_memory.vignettes import encode_list
+from probes.verbatim_memory.trials import encode_list
 from tests.tiny_models import tiny
 
 PREFACE, PARAGRAPH, PROMPT = "Anna wrote the words:", "She ate a pear.", "Then she read them again:"

@@ -16,9 +16,9 @@ from interp.models.loading import look_up
 from interp.tables import write_table
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.tables import EchoInduction, HeadScores
-from probes.verbatim_memory.checkpoints import step_of
 from probes.verbatim_memory.experiment import VerbatimMemory
 from probes.verbatim_memory.plan import MaskUnit, default_mask_ks, plan_units
+from probes.verbatim_memory.summaries import step_of
 from tests.tiny_models import tiny_hf
 from tests.verbatim_memory.test_measure import N_TOKENS, SIZES, settings, tokenizer  # noqa: F401
 

@@ -1,0 +1,226 @@
+"""The heads that bring a list back: where they look, which are silenced, and the second list read without them.
+
+After the code of Armeni et al. (2024 line, GPT-2 only): from the token before a noun of the second list, `matching` is the
+weight on the token before the same noun in the first list, `postmatch` that on the noun itself (what induction heads do),
+`recent` that on the three tokens before. Theirs is taken at the first noun; here the mean over the others, which are the
+ones that repeat surprisal counts.
+
+Silent heads have their output set to zero, either while the second list is read, which leaves the memory of the first list
+whole and asks who fetches it, or from the first token on. Every mask is a row of one batch.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.errors import ArgumentError
+from interp.heads.given import given_files, given_heads, ranking_run
+from interp.heads.places import is_file_of_heads
+from interp.models.head_sets import Edit, Head, editing_rows, heads_as_text, layer_matched
+from interp.models.identity import ModelFacts
+from interp.models.language import LanguageModel
+from interp.models.memory import halving_on_out_of_memory
+from interp.models.recording import WeightAt
+from probes.verbatim_memory.trials import Trial
+
+Look = Literal["matching", "postmatch", "recent"]
+LOOKS: tuple[Look, ...] = get_args(Look)
+N_RECENT = 3
+RUN_TABLES = ("head_scores", "echo_induction")
+MaskPhase = Literal["second_list", "everything"]
+ROWS_AT_ONCE = 64
+
+
+# ---------------------------------------------------------------------- where heads look
+
+
+def looks_of(trial: Trial) -> tuple[Int[Tensor, " query"], Int[Tensor, "query five"]]:
+    """Returns, for a trial whose lists are alike, the queries and the keys of each: matching, postmatch, then the recent.
+
+    A query is the position before a noun of the second list, from the second noun on. Positions count from the trial's start.
+    """
+    first, second = trial.noun_starts(1)[1:], trial.noun_starts(2)[1:]
+    queries = second - 1
+    recent = queries[:, None] - torch.arange(1, N_RECENT + 1)
+    return queries, torch.cat([(first - 1)[:, None], first[:, None], recent], dim=1)
+
+
+def look_masses(weights: Float[Tensor, "*axes five"]) -> dict[Look, Float[Tensor, "*axes"]]:
+    """Returns the masses by name from the weights on the keys of `looks_of`."""
+    return {"matching": weights[..., 0], "postmatch": weights[..., 1], "recent": weights[..., 2:].sum(dim=-1)}
+
+
+def measure_looks(model: LanguageModel, trials: Sequence[Trial]) -> pd.DataFrame:
+    """Returns the rows of `list_attention`: each head's masses in each trial, means over the nouns but the first."""
+    queries, keys = zip(*(looks_of(trial) for trial in trials), strict=True)
+    rows = model.rows(len(trials), max(len(trial.ids) for trial in trials))
+    with model.record(torch.stack(queries), WeightAt(torch.stack(keys))) as recording:
+        model.extend(rows, [list(trial.ids) for trial in trials], logits="none")
+    weights = recording["weight_at"].double()  # [layer, trial, head, query, key]
+    n_layers, _, n_heads = weights.shape[:3]
+    frames = []
+    for index, trial in enumerate(trials):
+        masses = look_masses(weights[:, index].mean(dim=2))
+        frames.append(
+            pd.DataFrame(
+                {
+                    "model": model.identity.name,
+                    "trial_id": trial.first.id,
+                    "base_list": trial.first.base_list,
+                    "layer": torch.arange(n_layers).repeat_interleave(n_heads).numpy(),
+                    "head": torch.arange(n_heads).repeat(n_layers).numpy(),
+                    **{look: mass.flatten().clamp(0, 1).numpy() for look, mass in masses.items()},
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+# ---------------------------------------------------------------------- which heads come first
+
+
+def ranked_by_look(attention: pd.DataFrame, look: str) -> list[Head]:
+    """Returns all heads in falling order of their mean mass over trials, from `list_attention`."""
+    return _ranked(attention.groupby(["layer", "head"])[look].mean())
+
+
+def ranked_by_run(folder: Path) -> dict[str, list[Head]]:
+    """Returns the rankings of a retrieval-heads run: `retrieval` by the paper's copy-paste score, `induction` by
+    RazorAttention's induction score.
+    """
+    tables = ranking_run(folder).tables
+    scores = tables["head_scores"]
+    scores = scores[scores["definition"] == "set"].set_index(["layer", "head"])["score"]
+    induction = tables["echo_induction"].groupby(["layer", "head"])["induction"].mean()
+    return {"retrieval": _ranked(scores), "induction": _ranked(induction)}
+
+
+def run_files(folder: Path) -> list[Path]:
+    """Returns the files that the rankings are made of, of a retrieval-heads run or another tool's: they name a run that uses
+    them.
+
+    Raises ArgumentError when the folder is no finished retrieval-heads run.
+    """
+    if is_file_of_heads(folder):
+        return given_files(folder)
+    return [ranking_run(folder).folder / "tables" / f"{name}.parquet" for name in RUN_TABLES]
+
+
+def check_same_model(folder: Path, facts: ModelFacts) -> None:
+    """Raises ArgumentError when a retrieval-heads run was made with other weights than the model at hand, or a file names heads
+    that it does not have (files do not tell the weights).
+    """
+    if is_file_of_heads(folder):
+        given_heads(folder, facts)
+        return
+    identity = ranking_run(folder).description["model"]["identity"]
+    if identity["revision"] != facts.identity.revision:
+        raise ArgumentError(
+            f"--heads-from {folder} ranks the heads of {identity['name']}, not of {facts.name}: run `python -m interp.experiments "
+            f"retrieval_heads --model {facts.name}` and name its folder."
+        )
+
+
+def _ranked(scores: pd.Series) -> list[Head]:
+    """Heads by falling score, equal ones by layer and head."""
+    order = scores.sort_index().sort_values(ascending=False, kind="stable").index
+    return [(int(layer), int(head)) for layer, head in order]
+
+
+# ---------------------------------------------------------------------- without some heads
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A set of heads to silence, and why these: the top k of a ranking, or a random draw matched to them."""
+
+    head_set: str
+    control: Literal["none", "top", "random"]
+    k: int
+    draw: int
+    heads: tuple[Head, ...]
+
+
+def plan_masks(
+    rankings: Mapping[str, Sequence[Head]], *, ks: Sequence[int], draws: int, n_heads: int, seed: int
+) -> list[Mask]:
+    """Returns no mask, then for every ranking and k its top k and as many random draws of heads of the same layers.
+
+    `rankings` hold heads in falling order of their score; n_heads is that of a layer.
+    Raises ArgumentError when the layers have too few other heads for a control.
+    """
+    masks = [Mask("none", "none", 0, 0, ())]
+    for name, ranking in rankings.items():
+        for k in sorted(set(ks)):
+            top = tuple(ranking[:k])
+            masks.append(Mask(name, "top", k, 0, top))
+            try:
+                drawn = [layer_matched(top, n_heads, (seed, name, k, draw)) for draw in range(draws)]
+            except ValueError as error:
+                raise ArgumentError(f"{error}: use smaller values of --mask-k.") from error
+            masks += [Mask(name, "random", k, draw, heads) for draw, heads in enumerate(drawn)]
+    return masks
+
+
+def measure_masks(model: LanguageModel, trial: Trial, masks: Sequence[Mask], phase: MaskPhase) -> pd.DataFrame:
+    """Returns a trial's rows of `masking`: raw surprisal of every noun that is read under a mask, one set of rows per mask.
+
+    With phase "second_list" these are the nouns of list 2 (the first list was read by the whole model), with "everything"
+    those of both lists.
+    """
+    edits: list[Edit] = list(dict.fromkeys((mask.heads, "zero") for mask in masks))
+    surprisals: dict[Edit, Float[Tensor, " token"]] = {}
+    for first in range(0, len(edits), ROWS_AT_ONCE):
+        batch = edits[first : first + ROWS_AT_ONCE]
+        for part in halving_on_out_of_memory(
+            lambda some: zip(some, _surprisals_under(model, trial, some, phase), strict=True), batch
+        ):
+            surprisals.update(part)
+    rows = []
+    for mask in masks:
+        nats = surprisals[mask.heads, "zero"]
+        for list_index in (2,) if phase == "second_list" else (1, 2):
+            spans = trial.noun_spans(list_index)
+            rows += [
+                {
+                    "model": model.identity.name,
+                    "head_set": mask.head_set,
+                    "control": mask.control,
+                    "k": mask.k,
+                    "draw": mask.draw,
+                    "heads": heads_as_text(mask.heads),
+                    "trial_id": trial.first.id,
+                    "base_list": trial.first.base_list,
+                    "list_index": list_index,
+                    "position": position,
+                    "noun": noun,
+                    "surprisal_nats": float(nats[start:end].double().sum()),
+                }
+                for position, (noun, (start, end)) in enumerate(
+                    zip(trial.lists[list_index - 1].nouns, spans, strict=True)
+                )
+            ]
+    return pd.DataFrame(rows)
+
+
+def _surprisals_under(
+    model: LanguageModel, trial: Trial, edits: Sequence[Edit], phase: MaskPhase
+) -> Float[Tensor, "edit token"]:
+    """Surprisal of the trial's tokens under each edit, at their positions in the trial (NaN where none was read under it)."""
+    ids = list(trial.ids)
+    if phase == "everything":
+        with editing_rows(model, edits):
+            return model.surprisal([ids] * len(edits))
+    before = trial.starts[1] - 1  # the token before the list predicts its first noun: it is read under the mask
+    branches = model.prefix(ids[:before]).fork(len(edits))
+    with editing_rows(model, edits):
+        read = model.surprisal([ids[before:]] * len(edits), branches)
+    whole = read.new_full((len(edits), len(ids)), float("nan"))
+    whole[:, before:] = read
+    return whole

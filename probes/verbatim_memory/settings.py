@@ -1,0 +1,133 @@
+"""The settings of the verbatim-memory experiment: fields, presets and checks. Imports no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from interp.errors import ArgumentError
+from interp.experiments.experiment import Dtype, Experiment
+from interp.heads.kinds import GIVEN
+from interp.heads.places import is_file_of_heads
+from interp.models.identity import ModelFacts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RUN_SETS = ("retrieval", "induction")
+"""Rankings that a retrieval-heads run gives."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Experiment):
+    """The fields of VerbatimMemory; every other file of the experiment takes its settings as this type."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {
+            "list_lengths": (3, 10),
+            "n_base_lists": 12,
+            "rotations": 1,
+            "conditions": ("repeat", "permute", "novel"),
+            "intervening": (1,),
+            "contexts": ("intact",),
+            "exact_rotations": 0,
+            "mask_draws": 2,
+        },
+        "paper": {
+            "rotations": 10,
+            "pools": ("arbitrary", "coherent"),
+            "intervening": (1, 3, 4, 5),
+            "contexts": ("intact", "scrambled", "incongruent", "short"),
+            "conditions": ("repeat", "permute", "novel"),
+        },
+    }
+
+    dtype: Dtype = "float32"
+    """Precision of the weights. Surprisals of repeated nouns are tenths of a nat, which half precision does not resolve."""
+    pools: tuple[Literal["arbitrary", "coherent"], ...] = ("arbitrary",)
+    """arbitrary: nouns of mixed subjects; coherent: lists of one category each."""
+    nouns: Path | None = None
+    """A pool of your own: one noun per line, "category: noun, noun" lines, or the public {"n3": [[…]]} JSON."""
+    texts: Path | None = None
+    """Preface, prompt and intervening texts of your own, as TOML (see the toolkit's texts.toml)."""
+    list_lengths: tuple[int, ...] = (3, 5, 7, 10)
+    """Nouns per list."""
+    n_base_lists: int = 23
+    """Lists without common nouns; intervals resample these."""
+    rotations: int = 2
+    """Rotations of each base list (the paper has 10: every noun at every position)."""
+    conditions: tuple[Literal["repeat", "permute", "permute_strict", "novel"], ...] = (
+        "repeat",
+        "permute",
+        "permute_strict",
+        "novel",
+    )
+    """Second lists: the same; in another order; in an order that keeps no pair of neighbours; another base list."""
+    intervening: tuple[int, ...] = (1, 3)
+    """Paragraphs between the lists; the first for all list lengths, the others for the longest lists."""
+    contexts: tuple[Literal["intact", "scrambled", "incongruent", "short"], ...] = ("intact", "short")
+    """Kinds of text between the lists, for the longest lists: a story, its words shuffled, another subject, four words."""
+    bos: Literal["auto", "always", "never"] = "auto"
+    """Whether texts begin with the beginning-of-sequence token; auto does as the tokenizer does."""
+    exact_rotations: int = 1
+    """Rotations of each base list whose nouns get the exact probability too (0: none): the longest lists, shortest text."""
+    exact_threshold: float = 1e-3
+    """Other spellings are followed while they are at least this likely, relative to the tokenizer's own."""
+    nulls: tuple[Literal["random_init", "qk_shuffled", "qk_shuffled_per_head", "positions_shuffled"], ...] = ()
+    """Damaged copies of the model to measure beside it, with the shortest intervening text."""
+    revisions: tuple[str, ...] = ()
+    """Checkpoints of the model to measure beside it (branches on the hub, subfolders of a folder): step0 step1000 …"""
+    mask_sets: tuple[Literal["matching", "postmatch", "recent"], ...] = ("postmatch", "recent")
+    """Heads to silence, chosen by where they look from before a noun of the second list: before the same noun in the first
+    list, at it, at the words just before. Empty: no masking."""
+    heads_from: Path | None = None
+    """A finished retrieval_heads run of the same model (its folder or hash), to silence its retrieval and its induction heads
+    too; or a file of another tool that ranks heads."""
+    mask_k: tuple[int, ...] = ()
+    """How many heads of each set to silence; if not given 2, 5, 10 and 20, up to a fifth of the model's heads."""
+    mask_draws: int = 5
+    """Random sets of heads of the same layers, for each set and size."""
+    mask_phase: Literal["second_list", "everything"] = "second_list"
+    """Heads are silent while the second list is read, or from the first token on."""
+    batch_trials: int = 24
+    """Trials read at one time; changes speed and memory, no number."""
+
+    def __post_init__(self) -> None:
+        """Refuses settings that cannot be meant."""
+        for name in ("pools", "list_lengths", "conditions", "intervening", "contexts"):
+            if not getattr(self, name):
+                raise ArgumentError(f"--{name.replace('_', '-')} needs at least one value.")
+        if min(self.list_lengths) < 2:
+            raise ArgumentError("--list-lengths start at 2: the first noun of a list is left out of the measure.")
+        if self.n_base_lists < 2:
+            raise ArgumentError(
+                "--n-base-lists must be at least 2: intervals resample base lists, novel lists are another's."
+            )
+        if self.nouns is not None and len(self.pools) > 1:
+            raise ArgumentError("--nouns is one pool: give --pools one name.")
+        for name in ("rotations", "batch_trials"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(f"--{name.replace('_', '-')} must be at least 1.")
+        if not 0 < self.exact_threshold < 1:
+            raise ArgumentError("--exact-threshold lies between 0 and 1.")
+        if self.head_sets and (min(self.mask_k, default=1) < 1 or self.mask_draws < 1):
+            raise ArgumentError(
+                "--mask-k and --mask-draws must be at least 1 (--mask-sets with nothing behind it: no masking)."
+            )
+        if "short" not in self.contexts and "intact" not in self.contexts:
+            raise ArgumentError("--contexts must hold intact: the other contexts are compared with it.")
+
+    @property
+    def head_sets(self) -> tuple[str, ...]:
+        """Rankings whose top heads are silenced."""
+        if self.heads_from is None:
+            return self.mask_sets
+        return (*self.mask_sets, *((GIVEN,) if is_file_of_heads(self.heads_from) else RUN_SETS))
+
+    def given(self, facts: ModelFacts) -> "pd.DataFrame | None":
+        """Returns the heads of a file in --heads-from, best first, as the table `heads_from` has them; None without one."""
+        from interp.heads.given import given_heads
+
+        if self.heads_from is None or not is_file_of_heads(self.heads_from):
+            return None
+        return given_heads(self.heads_from, facts)
