@@ -119,11 +119,14 @@ def _stamped(path: Path) -> tuple[Path, int, int]:
 
 @lru_cache(maxsize=2)
 def _texts_of(files: tuple[tuple[Path, int, int], ...]) -> tuple[str, ...]:
-    return tuple(_read_text(path) for path, _, _ in files)
+    return tuple(read_text(path) for path, _, _ in files)
 
 
-def _read_text(path: Path) -> str:
-    """A file's text: composed characters, no byte-order mark, one sign between lines."""
+def read_text(path: Path) -> str:
+    """Returns a file's text: composed characters, no byte-order mark, one sign between lines.
+
+    Raises ArgumentError for what cannot be read or is no text.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:

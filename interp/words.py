@@ -48,6 +48,11 @@ def goes_on(text: str) -> bool:
     return bool(text) and (is_letter(text[0]) or attaches(text[0]) or text[0] in _INSIDE_WORDS or text[0] == _LOST)
 
 
+def is_unspaced(sign: str) -> bool:
+    """Returns whether a character is of a script that has no spaces between words."""
+    return any(first <= ord(sign) <= last for first, last in _UNSPACED)
+
+
 def begins_word(text: str) -> bool:
     """Returns whether a new word begins with a text that stands after another one.
 
@@ -55,8 +60,7 @@ def begins_word(text: str) -> bool:
     """
     if not text or text[0].isspace():
         return bool(text)
-    written_on = any(first <= ord(text[0]) <= last for first, last in _UNSPACED)
-    return written_on and unicodedata.category(text[0]) == "Lo" and text[0] not in _VOWELS_AFTER
+    return is_unspaced(text[0]) and unicodedata.category(text[0]) == "Lo" and text[0] not in _VOWELS_AFTER
 
 
 def is_word(text: str) -> bool:

@@ -14,14 +14,14 @@ from transformers import PreTrainedTokenizerFast
 
 from interp.errors import ArgumentError, UserError
 from interp.models.encoding import beginning, check_single_beginning, covering, encode_piece, token_texts, unread
+from interp.models.spellings import Vocabulary
 from interp.models.token_bytes import token_bytes
 from interp.models.windows import cut_windows, tokenize
+from interp.models.word_surprisal import read_words
 from interp.sentences import sentences
 from interp.words import is_word, normalised
 from probes.function_tokens.token_classes import classify
 from probes.verbatim_memory.lists import read_pool
-from probes.verbatim_memory.reading import read_lists
-from probes.verbatim_memory.spellings import Vocabulary
 from probes.verbatim_memory.texts import scramble
 from probes.verbatim_memory.trials import encode_list, encode_text, last_words
 from tests.script_texts import SCRIPTS
@@ -196,7 +196,7 @@ def test_tokens_that_are_not_bytes_one_after_the_other_are_refused_by_the_exact_
     plain = Tokenizer(models.BPE({"a": 0, "b": 1, "ab</w>": 2, "x</w>": 3}, []))
     plain.decoder = decoders.BPEDecoder()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain)
-    vocabulary = Vocabulary.of(tiny("llama", tokenizer=tokenizer))
+    vocabulary = Vocabulary.of(tiny("llama", tokenizer=tokenizer), "Leave it out with --exact-rotations 0.")
     assert vocabulary.boundary.shape == (97,)
     with pytest.raises(UserError, match=r"cannot be turned into bytes.*--exact-rotations 0"):
         _ = vocabulary.spellings
@@ -222,9 +222,9 @@ def test_the_exact_probability_counts_spellings_that_split_a_letter(noun, seed):
     before = [1, *encode_text(tokenizer, "Anna wrote:", first=True)]
     rows = model.rows(1, 64)
     logits = model.extend(rows, [before])
-    vocabulary = Vocabulary.of(model)
+    vocabulary = Vocabulary.of(model, "")
     encoded = encode_list(tokenizer, (noun, "oak"))
-    ((word, _),) = read_lists(model, rows, logits, [encoded], vocabulary, exact_rows=[0], exact_threshold=1e-30)
+    ((word, _),) = read_words(model, rows, logits, [encoded], vocabulary, exact_rows=[0], exact_threshold=1e-30)
     ((letters, _),) = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(f" {noun}")
     total, in_letters, began = 0.0, 0.0, 0.0
     ways = spellings(letters, tokenizer.get_vocab())

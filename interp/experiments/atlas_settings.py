@@ -86,6 +86,8 @@ def _unknown(path: Path, name: str, value: Any) -> str:
 def configured_experiments(atlas: Atlas, tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Experiment]:
     """Returns every experiment and join with its settings: its preset, the shared ones, then those of its own table.
 
+    One that an atlas does not run unasked is left out where it has no table.
+
     Raises ArgumentError for a setting that an experiment does not have or cannot take.
     """
     shared = {
@@ -96,6 +98,7 @@ def configured_experiments(atlas: Atlas, tables: Mapping[str, Mapping[str, Any]]
             kind, {**kind.presets.get(atlas.preset or "", {}), **shared, **_own(name, tables.get(name, {}))}
         )
         for name, kind in kinds().items()
+        if kind.in_atlas or name in tables
     }
 
 

@@ -75,6 +75,8 @@ class Experiment:
     """What the model makes: text, or pictures (`measure` is then given an ImageModel)."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Named sets of field values, offered as --preset."""
+    in_atlas: ClassVar[bool] = True
+    """Whether an atlas runs it unasked; else only where the atlas's file has a table for it."""
     reads: ClassVar[Mapping[str, str]] = {}
     """Settings that name the folder of a finished run, and of which experiment: an atlas fills them in."""
 

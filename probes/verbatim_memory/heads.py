@@ -203,7 +203,7 @@ def measure_masks(model: LanguageModel, trial: Trial, masks: Sequence[Mask], pha
                     "surprisal_nats": float(nats[start:end].double().sum()),
                 }
                 for position, (noun, (start, end)) in enumerate(
-                    zip(trial.lists[list_index - 1].nouns, spans, strict=True)
+                    zip(trial.lists[list_index - 1].words, spans, strict=True)
                 )
             ]
     return pd.DataFrame(rows)

@@ -10,12 +10,12 @@ import pandas as pd
 from interp.models.language import LanguageModel
 from interp.models.memory import halving_on_out_of_memory
 from interp.models.nulls import NULLS, Null, null_model
+from interp.models.spellings import Vocabulary
 from probes.verbatim_memory.heads import measure_looks, measure_masks
 from probes.verbatim_memory.lists import Condition, second_list
 from probes.verbatim_memory.plan import FLOAT32, ListUnit, LooksUnit, MaskUnit, first_lists
 from probes.verbatim_memory.reading import Reading
 from probes.verbatim_memory.settings import Settings
-from probes.verbatim_memory.spellings import Vocabulary
 from probes.verbatim_memory.texts import read_texts
 from probes.verbatim_memory.trials import Trial, build_trial
 
@@ -94,4 +94,4 @@ def _null(model: LanguageModel, null: Null, seed: int) -> LanguageModel:
 
 @lru_cache(maxsize=1)
 def _vocabulary(model: LanguageModel) -> Vocabulary:
-    return Vocabulary.of(model)
+    return Vocabulary.of(model, "Leave the exact probability out with --exact-rotations 0.")

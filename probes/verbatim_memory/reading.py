@@ -15,18 +15,14 @@ from torch import Tensor
 from interp.models.history import History
 from interp.models.language import LanguageModel
 from interp.models.prefix import Prefix
+from interp.models.spellings import Vocabulary
+from interp.models.word_probability import EncodedWords, WordSurprisal, token_log_probabilities
+from interp.models.word_surprisal import read_words
 from probes.verbatim_memory.lists import FirstList, second_list
 from probes.verbatim_memory.plan import ListUnit
-from probes.verbatim_memory.scores import (
-    WordSurprisal,
-    boundary_log_probability,
-    token_log_probabilities,
-    word_surprisal,
-)
 from probes.verbatim_memory.settings import Settings
-from probes.verbatim_memory.spellings import Vocabulary, exact_probabilities
 from probes.verbatim_memory.texts import read_texts
-from probes.verbatim_memory.trials import EncodedList, encode_list, encode_preface, encode_text, last_words
+from probes.verbatim_memory.trials import encode_list, encode_preface, encode_text, last_words
 
 TAIL_WORDS = 4
 """Words before the second list whose surprisal is kept too, as in the paper's time course."""
@@ -63,7 +59,7 @@ class Reading:
 
     def _read_first(
         self, preface: str, firsts: list[FirstList]
-    ) -> tuple[Prefix | History, list[tuple[EncodedList, list[WordSurprisal]]]]:
+    ) -> tuple[Prefix | History, list[tuple[EncodedWords, list[WordSurprisal]]]]:
         tokenizer = self.model.tokenizer
         before = encode_preface(tokenizer, self._texts.before(preface), self.settings.bos, self.model.identity.name)
         lists = [encode_list(tokenizer, first.nouns) for first in firsts]
@@ -107,12 +103,12 @@ class Reading:
         rows: Prefix | History,
         logits: Float[Tensor, "row one vocabulary"],
         firsts: list[FirstList],
-        lists: list[EncodedList],
+        lists: list[EncodedWords],
         *,
         exact: bool,
     ) -> list[list[WordSurprisal]]:
         n_exact = self.settings.exact_rotations if exact and self.unit.exact else 0
-        return read_lists(
+        return read_words(
             self.model,
             rows,
             logits,
@@ -123,7 +119,7 @@ class Reading:
         )
 
     def _first_rows(
-        self, preface: str, firsts: list[FirstList], words: list[tuple[EncodedList, list[WordSurprisal]]]
+        self, preface: str, firsts: list[FirstList], words: list[tuple[EncodedWords, list[WordSurprisal]]]
     ) -> Iterator[dict[str, Any]]:
         cell = {"context_type": preface, "intervening": 0, "intervening_tokens": 0, "condition": "first"}
         for first, (encoded, surprisals) in zip(firsts, words, strict=True):
@@ -156,9 +152,9 @@ def _common_beginning(first: Sequence[int], second: Sequence[int]) -> int:
 
 
 def _rows(
-    named: dict[str, Any], index: int, encoded: EncodedList, words: list[WordSurprisal]
+    named: dict[str, Any], index: int, encoded: EncodedWords, words: list[WordSurprisal]
 ) -> Iterator[dict[str, Any]]:
-    for position, (noun, (start, end), word) in enumerate(zip(encoded.nouns, encoded.spans, words, strict=True)):
+    for position, (noun, (start, end), word) in enumerate(zip(encoded.words, encoded.spans, words, strict=True)):
         for mode, surprisal in word.surprisal_nats.items():
             left_out = word.left_out_share if mode == "exact" else float("nan")
             yield _row(named, index, position, noun, encoded.ids[start:end], mode, surprisal, left_out)
@@ -184,42 +180,6 @@ def _row(
         "surprisal_nats": surprisal,
         "left_out_share": left_out,
     }
-
-
-def read_lists(
-    model: LanguageModel,
-    rows: Prefix | History,
-    before: Float[Tensor, "row one vocabulary"],
-    lists: Sequence[EncodedList],
-    vocabulary: Vocabulary,
-    *,
-    exact_rows: Sequence[int] = (),
-    exact_threshold: float = 1e-3,
-) -> list[list[WordSurprisal]]:
-    """Reads one list per row, in place, and returns the surprisal of its nouns.
-
-    `before` are the logits after what the rows have read so far. Rows named in `exact_rows` get the exact mode too.
-    """
-    ids = [list(one.ids) for one in lists]
-    starts = rows.lengths
-    logits = model.extend(rows, ids, logits="all")
-    log_p = torch.log_softmax(torch.cat([before, logits], dim=1), dim=-1)  # column i predicts token i of the list
-    taken = token_log_probabilities(log_p, ids)
-    ends = boundary_log_probability(log_p, vocabulary.boundary).cpu()
-    words = [
-        [
-            word_surprisal(float(taken[row, first:last].sum()), float(ends[row, first]), float(ends[row, last]))
-            for first, last in one.spans
-        ]
-        for row, one in enumerate(lists)
-    ]
-    if exact_rows:
-        found = exact_probabilities(model, rows, starts, lists, log_p, vocabulary, list(exact_rows), exact_threshold)
-        for (row, noun), (log_probability, left_out) in found.items():
-            begins = float(ends[row, lists[row].spans[noun][0]])
-            modes = {**words[row][noun].surprisal_nats, "exact": begins - log_probability}
-            words[row][noun] = WordSurprisal(modes, left_out)
-    return words
 
 
 def read_tail(

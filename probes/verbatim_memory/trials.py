@@ -15,17 +15,9 @@ from transformers import PreTrainedTokenizerBase
 
 from interp.errors import ArgumentError
 from interp.models.encoding import BosPolicy, Piece, beginning, check_single_beginning, encode_piece, unread
+from interp.models.word_probability import EncodedWords
 from probes.verbatim_memory.lists import FirstList
 from probes.verbatim_memory.texts import Texts
-
-
-@dataclass(frozen=True)
-class EncodedList:
-    """A noun list as tokens; `spans` are each noun's tokens [first, last), its leading space included."""
-
-    nouns: tuple[str, ...]
-    ids: tuple[int, ...]
-    spans: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -34,7 +26,7 @@ class Trial:
 
     first: FirstList
     ids: tuple[int, ...]
-    lists: tuple[EncodedList, EncodedList]
+    lists: tuple[EncodedWords, EncodedWords]
     starts: tuple[int, int]
     """Position of each list's first token."""
 
@@ -82,7 +74,7 @@ def encode_preface(tokenizer: PreTrainedTokenizerBase, text: str, bos: BosPolicy
     return ids
 
 
-def encode_list(tokenizer: PreTrainedTokenizerBase, nouns: Sequence[str]) -> EncodedList:
+def encode_list(tokenizer: PreTrainedTokenizerBase, nouns: Sequence[str]) -> EncodedWords:
     """Returns the tokens of " noun, noun, noun." with the span of each noun.
 
     Raises ArgumentError for a noun whose tokens also hold its neighbours' characters, or that the tokenizer cannot spell.
@@ -96,7 +88,7 @@ def encode_list(tokenizer: PreTrainedTokenizerBase, nouns: Sequence[str]) -> Enc
             raise ArgumentError(f"The tokenizer cannot spell the noun {noun}: leave it out of the pool.")
         spans.append(_span(piece, start, end, noun))
         start = end + 1
-    return EncodedList(tuple(nouns), tuple(piece.ids), tuple(spans))
+    return EncodedWords(tuple(nouns), tuple(piece.ids), tuple(spans))
 
 
 def _span(piece: Piece, start: int, end: int, noun: str) -> tuple[int, int]:

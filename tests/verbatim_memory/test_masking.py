@@ -8,6 +8,7 @@ import torch
 from interp.errors import ArgumentError
 from interp.models.identity import ModelIdentity
 from interp.models.language import LanguageModel
+from interp.models.word_probability import EncodedWords
 from probes.verbatim_memory.heads import (
     Mask,
     look_masses,
@@ -20,7 +21,7 @@ from probes.verbatim_memory.heads import (
 from probes.verbatim_memory.lists import FirstList
 from probes.verbatim_memory.summaries import summarise_masking
 from probes.verbatim_memory.tables import ListAttention, Masking, MaskingSummary
-from probes.verbatim_memory.trials import EncodedList, Trial
+from probes.verbatim_memory.trials import Trial
 from tests.planted import COPY_HEAD, IDS, PREVIOUS_HEAD, copy_hf, copying_head, distance_head, plant, word_tokenizer
 from tests.tiny_models import random_ids, tiny
 
@@ -35,8 +36,8 @@ def trial(
     for width in widths:
         spans.append((end, end + width))
         end += width + 1
-    one = EncodedList(NOUNS[: len(widths)], tuple(range(end)), tuple(spans))
-    first = FirstList(int(name[:2]), int(name[3:]), one.nouns)
+    one = EncodedWords(NOUNS[: len(widths)], tuple(range(end)), tuple(spans))
+    first = FirstList(int(name[:2]), int(name[3:]), one.words)
     return Trial(first, tuple(ids), (one, one), (n_before, n_before + end + n_between))
 
 
@@ -118,7 +119,7 @@ def planted_trial(order: tuple[int, ...]) -> Trial:
     first = [id for noun in nouns for id in (noun, IDS["?"])]
     second = [id for index in order for id in (nouns[index], IDS["?"])]
     one = trial([*before, *first, *before[:5], *second], 6, 5, widths=(1, 1, 1, 1))
-    lists = one.lists[0], EncodedList(tuple(NOUNS[i] for i in order), one.lists[1].ids, one.lists[1].spans)
+    lists = one.lists[0], EncodedWords(tuple(NOUNS[i] for i in order), one.lists[1].ids, one.lists[1].spans)
     return Trial(one.first, one.ids, lists, one.starts)
 
 

@@ -1,9 +1,9 @@
-"""The exact probability of nouns: other spellings of a word by the same tokenizer, followed through the model in batches.
+"""The exact probability of words: other spellings of a word by the same tokenizer, followed through the model in batches.
 
 Spellings are byte by byte, so that tokens which hold part of a letter count.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import log
@@ -19,8 +19,8 @@ from interp.models.history import History
 from interp.models.language import LanguageModel
 from interp.models.prefix import Prefix
 from interp.models.token_bytes import token_bytes
-from probes.verbatim_memory.scores import boundary_log_probability, boundary_tokens
-from probes.verbatim_memory.trials import EncodedList
+from interp.models.word_probability import EncodedWords, boundary_log_probability, boundary_tokens
+from interp.words import goes_on
 
 SPELLINGS_AT_ONCE = 64
 Word = TypeVar("Word", str, bytes)
@@ -57,14 +57,16 @@ class Vocabulary:
 
     boundary: Bool[Tensor, " token"]
     tokenizer: Any
+    without_exact: str
+    """What to do where tokens cannot be turned into bytes, which the exact probability is made of."""
 
     @classmethod
-    def of(cls, model: LanguageModel) -> "Vocabulary":
-        """Returns the vocabulary of a model's tokenizer."""
+    def of(cls, model: LanguageModel, without_exact: str, carries_on: Callable[[str], bool] = goes_on) -> "Vocabulary":
+        """Returns the vocabulary of a model's tokenizer; a word ends where a token cannot carry it on."""
         tokenizer: Any = model.tokenizer
         n_outputs = model.hf.config.get_text_config(decoder=True).vocab_size
-        boundary = boundary_tokens(token_texts(tokenizer), tokenizer.all_special_ids, n_outputs)
-        return cls(boundary.to(model.device), tokenizer)
+        boundary = boundary_tokens(token_texts(tokenizer), tokenizer.all_special_ids, n_outputs, carries_on)
+        return cls(boundary.to(model.device), tokenizer, without_exact)
 
     @cached_property
     def spellings(self) -> Spellings[bytes]:
@@ -72,16 +74,18 @@ class Vocabulary:
         try:
             return Spellings(token_bytes(self.tokenizer))
         except UserError as error:
-            raise UserError(f"{error} Leave the exact probability out with --exact-rotations 0.") from error
+            raise UserError(f"{error} {self.without_exact}") from error
 
-    def spelled(self, ids: Sequence[int], noun: str) -> list[bytes]:
-        """Returns the bytes of a noun's own tokens, as the tokenizer writes it: lower-cased where it does that.
+    def spelled(self, ids: Sequence[int], word: str) -> list[bytes]:
+        """Returns the bytes of a word's own tokens, as the tokenizer writes it: lower-cased where it does that.
 
         Raises ArgumentError when one of them stands for no text.
         """
         found = [part for id in ids if (part := self.spellings.parts[id])]
         if len(found) < len(ids):
-            raise ArgumentError(f"The tokenizer spells the noun {noun} with a special token: leave it out of the pool.")
+            raise ArgumentError(
+                f"The tokenizer spells {word} with a special token, which has no bytes: leave the word out."
+            )
         return found
 
 
@@ -152,22 +156,22 @@ def exact_probabilities(
     model: LanguageModel,
     rows: Prefix | History,
     starts: Sequence[int],
-    lists: Sequence[EncodedList],
+    texts: Sequence[EncodedWords],
     log_p: Float[Tensor, "row column vocabulary"],
     vocabulary: Vocabulary,
     exact_rows: Sequence[int],
     threshold: float,
 ) -> dict[tuple[int, int], tuple[float, float]]:
-    """Returns, by (row, noun), ln of the sum over spellings of p(spelling) · p(B | spelling), and the share left out.
+    """Returns, by (row, word), ln of the sum over spellings of p(spelling) · p(B | spelling), and the share left out.
 
-    `rows` have read the lists, which began at `starts`; `log_p` are the log-probabilities over them.
+    `rows` have read the texts, which began at `starts`; `log_p` are the log-probabilities over them.
     """
     searches: dict[tuple[int, int], WordSearch[bytes]] = {}
     open_spellings: list[_Spelling] = []
     for row in exact_rows:
-        for noun in range(len(lists[row].nouns)):
-            search, found = _own_spelling(row, starts[row], lists[row], noun, log_p[row], vocabulary, threshold)
-            searches[row, noun] = search
+        for word in range(len(texts[row].words)):
+            search, found = _own_spelling(row, starts[row], texts[row], word, log_p[row], vocabulary, threshold)
+            searches[row, word] = search
             open_spellings += found
     while open_spellings:
         open_spellings.sort(key=lambda spelling: len(spelling.tokens))  # a batch is as wide as its longest
@@ -179,17 +183,17 @@ def exact_probabilities(
 def _own_spelling(
     row: int,
     start: int,
-    encoded: EncodedList,
-    noun: int,
+    encoded: EncodedWords,
+    word: int,
     log_p: Float[Tensor, "column vocabulary"],
     vocabulary: Vocabulary,
     threshold: float,
 ) -> tuple[WordSearch[bytes], list[_Spelling]]:
-    """The tokenizer's own spelling of a noun, complete, and the other spellings that leave it at each of its tokens."""
-    first, last = encoded.spans[noun]
+    """The tokenizer's own spelling of a word, complete, and the other spellings that leave it at each of its tokens."""
+    first, last = encoded.spans[word]
     own = encoded.ids[first:last]
     whole = float(sum(log_p[first + index, token] for index, token in enumerate(own)))
-    spelled = vocabulary.spelled(own, encoded.nouns[noun])
+    spelled = vocabulary.spelled(own, encoded.words[word])
     search = WordSearch(b"".join(spelled), vocabulary.spellings, floor=whole + log(threshold))
     search.complete(whole, float(boundary_log_probability(log_p[last], vocabulary.boundary)))
     rest, so_far, found = search.word, 0.0, []
