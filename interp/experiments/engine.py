@@ -25,11 +25,10 @@ if TYPE_CHECKING:
     from interp.models.language import LanguageModel
     from interp.tables import Tables
 
-
 WATCHED_SECONDS = 0.2
 """How long the machine is watched before a run."""
-
 CHOSEN_BY_USER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Where these are set, their number of threads is kept."""
 
 
 @runtime_checkable

@@ -106,10 +106,7 @@ def check_usable(experiment: Experiment, facts: ModelFacts) -> None:
 
 @contextmanager
 def _open_engine(
-    experiment: Experiment,
-    options: RunOptions,
-    facts: ModelFacts,
-    load_model: Callable[..., Any],
+    experiment: Experiment, options: RunOptions, facts: ModelFacts, load_model: Callable[..., Any]
 ) -> Iterator[Engine]:
     """Gives the engine the options name; its workers end with the block. Nothing is started before the first unit."""
     place = {"device": worker_device(options), "dtype": facts.identity.dtype, "device_map": options.device_map}

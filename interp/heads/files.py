@@ -20,10 +20,7 @@ KNOWN = (
     '{"layer-head": [score, …]}, the same in {"meta": …, "scores": …}, [["layer-head", score], …], ["layer-head", …], attn_head_set: '
     f"…, and DuoAttention's {PATTERN_FILE}"
 )
-
-
 _HEAD_SET = re.compile(r"""^\s*attn_head_set\s*:\s*["']?([^"'#\n]*)""", re.MULTILINE)
-
 _NAMES = re.compile(r"\s*\d{1,4}-\d{1,4}(?:[\s,]+\d{1,4}-\d{1,4})*[\s,]*")
 
 
@@ -131,10 +128,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-# ---------------------------------------------------------------------- lists of heads, best first
-
-
-# QRHead's [["layer-head", score], …], its attn_head_set, and plain lists of names.
+# ---------------------------------------------------------------------- lists of heads, best first: QRHead's and plain ones
 
 
 def scored_list(path: Path, content: Sequence[object]) -> pd.DataFrame:

@@ -1,5 +1,6 @@
-"""Why a model cannot be used, in one sentence that says what to do: what its configuration and tokenizer must be before its
-weights are worth reading, and what went wrong where it could not be loaded.
+"""Why a model cannot be used, each refusal a sentence that says what to do.
+
+Configuration and tokenizer are checked before the weights are read; what goes wrong while loading is explained.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from interp.errors import ArgumentError, RunError, UserError
 from interp.models.architecture import reads_both_ways
 from interp.models.registry import ModelEntry, ModelKind
 
-# ---------------------------------------------------------------------- before it is loaded
+# ---------------------------------------------------------------------- configuration, tokenizer, token ids
 
 
 def check_config(entry: ModelEntry, config: PreTrainedConfig) -> None:
@@ -107,7 +108,7 @@ def check_ids(name: str, tokenizer: PreTrainedTokenizerBase | None, largest: int
     )
 
 
-# ---------------------------------------------------------------------- where it could not be loaded
+# ---------------------------------------------------------------------- what went wrong while loading
 
 
 def explained(entry: ModelEntry, error: Exception) -> UserError:
