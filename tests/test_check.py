@@ -12,7 +12,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, eager
 
 from interp.errors import RunError, UserError
 from interp.models import check as checking
-from interp.models.attention import ATTENTION
+from interp.models.attention_function import ATTENTION
 from interp.models.check import check, check_at_load
 from interp.models.history import History
 from interp.models.language import LanguageModel

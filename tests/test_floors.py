@@ -4,7 +4,7 @@ import ast
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -143,6 +143,105 @@ def test_what_the_plan_allows_is_not_called_an_offence(tmp_path, path, line):
     (tmp_path / path).parent.mkdir(parents=True)
     (tmp_path / path).write_text(line)
     assert broken_rules(tmp_path) == []
+
+
+# ---------------------------------------------------------------------- circles
+
+ALLOWED = {("interp/experiments/experiment.py", f"interp/experiments/{name}.py") for name in ("run", "runner")}
+"""`Experiment.run` reaches the runner, which needs experiments."""
+
+
+def arrows(root: Path, floors: Iterable[str] = FLOORS) -> dict[str, set[str]]:
+    """The files that each file of these floors imports: at the top, inside functions and under TYPE_CHECKING alike."""
+    paths = [path.relative_to(root) for floor in floors for path in sorted((root / floor).rglob("*.py"))]
+    files = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path.as_posix() for path in paths}
+    found: dict[str, set[str]] = {}
+    for path in paths:
+        here = path.as_posix()
+        tree = ast.parse((root / path).read_text(encoding="utf-8"), filename=here)
+        names = (home(name, files) for name in imports(tree, ".".join(path.parts[:-1])))
+        found[here] = {files[name] for name in names if name} - {here}
+        found[here] -= {there for start, there in ALLOWED if start == here}
+    return found
+
+
+def home(name: str, files: Mapping[str, str]) -> str | None:
+    """The module that an imported name is in: itself, or what stands before its dots."""
+    while name and name not in files:
+        name = name.rpartition(".")[0]
+    return name or None
+
+
+def circles(found: Mapping[str, set[str]]) -> list[str]:
+    """One line per set of files that import each other, be it through others."""
+
+    def reached(start: str) -> set[str]:
+        seen, waiting = set(), [start]
+        while waiting:
+            new = found[waiting.pop()] - seen
+            seen |= new
+            waiting += new
+        return seen
+
+    after = {file: reached(file) for file in found}
+    tied = {frozenset(other for other in after[file] if file in after[other]) for file in found}
+    return sorted(" ".join(sorted(circle)) for circle in tied if circle)
+
+
+def hub_users(found: Mapping[str, set[str]]) -> list[str]:
+    """One line per file of a wing that imports the wing's experiment.py: its settings are in settings.py."""
+    return [
+        f"{file} imports {hub}"
+        for file, others in found.items()
+        if file.startswith("probes/") and (hub := f"probes/{file.split('/')[1]}/experiment.py") in others
+    ]
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_no_two_files_import_each_other(floor):
+    found = circles(arrows(ROOT, [floor]))
+    assert not found, "These files import each other in a circle:\n" + "\n".join(found)
+
+
+def test_nothing_in_a_wing_imports_its_experiment():
+    offences = hub_users(arrows(ROOT, ["probes"]))
+    assert not offences, "A wing's experiment.py uses the whole wing:\n" + "\n".join(offences)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import probes.one.b",
+        "from probes.one.b import x",
+        "from probes.one import b",
+        "from .b import x",
+        "def f():\n    from probes.one.b import x",
+        "if TYPE_CHECKING:\n    from probes.one.b import X",
+        "import importlib\nimportlib.import_module('probes.one.b')",
+        "from probes.one.c import x",
+    ],
+)
+def test_a_planted_circle_is_named_with_its_files(tmp_path, line):
+    (tmp_path / "probes/one").mkdir(parents=True)
+    files = {
+        "a": line,
+        "b": "from probes.one import a",
+        "c": "from probes.one import b",
+        "experiment": "from . import a",
+    }
+    for name, content in files.items():
+        (tmp_path / f"probes/one/{name}.py").write_text(content)
+    (told,) = circles(arrows(tmp_path, ["probes"]))
+    assert {"probes/one/a.py", "probes/one/b.py"} <= set(told.split()) <= {f"probes/one/{name}.py" for name in "abc"}
+    assert hub_users(arrows(tmp_path, ["probes"])) == []
+
+
+def test_a_planted_use_of_the_hub_is_named(tmp_path):
+    (tmp_path / "probes/one").mkdir(parents=True)
+    (tmp_path / "probes/one/experiment.py").write_text("")
+    (tmp_path / "probes/one/plan.py").write_text("if TYPE_CHECKING:\n    from probes.one.experiment import One")
+    assert hub_users(arrows(tmp_path, ["probes"])) == ["probes/one/plan.py imports probes/one/experiment.py"]
+    assert circles(arrows(tmp_path, ["probes"])) == []
 
 
 # ---------------------------------------------------------------------- the front door

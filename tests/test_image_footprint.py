@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from interp.models import footprint
-from interp.models.image_footprint import image_weights_bytes
+from interp.models.footprint import image_weights_bytes
 from interp.models.image_loading import load_image
 from tests.tiny_pipelines import BUILDERS
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from interp import assets
 from interp.assets import ASSETS, fetch_asset, file_sha256
 from interp.errors import ArgumentError, RunError, UserError
 from interp.models import loading
@@ -252,7 +253,7 @@ def test_adapters_that_cannot_be_merged_are_refused(folder):
 
 def test_a_folder_is_read_once_for_its_sha256_until_a_file_changes(folder, monkeypatch):
     read = []
-    monkeypatch.setattr(loading, "file_sha256", lambda path: read.append(path) or file_sha256(path))
+    monkeypatch.setattr(assets, "file_sha256", lambda path: read.append(path) or file_sha256(path))
     first = loading.folder_sha256(folder)
     n_files = len(read)
     assert loading.folder_sha256(folder) == first

@@ -16,11 +16,10 @@ import plotly.graph_objects as go
 import pytest
 
 from interp.errors import ArgumentError
-from interp.experiments.comparison import write_comparison
 from interp.experiments.experiment import Finding
 from interp.experiments.export import require_browser, write_figures
 from interp.experiments.page import LARGEST_TABLE, ROWS_SHOWN, render_figure, render_table
-from interp.experiments.report import render_report
+from interp.experiments.report import render_report, write_comparison
 from interp.experiments.run import Run, compare
 from tests.counting import Counting, Yardstick
 

@@ -28,7 +28,7 @@ def test_surprisal_is_minus_log_softmax_of_transformers_logits(family, monkeypat
         assert surprisal[row, len(ids) :].isnan().all()
 
     # Behind ragged prefixes: the first token is the last of the context, so that nothing that follows is left unscored.
-    monkeypatch.setattr("interp.models.surprisal.LOGITS_AT_ONCE", 97 * 3 * 4)  # four tokens of three rows
+    monkeypatch.setattr("interp.models.forward.LOGITS_AT_ONCE", 97 * 3 * 4)  # four tokens of three rows
     contexts = [IDS[:11], IDS[30:47], IDS[5:9]]
     rows = stack([model.prefix(context[:-1]) for context in contexts])
     surprisal = model.surprisal([[context[-1], *row] for context, row in zip(contexts, ROWS, strict=True)], rows)

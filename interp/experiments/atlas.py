@@ -14,61 +14,20 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from interp.errors import RunError, UserError
 from interp.experiments.atlas_settings import Atlas, configured_experiments, read_configuration
+from interp.experiments.atlas_tables import SCHEMAS, Member, Outcome, gathered
 from interp.experiments.catalogue import joins
 from interp.experiments.experiment import Experiment
 from interp.experiments.options import RunOptions
-from interp.experiments.run import Run
 from interp.experiments.runner import check_kind, check_usable, facts_of, run_experiment
 from interp.models.identity import ModelFacts
 from interp.models.registry import ModelKind, known_kind
 from interp.tables import write_aside, write_table
-
-Status = Literal["done", "failed", "does not apply"]
-
-
-@dataclass(frozen=True)
-class Member:
-    """One experiment or join of an atlas, and what became of it."""
-
-    experiment: Experiment
-    status: Status
-    why: str = ""
-    """The sentence that says why there is no run."""
-    run: Run | None = None
-
-    @property
-    def is_join(self) -> bool:
-        """Whether it is a question about other runs."""
-        return self.experiment.name in joins()
-
-    @property
-    def measured_seconds(self) -> float:
-        """What its units took when they were measured, NaN without a run."""
-        return float(sum(self.run.description["unit_seconds"].values())) if self.run else float("nan")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A finished atlas: what became of every experiment, and where it is."""
-
-    atlas: Atlas
-    facts: ModelFacts
-    folder: Path
-    members: tuple[Member, ...]
-    record: Mapping[str, Any] = field(repr=False)
-    """What atlas.json says."""
-
-    @property
-    def failed(self) -> list[Member]:
-        """The experiments that were asked for and did not end."""
-        return [member for member in self.members if member.status == "failed"]
 
 
 def run_atlas(atlas: Atlas, options: RunOptions, tell: Callable[[str], None]) -> Outcome:
@@ -201,7 +160,6 @@ def _record(
 
 def _write(outcome: Outcome, out: Path) -> None:
     from interp.experiments.atlas_page import render_atlas, shown_figures
-    from interp.experiments.atlas_tables import SCHEMAS, gathered
     from interp.experiments.export import write_figure_pages
 
     for name, table in gathered(outcome, out).items():

@@ -6,15 +6,22 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from interp.experiments.atlas_tables import Member, Outcome
 from interp.experiments.join import ANSWERS
-from interp.experiments.page import render_figure, render_page, render_table
+from interp.experiments.page import (
+    render_duration,
+    render_facts,
+    render_figure,
+    render_list,
+    render_page,
+    render_sections,
+    render_table,
+)
 from interp.experiments.report import question_of
-from interp.experiments.sections import render_duration, render_facts, render_list, render_sections
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from interp.experiments.atlas import Member, Outcome
     from interp.experiments.experiment import Finding
 
 SENTENCES, FIGURES = 4, 2
@@ -22,7 +29,7 @@ SENTENCES, FIGURES = 4, 2
 JOINED = "Joined"
 
 
-def render_atlas(outcome: "Outcome") -> str:
+def render_atlas(outcome: Outcome) -> str:
     """Returns the whole page; its last section joins the experiments."""
     own, joined = _parted(outcome.members)
     title = f"atlas · {outcome.facts.name}"
@@ -44,7 +51,7 @@ def render_atlas(outcome: "Outcome") -> str:
     )
 
 
-def shown_figures(outcome: "Outcome") -> "dict[str, go.Figure]":
+def shown_figures(outcome: Outcome) -> "dict[str, go.Figure]":
     """Returns the figures of the page by name: of each experiment the first ones, of each join all."""
     return {
         f"{member.experiment.name}_{name}": figure
@@ -54,13 +61,13 @@ def shown_figures(outcome: "Outcome") -> "dict[str, go.Figure]":
     }
 
 
-def _parted(members: "Sequence[Member]") -> "tuple[list[Member], list[Member]]":
+def _parted(members: Sequence[Member]) -> tuple[list[Member], list[Member]]:
     """The experiments, and the joins."""
     own = [member for member in members if not member.is_join]
     return own, [member for member in members if member.is_join]
 
 
-def _subtitle(outcome: "Outcome") -> str:
+def _subtitle(outcome: Outcome) -> str:
     identity = outcome.facts.identity
     done = [member for member in outcome.members if member.run]
     seconds = float(sum(member.measured_seconds for member in done))
@@ -70,7 +77,7 @@ def _subtitle(outcome: "Outcome") -> str:
 # ---------------------------------------------------------------------- what was run
 
 
-def _what_was_run(outcome: "Outcome") -> str:
+def _what_was_run(outcome: Outcome) -> str:
     failed = [f"{member.experiment.name} failed: {member.why}" for member in outcome.failed]
     rows = "".join(_member_row(member, outcome.folder) for member in outcome.members)
     return (
@@ -86,7 +93,7 @@ def _what_was_run(outcome: "Outcome") -> str:
     )
 
 
-def _member_row(member: "Member", folder: Path) -> str:
+def _member_row(member: Member, folder: Path) -> str:
     name = escape(member.experiment.name)
     if member.run:
         name = f"<a href='#{_place(member)}'>{name}</a>"
@@ -95,12 +102,12 @@ def _member_row(member: "Member", folder: Path) -> str:
     return f"<tr><th scope='row'>{name}</th><td>{escape(question_of(member.experiment))}</td><td>{outcome}</td><td>{seconds}</td></tr>"
 
 
-def _place(member: "Member") -> str:
+def _place(member: Member) -> str:
     """The id of what the page says of it: a section of its own, or a part of the last one."""
     return f"join-{member.experiment.name}" if member.is_join else member.experiment.name
 
 
-def _link(member: "Member", folder: Path, text: str) -> str:
+def _link(member: Member, folder: Path, text: str) -> str:
     assert member.run is not None
     target = Path(os.path.relpath(member.run.folder / "report.html", folder)).as_posix()
     return f"<a href='{escape(target)}'>{escape(text)}</a>"
@@ -109,7 +116,7 @@ def _link(member: "Member", folder: Path, text: str) -> str:
 # ---------------------------------------------------------------------- experiments and joins
 
 
-def _experiment(member: "Member", folder: Path, figures: "Mapping[str, go.Figure]") -> str:
+def _experiment(member: Member, folder: Path, figures: "Mapping[str, go.Figure]") -> str:
     assert member.run is not None
     findings = member.run.findings
     results = [finding for finding in findings if finding.kind == "result"]
@@ -146,7 +153,7 @@ def _sentences(findings: "Sequence[Finding]") -> str:
     )
 
 
-def _join(member: "Member", folder: Path, figures: "Mapping[str, go.Figure]") -> str:
+def _join(member: Member, folder: Path, figures: "Mapping[str, go.Figure]") -> str:
     """A question with its answer: sentences, figures and the table of its numbers; or why there is none."""
     head = f"<h3 id='{_place(member)}'>{escape(question_of(member.experiment))}</h3>"
     if member.run is None:
@@ -166,7 +173,7 @@ def _join(member: "Member", folder: Path, figures: "Mapping[str, go.Figure]") ->
     )
 
 
-def _figures_of(member: "Member", figures: "Mapping[str, go.Figure]") -> str:
+def _figures_of(member: Member, figures: "Mapping[str, go.Figure]") -> str:
     assert member.run is not None
     names = [f"{member.experiment.name}_{name}" for name in member.run.figures]
     return "".join(render_figure(name, figures[name]) for name in names if name in figures)

@@ -1,16 +1,60 @@
-"""The tables of an atlas, and the one that every join ends in."""
+"""What an atlas leaves: what became of its members, its tables, and the one that every join ends in."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 
 import pandas as pd
 import pandera.pandas as pa
 
+from interp.experiments.atlas_settings import Atlas
+from interp.experiments.catalogue import joins
+from interp.experiments.experiment import Experiment
 from interp.experiments.join import ANSWERS
+from interp.experiments.run import Run
+from interp.models.identity import ModelFacts
 from interp.tables import Schemas, TableSchema, may_lack
 
-if TYPE_CHECKING:
-    from interp.experiments.atlas import Member, Outcome
+Status = Literal["done", "failed", "does not apply"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One experiment or join of an atlas, and what became of it."""
+
+    experiment: Experiment
+    status: Status
+    why: str = ""
+    """The sentence that says why there is no run."""
+    run: Run | None = None
+
+    @property
+    def is_join(self) -> bool:
+        """Whether it is a question about other runs."""
+        return self.experiment.name in joins()
+
+    @property
+    def measured_seconds(self) -> float:
+        """What its units took when they were measured, NaN without a run."""
+        return float(sum(self.run.description["unit_seconds"].values())) if self.run else float("nan")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished atlas: what became of every experiment, and where it is."""
+
+    atlas: Atlas
+    facts: ModelFacts
+    folder: Path
+    members: tuple[Member, ...]
+    record: Mapping[str, Any] = field(repr=False)
+    """What atlas.json says."""
+
+    @property
+    def failed(self) -> list[Member]:
+        """The experiments that were asked for and did not end."""
+        return [member for member in self.members if member.status == "failed"]
 
 
 class Answers(TableSchema):
@@ -59,7 +103,7 @@ class Sentences(TableSchema):
 SCHEMAS: Schemas = {"members": Members, "sentences": Sentences, "answers": JoinedAnswers}
 
 
-def gathered(outcome: "Outcome", out: Path) -> dict[str, pd.DataFrame]:
+def gathered(outcome: Outcome, out: Path) -> dict[str, pd.DataFrame]:
     """Returns the tables of an atlas from its runs, which lie under `out`."""
     model = outcome.facts.name
     members = [
@@ -87,7 +131,7 @@ def gathered(outcome: "Outcome", out: Path) -> dict[str, pd.DataFrame]:
     }
 
 
-def answers_of(member: "Member") -> pd.DataFrame:
+def answers_of(member: Member) -> pd.DataFrame:
     """Returns what a join answered, with its name as the question."""
     assert member.run is not None
     return member.run.tables[ANSWERS].assign(question=member.experiment.name)

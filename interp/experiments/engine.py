@@ -2,6 +2,11 @@
 
 Units are pure functions of the configuration and their id, so an engine decides when and where a unit is measured and
 never what its rows are. An engine only measures: the runner alone writes parts.
+
+This process computes with as many threads as the machine has processors free when it starts. A matrix product ends when its
+slowest thread does: on a machine that others use, every thread more is one more that may be waiting for a processor, so a
+second thread there costs time instead of saving it. The number is settled once for a run and kept by those who resume it,
+because the last bits of a sum depend on it.
 """
 
 import os
@@ -14,12 +19,16 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from interp.errors import RunError
 from interp.experiments.experiment import Experiment, WorkUnit
 from interp.experiments.options import RunOptions
-from interp.models.identity import ModelFacts
 
 if TYPE_CHECKING:
     from interp.models.image import ImageModel
     from interp.models.language import LanguageModel
     from interp.tables import Tables
+
+WATCHED_SECONDS = 0.2
+"""How long the machine is watched before a run."""
+CHOSEN_BY_USER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Where these are set, their number of threads is kept."""
 
 
 @runtime_checkable
@@ -91,27 +100,6 @@ class LocalEngine:
             yield unit, *self._worker.measure(unit)
 
 
-@contextmanager
-def open_engine(
-    experiment: Experiment,
-    options: RunOptions,
-    facts: ModelFacts,
-    load_model: "Callable[..., LanguageModel | ImageModel]",
-) -> Iterator[Engine]:
-    """Gives the engine the options name; its workers end with the block. Nothing is started before the first unit."""
-    place = {"device": worker_device(options), "dtype": facts.identity.dtype, "device_map": options.device_map}
-    if options.engine == "local":
-        yield LocalEngine(Worker(experiment, load_model, place))
-        return
-    from interp.experiments.ray_engine import RayEngine
-
-    engine = RayEngine((experiment, load_model, place), options, experiment.revision_of)
-    try:
-        yield engine
-    finally:
-        engine.close()
-
-
 def worker_device(options: RunOptions) -> str:
     """Returns the torch device that units are measured on.
 
@@ -131,3 +119,53 @@ def gpus_per_worker(options: RunOptions) -> float:
     import torch
 
     return float(options.device == "cuda" or (options.device == "auto" and torch.cuda.is_available()))
+
+
+# ---------------------------------------------------------------------- how many threads
+
+
+@contextmanager
+def computing_threads(resumed: Mapping[str, Any]) -> Iterator[int]:
+    """Lets torch compute with the threads of a run for the length of the block, and gives their number.
+
+    `resumed` is what run.json says of a run that was begun before ({} for a new one): its number of threads is taken over.
+    OMP_NUM_THREADS and torch.set_num_threads are upper bounds.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    kept = resumed.get("threads")
+    threads = kept if isinstance(kept, int) and 0 < kept <= before else threads_for(before)
+    torch.set_num_threads(threads)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def threads_for(most: int) -> int:
+    """Returns how many of at most `most` threads a run should use: all where the user chose, else as many as are free."""
+    if most == 1 or any(os.environ.get(name) for name in CHOSEN_BY_USER):
+        return most
+    return max(1, min(most, round(free_processors())))
+
+
+def free_processors(seconds: float = WATCHED_SECONDS) -> float:
+    """Returns how many processors nobody but this process used while it was watched.
+
+    Of those this process may run on, where the system says which (Linux).
+    """
+    import psutil
+
+    own = psutil.Process()
+    usable = list(own.cpu_affinity()) if hasattr(own, "cpu_affinity") else list(range(psutil.cpu_count() or 1))
+    used_before, started = _own_seconds(own), time.perf_counter()
+    busy = psutil.cpu_percent(interval=seconds, percpu=True)
+    used = (_own_seconds(own) - used_before) / (time.perf_counter() - started)
+    others = sum(busy[index] for index in usable if index < len(busy)) / 100 - used
+    return len(usable) - max(0.0, others)
+
+
+def _own_seconds(process: Any) -> float:
+    times = process.cpu_times()
+    return times.user + times.system

@@ -1,6 +1,7 @@
-"""report.html: one page with everything a run found, that opens anywhere without a network."""
+"""report.html: one page with everything a run found, or with a comparison of several, that opens anywhere without a network."""
 
 import dataclasses
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -9,9 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.experiments.experiment import Experiment, Finding
-from interp.experiments.page import figure_title, render_figure, render_page, render_table
-from interp.experiments.sections import render_duration, render_fact_rows, render_facts, render_list, render_sections
-from interp.tables import write_aside
+from interp.experiments.page import (
+    figure_title,
+    render_duration,
+    render_fact_rows,
+    render_facts,
+    render_figure,
+    render_list,
+    render_page,
+    render_sections,
+    render_table,
+)
+from interp.tables import Tables, write_aside
 
 if TYPE_CHECKING:
     from interp.experiments.run import Run
@@ -183,3 +193,30 @@ def _cite(run: "Run") -> str:
         f"<p>The measurement: {escape(toolkit)}, experiment {escape(run.experiment.name)} (tables version "
         f"{run.experiment.schema_version}), run {escape(run.folder.name)}.</p>"
     )
+
+
+# ---------------------------------------------------------------------- a comparison of several runs
+
+
+def write_comparison(experiment: Experiment, runs: Mapping[str, Tables], out: Path) -> tuple[Path, str]:
+    """Writes what an experiment says of several runs under `out`; returns the folder and the tables as text."""
+    tables, figures = experiment.compare(runs)
+    name = hashlib.sha256(" ".join(runs).encode()).hexdigest()[:12]
+    folder = out / "comparisons" / experiment.name / name
+    text = "\n\n".join(f"{name}\n{table.to_string(index=False)}" for name, table in tables.items())
+    for name, table in tables.items():
+        write_aside(
+            folder / "tables" / f"{name}.parquet", lambda aside, table=table: table.to_parquet(aside, index=False)
+        )
+    title = f"{experiment.name}: {' · '.join(runs)}"
+    sections = [
+        f"<header><h1>{escape(title)}</h1></header><main>",
+        "<h2>Figures</h2>",
+        *(render_figure(name, figure) for name, figure in figures.items()),
+        "<h2>Tables</h2>",
+        *(render_table(name, table, file=f"tables/{name}.parquet") for name, table in tables.items()),
+        "</main>",
+    ]
+    page = render_page(title, sections, figures=bool(figures))
+    write_aside(folder / "report.html", lambda aside: aside.write_text(page, encoding="utf-8"))
+    return folder, text

@@ -12,10 +12,9 @@ from typing import Any
 
 from interp.errors import RunError, UserError
 from interp.experiments.catalogue import usable_on, usable_without_attention
-from interp.experiments.engine import Engine, open_engine, worker_device
+from interp.experiments.engine import Engine, LocalEngine, Worker, computing_threads, worker_device
 from interp.experiments.experiment import Experiment, run_hash
 from interp.experiments.options import RunOptions
-from interp.experiments.processors import computing_threads
 from interp.experiments.provenance import command_line, versions
 from interp.experiments.run import Run, with_checked_settings
 from interp.experiments.store import MeasuredTables, RunStore, folder_bytes
@@ -49,7 +48,7 @@ def run_experiment(experiment: Experiment, options: RunOptions) -> Run:
                 description["threads"] = threads if options.engine == "local" else None
                 with _recording_outcome(store, description):
                     load_model, _ = _loaders(experiment.model_kind)
-                    with open_engine(experiment, options, facts, load_model) as engine:
+                    with _open_engine(experiment, options, facts, load_model) as engine:
                         _measure_all(experiment, engine, facts, store)
                         description["workers_lost"] = engine.workers_lost
                     description["check_at_load"] = _verdicts(experiment, options, facts)
@@ -103,6 +102,24 @@ def check_usable(experiment: Experiment, facts: ModelFacts) -> None:
             f"{usable}."
         )
     experiment.check_model(facts)
+
+
+@contextmanager
+def _open_engine(
+    experiment: Experiment, options: RunOptions, facts: ModelFacts, load_model: Callable[..., Any]
+) -> Iterator[Engine]:
+    """Gives the engine the options name; its workers end with the block. Nothing is started before the first unit."""
+    place = {"device": worker_device(options), "dtype": facts.identity.dtype, "device_map": options.device_map}
+    if options.engine == "local":
+        yield LocalEngine(Worker(experiment, load_model, place))
+        return
+    from interp.experiments.ray_engine import RayEngine
+
+    engine = RayEngine((experiment, load_model, place), options, experiment.revision_of)
+    try:
+        yield engine
+    finally:
+        engine.close()
 
 
 def _measure_all(experiment: Experiment, engine: Engine, facts: ModelFacts, store: RunStore) -> None:

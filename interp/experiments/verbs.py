@@ -179,7 +179,7 @@ def compare(runs: Positional[tuple[str, ...]], *, out: Path = Path("runs")) -> N
         out: Folder that holds the runs; the comparison goes there too.
 
     """
-    from interp.experiments.comparison import write_comparison
+    from interp.experiments.report import write_comparison
 
     if len(runs) < 2:
         raise ArgumentError("There is nothing to compare: name two or more runs.")

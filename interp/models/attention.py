@@ -1,9 +1,7 @@
-"""The attention call that every model runs through: the fast kernel, with room to look inside and to change heads.
+"""One layer's attention as it reaches the kernel: queries, keys and values, its scores and weights, and its output.
 
-transformers lets a model take its attention function by name. `attend` is registered under ATTENTION: it runs torch's
-fused kernel as always, on the call that the open edits make of it, and hands that call on to the output projection's input
-(interp.models.projection_input), where outputs are replaced and recordings look. Nothing of size queries × keys is kept,
-and where nothing is open nothing extra is computed.
+The output is that of torch's fused kernel wherever it can compute the call: grouped keys are never expanded, and nothing of
+size queries × keys is kept.
 """
 
 from collections.abc import Iterator
@@ -13,17 +11,10 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
-from torch import Tensor, nn
-from transformers import AttentionInterface
+from torch import Tensor
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from interp.errors import UserError
-from interp.models.attention_options import check_causal, check_options
-from interp.models.hooks import HOOKS_ATTRIBUTE, NOTHING_OPEN, AttentionHooks, Pass, standing
-from interp.models.masks import register_mask
-
-ATTENTION = "interp"
-"""The name under which transformers finds `attend` and `attention_mask`."""
 
 SCORES_AT_ONCE = 2**25
 """Attention scores held at one time when rows are computed outside the fused kernel (128 MB in float32)."""
@@ -162,87 +153,6 @@ def _take_queries(
     return torch.take_along_dim(tensor, columns[:, None, :, None], dim=2)
 
 
-def attend(
-    module: nn.Module,
-    query: Float[Tensor, "row head query dim"],
-    key: Float[Tensor, "row kv_head key dim"],
-    value: Float[Tensor, "row kv_head key dim"],
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    softcap: float | None = None,
-    dropout: float = 0.0,
-    is_causal: bool | None = None,
-    **options: Any,
-) -> tuple[Float[Tensor, "row query head dim"], None]:
-    """Returns the heads' outputs and None, as transformers' attention interface asks.
-
-    Same numbers as transformers' eager attention; soft-capping is exact. Sliding windows arrive in the mask.
-    Raises UserError for a model that asks its attention for something else (learned sink logits, chosen keys, a position
-    bias, attention without a causal mask), which this function does not compute.
-    """
-    check_options(module, options, dropout)
-    if attention_mask is None and query.shape[2] > 1:
-        check_causal(module, is_causal)
-    hooks: AttentionHooks | None = getattr(module, HOOKS_ATTRIBUTE, None)
-    here = _pass_here(hooks, query, key)
-    layer = int(module.layer_idx)  # type: ignore[arg-type]
-    own = Segment(key, value)
-    starts, rows = here.starts, here.rows
-    if starts is None or rows is None:  # nothing is open: nobody asks where the rows stand
-        starts = rows = torch.zeros(len(query), dtype=torch.long, device=query.device)
-    call = AttentionCall(
-        layer=layer,
-        query=query,
-        starts=starts,
-        rows=rows,
-        segments=(_trunk_of(here, module, layer, own), own) if here.trunk else (own,),
-        mask=attention_mask,
-        scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
-        softcap=softcap,
-        first_key=here.first_key(layer, key.shape[2]) if here.spans else 0,
-        padded=here.cache is None,
-    )
-    if hooks is None or not here.is_watched:
-        return attention_output(call), None
-    if hooks.waiting is not None and hooks.waiting[0] is here:
-        raise UserError(
-            f"{type(module).__name__} computes attention more than once in a layer, so what a head is cannot be told: close "
-            "its edits and recordings, or name another model."
-        )
-    call = here.edited(call)
-    hooks.waiting = (here, call)
-    return attention_output(call), None
-
-
-def _pass_here(hooks: AttentionHooks | None, query: Tensor, key: Tensor) -> Pass:
-    """The pass under way; for a layer that is called by itself, one that begins here."""
-    if hooks is None:
-        return NOTHING_OPEN
-    if hooks.current is not None:
-        return hooks.current
-    begun = hooks.begin()
-    if begun.is_watched:
-        if query.shape[2] != key.shape[2]:
-            raise UserError(
-                "Where the tokens of a layer that is called by itself stand is not known: call the whole model while "
-                "edits or recordings are open."
-            )
-        begun.starts, begun.rows = standing(len(query), 0, query.device)
-    return begun
-
-
-def _trunk_of(here: Pass, module: nn.Module, layer: int, own: Segment) -> Segment:
-    """The shared keys and values of a layer, as its cache keeps them."""
-    assert here.trunk is not None
-    assert here.cache is not None
-    if not here.cache.gave(layer, own):
-        raise UserError(
-            f"{type(module).__name__} changes keys and values after its cache has kept them, so texts of this model cannot "
-            "share a beginning: read each text whole, without fork."
-        )
-    return here.trunk[layer]
-
-
 def attention_output(call: AttentionCall) -> Float[Tensor, "row query head dim"]:
     """Returns softmax(scores) · values for every head, by the fused kernel wherever it can compute this call."""
     if call.barred:
@@ -324,7 +234,3 @@ def mix_values(
     merged = grouped.transpose(0, 1).reshape(kv_heads, -1, keys)
     mixed = (merged @ value[0]).reshape(kv_heads, rows, -1, value.shape[-1])
     return mixed.transpose(0, 1).reshape(rows, heads, queries, -1)
-
-
-AttentionInterface.register(ATTENTION, attend)
-register_mask(ATTENTION)

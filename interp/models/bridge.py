@@ -1,7 +1,7 @@
 """The same weights as a TransformerLens model, if that computes the same numbers."""
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -9,10 +9,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from interp.errors import UserError
+from interp.models.forward import read_on
 from interp.models.memory import is_out_of_memory
-
-if TYPE_CHECKING:
-    from interp.models.language import LanguageModel
+from interp.models.wrapped import WrappedModel
 
 PROBE_BLOCK_TOKENS = 32
 """The probe text is a block of random tokens, twice: what attention does shows on repetition."""
@@ -20,7 +19,7 @@ TOLERANCE = 1e-3
 """Largest error of the logits, relative to their spread. In float32 rounding makes about 1e-6, a wrong model 1e-2 and more."""
 
 
-def build_bridge(model: "LanguageModel") -> Any:
+def build_bridge(model: WrappedModel) -> Any:
     """Returns a TransformerBridge over a copy of the model's weights, whose logits were found to be the model's own.
 
     Hook names are TransformerLens' (`blocks.12.hook_resid_post`), `run_with_cache` and SAELens dictionaries work on it. It
@@ -34,13 +33,12 @@ def build_bridge(model: "LanguageModel") -> Any:
 
     Raises UserError when TransformerLens cannot read the model or computes other logits.
     """
-    from interp.models.language import LanguageModel
-
     single = model.hf.dtype == torch.float32
     twin = copy.deepcopy(model.hf) if single else copy.deepcopy(model.hf).cpu().float()
-    alone = LanguageModel(twin, copy.deepcopy(model.tokenizer), model.identity)  # without the edits open on the model
+    alone = WrappedModel(twin, copy.deepcopy(model.tokenizer), model.identity)  # without the edits open on the model
     ids = _probe_text(alone)
-    ours = alone.extend(alone.prefix(), [ids], logits="all")[0]
+    _ = alone.geometry  # refuses models without heads
+    ours = read_on(alone, alone.rows(1), [ids], kept="all", phase="prefill")[0]
     bridge = _boot(alone, twin)
     with torch.no_grad():
         theirs = bridge(torch.tensor([ids], device=alone.device))[0]
@@ -53,7 +51,7 @@ def build_bridge(model: "LanguageModel") -> Any:
     return bridge if single else _boot(model, copy.deepcopy(model.hf))
 
 
-def _boot(model: "LanguageModel", hf: PreTrainedModel) -> Any:
+def _boot(model: WrappedModel, hf: PreTrainedModel) -> Any:
     """Rewires a copy of the model."""
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -71,7 +69,7 @@ def _boot(model: "LanguageModel", hf: PreTrainedModel) -> Any:
         ) from error
 
 
-def _probe_text(model: "LanguageModel") -> list[int]:
+def _probe_text(model: WrappedModel) -> list[int]:
     special = set(model.tokenizer.all_special_ids)
     embedding: Any = model.hf.get_input_embeddings()
     ordinary = [id for id in range(min(len(model.tokenizer), len(embedding.weight))) if id not in special]

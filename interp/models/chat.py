@@ -13,8 +13,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import ArgumentError, UserError
-from interp.models.control_tokens import controls_of
-from interp.models.encoding import encode_piece
+from interp.models.encoding import controls_of, encode_piece
 from interp.models.template_args import TemplateArgs
 
 CHAT_DATE = "2024-07-26"

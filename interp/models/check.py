@@ -13,11 +13,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from interp.errors import RunError, UserError
-from interp.models import check_heads as ways
-from interp.models.check_reading import COMMON, forks, padding, ragged, ragged_forks
+from interp.models import check_ways as ways
 from interp.models.check_values import Compared, Plain, compare, plain_pass
 from interp.models.language import LanguageModel
-from interp.models.logit_path import few_tokens
+from interp.models.replay import few_tokens
 from interp.models.verdicts import WAYS_OUT, Verdict, Verdicts, keep_verdicts, kept_verdicts
 
 N = 12
@@ -76,11 +75,11 @@ def _in_order(verdicts: dict[str, Verdict]) -> dict[str, Verdict]:
 def _texts(model: LanguageModel) -> Int[Tensor, "two token"]:
     n = min(N, model.context_window or N)
     first, second = (few_tokens(model, n, step)[0].cpu() for step in (37, 53))
-    return torch.stack([first, torch.cat([first[:COMMON], second[COMMON:]])])
+    return torch.stack([first, torch.cat([first[: ways.COMMON], second[ways.COMMON :]])])
 
 
 def _check_causal(model: LanguageModel, plain: Plain) -> None:
-    first, second = plain.logits[:, : COMMON - 1]
+    first, second = plain.logits[:, : ways.COMMON - 1]
     error = compare([(first, second)], plain)
     if error.refused is not None and bool(plain.logits.isfinite().all()):
         raise RunError(
@@ -144,14 +143,14 @@ def _contributions(model: LanguageModel, silent: ways.Silent | str, looked: ways
 
 def _check_reading_on(model: LanguageModel, texts: Tensor, plain: Plain) -> dict[str, Verdict]:
     """Forks and ragged rows at once, and each by itself where that is not right; padding."""
-    both = _verdict(lambda: ragged_forks(model, texts, plain))
+    both = _verdict(lambda: ways.ragged_forks(model, texts, plain))
     found = {"forks": both, "ragged": both}
     if both.refused is not None:
-        found["forks"] = _verdict(lambda: forks(model, texts, plain))
-        found["ragged"] = _verdict(lambda: ragged(model, texts, plain))
+        found["forks"] = _verdict(lambda: ways.forks(model, texts, plain))
+        found["ragged"] = _verdict(lambda: ways.ragged(model, texts, plain))
         if found["forks"].refused is None and found["ragged"].refused is None:
             found["ragged"] = both
-    return found | {"padding": _verdict(lambda: padding(model, texts, plain))}
+    return found | {"padding": _verdict(lambda: ways.padding(model, texts, plain))}
 
 
 def _read(looked: ways.Looked | str, plain: Plain) -> Compared:
@@ -169,8 +168,8 @@ def _check_without_heads(model: LanguageModel, texts: Tensor, plain: Plain) -> d
     """Reading, forks and ragged rows of a model that is read whole; the rest has no heads to look at."""
     verdicts = {
         "reading": _verdict(lambda: _whole(model, texts, plain)),
-        "forks": _verdict(lambda: forks(model, texts, plain)),
-        "ragged": _verdict(lambda: ragged(model, texts, plain)),
+        "forks": _verdict(lambda: ways.forks(model, texts, plain)),
+        "ragged": _verdict(lambda: ways.ragged(model, texts, plain)),
         "padding": Verdict(),  # its attention is transformers' own
     }
     reason = "its attention is left to transformers" if model.without_heads else "it has no attention heads"

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.models.architecture import output_projection
-from interp.models.attention import ATTENTION
+from interp.models.attention_function import ATTENTION
 from interp.models.language import LanguageModel
 
 TOLERANCE = 5e-3

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,9 +19,8 @@ from interp.errors import ArgumentError, RunError, did_you_mean
 from interp.models.dictionary_config import Training, check_config, check_scale, layer_of, training_of
 from interp.models.dictionary_files import UNREADABLE, first_line, read_folder, saelens_quiet
 from interp.models.features import CHUNK_FEATURES, Events, active_features
-
-if TYPE_CHECKING:
-    from interp.models.language import LanguageModel
+from interp.models.language import LanguageModel
+from interp.models.residuals import mean_is_unread
 
 SHIPPED = Path(__file__).with_name("dictionaries")
 """Folder of the dictionaries that come with the toolkit: <model>/layer_<L>."""
@@ -160,7 +159,7 @@ class Dictionary:
         """SAELens' name for its kind: standard, jumprelu, topk, …."""
         return self.sae.cfg.architecture()
 
-    def check_fits(self, model: "LanguageModel", *, other_model: bool = False) -> None:
+    def check_fits(self, model: LanguageModel, *, other_model: bool = False) -> None:
         """Raises ArgumentError when it was trained on another model or on a layer the model does not have.
 
         `other_model` allows another name (a fine-tuned copy), never another width of the residual stream.
@@ -237,33 +236,6 @@ class Dictionary:
     ) -> Iterator[Events]:
         """Yields the features that are active, in chunks of features: see interp.models.features.active_features."""
         return active_features(self.sae, self.take(residuals), chunk_features)
-
-
-@torch.inference_mode()
-def mean_is_unread(model: "LanguageModel", layer: int) -> bool:
-    """Returns whether nothing a model computes depends on the mean of its residual stream over the residual dimension.
-
-    So it is where every reading goes through a LayerNorm, which takes the mean off; then writing weights that are centred
-    leave the stream as it is but for its mean. Tried out: all norms are LayerNorms, and a constant as large as the stream,
-    added after the first layer and after this one, leaves the logits as they are.
-    """
-    from interp.models.residuals import changed_residuals, read_residuals
-
-    norms = [module for module in model.hf.modules() if type(module).__name__.endswith("Norm")]
-    if not norms or not all(isinstance(norm, torch.nn.LayerNorm) for norm in norms):
-        return False
-    n_ids = int(model.hf.config.get_text_config(decoder=True).vocab_size)
-    ids = torch.arange(16)[None].to(model.device) * 7 % n_ids
-    plain = model.hf(input_ids=ids, use_cache=False).logits.float()
-    size = {
-        at: float(stream.float().std()) for at, stream in read_residuals(model, ids.cpu(), sorted({0, layer})).items()
-    }
-    for at, constant in size.items():
-        with changed_residuals(model, at, lambda stream, constant=constant: stream + constant):
-            shifted = model.hf(input_ids=ids, use_cache=False).logits.float()
-        if float((shifted - plain).abs().max()) > 0.02 * float(plain.std()):
-            return False
-    return True
 
 
 def shipped_dictionaries(model: str) -> list[Path]:

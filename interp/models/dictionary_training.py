@@ -24,7 +24,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from interp.models.dictionary_card import describe
+from interp.models.fidelity import describe
 from interp.models.harvest import SKIP_FIRST, deal_texts, harvest, read_harvest, text_name
 from interp.models.identity import DtypeName
 from interp.models.language import LanguageModel

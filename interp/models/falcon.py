@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.models.falcon.modeling_falcon import FalconAttention, apply_rotary_pos_emb
 
-from interp.models.attention import ATTENTION, attend
+from interp.models.attention_function import ATTENTION, attend
 
 
 def adapt_falcon(model: PreTrainedModel) -> None:

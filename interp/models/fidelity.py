@@ -1,7 +1,11 @@
-"""How much of a residual stream a dictionary keeps: active features, variance explained, cross-entropy recovered."""
+"""How much of a residual stream a dictionary keeps: active features, variance explained, cross-entropy recovered.
+
+The card of a dictionary that is shipped holds these figures.
+"""
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,8 +13,9 @@ from torch import Tensor
 
 from interp.errors import RunError
 from interp.models.dictionary import Dictionary
+from interp.models.harvest import MASSIVE, SKIP_FIRST
 from interp.models.language import LanguageModel
-from interp.models.residuals import changed_residuals
+from interp.models.residuals import changed_residuals, read_residuals
 from interp.models.windows import Windows
 
 ROWS_AT_ONCE = 1024
@@ -18,6 +23,8 @@ L0_TOLERANCE = 0.25
 """A measured L0 may differ by this share from the published one: corpora differ, mistakes of scale are far larger."""
 VARIANCE_TOLERANCE = 0.1
 """Measured unexplained variance may be this much above the published one."""
+LOSS_WINDOWS = 128
+"""Windows whose loss is measured with the residual stream reconstructed."""
 
 
 class Fidelity(NamedTuple):
@@ -141,8 +148,6 @@ def _loss(model: LanguageModel, batches: Iterable[Windows], skip_first: int) -> 
 
 
 def _mean_stream(model: LanguageModel, windows: Windows, layer: int, skip_first: int, rows: int) -> Tensor:
-    from interp.models.residuals import read_residuals
-
     total, n = None, 0
     for batch in windows.batches(rows):
         vectors = read_residuals(model, batch.ids, [layer])[layer].cpu()[batch.present(skip_first)].double()
@@ -150,3 +155,41 @@ def _mean_stream(model: LanguageModel, windows: Windows, layer: int, skip_first:
         n += len(vectors)
     assert total is not None
     return (total / n).float()
+
+
+def describe(
+    model: LanguageModel,
+    windows: Windows,
+    vectors: Float[Tensor, "vector residual"],
+    held_out: Float[Tensor, "held_out residual"],
+    folder: Path,
+) -> dict[str, Any]:
+    """Returns the card of a saved dictionary, measured on the saved weights.
+
+    `vectors` it was trained on (dead features are those never active there); `held_out` ones and `windows` it was not.
+    """
+    dictionary = Dictionary.from_folder(folder)
+    measured = explained(dictionary, held_out)
+    fired = torch.zeros(dictionary.n_features, dtype=torch.bool)
+    for part in vectors.split(4096):
+        fired |= (dictionary.encode(part.float()) > 0).any(dim=0).cpu()
+    norms = torch.cat([part.float().norm(dim=1) for part in vectors.split(1 << 16)])
+    checked = windows[slice(0, LOSS_WINDOWS)]
+    return {
+        "model": dictionary.model_name,
+        "model_revision": model.identity.revision,
+        "hook_name": dictionary.hook_name,
+        "layer": dictionary.layer,
+        "width": dictionary.n_features,
+        "texts": "news articles of interp.prose; the names of those used are in ../training_texts.txt",
+        "vectors_harvested": len(vectors),
+        "vectors_held_out": len(held_out),
+        "l0": measured.l0,
+        "explained_variance": measured.explained_variance,
+        "dead_share": float(1 - fired.float().mean()),
+        "dead_means": f"never active at any of the {len(vectors)} vectors it was trained on",
+        **cross_entropy_recovered(model, dictionary, checked, dictionary.layer, skip_first=SKIP_FIRST),
+        "median_norm": float(norms.median()),
+        "left_out": f"the first {SKIP_FIRST} positions of a window and vectors longer than {MASSIVE:g} median norms",
+        "harvest_dtype": model.identity.dtype,
+    }

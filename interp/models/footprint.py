@@ -1,8 +1,10 @@
-"""How much memory a model will take, known from its configuration alone, beside how much there is."""
+"""How much memory a model will take, known from configurations alone, beside how much there is."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -14,6 +16,8 @@ LOG = logging.getLogger(__name__)
 
 WORTH_A_WORD = 2e9
 """Bytes of weights above which a user waits long enough to want to know."""
+LEFT_OUT = ("safety_checker", "image_encoder")
+"""Parts that `load_image` does not load."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,43 @@ def footprint(config: PreTrainedConfig, dtype: torch.dtype) -> Footprint:
     heads = head_geometry(config)
     per_token = 2 * heads.n_layers * heads.n_kv_heads * heads.head_dim * dtype.itemsize if heads else 0
     return Footprint(weights, per_token, context_window(config))
+
+
+def image_weights_bytes(folder_or_id: str, index: Mapping[str, Any], dtype: torch.dtype, revision: str | None) -> int:
+    """Returns what the weights of a pipeline's parts take in a precision: parameters, tied ones once.
+
+    `index` is its model_index.json. Every part is built without memory (on torch's "meta" device) from its own configuration;
+    parts of other libraries than diffusers and transformers, such as pixels as latents, have no weights to speak of.
+    """
+    total = 0
+    for name, part in index.items():
+        if name in LEFT_OUT or not isinstance(part, list) or part[0] not in ("diffusers", "transformers"):
+            continue
+        with torch.device("meta"):
+            built = _built(folder_or_id, name, (part[0], part[1]), revision)
+        if isinstance(built, torch.nn.Module):
+            total += sum(weight.numel() for weight in built.parameters()) * dtype.itemsize
+    return total
+
+
+def _built(folder_or_id: str, part: str, kind_name: tuple[str, str], revision: str | None) -> Any:
+    """The part (library, class) with no values in it, or None for tokenizers and schedulers, which hold none."""
+    import diffusers
+    import transformers
+
+    library, class_name = kind_name
+    where: dict[str, Any] = {"subfolder": part, "revision": revision}
+    if library == "diffusers":
+        kind: Any = getattr(diffusers, class_name)
+        if not issubclass(kind, diffusers.ModelMixin):
+            return None
+        built: Any = kind
+        return built.from_config(built.load_config(folder_or_id, **where))
+    kind = getattr(transformers, class_name)
+    if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
+        return None
+    config: Any = kind.config_class
+    return kind(config.from_pretrained(folder_or_id, **where))
 
 
 def free_bytes(device: str, device_map: str | None = None) -> int | None:

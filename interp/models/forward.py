@@ -1,9 +1,12 @@
-"""The one way a model reads: forward passes in bounded chunks, rows at their own positions, logits only where asked."""
+"""The one way a model reads: forward passes in bounded chunks, rows at their own positions, logits only where asked.
+
+What is made of it: surprisal of the tokens that are read, and greedy text.
+"""
 
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -11,24 +14,24 @@ from torch import Tensor, nn
 
 from interp.errors import UserError, check_choice
 from interp.models.architecture import restart_rotary, rotary_grows, rotary_switch
+from interp.models.attention_function import QUERY_POSITIONS
 from interp.models.history import History
 from interp.models.hooks import Phase, check_begun
-from interp.models.masks import QUERY_POSITIONS
 from interp.models.prefix import Prefix
 from interp.models.recurrent import LSTMForCausalLM
-
-if TYPE_CHECKING:
-    from interp.models.language import LanguageModel
+from interp.models.wrapped import WrappedModel
 
 CHUNK_TOKENS = 2048
 """Tokens of one row read in one forward pass: bounds the memory of masks and of the feed-forward layers."""
+LOGITS_AT_ONCE = 2**26
+"""Vocabulary scores held at one time (256 MB in float32): memory does not grow with text length times vocabulary."""
 
 Kept = Literal["none", "last", "all"]
 
 
 @torch.inference_mode()
 def read_on(
-    model: "LanguageModel", prefix: Prefix | History, ids: Sequence[Sequence[int]], *, kept: Kept, phase: Phase
+    model: WrappedModel, prefix: Prefix | History, ids: Sequence[Sequence[int]], *, kept: Kept, phase: Phase
 ) -> Float[Tensor, "row kept vocabulary"]:
     """Reads on, in place: row i of the prefix reads ids[i] (lengths may differ).
 
@@ -36,8 +39,10 @@ def read_on(
     longest; rows that read fewer hold garbage behind their end) or after `none` (kept = 0). A row may read nothing unless
     its last logits are asked for. `phase` is what head edits with a phase of their own go by.
     Raises UserError when a row outgrows the context window, or reads past the point where a model changes its rotary
-    embedding with the length of the text.
+    embedding with the length of the text; and for what failed the check at load.
     """
+    model.check_ids(ids)
+    _check_verdicts(model, prefix, ids)
     check_choice("phase", phase, get_args(Phase))
     check_choice("kind of logits to keep", kept, get_args(Kept))
     n_read = [len(row) for row in ids]
@@ -62,8 +67,17 @@ def read_on(
     return torch.cat([logits[(read - 1) // chunk][row : row + 1] for row, read in enumerate(n_read)])
 
 
+def _check_verdicts(model: WrappedModel, prefix: Prefix | History, ids: Sequence[Sequence[int]]) -> None:
+    model.needs("reading")
+    if isinstance(prefix, Prefix) and model.verdicts is not None:
+        if any(prefix.lengths) or max(len(row) for row in ids) > CHUNK_TOKENS:
+            model.needs("forks")
+        if len({*prefix.lengths}) > 1 or len({len(row) for row in ids}) > 1:
+            model.needs("ragged")
+
+
 def _read_again(
-    model: "LanguageModel", history: History, ids: Sequence[Sequence[int]], kept: Kept
+    model: WrappedModel, history: History, ids: Sequence[Sequence[int]], kept: Kept
 ) -> Float[Tensor, "row kept vocabulary"]:
     """Reads each row on from its last kept state, or from its first token, and looks at the new tokens' columns only.
 
@@ -92,7 +106,7 @@ def _read_again(
     return output.logits.float()
 
 
-def _check_window(model: "LanguageModel", n_tokens: int) -> None:
+def _check_window(model: WrappedModel, n_tokens: int) -> None:
     window = model.context_window
     if window is not None and n_tokens > window:
         raise UserError(
@@ -101,7 +115,7 @@ def _check_window(model: "LanguageModel", n_tokens: int) -> None:
         )
 
 
-def _chunk_tokens(model: "LanguageModel", prefix: Prefix, ends: list[int]) -> int:
+def _chunk_tokens(model: WrappedModel, prefix: Prefix, ends: list[int]) -> int:
     """How many tokens to read at once: all of them where the rotary embedding depends on how long the text is."""
     switch = rotary_switch(model.hf.config)
     if switch is None:
@@ -124,7 +138,7 @@ def _chunk_tokens(model: "LanguageModel", prefix: Prefix, ends: list[int]) -> in
 
 
 def _pass(
-    model: "LanguageModel", prefix: Prefix, ids: list[list[int]], keep: Int[Tensor, "row kept"], phase: Phase
+    model: WrappedModel, prefix: Prefix, ids: list[list[int]], keep: Int[Tensor, "row kept"], phase: Phase
 ) -> Float[Tensor, "row kept vocabulary"]:
     """One forward pass; rows with fewer tokens than the longest are padded on the right."""
     width = max(len(row) for row in ids)
@@ -151,7 +165,7 @@ def _pass(
 
 @contextmanager
 def _standing_at(
-    model: "LanguageModel", starts: Int[Tensor, " row"], prefix: Prefix, phase: Phase, positions: Tensor | None
+    model: WrappedModel, starts: Int[Tensor, " row"], prefix: Prefix, phase: Phase, positions: Tensor | None
 ) -> Iterator[None]:
     """Tells the attention calls of a pass where its rows stand and what they share."""
     hooks = model.hooks
@@ -169,7 +183,7 @@ def _standing_at(
 
 
 @contextmanager
-def head_at(model: "LanguageModel", columns: Int[Tensor, "row kept"]) -> Iterator[None]:
+def head_at(model: WrappedModel, columns: Int[Tensor, "row kept"]) -> Iterator[None]:
     """Lets the language-model head see only the chosen columns; what follows it (scale, soft-cap) is elementwise."""
 
     def choose(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -195,3 +209,72 @@ def _columns_to_keep(kept: Kept, n_read: list[int], first: int, part: list[list[
         return torch.arange(max(len(row) for row in part)).expand(len(part), -1)
     last = torch.tensor(n_read)[:, None] - 1 - first
     return last.clamp(0, max(len(row) for row in part) - 1)
+
+
+# ---------------------------------------------------------------------- surprisal
+
+
+@torch.inference_mode()
+def token_surprisal(
+    model: WrappedModel, ids: Sequence[Sequence[int]], prefix: Prefix | History | None = None
+) -> Float[Tensor, "row token"]:
+    """Returns -ln p(token | everything before it) in nats, float32 on the CPU.
+
+    Each row's first token is read but not scored (NaN): without a prefix nothing stands before it, and with one (as many
+    rows as ids; it reads on in place) give as first token the last one of the context. Shorter rows end in NaN.
+    """
+    if prefix is None:
+        prefix = model.rows(len(ids), max(len(row) for row in ids))
+    surprisals = torch.full((len(ids), max(len(row) for row in ids)), torch.nan)
+    vocabulary = model.hf.config.get_text_config(decoder=True).vocab_size
+    step = max(1, LOGITS_AT_ONCE // (len(ids) * vocabulary))
+    for first in range(0, surprisals.shape[1], step):
+        part = [list(row[first : first + step]) for row in ids]
+        log_p = torch.log_softmax(read_on(model, prefix, part, kept="all", phase="prefill"), dim=-1)
+        following = [list(row[first + 1 : first + 1 + len(read)]) for row, read in zip(ids, part, strict=True)]
+        for row, targets in enumerate(following):
+            index = torch.tensor(targets, dtype=torch.long, device=log_p.device)
+            found = -log_p[row, : len(targets)].gather(-1, index[:, None]).squeeze(-1)
+            surprisals[row, first + 1 : first + 1 + len(targets)] = found.cpu()
+    return surprisals
+
+
+# ---------------------------------------------------------------------- greedy text
+
+
+@torch.inference_mode()
+def greedy(
+    model: WrappedModel,
+    prefix: Prefix,
+    pending: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    stop_ids: Sequence[int] = (),
+) -> list[list[int]]:
+    """Returns each row's most likely next tokens after it has read its pending tokens (at least one each).
+
+    A row ends with the first of the stop ids (kept in the result) or after max_new_tokens tokens. Reading the pending
+    tokens and every step after it is the `decode` phase. Equal logits go to the lowest token id. The prefix reads on in
+    place, for as long as at least half of its rows are being written: crop it before using it again.
+    """
+    stop = set(stop_ids)
+    written: list[list[int]] = [[] for _ in pending]
+    prefix.cache.reserve(max(prefix.lengths) + max(len(row) for row in pending) + max_new_tokens)
+    rows = list(range(len(pending)))
+    step = [list(row) for row in pending]
+    while rows:
+        chosen = read_on(model, prefix, step, kept="last", phase="decode")[:, -1].argmax(dim=-1).tolist()
+        for row, token in zip(rows, chosen, strict=True):
+            if not _ended(written[row], max_new_tokens, stop):
+                written[row].append(token)
+        step = [[token] for token in chosen]
+        still = [place for place, row in enumerate(rows) if not _ended(written[row], max_new_tokens, stop)]
+        window = model.context_window
+        full = window is not None and max(prefix.lengths) >= window
+        if len(still) <= len(rows) // 2 or full:  # ended rows cost as much as open ones: leave them behind
+            prefix, rows, step = prefix.select(still), [rows[i] for i in still], [step[i] for i in still]
+    return written
+
+
+def _ended(written: list[int], max_new_tokens: int, stop: set[int]) -> bool:
+    return len(written) == max_new_tokens or bool(written and written[-1] in stop)

@@ -4,17 +4,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import UserError
-
-if TYPE_CHECKING:
-    from interp.models.attention import AttentionCall, Barred, Segment
-    from interp.models.cache import RowCache
+from interp.models.attention import AttentionCall, Barred, Segment
+from interp.models.cache import RowCache
 
 HOOKS_ATTRIBUTE = "interp_hooks"
 
@@ -43,16 +41,16 @@ class Edit(Protocol):
         """Whether this edit acts in that layer and phase (None: not known, and no open edit asks)."""
         ...
 
-    def evened(self, call: "AttentionCall") -> Bool[Tensor, "row_or_1 head"] | None:
+    def evened(self, call: AttentionCall) -> Bool[Tensor, "row_or_1 head"] | None:
         """Returns the heads that attend equally to every key they may see."""
         ...
 
-    def barred(self, call: "AttentionCall") -> "Barred | None":
+    def barred(self, call: AttentionCall) -> Barred | None:
         """Returns the pairs of query and key that some heads may not use."""
         ...
 
     def replaced(
-        self, call: "AttentionCall", output: Float[Tensor, "row query head dim"]
+        self, call: AttentionCall, output: Float[Tensor, "row query head dim"]
     ) -> Float[Tensor, "row query head dim"]:
         """Returns the outputs that the output projection shall see."""
         ...
@@ -66,7 +64,7 @@ class Observer(Protocol):
         """Raises UserError where it does not fit a batch of that many rows."""
         ...
 
-    def look(self, call: "AttentionCall", output: Float[Tensor, "row query head dim"]) -> None:
+    def look(self, call: AttentionCall, output: Float[Tensor, "row query head dim"]) -> None:
         """Reads what it wants of one call and what goes into the output projection."""
         ...
 
@@ -82,7 +80,7 @@ class Pass:
     """Position of each row's first query token."""
     rows: Int[Tensor, " row"] | None = None
     """Which row of its batch each row of the pass is."""
-    cache: "RowCache | None" = None
+    cache: RowCache | None = None
     """The cache of a pass of interp.models.forward, which places keys itself."""
     spans: tuple[tuple[int, int], ...] = ()
     """Per layer, how many keys the pass sees and the position of the first, in a pass of `hf` with keys kept before."""
@@ -93,7 +91,7 @@ class Pass:
         return bool(self.edits or self.observers)
 
     @property
-    def trunk(self) -> "list[Segment] | None":
+    def trunk(self) -> list[Segment] | None:
         """Keys and values, per layer, that all rows share (interp.models.prefix)."""
         return self.cache.trunk if self.cache is not None else None
 
@@ -116,7 +114,7 @@ class Pass:
         """Returns the edits that act in a layer, in the order they were opened."""
         return [edit for edit in self.edits if edit.applies(layer, self.phase)]
 
-    def edited(self, call: "AttentionCall") -> "AttentionCall":
+    def edited(self, call: AttentionCall) -> AttentionCall:
         """Returns the call that the kernel shall compute under all edits: evened heads first, then barred pairs."""
         edits = self.acting(call.layer)
         for heads in [heads for edit in edits if (heads := edit.evened(call)) is not None]:
@@ -160,12 +158,12 @@ class AttentionHooks:
         self._thread.current = value
 
     @property
-    def waiting(self) -> "tuple[Pass, AttentionCall] | None":
+    def waiting(self) -> tuple[Pass, AttentionCall] | None:
         """The last call of this thread whose output has not reached the output projection."""
         return getattr(self._thread, "waiting", None)
 
     @waiting.setter
-    def waiting(self, value: "tuple[Pass, AttentionCall] | None") -> None:
+    def waiting(self, value: tuple[Pass, AttentionCall] | None) -> None:
         self._thread.waiting = value
 
     def check_arrived(self, ended: Pass) -> None:

@@ -18,12 +18,11 @@ from torch import Tensor
 
 from interp.errors import ArgumentError
 from interp.models.conditioning import BlockEdit, Conditioning
-from interp.models.drawing import arguments, finite_pictures, masking
 from interp.models.heat_maps import HeatMaps
 from interp.models.identity import ModelFacts, ModelIdentity
+from interp.models.image_drawing import arguments, check_scheduler, finite_pictures, masking, own_noise, rehearsal
 from interp.models.image_families import Family
 from interp.models.image_text import TextSide
-from interp.models.schedulers import check_scheduler, own_noise, rehearsal
 
 
 class ImageModel(TextSide):

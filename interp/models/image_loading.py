@@ -16,11 +16,10 @@ from safetensors import SafetensorError
 from transformers.utils.hub import resolve_revision
 
 from interp.errors import ArgumentError, RunError
-from interp.models.footprint import Footprint, free_bytes, say_footprint
+from interp.models.footprint import Footprint, free_bytes, image_weights_bytes, say_footprint
 from interp.models.identity import DtypeName, ModelFacts, ModelIdentity
 from interp.models.image import ImageModel
 from interp.models.image_families import family_of
-from interp.models.image_footprint import image_weights_bytes
 from interp.models.loading import folder_sha256, pick_device, pick_dtype, without_progress_bars
 from interp.models.refusals import explained, too_large
 from interp.models.registry import ModelEntry, resolve

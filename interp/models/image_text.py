@@ -14,8 +14,7 @@ from torch import Tensor
 from interp.errors import ArgumentError, RunError
 from interp.models.conditioning import Block, Conditioning
 from interp.models.identity import ModelIdentity
-from interp.models.image_families import Encoded, Family
-from interp.models.text_encoder import TextEncoder
+from interp.models.image_families import Encoded, Family, TextEncoder
 from interp.models.token_spans import Token, find_phrase, read_tokens, spelling_apart
 
 _CACHED_ELEMENTS = 2**28

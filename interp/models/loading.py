@@ -17,17 +17,16 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file, resolve_revision
 
-from interp.assets import ASSETS, cache_folder, fetch_asset, file_sha256
+from interp.assets import ASSETS, cache_folder, fetch_asset, sha256_once
 from interp.errors import ArgumentError, RunError
 from interp.models.adapters import base_of, both_sha256, is_adapter, merge_adapter
 from interp.models.architecture import context_window, head_geometry
-from interp.models.boundaries import check_config, check_tokenizer
 from interp.models.chat import chat_date
 from interp.models.check import check_at_load
 from interp.models.footprint import footprint, free_bytes, say_footprint
 from interp.models.identity import DtypeName, ModelFacts, ModelIdentity
 from interp.models.language import LanguageModel
-from interp.models.refusals import explained, too_large
+from interp.models.refusals import check_config, check_tokenizer, explained, too_large
 from interp.models.registry import ModelEntry, resolve
 
 
@@ -276,21 +275,9 @@ _IDENTIFYING = (".safetensors", ".json", ".jinja", ".model", ".txt")
 def folder_sha256(folder: Path, pattern: str = "*") -> str:
     """Returns a sha256 over the names and contents of the folder's files that make a model what it is.
 
-    A file is read once in a process, for as long as its inode, size and time of change stay what they were.
+    A file is read once in a process, for as long as it stays as it is.
     """
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.glob(pattern) if path.suffix in _IDENTIFYING):
-        digest.update(f"{path.relative_to(folder).as_posix()} {_content_sha256(path)}\n".encode())
+        digest.update(f"{path.relative_to(folder).as_posix()} {sha256_once(path)}\n".encode())
     return digest.hexdigest()
-
-
-_READ: dict[tuple[str, int, int, int, int], str] = {}
-"""Digests of files read so far, by place, inode, size and times."""
-
-
-def _content_sha256(path: Path) -> str:
-    status = path.stat()
-    key = (str(path.resolve()), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    if key not in _READ:
-        _READ[key] = file_sha256(path)
-    return _READ[key]

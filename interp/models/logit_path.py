@@ -6,20 +6,20 @@ norm last called before the language-model head is the final one.
 """
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp.errors import UserError
 from interp.models.architecture import output_projection
-from interp.models.forward import head_at
 from interp.models.language import LanguageModel
 from interp.models.norms import take_apart
+from interp.models.replay import Call, few_tokens, replayed, run_to_head, same, watch
 from interp.models.residuals import layer_modules
 
 
@@ -36,14 +36,6 @@ class LogitPath:
     """What the final norm's output is multiplied by beside the unembedding, soft-capping left out."""
 
 
-@dataclass
-class _Call:
-    module: nn.Module
-    given: Tensor | None
-    made: Tensor | None
-    output: Any
-
-
 _KNOWN: "weakref.WeakKeyDictionary[nn.Module, LogitPath]" = weakref.WeakKeyDictionary()
 
 
@@ -55,18 +47,11 @@ def logit_path(model: LanguageModel) -> LogitPath:
     """
     if model.hf not in _KNOWN:
         with model.hooks.closed(), torch.inference_mode(mode=False):
-            _KNOWN[model.hf] = _path(model, _watch(model, few_tokens(model)))
+            _KNOWN[model.hf] = _path(model, watch(model, few_tokens(model)))
     return _KNOWN[model.hf]
 
 
-def few_tokens(model: LanguageModel, n_tokens: int = 5, step: int = 37) -> Int[Tensor, "1 token"]:
-    """Returns one row of token ids that any vocabulary has, different ones unless it is tiny; a longer row begins alike."""
-    embedding: Any = model.hf.get_input_embeddings()
-    rows = embedding.weight.shape[0]
-    return ((torch.arange(n_tokens) * step + 11) % rows)[None].to(model.device)
-
-
-def _path(model: LanguageModel, calls: list[_Call]) -> LogitPath:
+def _path(model: LanguageModel, calls: list[Call]) -> LogitPath:
     layers = layer_modules(model)
     norms: dict[int, nn.Module] = {}
     ends: list[nn.Module] = []
@@ -80,54 +65,21 @@ def _path(model: LanguageModel, calls: list[_Call]) -> LogitPath:
     return LogitPath(norms, gains, final_norm, scale * _scale_after_head(model, calls))
 
 
-def _watch(model: LanguageModel, ids: Tensor) -> list[_Call]:
-    """Every call of every module in a pass over the tokens, in the order in which they ended."""
-    calls: list[_Call] = []
-
-    def keep(module: nn.Module, given: tuple[Any, ...], options: dict[str, Any], output: Any) -> None:
-        entered = next((one for one in (*given, *options.values()) if isinstance(one, Tensor)), None)
-        made = first_tensor(output)
-        # Copies: some layers add to what a part made in place (Falcon).
-        calls.append(
-            _Call(module, None if entered is None else entered.clone(), None if made is None else made.clone(), output)
-        )
-
-    handles = [module.register_forward_hook(keep, with_kwargs=True) for module in model.hf.modules()]
-    try:
-        with torch.no_grad():
-            model.hf(input_ids=ids, use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return calls
-
-
-def first_tensor(output: Any) -> Tensor | None:
-    """Returns what a module made: its tensor, or the first of several."""
-    if isinstance(output, Tensor):
-        return output
-    return next((one for one in output if isinstance(one, Tensor)), None) if isinstance(output, tuple) else None
-
-
-def _same(a: Tensor | None, b: Tensor | None) -> bool:
-    return a is not None and b is not None and a.numel() == b.numel() and torch.equal(a.flatten(), b.flatten())
-
-
-def _end_of_attention(model: LanguageModel, layer: int, module: nn.Module, calls: list[_Call]) -> nn.Module:
+def _end_of_attention(model: LanguageModel, layer: int, module: nn.Module, calls: list[Call]) -> nn.Module:
     """The module whose output is added to the residual stream: the attention module, or a norm after it."""
     attention = model.attention_modules[layer]
     projected = next((call for call in calls if call.module is output_projection(attention)), None)
     written = next((call for call in calls if call.module is attention), None)
     if written is None or projected is None or not any(child is attention for child in module.children()):
         raise _refusal(model, f"its layer {layer} does not hold its attention where it is looked for")
-    if not _same(projected.made, written.made):
+    if not same(projected.made, written.made):
         raise _refusal(model, f"in layer {layer} what the heads write is changed after the output projection")
     end, stream = attention, written.made
     parts = set(module.children()) - {attention}
     for call in calls:
-        if call.module not in parts or not _same(call.given, stream):
+        if call.module not in parts or not same(call.given, stream):
             continue
-        if _same(call.made, stream):
+        if same(call.made, stream):
             continue  # dropout
         if end is not attention:
             raise _refusal(model, f"in layer {layer} more than one norm follows the attention")
@@ -137,7 +89,7 @@ def _end_of_attention(model: LanguageModel, layer: int, module: nn.Module, calls
     return end
 
 
-def _final_norm(model: LanguageModel, layers: nn.ModuleList, calls: list[_Call]) -> tuple[nn.Module, float]:
+def _final_norm(model: LanguageModel, layers: nn.ModuleList, calls: list[Call]) -> tuple[nn.Module, float]:
     """The norm last called before the language-model head, and what its output is multiplied by on the way there."""
     head = model.hf.get_output_embeddings()
     ended = next(place for place, call in enumerate(calls) if call.module is layers[-1])
@@ -154,7 +106,7 @@ def _final_norm(model: LanguageModel, layers: nn.ModuleList, calls: list[_Call])
     return call.module, scale
 
 
-def _scale_after_head(model: LanguageModel, calls: list[_Call]) -> float:
+def _scale_after_head(model: LanguageModel, calls: list[Call]) -> float:
     head = next(call for call in calls if call.module is model.hf.get_output_embeddings())
     logits: Any = calls[-1].output
     cap = getattr(model.hf.config.get_text_config(decoder=True), "final_logit_softcapping", None)
@@ -193,7 +145,7 @@ def _gains(
     model: LanguageModel,
     layers: nn.ModuleList,
     ends: Sequence[nn.Module],
-    calls: list[_Call],
+    calls: list[Call],
     final_norm: nn.Module,
 ) -> dict[int, Float[Tensor, " residual"]]:
     """The gradient of the final residual by each attention block's output, everything else as it was."""
@@ -226,7 +178,7 @@ def _final_residual(
     model: LanguageModel,
     layers: nn.ModuleList,
     ends: Sequence[nn.Module],
-    calls: list[_Call],
+    calls: list[Call],
     final_norm: nn.Module,
     written: Sequence[Tensor],
 ) -> Float[Tensor, "row token residual"]:
@@ -234,65 +186,13 @@ def _final_residual(
     caught: list[Tensor] = []
     with ExitStack() as stack:
         for module, end, output in zip(layers, ends, written, strict=True):
-            stack.enter_context(_replayed(module, calls, {end: output}))
+            stack.enter_context(replayed(module, calls, {end: output}))
         handle = final_norm.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
         try:
-            _run_to_head(model)
+            run_to_head(model)
         finally:
             handle.remove()
     return caught[0]
-
-
-def _parts(module: nn.Module, called: set[nn.Module]) -> list[nn.Module]:
-    """The outermost modules inside a layer that are called."""
-    parts: list[nn.Module] = []
-    for child in module.children():
-        parts += [child] if child in called else _parts(child, called)
-    return parts
-
-
-@contextmanager
-def _replayed(module: nn.Module, calls: list[_Call], changed: dict[nn.Module, Tensor]) -> Iterator[None]:
-    """Lets every part of a layer return what it returned before, without computing it; `changed` returns something else.
-
-    A part that handed on the very tensor that it was given (dropout at rest) is left alone.
-    """
-    inside = set(module.modules())
-    made: dict[nn.Module, list[_Call]] = {}
-    for call in calls:
-        if call.module in inside:
-            made.setdefault(call.module, []).append(call)
-    kept: list[tuple[nn.Module, Any]] = []
-    for part in _parts(module, set(made)):
-        if all(_same(call.given, call.made) for call in made[part]):
-            continue
-        kept.append((part, part.__dict__.get("forward")))
-        part.forward = _answers(made[part], changed.get(part))  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        for part, forward in kept:
-            if forward is None:
-                del part.forward
-            else:
-                part.forward = forward  # accelerate's, or an adapter's
-
-
-def _answers(calls: list[_Call], changed: Tensor | None) -> Callable[..., Any]:
-    answers = iter(calls)
-
-    def forward(*_: Any, **__: Any) -> Any:
-        call = next(answers)
-        answer = changed if changed is not None else call.made
-        if answer is None:
-            return call.output
-        answer = answer.clone()
-        if isinstance(call.output, Tensor):
-            return answer
-        place = next(place for place, one in enumerate(call.output) if isinstance(one, Tensor))
-        return (*call.output[:place], answer, *call.output[place + 1 :])
-
-    return forward
 
 
 def residuals_without_heads(
@@ -305,7 +205,7 @@ def residuals_without_heads(
     """
     caught: list[Tensor] = []
     with model.hooks.closed(), torch.inference_mode(mode=False), torch.no_grad():
-        calls = _watch(model, few_tokens(model))
+        calls = watch(model, few_tokens(model))
         if model.hf not in _KNOWN:  # one watched pass serves both
             _KNOWN[model.hf] = _path(model, calls)
         path = _KNOWN[model.hf]
@@ -317,8 +217,8 @@ def residuals_without_heads(
                 }
                 with ExitStack() as stack:
                     for module in layer_modules(model):
-                        stack.enter_context(_replayed(module, calls, changed))
-                    _run_to_head(model)
+                        stack.enter_context(replayed(module, calls, changed))
+                    run_to_head(model)
         finally:
             handle.remove()
     whole = next(call.given for call in calls if call.module is path.final_norm)
@@ -326,13 +226,7 @@ def residuals_without_heads(
     return whole.flatten(0, -2), [residual.flatten(0, -2) for residual in caught]
 
 
-def _run_to_head(model: LanguageModel) -> None:
-    """A pass over few_tokens whose logits are not wanted."""
-    with head_at(model, torch.zeros((1, 0), dtype=torch.long)):
-        model.hf(input_ids=few_tokens(model), use_cache=False)
-
-
-def _silent(model: LanguageModel, path: LogitPath, calls: list[_Call], layer: int) -> Tensor:
+def _silent(model: LanguageModel, path: LogitPath, calls: list[Call], layer: int) -> Tensor:
     """What a layer's attention adds to the residual stream when nothing enters its output projection."""
     attention = model.attention_modules[layer]
     projection = output_projection(attention)

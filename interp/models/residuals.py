@@ -92,6 +92,31 @@ def changed_residuals(model: LanguageModel, layer: int, change: Callable[[Residu
         handle.remove()
 
 
+@torch.inference_mode()
+def mean_is_unread(model: LanguageModel, layer: int) -> bool:
+    """Returns whether nothing a model computes depends on the mean of its residual stream over the residual dimension.
+
+    So it is where every reading goes through a LayerNorm, which takes the mean off; then writing weights that are centred
+    leave the stream as it is but for its mean. Tried out: all norms are LayerNorms, and a constant as large as the stream,
+    added after the first layer and after this one, leaves the logits as they are.
+    """
+    norms = [module for module in model.hf.modules() if type(module).__name__.endswith("Norm")]
+    if not norms or not all(isinstance(norm, torch.nn.LayerNorm) for norm in norms):
+        return False
+    n_ids = int(model.hf.config.get_text_config(decoder=True).vocab_size)
+    ids = torch.arange(16)[None].to(model.device) * 7 % n_ids
+    plain = model.hf(input_ids=ids, use_cache=False).logits.float()
+    size = {
+        at: float(stream.float().std()) for at, stream in read_residuals(model, ids.cpu(), sorted({0, layer})).items()
+    }
+    for at, constant in size.items():
+        with changed_residuals(model, at, lambda stream, constant=constant: stream + constant):
+            shifted = model.hf(input_ids=ids, use_cache=False).logits.float()
+        if float((shifted - plain).abs().max()) > 0.02 * float(plain.std()):
+            return False
+    return True
+
+
 def _hidden(output: Any) -> Residuals:
     """What a layer hands on: a tensor, or a tuple that begins with it."""
     return output[0] if isinstance(output, tuple) else output

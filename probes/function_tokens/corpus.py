@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from interp.errors import ArgumentError
-from interp.models.boundaries import check_ids
 from interp.models.dictionary import training_texts
 from interp.models.harvest import text_name
 from interp.models.language import LanguageModel
+from interp.models.refusals import check_ids
 from interp.models.windows import Windows, cut_windows, tokenize
 from interp.prose import news_articles, read_folder
 from probes.function_tokens.token_classes import FUNCTION, classify
