@@ -1,7 +1,7 @@
 """Checks that go into every report: the bound, the martingale, replication, and the same machinery on chains of known value."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,17 +14,15 @@ from interp.tables import Tables
 from probes.critical_tokens.chains import Chain, chain_with_drop
 from probes.critical_tokens.confirm import Discovery, Thresholds, confirm, discoveries, evidence, screen
 from probes.critical_tokens.replacement import causal_counts
+from probes.critical_tokens.settings import CriticalTokensSettings
 from probes.critical_tokens.spine import branch_points
-
-if TYPE_CHECKING:
-    from probes.critical_tokens.experiment import CriticalTokens
 
 CHAINS = 200
 SUSPICIOUS = 0.001
 """A check fails when chance alone would do so in fewer than this share of runs."""
 
 
-def audit_all(settings: "CriticalTokens", measured: Tables, tables: Tables) -> pd.DataFrame:
+def audit_all(settings: CriticalTokensSettings, measured: Tables, tables: Tables) -> pd.DataFrame:
     """Returns `audit`."""
     rows = [*_bound(tables["positions"]), *_exact(tables["positions"], measured["exact"])]
     if settings.method == "recycled":
@@ -152,7 +150,7 @@ def _replication(critical: pd.DataFrame, measured: Tables) -> Iterator[dict[str,
 # ---------------------------------------------------------------------- chains
 
 
-def _chains(settings: "CriticalTokens") -> list[dict[str, Any]]:
+def _chains(settings: CriticalTokensSettings) -> list[dict[str, Any]]:
     """Coverage, false discoveries and power of these very settings where V is known."""
     thresholds = Thresholds(settings.effect, settings.margin, settings.alpha)
     generator = np.random.default_rng([settings.seed, 7])

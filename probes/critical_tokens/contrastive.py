@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import torch
@@ -21,10 +21,8 @@ from interp.models.language import LanguageModel
 from probes.critical_tokens.explorer import prompt_ids
 from probes.critical_tokens.losses import contrastive_score
 from probes.critical_tokens.plan import ContrastiveUnit
+from probes.critical_tokens.settings import CriticalTokensSettings
 from probes.critical_tokens.units import find_problem, setting_of, split_id
-
-if TYPE_CHECKING:
-    from probes.critical_tokens.experiment import CriticalTokens
 
 RANK, ALPHA, BATCH = 8, 16, 8
 _PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
@@ -33,7 +31,7 @@ Example = tuple[list[int], list[int]]
 
 
 def measure_contrastive(
-    settings: "CriticalTokens", model: LanguageModel, unit: ContrastiveUnit
+    settings: CriticalTokensSettings, model: LanguageModel, unit: ContrastiveUnit
 ) -> Mapping[str, pd.DataFrame]:
     """Returns the contrastive score of every token of every analysed trajectory."""
 
@@ -72,7 +70,7 @@ def measure_contrastive(
     return {"contrastive": pd.concat(rows, ignore_index=True)}
 
 
-def _question(settings: "CriticalTokens", model: LanguageModel, problem_id: str) -> list[int]:
+def _question(settings: CriticalTokensSettings, model: LanguageModel, problem_id: str) -> list[int]:
     return prompt_ids(model, find_problem(settings, *split_id(problem_id)).question, setting_of(settings, model))
 
 
@@ -97,7 +95,7 @@ def adapters(model: LanguageModel) -> Iterator[Any]:
         model.hf.eval().requires_grad_(False)
 
 
-def train(wrapped: Any, name: str, examples: Sequence[Example], settings: "CriticalTokens") -> float:
+def train(wrapped: Any, name: str, examples: Sequence[Example], settings: CriticalTokensSettings) -> float:
     """Trains one adapter on responses; returns the last batch's mean loss in nats per token."""
     wrapped.set_adapter(name)
     wrapped.train()

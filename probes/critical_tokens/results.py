@@ -1,7 +1,6 @@
 """All summary tables of a critical-token run, put together from its measured tables."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -11,6 +10,7 @@ from probes.critical_tokens.audit import audit_all
 from probes.critical_tokens.cost import summarise_cost
 from probes.critical_tokens.plan import calibration_problem_ids, usable_levels
 from probes.critical_tokens.replacement import summarise_replacement
+from probes.critical_tokens.settings import CriticalTokensSettings
 from probes.critical_tokens.summarise import (
     critical_tokens,
     summarise_candidates,
@@ -19,11 +19,8 @@ from probes.critical_tokens.summarise import (
 )
 from probes.critical_tokens.tables import SCHEMAS
 
-if TYPE_CHECKING:
-    from probes.critical_tokens.experiment import CriticalTokens
 
-
-def summarise_all(settings: "CriticalTokens", model: str, measured: Tables) -> Mapping[str, pd.DataFrame]:
+def summarise_all(settings: CriticalTokensSettings, model: str, measured: Tables) -> Mapping[str, pd.DataFrame]:
     """Returns every summary table; those that have nothing to say are empty, with their columns."""
     responses = measured["trajectories"]
     usable = usable_levels(settings, model, responses)

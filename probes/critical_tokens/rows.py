@@ -1,16 +1,14 @@
 """Rows of the measured tables, from what an explorer and its pools hold."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from probes.critical_tokens.explorer import Branch, Explorer, Pool
+from probes.critical_tokens.settings import CriticalTokensSettings
 from probes.critical_tokens.token_classes import token_class
-
-if TYPE_CHECKING:
-    from probes.critical_tokens.experiment import CriticalTokens
 
 
 def spine_rows(explorer: Explorer) -> pd.DataFrame:
@@ -36,7 +34,7 @@ def spine_rows(explorer: Explorer) -> pd.DataFrame:
     )
 
 
-def exact_rows(settings: "CriticalTokens", explorer: Explorer) -> pd.DataFrame:
+def exact_rows(settings: CriticalTokensSettings, explorer: Explorer) -> pd.DataFrame:
     """Returns bounds of the value after each of the last tokens, by enumeration of what can follow."""
     n_tokens = len(explorer.token_ids)
     kept = range(max(0, n_tokens - settings.exact_tokens), n_tokens)

@@ -1,7 +1,7 @@
 """From rollouts to curves, candidates and critical tokens: from the measured tables alone."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,32 +13,30 @@ from interp.statistics import share_estimate, wilson_interval
 from interp.tables import Tables
 from probes.critical_tokens.backward import critical_by_rule, needed_right
 from probes.critical_tokens.confirm import Discovery, Evidence, Thresholds, discoveries, evidence, screen
+from probes.critical_tokens.settings import CriticalTokensSettings
 from probes.critical_tokens.spine import certified
-
-if TYPE_CHECKING:
-    from probes.critical_tokens.experiment import CriticalTokens
 
 NO_ERROR = -999
 
 
-def _thresholds(settings: "CriticalTokens") -> Thresholds:
+def _thresholds(settings: CriticalTokensSettings) -> Thresholds:
     return Thresholds(settings.effect, settings.margin, settings.alpha)
 
 
-def curve_draws(settings: "CriticalTokens", measured: Tables, trajectory_id: str) -> pd.DataFrame:
+def curve_draws(settings: CriticalTokensSettings, measured: Tables, trajectory_id: str) -> pd.DataFrame:
     """Returns the draws that make a trajectory's curve of V: as many from every position, whatever they came out as."""
     rows = measured["rollouts"]
     arm, n = ("brute", settings.rule_rollouts) if settings.method == "brute" else ("scan", settings.scan_rollouts)
     return rows[(rows["trajectory_id"] == trajectory_id) & (rows["arm"] == arm) & (rows["draw"] < n)]
 
 
-def curve(settings: "CriticalTokens", measured: Tables, trajectory_id: str) -> Float[Nd, " kept"]:
+def curve(settings: CriticalTokensSettings, measured: Tables, trajectory_id: str) -> Float[Nd, " kept"]:
     """Returns the estimated V after 0, 1, … tokens."""
     draws = curve_draws(settings, measured, trajectory_id)
     return draws.groupby("kept")["right"].mean().sort_index().to_numpy()
 
 
-def candidate_tokens(settings: "CriticalTokens", measured: Tables, trajectory_id: str) -> tuple[int, ...]:
+def candidate_tokens(settings: CriticalTokensSettings, measured: Tables, trajectory_id: str) -> tuple[int, ...]:
     """Returns the tokens of a trajectory that deserve fresh draws."""
     spine = measured["spines"]
     p = spine[spine["trajectory_id"] == trajectory_id]["p"].to_numpy()
@@ -50,7 +48,7 @@ def _arm(rows: pd.DataFrame, arm: str, kept: int) -> Bool[Nd, " draw"]:
     return chosen["right"].to_numpy(dtype=bool)
 
 
-def tested(settings: "CriticalTokens", measured: Tables, trajectory_id: str) -> list[Evidence]:
+def tested(settings: CriticalTokensSettings, measured: Tables, trajectory_id: str) -> list[Evidence]:
     """Returns what the fresh pairs say about every candidate of a trajectory."""
     rows = measured["rollouts"]
     rows = rows[rows["trajectory_id"] == trajectory_id]
@@ -97,7 +95,7 @@ def summarise_levels(responses: pd.DataFrame, usable: list[str], first: set[str]
     return pd.DataFrame(rows)
 
 
-def summarise_positions(settings: "CriticalTokens", measured: Tables) -> pd.DataFrame:
+def summarise_positions(settings: CriticalTokensSettings, measured: Tables) -> pd.DataFrame:
     """Returns `positions`: V before and after every token of every analysed trajectory."""
     parts = []
     for id, spine in measured["spines"].groupby("trajectory_id", sort=False):
@@ -126,7 +124,7 @@ def summarise_positions(settings: "CriticalTokens", measured: Tables) -> pd.Data
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def summarise_candidates(settings: "CriticalTokens", measured: Tables) -> pd.DataFrame:
+def summarise_candidates(settings: CriticalTokensSettings, measured: Tables) -> pd.DataFrame:
     """Returns `candidates`: what fresh pairs say about every token that was tried."""
     rows = []
     for id, spine in measured["spines"].groupby("trajectory_id", sort=False):
@@ -155,7 +153,7 @@ def summarise_candidates(settings: "CriticalTokens", measured: Tables) -> pd.Dat
     return pd.DataFrame(rows)
 
 
-def critical_tokens(settings: "CriticalTokens", measured: Tables) -> pd.DataFrame:
+def critical_tokens(settings: CriticalTokensSettings, measured: Tables) -> pd.DataFrame:
     """Returns `critical`: every critical token by every definition asked for."""
     spines = measured["spines"]
     errors = measured["trajectories"].set_index("trajectory_id")["first_error_position"]
@@ -179,7 +177,7 @@ def first_tokens(critical: pd.DataFrame) -> pd.DataFrame:
     return tested_causally.drop_duplicates(["trajectory_id", "definition"])
 
 
-def _found(settings: "CriticalTokens", measured: Tables, id: str) -> Iterator[dict[str, Any]]:
+def _found(settings: CriticalTokensSettings, measured: Tables, id: str) -> Iterator[dict[str, Any]]:
     if "paper" in settings.definitions:
         yield from _by_rule(settings, measured, id)
     if settings.method == "brute":
@@ -193,7 +191,7 @@ def _found(settings: "CriticalTokens", measured: Tables, id: str) -> Iterator[di
                 yield _discovered(definition, one)
 
 
-def _by_rule(settings: "CriticalTokens", measured: Tables, id: str) -> Iterator[dict[str, Any]]:
+def _by_rule(settings: CriticalTokensSettings, measured: Tables, id: str) -> Iterator[dict[str, Any]]:
     if settings.method == "brute":
         right = curve_draws(settings, measured, id).groupby("kept")["right"].sum().sort_index().to_numpy()[1:]
         position = critical_by_rule(right.tolist(), settings.rule_rollouts)

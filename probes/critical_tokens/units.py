@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -22,14 +21,12 @@ from probes.critical_tokens.plan import ConfirmUnit, ContrastiveUnit, ProblemUni
 from probes.critical_tokens.problems import Problem
 from probes.critical_tokens.readers import STOP_STRINGS
 from probes.critical_tokens.rows import branch_rows, exact_rows, one_row, pool_rows, rollout_rows, spine_rows
-
-if TYPE_CHECKING:
-    from probes.critical_tokens.experiment import CriticalTokens
+from probes.critical_tokens.settings import CriticalTokensSettings
 
 Rows = Mapping[str, pd.DataFrame]
 
 
-def measure_unit(settings: "CriticalTokens", model: LanguageModel, unit: WorkUnit) -> Rows:
+def measure_unit(settings: CriticalTokensSettings, model: LanguageModel, unit: WorkUnit) -> Rows:
     """Returns the unit's rows by table."""
     if isinstance(unit, ProblemUnit):
         return measure_problem(settings, model, unit)
@@ -45,14 +42,14 @@ def measure_unit(settings: "CriticalTokens", model: LanguageModel, unit: WorkUni
     return measure_contrastive(settings, model, unit)
 
 
-def find_problem(settings: "CriticalTokens", level: str, index: int) -> Problem:
+def find_problem(settings: CriticalTokensSettings, level: str, index: int) -> Problem:
     """Returns a problem by its level and number."""
     if settings.task_file is not None:
         return file_problems(settings)[index]
     return build_problem(parse_level(level), index, seed=settings.seed, shots=settings.shots)
 
 
-def setting_of(settings: "CriticalTokens", model: LanguageModel) -> Setting:
+def setting_of(settings: CriticalTokensSettings, model: LanguageModel) -> Setting:
     """Returns how responses are written: generated problems have answers of one line, those of files end at a blank one."""
     one_line = settings.task_file is None
     ends = _ends(model, one_line)
@@ -68,7 +65,7 @@ def setting_of(settings: "CriticalTokens", model: LanguageModel) -> Setting:
     )
 
 
-def chat_of(settings: "CriticalTokens", model: LanguageModel) -> TemplateArgs | None:
+def chat_of(settings: CriticalTokensSettings, model: LanguageModel) -> TemplateArgs | None:
     """Returns the arguments of the chat template that problems of a file are put through; None for plain text."""
     wanted = settings.prompt_format == "chat" or (settings.prompt_format == "auto" and model.tokenizer.chat_template)
     return parse_template_args(settings.template_args) if settings.task_file is not None and wanted else None
@@ -89,7 +86,7 @@ def _ends(model: LanguageModel, one_line: bool) -> list[int]:
 # ---------------------------------------------------------------------- problems
 
 
-def measure_problem(settings: "CriticalTokens", model: LanguageModel, unit: ProblemUnit) -> Rows:
+def measure_problem(settings: CriticalTokensSettings, model: LanguageModel, unit: ProblemUnit) -> Rows:
     """Returns the responses to one problem."""
     problem = find_problem(settings, unit.level, unit.index)
     setting = setting_of(settings, model)
@@ -138,7 +135,7 @@ def error_position(model: LanguageModel, problem: Problem, token_ids: Sequence[i
 
 
 def read_trajectory(
-    settings: "CriticalTokens", model: LanguageModel, unit: TrajectoryUnit | ConfirmUnit | ReplacementUnit
+    settings: CriticalTokensSettings, model: LanguageModel, unit: TrajectoryUnit | ConfirmUnit | ReplacementUnit
 ) -> Explorer:
     """Returns the reader of one trajectory."""
     problem = find_problem(settings, *split_id(unit.trajectory_id.rpartition("-")[0]))
@@ -152,7 +149,7 @@ def split_id(problem_id: str) -> tuple[str, int]:
     return level, int(index)
 
 
-def measure_trajectory(settings: "CriticalTokens", model: LanguageModel, unit: TrajectoryUnit) -> Rows:
+def measure_trajectory(settings: CriticalTokensSettings, model: LanguageModel, unit: TrajectoryUnit) -> Rows:
     """Returns the tokens of one trajectory, draws from every position, and what the paper's rule finds."""
     explorer = read_trajectory(settings, model, unit)
     n_tokens = len(explorer.token_ids)
@@ -185,7 +182,7 @@ def measure_trajectory(settings: "CriticalTokens", model: LanguageModel, unit: T
     }
 
 
-def _brute(settings: "CriticalTokens", explorer: Explorer) -> Rows:
+def _brute(settings: CriticalTokensSettings, explorer: Explorer) -> Rows:
     """Independent rollouts after every token, and before the first."""
     n = settings.rule_rollouts
     wanted = [(kept, index) for kept in range(len(explorer.token_ids)) for index in range(n)]
@@ -198,12 +195,12 @@ def _brute(settings: "CriticalTokens", explorer: Explorer) -> Rows:
 # ---------------------------------------------------------------------- fresh draws
 
 
-def thresholds_of(settings: "CriticalTokens") -> Thresholds:
+def thresholds_of(settings: CriticalTokensSettings) -> Thresholds:
     """Returns what counts as a cliff."""
     return Thresholds(settings.effect, settings.margin, settings.alpha)
 
 
-def measure_pairs(settings: "CriticalTokens", model: LanguageModel, unit: ConfirmUnit) -> Rows:
+def measure_pairs(settings: CriticalTokensSettings, model: LanguageModel, unit: ConfirmUnit) -> Rows:
     """Returns fresh pairs for the candidates of one trajectory: with the token forbidden, and with it kept."""
     explorer = read_trajectory(settings, model, unit)
     kept_pool = Pool.around(explorer, "after", settings.max_pairs, "wrong")
@@ -241,7 +238,7 @@ def measure_pairs(settings: "CriticalTokens", model: LanguageModel, unit: Confir
     }
 
 
-def measure_replacement(settings: "CriticalTokens", model: LanguageModel, unit: ReplacementUnit) -> Rows:
+def measure_replacement(settings: CriticalTokensSettings, model: LanguageModel, unit: ReplacementUnit) -> Rows:
     """Returns fresh rollouts with the critical token kept and forbidden, and with two other tokens forbidden."""
     explorer = read_trajectory(settings, model, unit)
     n = settings.replacement_rollouts
