@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from interp.errors import ArgumentError
 from interp.experiments.experiment import Finding, WorkUnit
 from interp.models.identity import ModelFacts
-from probes.critical_tokens.plan import plan_units
-from probes.critical_tokens.settings import CriticalTokensSettings
+from probes.critical_tokens.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CriticalTokens(CriticalTokensSettings):
+class CriticalTokens(Settings):
     """Which generated tokens decide whether the answer comes out right?"""
 
     name: ClassVar[str] = "critical_tokens"
@@ -58,7 +57,7 @@ class CriticalTokens(CriticalTokensSettings):
 
     def check_model(self, facts: ModelFacts) -> None:
         """Raises ArgumentError when problems cannot be read or a response does not fit the model."""
-        from probes.critical_tokens.checks import check_tasks
+        from probes.critical_tokens.problems import check_tasks
 
         check_tasks(self)
         if self.sampler == "vllm":
@@ -74,13 +73,15 @@ class CriticalTokens(CriticalTokensSettings):
 
     def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
         """Returns the units to find trajectories, then those that analyse them, then those that test what was found."""
+        from probes.critical_tokens.plan import plan_units
+
         return plan_units(self, facts.name, measured)
 
     # ------------------------------------------------------------------ measure
 
     def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":
         """Returns the unit's rows."""
-        from probes.critical_tokens.units import measure_unit
+        from probes.critical_tokens.measure import measure_unit
 
         return measure_unit(self, model, unit)
 
@@ -88,7 +89,7 @@ class CriticalTokens(CriticalTokensSettings):
 
     def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
         """Returns the summary tables."""
-        from probes.critical_tokens.results import summarise_all
+        from probes.critical_tokens.summaries import summarise_all
 
         return summarise_all(self, facts.name, measured)
 

@@ -7,10 +7,10 @@ import pandas as pd
 
 from interp.experiments.experiment import Finding
 from interp.tables import Tables
-from probes.critical_tokens.settings import CriticalTokensSettings
+from probes.critical_tokens.settings import Settings
 
 
-def find_all(settings: CriticalTokensSettings, tables: Tables) -> list[Finding]:
+def find_all(settings: Settings, tables: Tables) -> list[Finding]:
     """Returns the report's headlines and warnings."""
     return [
         *_levels(tables["levels"]),
@@ -34,7 +34,7 @@ def _levels(levels: pd.DataFrame) -> Iterator[Finding]:
     yield Finding(f"Answered right, by level{resampled}: {', '.join(parts)}.")
 
 
-def _critical(settings: CriticalTokensSettings, tables: Tables) -> Iterator[Finding]:
+def _critical(settings: Settings, tables: Tables) -> Iterator[Finding]:
     critical, positions = tables["critical"], tables["positions"]
     n = positions["trajectory_id"].nunique()
     if not n:
@@ -88,7 +88,7 @@ def _agreement(agreement: pd.DataFrame) -> Iterator[Finding]:
     )
 
 
-def _cost(settings: CriticalTokensSettings, cost: pd.DataFrame) -> Iterator[Finding]:
+def _cost(settings: Settings, cost: pd.DataFrame) -> Iterator[Finding]:
     if not len(cost):
         return
     brute = cost.drop_duplicates("trajectory_id")["brute_tokens"].sum()
@@ -125,7 +125,7 @@ def _rereading(spines: pd.DataFrame) -> Iterator[Finding]:
     )
 
 
-def _warnings(settings: CriticalTokensSettings, tables: Tables) -> Iterator[Finding]:
+def _warnings(settings: Settings, tables: Tables) -> Iterator[Finding]:
     responses, positions = tables["trajectories"], tables["positions"]
     lost = responses[responses["outcome"] == "unextracted"]
     if len(lost):

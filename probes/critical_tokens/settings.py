@@ -12,7 +12,7 @@ from interp.models.template_args import parse_template_args
 
 
 @dataclass(frozen=True, kw_only=True)
-class CriticalTokensSettings(Experiment):
+class Settings(Experiment):
     """What can be set in a critical-token run."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -132,7 +132,7 @@ _AT_LEAST_ONE = (
 )
 
 
-def _check_ranges(settings: CriticalTokensSettings) -> None:
+def _check_ranges(settings: Settings) -> None:
     for name in _AT_LEAST_ONE:
         if getattr(settings, name) < 1:
             raise ArgumentError(f"--{name.replace('_', '-')} must be at least 1.")
@@ -158,7 +158,7 @@ def _check_ranges(settings: CriticalTokensSettings) -> None:
     parse_template_args(settings.template_args)
 
 
-def _check_rule(settings: CriticalTokensSettings) -> None:
+def _check_rule(settings: Settings) -> None:
     """Below 59 rollouts not even zero right ones say that V is under 5%."""
     if "paper" not in settings.definitions:
         return
@@ -170,7 +170,7 @@ def _check_rule(settings: CriticalTokensSettings) -> None:
         )
 
 
-def _check_power(settings: CriticalTokensSettings) -> None:
+def _check_power(settings: Settings) -> None:
     """The clearest case there is, every rollout right without the token and none with it, must be provable."""
     if not {"cliff", "pivot"} & set(settings.definitions) or settings.method == "brute":
         return
