@@ -21,11 +21,22 @@ from benchmarks.tables import Results, compare, grow, results
 from interp.errors import RunError
 from interp.models.language import LanguageModel
 from interp.models.loading import load
-from probes.critical_tokens.backward import BLOCK, Scan, backward_scan, critical_by_rule, needed_right
-from probes.critical_tokens.confirm import Thresholds, confirm, discoveries, evidence, screen
+from probes.critical_tokens.definitions import (
+    BLOCK,
+    Scan,
+    Thresholds,
+    backward_scan,
+    confirm,
+    critical_by_rule,
+    discoveries,
+    evidence,
+    needed_right,
+    screen,
+)
 from probes.critical_tokens.experiment import CriticalTokens
-from probes.critical_tokens.explorer import Explorer, Pool, respond
-from probes.critical_tokens.units import find_problem, setting_of
+from probes.critical_tokens.explorer import Explorer, Pool
+from probes.critical_tokens.problems import find_problem
+from probes.critical_tokens.responses import respond, setting_of
 
 NAME, MODEL = "critical_tokens", "smollm2-135m"
 PROBLEMS = [(level, index) for index in range(30) for level in ("arithmetic-1-9", "arithmetic-2-5")]

@@ -30,7 +30,7 @@ from interp.experiments.run import Run, open_run
 from interp.models.language import LanguageModel
 from interp.models.loading import load
 from interp.statistics import top_overlap
-from probes.critical_tokens.backward import critical_by_rule
+from probes.critical_tokens.definitions import critical_by_rule
 from probes.critical_tokens.explorer import Explorer
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.needles import OWN_NEEDLES

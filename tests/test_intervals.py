@@ -13,10 +13,9 @@ import pytest
 
 from interp.statistics import wilson_interval
 from interp.tables import Tables, checked, empty
-from probes.critical_tokens.agreement import summarise_agreement as critical_agreement
 from probes.critical_tokens.findings import find_all as critical_findings
-from probes.critical_tokens.replacement import summarise_replacement
-from probes.critical_tokens.summarise import summarise_levels, summarise_positions
+from probes.critical_tokens.summaries import summarise_agreement as critical_agreement
+from probes.critical_tokens.summaries import summarise_levels, summarise_positions, summarise_replacement
 from probes.critical_tokens.tables import SCHEMAS as CRITICAL
 from probes.function_tokens.experiment import FunctionTokens
 from probes.function_tokens.findings import find_all as function_findings

@@ -17,7 +17,7 @@ from interp.models.dictionary import Dictionary
 from interp.prose import read_folder
 from interp.tables import TableSchema, read_table
 from probes.critical_tokens.experiment import CriticalTokens
-from probes.critical_tokens.readers import read_problems
+from probes.critical_tokens.problems import read_problems
 from probes.function_tokens.experiment import FunctionTokens
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.interchange import public_head_scores

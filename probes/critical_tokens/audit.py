@@ -1,7 +1,7 @@
 """Checks that go into every report: the bound, the martingale, replication, and the same machinery on chains of known value."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,20 +11,25 @@ from scipy.stats import binom, chi2
 
 from interp.statistics import pearson, wilson_interval
 from interp.tables import Tables
-from probes.critical_tokens.chains import Chain, chain_with_drop
-from probes.critical_tokens.confirm import Discovery, Thresholds, confirm, discoveries, evidence, screen
-from probes.critical_tokens.replacement import causal_counts
-from probes.critical_tokens.spine import branch_points
-
-if TYPE_CHECKING:
-    from probes.critical_tokens.experiment import CriticalTokens
+from probes.critical_tokens.critical import causal_counts
+from probes.critical_tokens.definitions import (
+    Discovery,
+    Thresholds,
+    confirm,
+    discoveries,
+    evidence,
+    screen,
+    thresholds_of,
+)
+from probes.critical_tokens.settings import Settings
+from probes.critical_tokens.spine import Chain, branch_points, chain_with_drop
 
 CHAINS = 200
 SUSPICIOUS = 0.001
 """A check fails when chance alone would do so in fewer than this share of runs."""
 
 
-def audit_all(settings: "CriticalTokens", measured: Tables, tables: Tables) -> pd.DataFrame:
+def audit_all(settings: Settings, measured: Tables, tables: Tables) -> pd.DataFrame:
     """Returns `audit`."""
     rows = [*_bound(tables["positions"]), *_exact(tables["positions"], measured["exact"])]
     if settings.method == "recycled":
@@ -152,9 +157,9 @@ def _replication(critical: pd.DataFrame, measured: Tables) -> Iterator[dict[str,
 # ---------------------------------------------------------------------- chains
 
 
-def _chains(settings: "CriticalTokens") -> list[dict[str, Any]]:
+def _chains(settings: Settings) -> list[dict[str, Any]]:
     """Coverage, false discoveries and power of these very settings where V is known."""
-    thresholds = Thresholds(settings.effect, settings.margin, settings.alpha)
+    thresholds = thresholds_of(settings)
     generator = np.random.default_rng([settings.seed, 7])
     covered = coverage(CHAINS, settings.scan_rollouts, settings.alpha, generator)
     rows = [

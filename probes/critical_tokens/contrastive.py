@@ -1,7 +1,8 @@
 """Contrastive estimation: two adapters trained on a model's own right and wrong responses, and the score that sets them apart.
 
 Lin et al. 2024, section 3. As in their script, LoRA (r = 8, α = 16) on the feed-forward projections, loss on responses only.
-Unlike it, the worked examples are left out of the text that the adapters read: question and response only.
+Unlike it, the worked examples are left out of the text that the adapters read: question and response only. The cDPO loss that
+takes the score as weights is here as it is printed and as the script computes it; the two differ.
 """
 
 import json
@@ -9,22 +10,20 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import ArgumentError
 from interp.models.language import LanguageModel
-from probes.critical_tokens.explorer import prompt_ids
-from probes.critical_tokens.losses import contrastive_score
 from probes.critical_tokens.plan import ContrastiveUnit
-from probes.critical_tokens.units import find_problem, setting_of, split_id
-
-if TYPE_CHECKING:
-    from probes.critical_tokens.experiment import CriticalTokens
+from probes.critical_tokens.problems import find_problem, split_id
+from probes.critical_tokens.responses import prompt_ids, setting_of
+from probes.critical_tokens.settings import Settings
 
 RANK, ALPHA, BATCH = 8, 16, 8
 _PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
@@ -32,9 +31,7 @@ Example = tuple[list[int], list[int]]
 """Tokens of a question, tokens of a response."""
 
 
-def measure_contrastive(
-    settings: "CriticalTokens", model: LanguageModel, unit: ContrastiveUnit
-) -> Mapping[str, pd.DataFrame]:
+def measure_contrastive(settings: Settings, model: LanguageModel, unit: ContrastiveUnit) -> Mapping[str, pd.DataFrame]:
     """Returns the contrastive score of every token of every analysed trajectory."""
 
     def examples(pairs: Sequence[tuple[str, tuple[int, ...]]]) -> list[Example]:
@@ -72,7 +69,7 @@ def measure_contrastive(
     return {"contrastive": pd.concat(rows, ignore_index=True)}
 
 
-def _question(settings: "CriticalTokens", model: LanguageModel, problem_id: str) -> list[int]:
+def _question(settings: Settings, model: LanguageModel, problem_id: str) -> list[int]:
     return prompt_ids(model, find_problem(settings, *split_id(problem_id)).question, setting_of(settings, model))
 
 
@@ -97,7 +94,7 @@ def adapters(model: LanguageModel) -> Iterator[Any]:
         model.hf.eval().requires_grad_(False)
 
 
-def train(wrapped: Any, name: str, examples: Sequence[Example], settings: "CriticalTokens") -> float:
+def train(wrapped: Any, name: str, examples: Sequence[Example], settings: Settings) -> float:
     """Trains one adapter on responses; returns the last batch's mean loss in nats per token."""
     wrapped.set_adapter(name)
     wrapped.train()
@@ -129,7 +126,7 @@ def response_loss(wrapped: Any, batch: Sequence[Example]) -> Float[Tensor, ""]:
         seen[row, :end] = 1
         scored[row, len(question) : end] = True
     logits = wrapped(input_ids=ids, attention_mask=seen, use_cache=False).logits[:, :-1].float()
-    surprisal = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    surprisal = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     return surprisal[scored[:, 1:].flatten()].mean()
 
 
@@ -166,3 +163,45 @@ def load_adapter(wrapped: Any, name: str, folder: Path, model: LanguageModel) ->
         raise ArgumentError(
             f"The adapter in {folder} does not fit {model.identity.name}: name the model it was trained on with --model."
         ) from error
+
+
+# ---------------------------------------------------------------------- score and loss
+
+
+def contrastive_score(
+    positive: Float[Tensor, "*row vocabulary"], negative: Float[Tensor, "*row vocabulary"], beta: float
+) -> Float[Tensor, "*row vocabulary"]:
+    """Returns ln s of every token: (1 + β) ln P_pos − β ln P_neg, normalised over the vocabulary (equation 1).
+
+    Takes logits: constants of a position cancel.
+    """
+    return torch.log_softmax((1 + beta) * positive.double() - beta * negative.double(), dim=-1)
+
+
+def cdpo_loss_printed(
+    chosen: Float[Tensor, "pair chosen_token"],
+    rejected: Float[Tensor, "pair rejected_token"],
+    scores: Float[Tensor, "pair rejected_token"],
+    *,
+    gamma: float = 1.0,
+) -> Float[Tensor, ""]:
+    """Returns −mean ln σ(γ Σ_t c_t − γ Σ_t (1 − s_t) r_t), equations 3 to 5: log-ratios summed over each response.
+
+    `chosen` and `rejected` hold ln π(y_t) − ln π_ref(y_t), 0 at padding; `scores` the contrastive s_t of the rejected one.
+    """
+    margin = chosen.sum(-1) - ((1 - scores) * rejected).sum(-1)
+    return -F.logsigmoid(gamma * margin).mean()
+
+
+def cdpo_loss_released(
+    chosen: Float[Tensor, "pair token"],
+    rejected: Float[Tensor, "pair token"],
+    scores: Float[Tensor, "pair token"],
+    *,
+    gamma: float = 1.0,
+) -> Float[Tensor, ""]:
+    """Returns the mean over positions of −ln σ(γ (c_t − (1 − s_t) r_t)), as the public script computes it.
+
+    Position t of the chosen response is set against position t of the rejected one, and padding (0, so ln 2) counts too.
+    """
+    return -F.logsigmoid(gamma * (chosen - (1 - scores) * rejected)).mean()

@@ -1,14 +1,14 @@
-"""The critical-token experiment: its settings, and how its parts are put together. Imports no torch."""
+"""The critical-token experiment: how its parts are put together. Imports no torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from interp.errors import ArgumentError
-from interp.experiments.experiment import Experiment, Finding, WorkUnit
+from interp.experiments.experiment import Finding, WorkUnit
 from interp.models.identity import ModelFacts
-from probes.critical_tokens.plan import plan_units
+from probes.critical_tokens.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CriticalTokens(Experiment):
+class CriticalTokens(Settings):
     """Which generated tokens decide whether the answer comes out right?"""
 
     name: ClassVar[str] = "critical_tokens"
@@ -30,105 +30,6 @@ class CriticalTokens(Experiment):
     )
     schema_version: ClassVar[int] = 2
     needs: ClassVar[tuple[str, ...]] = ("forks", "ragged")
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "quick": {
-            "calibration_problems": 2,
-            "n_trajectories": 4,
-            "max_problems": 16,
-            "scan_rollouts": 12,
-            "replacement_rollouts": 0,
-            "contrastive_examples": 0,
-        },
-        "paper": {
-            "definitions": ("paper",),
-            "method": "brute",
-            "n_trajectories": 100,
-            "temperature": 0.5,
-            "top_p": 0.95,
-        },
-    }
-
-    levels: tuple[str, ...] = ("arithmetic-2-5", "arithmetic-1-9", "tally-3-1", "lookup-4-0")
-    """Problems to calibrate on, written family-size-difficulty: families arithmetic, lookup, tally and words."""
-    task_file: Path | None = None
-    """GSM8K or MATH problems of your own, one JSON object a line, in place of the generated ones."""
-    task_format: Literal["gsm8k", "math"] = "gsm8k"
-    """How the lines of --task-file are read."""
-    examples: Path | None = None
-    """Text of worked examples to put before each problem of --task-file."""
-    percent_tolerance: bool = False
-    """Take answers that are 100 times too large or small as right too, as the paper's script does."""
-    grader: str | None = None
-    """Your own grader of --task-file, module:function, called as function(problem, response) -> bool | None."""
-    prompt_format: Literal["auto", "plain", "chat"] = "auto"
-    """Whether problems of --task-file are put through the model's chat template; auto: if it has one."""
-    template_args: tuple[str, ...] = ()
-    """Arguments of the chat template, NAME=VALUE."""
-    shots: int = 6
-    """Worked examples before each generated problem."""
-    calibration_problems: int = 4
-    """Problems per level that tell whether a level is usable (success between 5% and 95%)."""
-    responses_per_problem: int = 16
-    """Responses to each problem; they estimate V_0 and are where trajectories come from."""
-    calibrate_only: bool = False
-    """Stop after calibration: which levels does this model sometimes solve?"""
-    max_problems: int = 40
-    """Problems per level to look through for trajectories."""
-    n_trajectories: int = 10
-    """Wrong trajectories to analyse, one per problem."""
-    temperature: float = 0.6
-    """Sampling temperature of responses and rollouts; what the model's own generation_config asks for is not taken."""
-    top_p: float = 1.0
-    """Keep the smallest set of tokens with this probability; 1 keeps all."""
-    top_k: int | None = None
-    """Keep this many tokens; all if not given."""
-    max_new_tokens: int = 48
-    """Longest response, in tokens."""
-    definitions: tuple[Literal["paper", "cliff", "pivot"], ...] = ("paper", "cliff", "pivot")
-    """paper: first token with 0 right of --rule-rollouts and less than 5% after every later one; cliff: a proven drop;
-    pivot: a proven drop or rise."""
-    method: Literal["recycled", "brute"] = "recycled"
-    """brute: --rule-rollouts independent rollouts after every token, nothing shared: the oracle."""
-    scan_rollouts: int = 24
-    """Draws from every position for the curve of V."""
-    rule_rollouts: int = 64
-    """Draws per position of the paper's rule and of the brute way."""
-    effect: float = 0.2
-    """Change of V that is sought; tokens with 1 − p below it cannot have it and are not tested."""
-    margin: float = 0.1
-    """Largest change of V that does not count: a discovery claims more than this."""
-    alpha: float = 0.05
-    """Rate of false discoveries over a trajectory, and error of every interval (0.05: 95%)."""
-    max_pairs: int = 64
-    """Most fresh pairs of rollouts per candidate token."""
-    exact_tokens: int = 3
-    """Last tokens of a trajectory at which V is also bounded by the tree of continuations, as a check (0: none)."""
-    exact_nodes: int = 32
-    """Most continuations to read for one such bound."""
-    replacement_rollouts: int = 16
-    """Rollouts per condition of the causal test (0: none)."""
-    contrastive_examples: int = 48
-    """Right and wrong responses that each adapter is trained on (0: no contrastive estimation)."""
-    contrastive_epochs: int = 2
-    """Passes over them."""
-    contrastive_learning_rate: float = 1e-3
-    """Learning rate of the adapters. The paper's is 3e-4, over far more steps."""
-    contrastive_beta: float = 1.0
-    """Weight β of the negative model."""
-    positive_adapter: Path | None = None
-    """Folder of a LoRA adapter to take as the positive model; trained here if not given."""
-    negative_adapter: Path | None = None
-    """Folder of a LoRA adapter to take as the negative model; trained here if not given."""
-    sampler: Literal["own", "vllm"] = "own"
-    """vllm: rollouts by vLLM (on a GPU; not yet run against it). The draws differ from the toolkit's own."""
-    batch_rows: int = 48
-    """Rollouts written at one time; changes speed and memory, no number."""
-
-    def __post_init__(self) -> None:
-        """Refuses settings that cannot be meant."""
-        from probes.critical_tokens.checks import check_settings
-
-        check_settings(self)
 
     # ------------------------------------------------------------------ plan
 
@@ -156,7 +57,7 @@ class CriticalTokens(Experiment):
 
     def check_model(self, facts: ModelFacts) -> None:
         """Raises ArgumentError when problems cannot be read or a response does not fit the model."""
-        from probes.critical_tokens.checks import check_tasks
+        from probes.critical_tokens.problems import check_tasks
 
         check_tasks(self)
         if self.sampler == "vllm":
@@ -172,13 +73,15 @@ class CriticalTokens(Experiment):
 
     def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
         """Returns the units to find trajectories, then those that analyse them, then those that test what was found."""
+        from probes.critical_tokens.plan import plan_units
+
         return plan_units(self, facts.name, measured)
 
     # ------------------------------------------------------------------ measure
 
     def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":
         """Returns the unit's rows."""
-        from probes.critical_tokens.units import measure_unit
+        from probes.critical_tokens.measure import measure_unit
 
         return measure_unit(self, model, unit)
 
@@ -186,7 +89,7 @@ class CriticalTokens(Experiment):
 
     def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
         """Returns the summary tables."""
-        from probes.critical_tokens.results import summarise_all
+        from probes.critical_tokens.summaries import summarise_all
 
         return summarise_all(self, facts.name, measured)
 

@@ -1,8 +1,9 @@
 """Rollouts around one trajectory: the trajectory is read once, and every branch continues from its keys and values.
 
-Tokens are ids throughout: texts are decoded to be graded, never encoded again.
+V is sampled by branches, or bounded without sampling error by the tree of continuations.
 """
 
+import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,73 +14,63 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import RunError
-from interp.models.chat import chat_prompt
-from interp.models.encoding import beginning, encode_piece
 from interp.models.language import LanguageModel
-from interp.models.prefix import Prefix
-from interp.models.sampling import BATCH_ROWS, Job, Policy, Rollout, StopRule, draw, sample, stream
-from interp.models.template_args import TemplateArgs
-from probes.critical_tokens.enumeration import Bracket, enumerate_value
+from interp.models.sampling import Job, Policy, draw, stream
 from probes.critical_tokens.problems import Outcome, Problem
+from probes.critical_tokens.responses import Setting, decode, prompt_ids
 from probes.critical_tokens.spine import branch_points, branches_needed
 
+# ---------------------------------------------------------------------- the tree of continuations
 
-class Response(NamedTuple):
-    """One sampled response: its tokens, whether it ended by itself, and whether it is right."""
-
-    token_ids: list[int]
-    ended: bool
-    outcome: Outcome
-    draw_probability: list[float]
-    """The probability that each token was drawn with."""
+FLOOR = 1e-6
+"""Continuations less likely than this are not followed; their mass stays between the bounds."""
+_AT_ONCE = 8
+Step = Callable[[Sequence[tuple[int, ...]]], Float[Tensor, "text vocabulary"]]
+"""The policy's next-token probabilities after each continuation."""
 
 
-@dataclass(frozen=True)
-class Setting:
-    """How responses are written and when they end: the same for every rollout of a run."""
+class Bracket(NamedTuple):
+    """Bounds that hold V for certain, and how many continuations were read."""
 
-    policy: Policy
-    stop: StopRule
-    max_new_tokens: int
-    seed: int
-    batch_rows: int = BATCH_ROWS
-    sampler: Callable[..., list[Rollout]] = sample
-    """What writes rollouts: interp.models.sampling.sample, or another engine with the same interface."""
-
-    chat: TemplateArgs | None = None
-    """Arguments of the model's chat template, which prompts are put through; None where they are plain text."""
-
-    def write(self, model: LanguageModel, spine: Prefix, jobs: Sequence[Job]) -> list[Rollout]:
-        """Returns what each job writes on from its part of the spine."""
-        return self.sampler(model, spine, jobs, self.policy, self.stop, batch_rows=self.batch_rows)
+    low: float
+    high: float
+    n_nodes: int
 
 
-def prompt_ids(model: LanguageModel, text: str, setting: Setting | None = None) -> list[int]:
-    """Returns the tokens of a prompt: as one user message where the setting says so, else with the beginning-of-sequence token if
-    the tokenizer adds one.
+def enumerate_value(
+    step: Step,
+    ended: Callable[[tuple[int, ...]], bool],
+    right: Callable[[tuple[int, ...]], bool],
+    *,
+    room: int,
+    gap: float = 0.01,
+    most_nodes: int = 1000,
+) -> Bracket:
+    """Returns bounds on the chance that a continuation is right: low is the mass of finished right ones, 1 − high of wrong ones.
+
+    Reads the likeliest unfinished continuations first and stops when the bounds are within `gap`, or after most_nodes.
+    A continuation of `room` tokens has ended.
     """
-    if setting is not None and setting.chat is not None:
-        return chat_prompt(model.tokenizer, text, model.identity.name, template_args=setting.chat, may_think=True)
-    return [*beginning(model.tokenizer, "auto"), *encode_piece(model.tokenizer, text, first=True).ids]
+    low, wrong, n_nodes = 0.0, 0.0, 0
+    heap: list[tuple[float, tuple[int, ...]]] = [(-1.0, ())]
+    while heap and n_nodes < most_nodes and 1 - wrong - low > gap:
+        taken = [heapq.heappop(heap) for _ in range(min(_AT_ONCE, len(heap), most_nodes - n_nodes))]
+        probability = step([text for _, text in taken])
+        n_nodes += len(taken)
+        for (negative, text), row in zip(taken, probability, strict=True):
+            mass = -negative * row
+            for token in (mass >= FLOOR).nonzero().flatten().tolist():
+                longer, share = (*text, token), float(mass[token])
+                if not (ended(longer) or len(longer) == room):
+                    heapq.heappush(heap, (-share, longer))
+                elif right(longer):
+                    low += share
+                else:
+                    wrong += share
+    return Bracket(min(1.0, low), max(0.0, 1 - wrong), n_nodes)
 
 
-def respond(model: LanguageModel, problem: Problem, setting: Setting, n_draws: int) -> list[Response]:
-    """Returns that many independent responses to a problem, draw r with the stream of (seed, problem, "response", r)."""
-    ids = prompt_ids(model, problem.prompt, setting)
-    spine = model.prefix(ids[:-1]).fork(1)
-    keys = [(setting.seed, problem.id, "response", index) for index in range(n_draws)]
-    jobs = [Job(len(ids) - 1, (ids[-1],), setting.max_new_tokens, key) for key in keys]
-    rollouts = setting.write(model, spine, jobs)
-    return [
-        Response(r.token_ids, r.ended, problem.outcome(decode(model, r.token_ids)), r.draw_probability)
-        for r in rollouts
-    ]
-
-
-def decode(model: LanguageModel, token_ids: Sequence[int]) -> str:
-    """Returns the text of a response, special tokens left out."""
-    text = model.tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return str(text)
+# ---------------------------------------------------------------------- one trajectory
 
 
 class Branch(NamedTuple):
@@ -93,8 +84,6 @@ class Branch(NamedTuple):
 Place = tuple[int, int]
 """How many tokens of the trajectory are kept, and which draw it is."""
 Branches = dict[Place, Branch]
-
-
 HALF = ("bfloat16", "float16")
 """Types in which a text read again gives other probabilities than those it was drawn with."""
 

@@ -15,7 +15,6 @@ from random import Random
 from typing import NamedTuple
 
 from interp.errors import ArgumentError, did_you_mean
-from probes.critical_tokens.problems import Problem
 
 WORDS = (
     "apple river stone cloud table horse green light paper music bread glass train beach clock tiger field chair salt ship "
@@ -37,7 +36,7 @@ class Level(NamedTuple):
         return f"{self.family}-{self.size}-{self.difficulty}"
 
 
-class _Task(NamedTuple):
+class Task(NamedTuple):
     """A question, its one right response, the answer in it."""
 
     question: str
@@ -54,9 +53,9 @@ def parse_level(text: str) -> Level:
     if not found:
         raise ArgumentError(f"A level is written family-size-difficulty, such as arithmetic-2-9, not {text}.")
     level = Level(found[1], int(found[2]), int(found[3]))
-    if level.family not in _FAMILIES:
-        hint = did_you_mean(level.family, list(_FAMILIES))
-        raise ArgumentError(f"There is no family of problems called {level.family}: use {', '.join(_FAMILIES)}.{hint}")
+    if level.family not in FAMILIES:
+        hint = did_you_mean(level.family, list(FAMILIES))
+        raise ArgumentError(f"There is no family of problems called {level.family}: use {', '.join(FAMILIES)}.{hint}")
     low, high = _RANGES[level.family]
     if not all(a <= value <= b for a, value, b in zip(low, level[1:], high, strict=True)):
         raise ArgumentError(
@@ -65,32 +64,7 @@ def parse_level(text: str) -> Level:
     return level
 
 
-def build_problem(level: Level, index: int, *, seed: int, shots: int) -> Problem:
-    """Returns problem number `index` of a level: equal arguments give the same one; its examples are drawn anew each time."""
-    random = Random(f"{seed} {level.name} {index}")
-    make, extract, steps = _FAMILIES[level.family]
-    tasks: dict[str, _Task] = {}
-    while len(tasks) <= shots:
-        task = make(random, level)
-        tasks.setdefault(task.question, task)
-    *examples, asked = tasks.values()
-    prompt = "".join(f"{task.question}{task.solution}\n\n" for task in examples) + asked.question
-    return Problem(
-        id=f"{level.name}-{index}",
-        level=level.name,
-        prompt=prompt,
-        question=asked.question,
-        solution=f"{asked.solution}\n",
-        gold=asked.gold,
-        extract=extract,
-        check_steps=lambda response: steps(asked, response),
-    )
-
-
-# ---------------------------------------------------------------------- arithmetic
-
-
-def _arithmetic(random: Random, level: Level) -> _Task:
+def _arithmetic(random: Random, level: Level) -> Task:
     total = random.randint(1, level.difficulty)
     question, lines = f"Q: {total}", []
     for _ in range(level.size):
@@ -100,7 +74,7 @@ def _arithmetic(random: Random, level: Level) -> _Task:
         question += f" {sign} {operand}"
         lines.append(f"{total} {sign} {operand} = {after}")
         total = after
-    return _Task(f"{question}\nA:", f" {', '.join(lines)}. Answer: {total}", str(total))
+    return Task(f"{question}\nA:", f" {', '.join(lines)}. Answer: {total}", str(total))
 
 
 def _arithmetic_answer(response: str) -> str | None:
@@ -111,7 +85,7 @@ def _arithmetic_answer(response: str) -> str | None:
 _EQUATION = re.compile(r"(-?\d+) ([+-]) (\d+) = (-?\d+)")
 
 
-def _arithmetic_steps(task: _Task, response: str) -> list[bool]:
+def _arithmetic_steps(task: Task, response: str) -> list[bool]:
     """A step is right if it starts from the total written before it, applies the next operand asked for, and adds up."""
     start, *operands = re.findall(r"[+-]? ?\d+", task.question)
     total, checked = int(start), []
@@ -122,10 +96,7 @@ def _arithmetic_steps(task: _Task, response: str) -> list[bool]:
     return checked
 
 
-# ---------------------------------------------------------------------- lookup
-
-
-def _lookup(random: Random, level: Level) -> _Task:
+def _lookup(random: Random, level: Level) -> Task:
     keys = random.sample(NAMES, level.size)
     path = keys[: level.difficulty + 1]
     table = {key: str(random.randint(100, 999)) for key in keys}
@@ -134,7 +105,7 @@ def _lookup(random: Random, level: Level) -> _Task:
     random.shuffle(rows)
     question = "; ".join(f"{key} {value}" for key, value in rows) + f". {path[0]}:"
     visited = [table[key] for key in path]
-    return _Task(question, "".join(f" {value}" for value in visited), visited[-1])
+    return Task(question, "".join(f" {value}" for value in visited), visited[-1])
 
 
 def _lookup_answer(response: str) -> str | None:
@@ -142,15 +113,12 @@ def _lookup_answer(response: str) -> str | None:
     return found[1] if found else None
 
 
-def _word_steps(task: _Task, response: str) -> list[bool]:
+def _word_steps(task: Task, response: str) -> list[bool]:
     """A step is a word, right if it is the next one of the solution."""
     return [a == b for a, b in zip(response.split(), task.solution.split(), strict=False)]
 
 
-# ---------------------------------------------------------------------- tally
-
-
-def _tally(random: Random, level: Level) -> _Task:
+def _tally(random: Random, level: Level) -> Task:
     wanted, other = random.sample(WORDS, 2)
     items = [wanted] * level.size + [other] * level.difficulty
     random.shuffle(items)
@@ -158,7 +126,7 @@ def _tally(random: Random, level: Level) -> _Task:
     for item in items:
         count += item == wanted
         marks.append(f"{item} {count}")
-    return _Task(f"Count {wanted}: {' '.join(items)}\nTally:", f" {', '.join(marks)}. Total: {count}", str(count))
+    return Task(f"Count {wanted}: {' '.join(items)}\nTally:", f" {', '.join(marks)}. Total: {count}", str(count))
 
 
 def _tally_answer(response: str) -> str | None:
@@ -166,23 +134,20 @@ def _tally_answer(response: str) -> str | None:
     return found[1] if found else None
 
 
-# ---------------------------------------------------------------------- words
-
-
-def _words(random: Random, level: Level) -> _Task:
+def _words(random: Random, level: Level) -> Task:
     words = random.sample(WORDS, level.size)
     written = words[::-1] if level.difficulty else words
     verb = "Backwards" if level.difficulty else "Copy"
-    return _Task(f"Words: {' '.join(words)}\n{verb}:", f" {' '.join(written)}", " ".join(written))
+    return Task(f"Words: {' '.join(words)}\n{verb}:", f" {' '.join(written)}", " ".join(written))
 
 
 def _words_answer(response: str) -> str | None:
     return " ".join(response.split()) or None
 
 
-_FAMILIES: dict[
+FAMILIES: dict[
     str,
-    tuple[Callable[[Random, Level], _Task], Callable[[str], str | None], Callable[[_Task, str], list[bool]]],
+    tuple[Callable[[Random, Level], Task], Callable[[str], str | None], Callable[[Task, str], list[bool]]],
 ] = {
     "arithmetic": (_arithmetic, _arithmetic_answer, _arithmetic_steps),
     "lookup": (_lookup, _lookup_answer, _word_steps),

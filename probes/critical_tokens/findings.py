@@ -1,19 +1,16 @@
 """The sentences of a critical-token report: what was found, with intervals and controls, and what to be careful about."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from interp.experiments.experiment import Finding
 from interp.tables import Tables
-
-if TYPE_CHECKING:
-    from probes.critical_tokens.experiment import CriticalTokens
+from probes.critical_tokens.settings import Settings
 
 
-def find_all(settings: "CriticalTokens", tables: Tables) -> list[Finding]:
+def find_all(settings: Settings, tables: Tables) -> list[Finding]:
     """Returns the report's headlines and warnings."""
     return [
         *_levels(tables["levels"]),
@@ -37,7 +34,7 @@ def _levels(levels: pd.DataFrame) -> Iterator[Finding]:
     yield Finding(f"Answered right, by level{resampled}: {', '.join(parts)}.")
 
 
-def _critical(settings: "CriticalTokens", tables: Tables) -> Iterator[Finding]:
+def _critical(settings: Settings, tables: Tables) -> Iterator[Finding]:
     critical, positions = tables["critical"], tables["positions"]
     n = positions["trajectory_id"].nunique()
     if not n:
@@ -91,7 +88,7 @@ def _agreement(agreement: pd.DataFrame) -> Iterator[Finding]:
     )
 
 
-def _cost(settings: "CriticalTokens", cost: pd.DataFrame) -> Iterator[Finding]:
+def _cost(settings: Settings, cost: pd.DataFrame) -> Iterator[Finding]:
     if not len(cost):
         return
     brute = cost.drop_duplicates("trajectory_id")["brute_tokens"].sum()
@@ -128,7 +125,7 @@ def _rereading(spines: pd.DataFrame) -> Iterator[Finding]:
     )
 
 
-def _warnings(settings: "CriticalTokens", tables: Tables) -> Iterator[Finding]:
+def _warnings(settings: Settings, tables: Tables) -> Iterator[Finding]:
     responses, positions = tables["trajectories"], tables["positions"]
     lost = responses[responses["outcome"] == "unextracted"]
     if len(lost):

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from interp.errors import RunError
 from interp.experiments.experiment import WorkUnit
+from probes.critical_tokens.critical import candidate_tokens, critical_tokens, first_tokens
+from probes.critical_tokens.problems import file_problems
+from probes.critical_tokens.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from interp.tables import Tables
-    from probes.critical_tokens.experiment import CriticalTokens
 
 USABLE = (0.05, 0.95)
 """A level is usable if its success lies between these."""
@@ -71,7 +73,7 @@ class ContrastiveUnit(WorkUnit):
     """Trajectory and tokens of each response to score."""
 
 
-def plan_units(settings: "CriticalTokens", model: str, measured: "Tables") -> Sequence[WorkUnit]:
+def plan_units(settings: Settings, model: str, measured: "Tables") -> Sequence[WorkUnit]:
     """Returns all units known to be needed."""
     responses = measured["trajectories"]
     units: list[WorkUnit] = list(_calibration(settings))
@@ -103,32 +105,30 @@ def _problem_unit(level: str, index: int) -> ProblemUnit:
     return ProblemUnit(f"problem-{level}-{index}", level, index)
 
 
-def _calibration(settings: "CriticalTokens") -> Iterator[ProblemUnit]:
+def _calibration(settings: Settings) -> Iterator[ProblemUnit]:
     for level in levels_of(settings):
         for index in range(min(settings.calibration_problems, n_problems(settings))):
             yield _problem_unit(level, index)
 
 
-def calibration_problem_ids(settings: "CriticalTokens") -> set[str]:
+def calibration_problem_ids(settings: Settings) -> set[str]:
     """Returns the problems that levels are judged by."""
     return {problem_key(unit) for unit in _calibration(settings)}
 
 
-def levels_of(settings: "CriticalTokens") -> list[str]:
+def levels_of(settings: Settings) -> list[str]:
     """Returns the names of the levels: those asked for, or the file's only one."""
     return list(settings.levels) if settings.task_file is None else [settings.task_format]
 
 
-def n_problems(settings: "CriticalTokens") -> int:
+def n_problems(settings: Settings) -> int:
     """Returns how many problems a level has at most."""
     if settings.task_file is None:
         return settings.max_problems
-    from probes.critical_tokens.checks import file_problems
-
     return min(settings.max_problems, len(file_problems(settings)))
 
 
-def usable_levels(settings: "CriticalTokens", model: str, responses: "pd.DataFrame") -> list[str]:
+def usable_levels(settings: Settings, model: str, responses: "pd.DataFrame") -> list[str]:
     """Returns the levels that the model sometimes solves, judged by their calibration problems.
 
     Raises RunError, with the calibration, where there is none (unless calibration is all that is asked).
@@ -150,7 +150,7 @@ def usable_levels(settings: "CriticalTokens", model: str, responses: "pd.DataFra
     return usable
 
 
-def _search(settings: "CriticalTokens", usable: list[str], responses: "pd.DataFrame") -> tuple[list[ProblemUnit], bool]:
+def _search(settings: Settings, usable: list[str], responses: "pd.DataFrame") -> tuple[list[ProblemUnit], bool]:
     """The problems looked through beyond calibration, a round of all usable levels at a time, and whether that is all."""
     answered = set(responses["problem_id"])
     units: list[ProblemUnit] = []
@@ -166,12 +166,12 @@ def _search(settings: "CriticalTokens", usable: list[str], responses: "pd.DataFr
     return units, True
 
 
-def _beyond(usable: list[str], index: int, settings: "CriticalTokens") -> list[ProblemUnit]:
+def _beyond(usable: list[str], index: int, settings: Settings) -> list[ProblemUnit]:
     """Problems from that number on: a resumed run must not see further than an uninterrupted one did at this point."""
     return [_problem_unit(level, later) for level in usable for later in range(index, n_problems(settings))]
 
 
-def chosen_trajectories(settings: "CriticalTokens", usable: list[str], responses: "pd.DataFrame") -> list[str]:
+def chosen_trajectories(settings: Settings, usable: list[str], responses: "pd.DataFrame") -> list[str]:
     """Returns the trajectories to analyse: the first wrong one that ended by itself of each problem with V_0 in between."""
     rows = responses[responses["level"].isin(usable)]
     chosen = []
@@ -195,10 +195,8 @@ def draw_probability_by_trajectory(responses: "pd.DataFrame") -> dict[str, tuple
     return {str(id): tuple(float(one) for one in probability) for id, probability in pairs}
 
 
-def _tests(settings: "CriticalTokens", measured: "Tables", ids: list[str]) -> Iterator[WorkUnit]:
+def _tests(settings: Settings, measured: "Tables", ids: list[str]) -> Iterator[WorkUnit]:
     """The units that need every curve: fresh pairs for candidates, then causal tests and adapters."""
-    from probes.critical_tokens.summarise import candidate_tokens, critical_tokens, first_tokens
-
     cliffs = {"cliff", "pivot"} & set(settings.definitions) and settings.method == "recycled"
     tokens = tokens_by_trajectory(measured["trajectories"])
     drawn = draw_probability_by_trajectory(measured["trajectories"])
@@ -223,7 +221,7 @@ def _tests(settings: "CriticalTokens", measured: "Tables", ids: list[str]) -> It
         yield contrastive
 
 
-def _contrastive_unit(settings: "CriticalTokens", responses: "pd.DataFrame", ids: list[str]) -> ContrastiveUnit | None:
+def _contrastive_unit(settings: Settings, responses: "pd.DataFrame", ids: list[str]) -> ContrastiveUnit | None:
     """The first right and wrong responses, in turn over problems, of problems none of whose trajectories is analysed."""
     analysed = responses[responses["trajectory_id"].isin(ids)]
     others = responses[~responses["problem_id"].isin(analysed["problem_id"]) & responses["ended"]]

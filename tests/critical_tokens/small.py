@@ -4,8 +4,9 @@ from transformers import PreTrainedTokenizerFast
 
 from interp.models.language import LanguageModel
 from interp.models.sampling import Policy, StopRule
-from probes.critical_tokens.explorer import Explorer, Setting
+from probes.critical_tokens.explorer import Explorer
 from probes.critical_tokens.problems import Problem
+from probes.critical_tokens.responses import Setting
 from tests.tiny_models import VOCABULARY, tiny
 
 WORDS = {f"w{index}": index for index in range(VOCABULARY)}

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from interp.errors import ArgumentError
-from probes.critical_tokens.latex import same_latex
-from probes.critical_tokens.readers import extract_math, extract_number, read_problems
+from probes.critical_tokens.answers.equality import same_latex
+from probes.critical_tokens.answers.extraction import extract_math, extract_number
+from probes.critical_tokens.problems import read_problems
 
 PAIRS = [json.loads(line) for line in (Path(__file__).parent / "answer_pairs.jsonl").read_text("utf-8").splitlines()]
 """Format, line of the problem file, response, and whether it is right: "own-…" and field cases."""

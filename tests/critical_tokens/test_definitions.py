@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 
 from probes.critical_tokens.audit import curve_outcomes, random_chain
-from probes.critical_tokens.backward import backward_scan, critical_by_rule, needed_right
-from probes.critical_tokens.chains import chain_with_drop
-from probes.critical_tokens.confirm import Thresholds, confirm, discoveries, evidence, screen, settled
+from probes.critical_tokens.definitions import (
+    Thresholds,
+    backward_scan,
+    confirm,
+    critical_by_rule,
+    discoveries,
+    evidence,
+    needed_right,
+    screen,
+    settled,
+)
+from probes.critical_tokens.spine import chain_with_drop
 
 T = Thresholds()
 

@@ -9,8 +9,8 @@ from scipy.stats import binomtest, chi2_contingency
 
 from interp.errors import RunError
 from interp.models.language import LanguageModel
-from probes.critical_tokens.enumeration import enumerate_value
-from probes.critical_tokens.explorer import Pool, Setting, prompt_ids, respond
+from probes.critical_tokens.explorer import Pool, enumerate_value
+from probes.critical_tokens.responses import Setting, prompt_ids, respond
 from tests.critical_tokens.small import PROBLEM, small_explorer, small_model, small_setting
 
 N = 400

@@ -9,11 +9,9 @@ import pytest
 from interp.errors import ArgumentError, RunError
 from interp.experiments.experiment import run_hash
 from interp.models.language import LanguageModel
-from probes.critical_tokens import units
 from probes.critical_tokens.experiment import CriticalTokens
-from probes.critical_tokens.explorer import prompt_ids
-from probes.critical_tokens.problems import Problem
-from probes.critical_tokens.readers import read_problems
+from probes.critical_tokens.problems import Problem, read_problems
+from probes.critical_tokens.responses import prompt_ids, setting_of
 from tests.critical_tokens.hand_tables import FACTS
 from tests.critical_tokens.small import small_model
 
@@ -105,13 +103,13 @@ def test_prompts_of_a_file_go_through_the_chat_template(folder: Path, chatty: La
     base = dict(task_file=folder / "own.jsonl", grader="graders_of_a_test:grade")
 
     def ids(model: LanguageModel, **changes: object) -> list[int]:
-        return prompt_ids(model, "w3 w4", units.setting_of(CriticalTokens(**base, **changes), model))  # type: ignore[arg-type]
+        return prompt_ids(model, "w3 w4", setting_of(CriticalTokens(**base, **changes), model))  # type: ignore[arg-type]
 
     assert ids(chatty) == [1, 3, 4, 2, 7]
     assert ids(chatty, prompt_format="chat", template_args=("level=9",)) == [1, 3, 4, 2, 9]
     assert ids(chatty, prompt_format="plain") == [3, 4]
     assert ids(small_model()) == [3, 4]
-    generated = units.setting_of(CriticalTokens(), chatty)
+    generated = setting_of(CriticalTokens(), chatty)
     assert prompt_ids(chatty, "w3 w4", generated) == [3, 4]  # generated problems are completed, never asked
     with pytest.raises(ArgumentError, match="--prompt-format plain"):
         ids(small_model(), prompt_format="chat")

@@ -7,9 +7,10 @@ import torch
 
 from interp.models.identity import ModelIdentity
 from interp.models.language import LanguageModel
-from probes.critical_tokens.explorer import Explorer, Response, Setting, respond, with_own
+from probes.critical_tokens.explorer import Explorer, with_own
 from probes.critical_tokens.findings import _rereading
-from probes.critical_tokens.rows import spine_rows
+from probes.critical_tokens.measure import spine_rows
+from probes.critical_tokens.responses import Response, Setting, respond
 from tests.critical_tokens.small import PROBLEM, small_setting, tokenizer
 from tests.tiny_models import tiny_hf
 

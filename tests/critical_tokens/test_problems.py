@@ -6,16 +6,12 @@ from pathlib import Path
 import pytest
 
 from interp.errors import ArgumentError
-from probes.critical_tokens.families import build_problem, parse_level
-from probes.critical_tokens.latex import same_latex
-from probes.critical_tokens.problems import Problem
-from probes.critical_tokens.readers import (
-    extract_math,
-    extract_number,
-    read_problems,
-    same_number,
-)
-from probes.critical_tokens.token_classes import token_class
+from probes.critical_tokens import families
+from probes.critical_tokens.answers.equality import same_latex, same_number
+from probes.critical_tokens.answers.extraction import extract_math, extract_number
+from probes.critical_tokens.families import parse_level
+from probes.critical_tokens.measure import token_class
+from probes.critical_tokens.problems import Problem, build_problem, read_problems
 
 LEVELS = ["arithmetic-3-9", "lookup-5-2", "lookup-4-0", "tally-3-2", "words-4-0", "words-4-1"]
 
@@ -62,9 +58,7 @@ def test_reversing_reverses() -> None:
 def arithmetic() -> Problem:
     """Q: 4 + 5 - 2, whatever the seed."""
     made = problem("arithmetic-2-5")
-    from probes.critical_tokens import families
-
-    task = families._Task("Q: 4 + 5 - 2\nA:", " 4 + 5 = 9, 9 - 2 = 7. Answer: 7", "7")
+    task = families.Task("Q: 4 + 5 - 2\nA:", " 4 + 5 = 9, 9 - 2 = 7. Answer: 7", "7")
     return Problem(
         made.id,
         made.level,

@@ -13,7 +13,7 @@ from interp.errors import ArgumentError
 from interp.experiments.experiment import WorkUnit
 from interp.experiments.run import Run
 from interp.tables import checked
-from probes.critical_tokens import audit, checks, contrastive, units
+from probes.critical_tokens import audit, contrastive, measure, problems
 from probes.critical_tokens.experiment import CriticalTokens
 from probes.critical_tokens.plan import (
     ReplacementUnit,
@@ -148,19 +148,19 @@ def test_a_run_stopped_in_the_middle_of_a_trajectory_ends_as_if_it_had_not_been(
     model = small_model()
     model.hf.save_pretrained(tmp_path / "model")
     model.tokenizer.save_pretrained(tmp_path / "model")
-    monkeypatch.setattr(checks, "check_tasks", lambda _: None)
+    monkeypatch.setattr(problems, "check_tasks", lambda _: None)
     monkeypatch.setattr(audit, "CHAINS", 20)
-    monkeypatch.setattr(units, "setting_of", lambda *_: small_setting(10, top_k=4, temperature=2.0))
-    for module in (units, contrastive):
+    monkeypatch.setattr(measure, "setting_of", lambda *_: small_setting(10, top_k=4, temperature=2.0))
+    for module in (measure, contrastive):
         monkeypatch.setattr(module, "find_problem", parity_problem)
     small = dataclasses.replace(SMALL, model=str(tmp_path / "model"))
     whole = small.run(out=tmp_path / "whole")
-    measure = CriticalTokens.measure
+    own_measure = CriticalTokens.measure
     stops = [TrajectoryUnit, ReplacementUnit]
 
     def stopping(self: CriticalTokens, model: Any, unit: WorkUnit) -> Any:
         """Measures, but is interrupted when the first unit of each kind in turn has been begun."""
-        made = measure(self, model, unit)
+        made = own_measure(self, model, unit)
         if stops and isinstance(unit, stops[0]):
             stops.pop(0)
             raise KeyboardInterrupt

@@ -10,11 +10,18 @@ import pytest
 import torch
 
 from interp.errors import ArgumentError
-from probes.critical_tokens.agreement import auroc, average_precision, top1_hits
-from probes.critical_tokens.contrastive import adapters, load_adapter, response_logits, response_loss, train
+from probes.critical_tokens.contrastive import (
+    adapters,
+    cdpo_loss_printed,
+    cdpo_loss_released,
+    contrastive_score,
+    load_adapter,
+    response_logits,
+    response_loss,
+    train,
+)
 from probes.critical_tokens.experiment import CriticalTokens
-from probes.critical_tokens.losses import cdpo_loss_printed, cdpo_loss_released, contrastive_score
-from probes.critical_tokens.replacement import pass_at_k
+from probes.critical_tokens.scores import auroc, average_precision, pass_at_k, top1_hits
 from tests.critical_tokens.small import small_model
 
 CHOSEN = torch.tensor([[0.4, 0.6, 0.0]])

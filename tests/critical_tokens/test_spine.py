@@ -6,9 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.critical_tokens.audit import coverage, curve_outcomes, null_chain, random_chain, search
-from probes.critical_tokens.chains import Chain, chain_with_drop, flat_chain
-from probes.critical_tokens.confirm import Thresholds
-from probes.critical_tokens.spine import branch_points, branches_needed, certified, drop, largest_change, values
+from probes.critical_tokens.definitions import Thresholds
+from probes.critical_tokens.spine import (
+    Chain,
+    branch_points,
+    branches_needed,
+    certified,
+    chain_with_drop,
+    drop,
+    flat_chain,
+    largest_change,
+    values,
+)
 
 FOLLOWS = np.array([[True, False, True], [False, True, True], [True, True, True]])
 """Three tokens, three draws."""

@@ -9,10 +9,10 @@ from scipy.stats import chi2
 
 from interp.models.language import LanguageModel
 from interp.tables import checked
-from probes.critical_tokens import contrastive, units
+from probes.critical_tokens import contrastive, measure
 from probes.critical_tokens.experiment import CriticalTokens
-from probes.critical_tokens.explorer import respond
 from probes.critical_tokens.plan import ConfirmUnit, ContrastiveUnit, ProblemUnit, ReplacementUnit, TrajectoryUnit
+from probes.critical_tokens.responses import respond
 from probes.critical_tokens.tables import SCHEMAS
 from tests.critical_tokens.small import PROBLEM, small_model, small_setting
 
@@ -29,9 +29,9 @@ def model() -> LanguageModel:
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The parity problem in place of the generated ones."""
-    for module in (units, contrastive):
+    for module in (measure, contrastive):
         monkeypatch.setattr(module, "find_problem", lambda *_: PROBLEM)
-    monkeypatch.setattr(units, "setting_of", lambda *_: SETTING)
+    monkeypatch.setattr(measure, "setting_of", lambda *_: SETTING)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def check_outcomes(rows: dict[str, pd.DataFrame], n_tokens: int) -> None:
 
 
 def test_responses(model: LanguageModel) -> None:
-    rows = fitting(units.measure_unit(SETTINGS, model, ProblemUnit("p", "parity-1-1", 0)))["trajectories"]
+    rows = fitting(measure.measure_unit(SETTINGS, model, ProblemUnit("p", "parity-1-1", 0)))["trajectories"]
     assert len(rows) == 16
     assert {"right", "wrong"} <= set(rows["outcome"])
     assert rows["trajectory_id"].tolist()[:2] == ["parity-1-1-0-0", "parity-1-1-0-1"]
@@ -64,13 +64,13 @@ def test_responses(model: LanguageModel) -> None:
 
 def test_a_trajectory_and_its_oracle(model: LanguageModel, token_ids: tuple[int, ...]) -> None:
     unit = TrajectoryUnit("t", ID, token_ids)
-    shared = fitting(units.measure_unit(SETTINGS, model, unit))
+    shared = fitting(measure.measure_unit(SETTINGS, model, unit))
     n = len(token_ids)
     check_outcomes(shared, n)
     assert shared["spines"]["token_id"].tolist() == list(token_ids)
     assert shared["rollouts"].groupby("kept").size().ge(20).all()
     assert set(shared["rollouts"]["kept"]) == set(range(n + 1))
-    brute = fitting(units.measure_unit(CriticalTokens(method="brute"), model, unit))
+    brute = fitting(measure.measure_unit(CriticalTokens(method="brute"), model, unit))
     check_outcomes(brute, n)
     assert brute["rollouts"].groupby("kept").size().eq(64).all()
     assert (brute["rollouts"]["branched_at"] == brute["rollouts"]["kept"]).all()  # nothing is shared
@@ -84,7 +84,7 @@ def test_a_trajectory_and_its_oracle(model: LanguageModel, token_ids: tuple[int,
 
 
 def test_fresh_pairs(model: LanguageModel, token_ids: tuple[int, ...]) -> None:
-    rows = fitting(units.measure_unit(SETTINGS, model, ConfirmUnit("c", ID, token_ids, (0, 2))))
+    rows = fitting(measure.measure_unit(SETTINGS, model, ConfirmUnit("c", ID, token_ids, (0, 2))))
     check_outcomes(rows, len(token_ids))
     made = rows["rollouts"].groupby(["arm", "kept"]).size()
     assert set(made.index) == {("without", 0), ("after", 1), ("without", 2), ("after", 3)}
@@ -96,7 +96,7 @@ def test_fresh_pairs(model: LanguageModel, token_ids: tuple[int, ...]) -> None:
 
 
 def test_the_causal_test(model: LanguageModel, token_ids: tuple[int, ...]) -> None:
-    rows = fitting(units.measure_unit(SETTINGS, model, ReplacementUnit("r", ID, token_ids, 2)))
+    rows = fitting(measure.measure_unit(SETTINGS, model, ReplacementUnit("r", ID, token_ids, 2)))
     check_outcomes(rows, len(token_ids))
     kept = rows["rollouts"].groupby("arm")["kept"].agg(["min", "max", "size"])
     assert set(kept.index) == {"kept-2", "forbidden-2", "random-2", "entropy-2"}
@@ -110,8 +110,8 @@ def test_the_causal_test(model: LanguageModel, token_ids: tuple[int, ...]) -> No
 def test_contrastive_scores(model: LanguageModel, token_ids: tuple[int, ...]) -> None:
     examples = (("parity-1-1-1", (10, 61)), ("parity-1-1-2", (12, 13, 62)))
     unit = ContrastiveUnit("contrastive", examples, examples[::-1], ((ID, token_ids),))
-    scores = fitting(units.measure_unit(SETTINGS, model, unit))["contrastive"]
+    scores = fitting(measure.measure_unit(SETTINGS, model, unit))["contrastive"]
     assert scores["position"].tolist() == list(range(len(token_ids)))
     assert scores["score"].between(0, 1).all()
-    again = fitting(units.measure_unit(SETTINGS, model, unit))["contrastive"]
+    again = fitting(measure.measure_unit(SETTINGS, model, unit))["contrastive"]
     pd.testing.assert_frame_equal(scores, again)

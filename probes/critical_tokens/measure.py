@@ -1,35 +1,27 @@
-"""Measuring one unit: from a model to rows."""
+"""Measures one unit: from a model to rows."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from interp.experiments.experiment import WorkUnit
-from interp.models.encoding import stop_ids
 from interp.models.language import LanguageModel
-from interp.models.sampling import Policy, StopRule, sample, stream
-from interp.models.template_args import TemplateArgs, parse_template_args
-from interp.models.vllm_sampling import sample_with_vllm
-from probes.critical_tokens.backward import backward_scan
-from probes.critical_tokens.checks import file_problems
-from probes.critical_tokens.confirm import Thresholds, confirm
-from probes.critical_tokens.explorer import Branches, Explorer, Pool, Setting, decode, prompt_ids, respond
-from probes.critical_tokens.families import build_problem, parse_level
+from interp.models.sampling import stream
+from interp.words import holds_letters
+from probes.critical_tokens.contrastive import measure_contrastive
+from probes.critical_tokens.definitions import backward_scan, confirm, thresholds_of
+from probes.critical_tokens.explorer import Branch, Branches, Explorer, Pool
 from probes.critical_tokens.plan import ConfirmUnit, ContrastiveUnit, ProblemUnit, ReplacementUnit, TrajectoryUnit
-from probes.critical_tokens.problems import Problem
-from probes.critical_tokens.readers import STOP_STRINGS
-from probes.critical_tokens.rows import branch_rows, exact_rows, one_row, pool_rows, rollout_rows, spine_rows
-
-if TYPE_CHECKING:
-    from probes.critical_tokens.experiment import CriticalTokens
+from probes.critical_tokens.problems import find_problem, split_id
+from probes.critical_tokens.responses import decode, error_position, own_sampling, prompt_ids, respond, setting_of
+from probes.critical_tokens.settings import Settings
 
 Rows = Mapping[str, pd.DataFrame]
 
 
-def measure_unit(settings: "CriticalTokens", model: LanguageModel, unit: WorkUnit) -> Rows:
+def measure_unit(settings: Settings, model: LanguageModel, unit: WorkUnit) -> Rows:
     """Returns the unit's rows by table."""
     if isinstance(unit, ProblemUnit):
         return measure_problem(settings, model, unit)
@@ -40,56 +32,11 @@ def measure_unit(settings: "CriticalTokens", model: LanguageModel, unit: WorkUni
     if isinstance(unit, ReplacementUnit):
         return measure_replacement(settings, model, unit)
     assert isinstance(unit, ContrastiveUnit)
-    from probes.critical_tokens.contrastive import measure_contrastive
 
     return measure_contrastive(settings, model, unit)
 
 
-def find_problem(settings: "CriticalTokens", level: str, index: int) -> Problem:
-    """Returns a problem by its level and number."""
-    if settings.task_file is not None:
-        return file_problems(settings)[index]
-    return build_problem(parse_level(level), index, seed=settings.seed, shots=settings.shots)
-
-
-def setting_of(settings: "CriticalTokens", model: LanguageModel) -> Setting:
-    """Returns how responses are written: generated problems have answers of one line, those of files end at a blank one."""
-    one_line = settings.task_file is None
-    ends = _ends(model, one_line)
-    strings = () if one_line else STOP_STRINGS
-    return Setting(
-        policy=Policy(settings.temperature, settings.top_p, settings.top_k),
-        stop=StopRule(ends, strings, model.tokenizer),
-        max_new_tokens=settings.max_new_tokens,
-        seed=settings.seed,
-        batch_rows=settings.batch_rows,
-        chat=chat_of(settings, model),
-        sampler=sample_with_vllm if settings.sampler == "vllm" else sample,
-    )
-
-
-def chat_of(settings: "CriticalTokens", model: LanguageModel) -> TemplateArgs | None:
-    """Returns the arguments of the chat template that problems of a file are put through; None for plain text."""
-    wanted = settings.prompt_format == "chat" or (settings.prompt_format == "auto" and model.tokenizer.chat_template)
-    return parse_template_args(settings.template_args) if settings.task_file is not None and wanted else None
-
-
-def own_sampling(model: LanguageModel) -> str:
-    """Returns the sampling that a model's generation_config asks for, "" where it asks for none."""
-    config = model.hf.generation_config
-    found = {name: getattr(config, name, None) for name in ("temperature", "top_p", "top_k")}
-    return ", ".join(f"--{name.replace('_', '-')} {value:g}" for name, value in found.items() if value is not None)
-
-
-@lru_cache(maxsize=2)
-def _ends(model: LanguageModel, one_line: bool) -> list[int]:
-    return stop_ids(model.tokenizer, model.hf.generation_config, at_newline=one_line)
-
-
-# ---------------------------------------------------------------------- problems
-
-
-def measure_problem(settings: "CriticalTokens", model: LanguageModel, unit: ProblemUnit) -> Rows:
+def measure_problem(settings: Settings, model: LanguageModel, unit: ProblemUnit) -> Rows:
     """Returns the responses to one problem."""
     problem = find_problem(settings, unit.level, unit.index)
     setting = setting_of(settings, model)
@@ -125,20 +72,8 @@ def measure_problem(settings: "CriticalTokens", model: LanguageModel, unit: Prob
     return {"trajectories": pd.DataFrame(rows)}
 
 
-def error_position(model: LanguageModel, problem: Problem, token_ids: Sequence[int]) -> int:
-    """Returns the first token whose text leaves the right solution; −1 where none does or no solution is known."""
-    character = problem.first_error(decode(model, token_ids))
-    if character is None:
-        return -1
-    ends = [len(decode(model, token_ids[: kept + 1])) for kept in range(len(token_ids))]
-    return next((kept for kept, end in enumerate(ends) if end > character), len(token_ids) - 1)
-
-
-# ---------------------------------------------------------------------- one trajectory
-
-
 def read_trajectory(
-    settings: "CriticalTokens", model: LanguageModel, unit: TrajectoryUnit | ConfirmUnit | ReplacementUnit
+    settings: Settings, model: LanguageModel, unit: TrajectoryUnit | ConfirmUnit | ReplacementUnit
 ) -> Explorer:
     """Returns the reader of one trajectory."""
     problem = find_problem(settings, *split_id(unit.trajectory_id.rpartition("-")[0]))
@@ -146,13 +81,7 @@ def read_trajectory(
     return Explorer(model, problem, unit.trajectory_id, unit.token_ids, setting, unit.draw_probability)
 
 
-def split_id(problem_id: str) -> tuple[str, int]:
-    """Returns a problem's level and number from its id."""
-    level, _, index = problem_id.rpartition("-")
-    return level, int(index)
-
-
-def measure_trajectory(settings: "CriticalTokens", model: LanguageModel, unit: TrajectoryUnit) -> Rows:
+def measure_trajectory(settings: Settings, model: LanguageModel, unit: TrajectoryUnit) -> Rows:
     """Returns the tokens of one trajectory, draws from every position, and what the paper's rule finds."""
     explorer = read_trajectory(settings, model, unit)
     n_tokens = len(explorer.token_ids)
@@ -185,7 +114,7 @@ def measure_trajectory(settings: "CriticalTokens", model: LanguageModel, unit: T
     }
 
 
-def _brute(settings: "CriticalTokens", explorer: Explorer) -> Rows:
+def _brute(settings: Settings, explorer: Explorer) -> Rows:
     """Independent rollouts after every token, and before the first."""
     n = settings.rule_rollouts
     wanted = [(kept, index) for kept in range(len(explorer.token_ids)) for index in range(n)]
@@ -195,15 +124,7 @@ def _brute(settings: "CriticalTokens", explorer: Explorer) -> Rows:
     return {"rollouts": rollout_rows(explorer, "brute", rows), "branches": branch_rows(explorer, "brute", branches)}
 
 
-# ---------------------------------------------------------------------- fresh draws
-
-
-def thresholds_of(settings: "CriticalTokens") -> Thresholds:
-    """Returns what counts as a cliff."""
-    return Thresholds(settings.effect, settings.margin, settings.alpha)
-
-
-def measure_pairs(settings: "CriticalTokens", model: LanguageModel, unit: ConfirmUnit) -> Rows:
+def measure_pairs(settings: Settings, model: LanguageModel, unit: ConfirmUnit) -> Rows:
     """Returns fresh pairs for the candidates of one trajectory: with the token forbidden, and with it kept."""
     explorer = read_trajectory(settings, model, unit)
     kept_pool = Pool.around(explorer, "after", settings.max_pairs, "wrong")
@@ -241,7 +162,7 @@ def measure_pairs(settings: "CriticalTokens", model: LanguageModel, unit: Confir
     }
 
 
-def measure_replacement(settings: "CriticalTokens", model: LanguageModel, unit: ReplacementUnit) -> Rows:
+def measure_replacement(settings: Settings, model: LanguageModel, unit: ReplacementUnit) -> Rows:
     """Returns fresh rollouts with the critical token kept and forbidden, and with two other tokens forbidden."""
     explorer = read_trajectory(settings, model, unit)
     n = settings.replacement_rollouts
@@ -268,3 +189,102 @@ def measure_replacement(settings: "CriticalTokens", model: LanguageModel, unit: 
         "rollouts": pd.concat(rollouts, ignore_index=True),
         "branches": pd.concat([part for part in branches if len(part)], ignore_index=True),
     }
+
+
+# ---------------------------------------------------------------------- rows
+
+
+def spine_rows(explorer: Explorer) -> pd.DataFrame:
+    """Returns the tokens of a trajectory with the policy's view of each."""
+    probability, own = explorer.probability, explorer.token_ids
+    entropy = -(probability * probability.clamp(min=1e-300).log()).sum(-1)
+    texts = [explorer.added_text(kept, id) for kept, id in enumerate(own)]
+    return pd.DataFrame(
+        {
+            "model": explorer.model.identity.name,
+            "trajectory_id": explorer.key,
+            "position": range(len(own)),
+            "token_id": own,
+            "token": texts,
+            "token_class": [token_class(text) for text in texts],
+            "p": explorer.p,
+            "draw_probability": explorer.draw_p,
+            "reread_probability": explorer.reread_p,
+            "rank": [int((row > row[id]).sum()) for row, id in zip(probability, own, strict=True)],
+            "entropy_nats": entropy.clamp(min=0).cpu().numpy(),
+            "surprisal_nats": np.maximum(0.0, -np.log(explorer.p)),
+        }
+    )
+
+
+def exact_rows(settings: Settings, explorer: Explorer) -> pd.DataFrame:
+    """Returns bounds of the value after each of the last tokens, by enumeration of what can follow."""
+    n_tokens = len(explorer.token_ids)
+    kept = range(max(0, n_tokens - settings.exact_tokens), n_tokens)
+    rows = [(at, *explorer.exact_value(at, most_nodes=settings.exact_nodes)) for at in kept]
+    frame = pd.DataFrame(rows, columns=["kept", "low", "high", "n_nodes"])
+    return frame.assign(model=explorer.model.identity.name, trajectory_id=explorer.key)
+
+
+def one_row(explorer: Explorer, **columns: Any) -> pd.DataFrame:
+    """Returns one row of a trajectory."""
+    return pd.DataFrame([{"model": explorer.model.identity.name, "trajectory_id": explorer.key, **columns}])
+
+
+def pool_rows(explorer: Explorer, pool: Pool, made: Mapping[int, int]) -> pd.DataFrame:
+    """Returns the first draws from each position of a pool: `made` says how many."""
+    rows = [
+        (kept, index, int(pool.points[kept, index]), pool.outcome(kept, index) == "right")
+        for kept, n in made.items()
+        for index in range(n)
+    ]
+    return rollout_rows(explorer, pool.arm, rows)
+
+
+def rollout_rows(explorer: Explorer, arm: str, rows: list[tuple[int, int, int, bool]]) -> pd.DataFrame:
+    """Returns outcomes as rows: (tokens kept, draw, where it left the trajectory, right)."""
+    frame = pd.DataFrame(rows, columns=["kept", "draw", "branched_at", "right"])
+    return frame.assign(model=explorer.model.identity.name, trajectory_id=explorer.key, arm=arm)
+
+
+def branch_rows(explorer: Explorer, arm: str, branches: Mapping[tuple[int, int], Branch]) -> pd.DataFrame:
+    """Returns the texts written from each (tokens kept, draw)."""
+    rows = [
+        (
+            kept,
+            index,
+            explorer.added_text(kept, branch.token_ids[0]),
+            branch.outcome,
+            branch.ended,
+            len(branch.token_ids),
+            branch.token_ids,
+        )
+        for (kept, index), branch in sorted(branches.items())
+    ]
+    frame = pd.DataFrame(rows, columns=["kept", "draw", "token", "outcome", "ended", "n_tokens", "token_ids"])
+    return frame.assign(model=explorer.model.identity.name, trajectory_id=explorer.key, arm=arm)
+
+
+# ---------------------------------------------------------------------- classes of tokens
+
+
+FUNCTION_WORDS = frozenset(
+    "a an the this that these those of in on at to for from by with as and or but nor so if then than because while when where "
+    "which who whom whose what how it its he she they them his her their we us our you your i me my is are was were be been being "
+    "am do does did has have had will would can could may might shall should must not no there here all each every some any".split()
+)
+_OPERATORS = frozenset("+-*/=<>^×÷−%&|~")
+
+
+def token_class(text: str) -> str:
+    """Returns the class of a token's text: a token with a digit is a number, one of operator signs an operator."""
+    bare = text.strip()
+    if not bare:
+        return "space"
+    if any(sign.isdigit() for sign in bare):
+        return "number"
+    if all(sign in _OPERATORS for sign in bare):
+        return "operator"
+    if not holds_letters(bare):
+        return "punctuation"
+    return "function" if bare.lower() in FUNCTION_WORDS else "content"

@@ -1,18 +1,28 @@
-"""Do cheap scores find the tokens that rollouts confirm? Ranking quality over all tokens of the analysed trajectories."""
+"""Scores: pass@k of rollouts, and how well a cheap score of tokens ranks those that rollouts confirm."""
 
 from collections.abc import Mapping
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool, Float
 from numpy import ndarray as Nd
 from scipy.stats import rankdata
 
 from interp.statistics import Estimate, bounded, cluster_weights, percentile_interval
-from interp.tables import Tables
 
 DRAWS = 500
+
+
+def pass_at_k(right: int, n: int, k: int) -> float:
+    """Returns the chance that at least one of k rollouts is right, without bias from n: 1 − C(n − right, k) / C(n, k).
+
+    Chen et al. 2021, Evaluating Large Language Models Trained on Code, equation 1.
+    Raises ValueError unless 0 <= right <= n and 1 <= k <= n.
+    """
+    if not (0 <= right <= n and 1 <= k <= n):
+        raise ValueError(f"pass@{k} cannot be told from {right} right of {n} rollouts")
+    return 1 - comb(n - right, k) / comb(n, k)
 
 
 class Quality(NamedTuple):
@@ -53,37 +63,10 @@ def top1_hits(score: Float[Nd, " token"], positive: Bool[Nd, " token"], trajecto
     return found
 
 
-def summarise_agreement(measured: Tables, critical: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Returns `agreement`: every score against the confirmed cliffs; bootstrap intervals resample trajectories.
-
-    1 − p has a start: the bound lets only tokens with a large 1 − p be cliffs. Empty where no cliff was confirmed.
-    """
-    spines = measured["spines"]
-    cliffs = critical[critical["definition"] == "cliff"]
-    if not len(cliffs) or not len(spines):
-        return pd.DataFrame()
-    keys = ["trajectory_id", "position"]
-    table = spines.merge(cliffs[keys].assign(positive=True), on=keys, how="left")
-    table = table.merge(measured["contrastive"].drop(columns="model"), on=keys, how="left")
-    positive = table["positive"].notna().to_numpy()
-    scores = {
-        "surprisal": table["surprisal_nats"].to_numpy(),
-        "entropy": table["entropy_nats"].to_numpy(),
-        "1 - p": 1 - table["p"].to_numpy(),
-        "position": table["position"].to_numpy(dtype=float),
-        "random": np.random.default_rng([seed, 5]).random(len(table)),
-    }
-    if table["score"].notna().all():
-        scores = {"contrastive": 1 - table["score"].to_numpy()} | scores
-    names = table["trajectory_id"].to_numpy()
-    return pd.DataFrame(
-        [_row(name, score, positive, names, str(table["model"].iloc[0]), seed) for name, score in scores.items()]
-    )
-
-
-def _row(
+def agreement_row(
     name: str, score: Float[Nd, " token"], positive: Bool[Nd, " token"], trajectory: Nd, model: str, seed: int
 ) -> dict[str, object]:
+    """Returns a row of `agreement`: a score against the confirmed tokens; bootstrap intervals resample trajectories."""
     hits = top1_hits(score, positive, trajectory)
     ids = list(dict.fromkeys(trajectory))
     places = [np.flatnonzero(trajectory == id) for id in ids]

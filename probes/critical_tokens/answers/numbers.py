@@ -5,6 +5,7 @@ A text is a number only as a whole. What would need a guess is none: `18 or 19`,
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -51,7 +52,6 @@ _NOT_UNITS = set(
 _UNSAYS = re.compile(
     r"\b(?:not|n't|wrong|incorrect|than|squared|cubed|plus|minus|or|half|as many|as much|less|\w+n't)\b", re.I
 )
-
 _DATE = re.compile(
     r"(?:st|nd|rd|th)?\s*(?:of\s+)?(?:january|february|march|april|may|june|july|august|september|october|november|december)\b",
     re.I,
@@ -212,36 +212,56 @@ def _words_behind(tail: str, spaced: bool, currency: str) -> tuple[int, bool, st
     return 1, False, unit
 
 
-_OPERATOR = {"\\times": "*", "×": "*", "\\cdot": "*", "·": "*", "÷": "/", "\\div": "/"}
+# ---------------------------------------------------------------------- numbers in words
 
 
-def evaluate(text: str) -> Fraction | None:
-    """Returns the value of a sum such as 10 + 5 * 2, exactly; None for anything else. Powers are not worked out."""
-    for spelling, sign in _OPERATOR.items():
-        text = text.replace(spelling, sign)
-    text = text.replace("$", "").strip()
-    if not re.fullmatch(r"[\d.,\s()+*/-]{1,100}", text) or re.search(
-        r"\d\s+\d|//|\*\*|,(?!\d{3}(?!\d))|^[^+*/-]*$", text
-    ):
+_ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+_SPELLED = {word: number for number, word in enumerate(_ONES.split())} | {
+    word: 10 * number
+    for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
+}
+_TENS = set("twenty thirty forty fifty sixty seventy eighty ninety".split())
+_PARTS = {
+    "half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "eighth": 8, "tenth": 10,
+    "thirds": 3, "quarters": 4, "fourths": 4, "fifths": 5, "sixths": 6, "eighths": 8, "tenths": 10,
+}  # fmt: skip
+_MANY = {part for part in _PARTS if part.endswith("s")}
+
+
+def spelled(text: str) -> Number | None:
+    """Returns the number that words spell: below a million, at most with a noun behind it, or a fraction such as two thirds."""
+    words = re.findall(r"[a-z]+", text.lower()) if re.fullmatch(r"[A-Za-z -]+\.?", text.strip()) else []
+    if words and len(words) <= 2 and words[-1] in _PARTS and words[0] in {**_SPELLED, "a": 1, "half": 1}:
+        top = 1 if len(words) == 1 else {**_SPELLED, "a": 1}.get(words[0], 0)
+        if (len(words) == 2) == (words[0] != "half") and top and (top > 1) == (words[-1] in _MANY):
+            return Number(Fraction(top, _PARTS[words[-1]]))
+    value, used = _counted(words)
+    if value is not None and words[used:] == ["and", "a", "half"]:
+        return Number(value + Fraction(1, 2))
+    if value is None or len(words) - used > 1:
         return None
-    import ast
+    return Number(Fraction(value)) if used == len(words) else read_number(f"{value} {words[used]}")
 
-    def value(node: ast.expr) -> Fraction:
-        if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-            return Fraction(ast.get_source_segment(plain, node) or "")
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            return -value(node.operand)
-        if isinstance(node, ast.BinOp):
-            a, b = value(node.left), value(node.right)
-            for kind, work in (
-                (ast.Add, lambda: a + b), (ast.Sub, lambda: a - b), (ast.Mult, lambda: a * b), (ast.Div, lambda: a / b)
-            ):  # fmt: skip
-                if isinstance(node.op, kind):
-                    return work()
-        raise ValueError(text)
 
-    plain = text.replace(",", "")
-    try:
-        return value(ast.parse(plain, mode="eval").body)
-    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError):
-        return None
+def _counted(words: Sequence[str]) -> tuple[int | None, int]:
+    """The number that the first words count, and how many of them it takes."""
+    if words[:1] == ["a"] and words[1:2] and words[1] in ("hundred", "thousand"):
+        words = ["one", *words[1:]]
+    total, part, used, last = 0, None, 0, ""
+    for at, word in enumerate(words):
+        if word in _SPELLED:
+            value = _SPELLED[word]
+            joins = last in ("hundred", "thousand", "and") or (last in _TENS and 0 < value < 10)
+            if last and not joins:
+                return None, 0
+            part = (part or 0) + value
+        elif word == "hundred" and part is not None and 0 < part < 10:
+            part *= 100
+        elif word == "thousand" and part is not None and total == 0 and part > 0:
+            total, part = 1000 * part, 0
+        elif word == "and" and last in ("hundred", "thousand") and at + 1 < len(words) and words[at + 1] in _SPELLED:
+            pass
+        else:
+            break
+        used, last = at + 1, word
+    return (None, 0) if part is None else (total + part, used)

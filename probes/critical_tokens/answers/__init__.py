@@ -1,0 +1,1 @@
+"""Answers: read out of a response, and compared with the right one."""
