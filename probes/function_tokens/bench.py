@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -15,9 +14,7 @@ from interp.models.language import LanguageModel
 from interp.models.residuals import check_layer, read_residuals
 from interp.models.windows import Windows
 from probes.function_tokens.corpus import Corpus, prepare_corpus, special_positions
-
-if TYPE_CHECKING:
-    from probes.function_tokens.experiment import FunctionTokens
+from probes.function_tokens.settings import Settings
 
 CHECK_WINDOWS = 24
 """Windows that a dictionary is checked on."""
@@ -38,7 +35,7 @@ class Loaded:
 class Bench:
     """A run's model, corpus and dictionaries (by the name in its settings)."""
 
-    settings: "FunctionTokens"
+    settings: Settings
     model: LanguageModel
     corpus: Corpus
     loaded: dict[str, Loaded]
@@ -54,7 +51,7 @@ class Bench:
 
 
 @lru_cache(maxsize=1)
-def set_up(settings: "FunctionTokens", model: LanguageModel) -> Bench:
+def set_up(settings: Settings, model: LanguageModel) -> Bench:
     """Returns the bench of a run; units of the same run in the same process share it.
 
     Raises UserError when corpus or dictionaries cannot be used: before anything is counted.
@@ -75,7 +72,7 @@ def set_up(settings: "FunctionTokens", model: LanguageModel) -> Bench:
     return bench
 
 
-def window_beginning(settings: "FunctionTokens", model: LanguageModel, dictionaries: list[Dictionary]) -> list[int]:
+def window_beginning(settings: Settings, model: LanguageModel, dictionaries: list[Dictionary]) -> list[int]:
     """Returns what every window begins with: under --bos auto as in the training of the dictionaries, and where nothing is said
     of that, what the tokenizer writes by itself.
 
@@ -98,7 +95,7 @@ def window_beginning(settings: "FunctionTokens", model: LanguageModel, dictionar
     return beginning(model.tokenizer, policy)
 
 
-def _check_positions(settings: "FunctionTokens", dictionary: Dictionary) -> None:
+def _check_positions(settings: Settings, dictionary: Dictionary) -> None:
     """Raises ArgumentError when windows are longer than in training, or positions counted that were left out there."""
     training = dictionary.training
     if training.context_tokens is not None and settings.context_tokens > training.context_tokens:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,8 @@ from interp.models.harvest import text_name
 from interp.models.language import LanguageModel
 from interp.models.windows import Windows, cut_windows, tokenize
 from interp.prose import news_articles, read_folder
+from probes.function_tokens.settings import Settings
 from probes.function_tokens.token_classes import FUNCTION, classify
-
-if TYPE_CHECKING:
-    from probes.function_tokens.experiment import FunctionTokens
 
 Stratum = Literal["block", "document", "position"]
 STRATA: tuple[Stratum, ...] = ("block", "document", "position")
@@ -61,7 +59,7 @@ class Corpus:
 
 
 def prepare_corpus(
-    settings: "FunctionTokens", model: LanguageModel, dictionaries: Sequence[Path], beginning: Sequence[int] = ()
+    settings: Settings, model: LanguageModel, dictionaries: Sequence[Path], beginning: Sequence[int] = ()
 ) -> Corpus:
     """Returns the corpus of a run: texts in a random order that the seed decides, the first `tokens` tokens measured.
 

@@ -13,7 +13,6 @@ from probes.function_tokens.accumulation import accumulate
 from probes.function_tokens.coverage import sizes
 from probes.function_tokens.curves import coverage_rows, frequency_intervals, ranks_over_blocks, with_intervals
 from probes.function_tokens.degree_fit import fit_degrees
-from probes.function_tokens.experiment import FunctionTokens
 from probes.function_tokens.graph import (
     TOP_TOKENS,
     Z95,
@@ -26,6 +25,7 @@ from probes.function_tokens.graph import (
 )
 from probes.function_tokens.knockout import summarise_reactivation
 from probes.function_tokens.losses import summarise_losses
+from probes.function_tokens.settings import Settings
 from probes.function_tokens.steering import summarise_steering
 from probes.function_tokens.tables import SCHEMAS
 from probes.function_tokens.tally import NEVER
@@ -49,7 +49,7 @@ SUMMARIES = (
 )
 
 
-def summarise_all(settings: FunctionTokens, facts: ModelFacts, measured: Tables) -> Mapping[str, pd.DataFrame]:
+def summarise_all(settings: Settings, facts: ModelFacts, measured: Tables) -> Mapping[str, pd.DataFrame]:
     """Returns every summary table; those that have nothing to say are empty, with their columns."""
     name, seed = facts.name, settings.seed
     frames: dict[str, list[pd.DataFrame]] = {table: [] for table in SUMMARIES}
@@ -90,7 +90,7 @@ class _DictionarySummary:
 
     def __init__(
         self,
-        settings: FunctionTokens,
+        settings: Settings,
         classes: pd.DataFrame,
         pairs: pd.DataFrame,
         first_ranks: pd.DataFrame,

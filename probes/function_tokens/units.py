@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,18 +17,16 @@ from probes.function_tokens.bench import Bench, document_slices, parts_of, set_u
 from probes.function_tokens.corpus import special_positions
 from probes.function_tokens.knockout import measure_reactivation
 from probes.function_tokens.losses import SWEEP, Bigrams, pair_table
+from probes.function_tokens.settings import Settings
 from probes.function_tokens.steering import measure_steering
 from probes.function_tokens.tally import Tally, active_features, joined, to_masks
 from probes.function_tokens.token_classes import is_function
-
-if TYPE_CHECKING:
-    from probes.function_tokens.experiment import FunctionTokens
 
 SAMPLED_FEATURES, CONTEXTS_PER_BLOCK = 20, 3
 Frames = Mapping[str, pd.DataFrame]
 
 
-def measure_unit(settings: "FunctionTokens", model: LanguageModel, unit: WorkUnit) -> Frames:
+def measure_unit(settings: Settings, model: LanguageModel, unit: WorkUnit) -> Frames:
     """Returns the unit's rows."""
     bench = set_up(settings, model)
     name = model.identity.name
