@@ -45,7 +45,7 @@ class FunctionTokens(Settings):
 
     def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":
         """Returns the unit's rows."""
-        from probes.function_tokens.units import measure_unit
+        from probes.function_tokens.measure import measure_unit
 
         return measure_unit(self, model, unit)
 
@@ -53,7 +53,7 @@ class FunctionTokens(Settings):
 
     def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
         """Returns the summary tables."""
-        from probes.function_tokens.results import summarise_all
+        from probes.function_tokens.summaries import summarise_all
 
         return summarise_all(self, facts, measured)
 
@@ -73,14 +73,14 @@ class FunctionTokens(Settings):
         """Returns the graphs as GraphML when asked for, one file per dictionary."""
         if not self.graphml:
             return {}
-        from probes.function_tokens.bipartite import graphml_files
+        from probes.function_tokens.graph import graphml_files
 
         return graphml_files(tables)
 
     def compare(self, runs: "Mapping[str, Tables]") -> "tuple[Mapping[str, pd.DataFrame], Mapping[str, go.Figure]]":
         """Returns pair losses and coverage of several runs (models, checkpoints, precisions) side by side."""
         from figures.function_tokens_causes import draw_comparison
-        from probes.function_tokens.comparison import compare_all
+        from probes.function_tokens.summaries import compare_all
 
         tables = compare_all(runs)
         return tables, draw_comparison(tables)
