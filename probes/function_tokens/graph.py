@@ -11,7 +11,7 @@ from scipy import sparse
 
 from interp.errors import RunError
 from interp.tables import Tables
-from probes.function_tokens.counts import FIXED_POINT, Run, add_up
+from probes.function_tokens.counts import Run, add_up
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -107,7 +107,7 @@ def edge_table(counted: Counted) -> pd.DataFrame:
             "feature_id": feature.astype(np.int32),
             "count": counted.run.count.astype(np.int32),
             "document_count": counted.run.documents.astype(np.int32),
-            "activation_sum": counted.run.sum_fixed / FIXED_POINT,
+            "activation_sum": counted.run.activation_sum,
             "activation_max": counted.run.maximum,
         }
     )
