@@ -27,8 +27,8 @@ from interp.models.loading import load
 from interp.models.residuals import read_residuals
 from interp.models.windows import Windows, cut_windows, tokenize
 from interp.prose import news_articles
-from probes.function_tokens.bench import document_slices
 from probes.function_tokens.counts import PairCounter
+from probes.function_tokens.inputs import document_slices
 
 NAME, MODEL = "function_tokens", "smollm2-135m"
 CONTEXT, SKIP, TOKENS_PER_TEXT = 128, 4, 512

@@ -17,11 +17,11 @@ from probes.critical_tokens.findings import find_all as critical_findings
 from probes.critical_tokens.summaries import summarise_agreement as critical_agreement
 from probes.critical_tokens.summaries import summarise_levels, summarise_positions, summarise_replacement
 from probes.critical_tokens.tables import SCHEMAS as CRITICAL
+from probes.function_tokens.activations import NEVER
 from probes.function_tokens.experiment import FunctionTokens
 from probes.function_tokens.findings import find_all as function_findings
-from probes.function_tokens.results import summarise_all as function_summaries
+from probes.function_tokens.summaries import summarise_all as function_summaries
 from probes.function_tokens.tables import SCHEMAS as FUNCTION
-from probes.function_tokens.tally import NEVER
 from probes.joined.attention_lift import summarise_lift
 from probes.joined.critical_overlap import match_critical, summarise_overlap, token_rules
 from probes.joined.findings import find_attention, find_critical, find_memory

@@ -1,37 +1,213 @@
-"""How many features sets of tokens reach: in a given order, chosen greedily, drawn at random, matched on occurrences."""
+"""How many features sets of tokens reach, in order of frequency, greedily, at random or matched, with nulls and intervals."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-Ints = NDArray[np.int64]
+from interp.statistics import cluster_weights
+from probes.function_tokens.activations import NEVER
+from probes.function_tokens.degrees import Z95, Array, expected_features, expected_often
+from probes.function_tokens.graph import Counted, Graph, Ints, feature_counts_by_block
+
+MIN_COUNTS = (1, 2, 5, 10)
+GREEDY = 100
+OFTEN = 100
+"""Tokens up to which edges of several occurrences have a null."""
+MATCHED_SIZES = (1, 2, 5, 10, 20, 50)
+SENSITIVITY_SIZES = (1, 10, 100)
+Row = dict[str, Any]
 
 
-class Graph(NamedTuple):
-    """Pairs with counts, as a matrix: rows are the distinct tokens (token_ids), columns all features of the dictionary."""
+def coverage_rows(
+    counted: Counted, rank: NDArray[np.int32], function_ids: NDArray[np.int64], *, random_sets: int, seed: int
+) -> Iterator[Row]:
+    """Yields rows of `coverage`, without intervals: every order and every number of occurrences that makes an edge."""
+    graph = counted.graph
+    mass = np.bincount(
+        np.searchsorted(counted.token_ids, counted.run.split(counted.n_features)[0]),
+        weights=counted.run.sum_fixed,
+        minlength=len(counted.token_ids),
+    )
+    context = _Context(counted, graph, mass / max(mass.sum(), 1.0))
+    by_rank = np.argsort(rank[graph.token_ids], kind="stable")
+    ks = np.union1d(sizes(len(by_rank)), [np.isin(graph.token_ids, function_ids).sum()])
+    ks = ks[ks > 0]
+    for min_count in MIN_COUNTS:
+        yield from context.in_order("frequency", graph.above(min_count), by_rank, ks, min_count)
+    greedy = greedy_cover(graph, GREEDY)
+    yield from context.in_order("greedy", graph, greedy, sizes(len(greedy)), 1)
+    generator = np.random.default_rng([seed, 30])
+    yield from context.random_order(ks, random_sets, generator)
+    content = np.flatnonzero(~np.isin(graph.token_ids, function_ids))
+    wanted = sorted({*MATCHED_SIZES, int(np.isin(graph.token_ids, function_ids).sum())} - {0})
+    for k in wanted:
+        if k <= len(by_rank):
+            yield from context.matched(by_rank[:k], content, random_sets, generator)
 
-    matrix: Any
-    """A scipy.sparse.csr_array [token, feature]."""
-    token_ids: Ints
-    occurrences: Ints
-    """Counted positions of each token."""
 
-    @property
-    def feature_counts(self) -> Ints:
-        """Counted positions at which each feature is active."""
-        return np.asarray(self.matrix.sum(axis=0), dtype=np.int64)
+class _Context:
+    """What all rows of one dictionary are divided by and held against."""
 
-    def above(self, min_count: int) -> "Graph":
-        """Returns the graph of the pairs that occur at least that often."""
-        if min_count <= 1:
-            return self
-        kept = self.matrix.copy()
-        kept.data = np.where(kept.data >= min_count, kept.data, 0)
-        kept.eliminate_zeros()
-        return self._replace(matrix=kept)
+    def __init__(self, counted: Counted, graph: Graph, mass: Array) -> None:
+        self.counted, self.graph, self.mass = counted, graph, mass
+        counts = graph.feature_counts
+        self.active = counts[counts > 0]
+
+    def row(self, order: str, min_count: int, k: int, occurrences: float, features: float, mass: float) -> Row:
+        alive, width = max(len(self.active), 1), self.counted.n_features
+        null = np.nan
+        if min_count == 1:
+            drawn = [round(occurrences)]
+            null = expected_features(self.active, drawn, self.counted.n_positions)[0][0] / alive
+        return {
+            "chosen_by": order,
+            "min_count": min_count,
+            "k": int(k),
+            "occurrence_share": occurrences / self.counted.n_positions,
+            "features": float(features),
+            "coverage_alive": features / alive,
+            "coverage_width": features / width,
+            "null_alive": null,
+            "excess_alive": features / alive - null,
+            "mass_share": mass,
+        }
+
+    def in_order(
+        self, name: str, graph: Graph, order: NDArray[np.int64], ks: NDArray[np.int64], min_count: int
+    ) -> Iterator[Row]:
+        reached = covered_in_order(graph, order)
+        occurrences, mass = np.cumsum(graph.occurrences[order]), np.cumsum(self.mass[order])
+        often = (
+            []
+            if min_count == 1
+            else expected_often(self.active, graph.occurrences[order[:OFTEN]], self.counted.n_positions, min_count)
+        )
+        for k in ks.tolist():
+            at = k - 1
+            row = self.row(name, min_count, k, float(occurrences[at]), float(reached[at]), float(mass[at]))
+            if min_count > 1 and k <= OFTEN:
+                row["null_alive"] = often[at] / max(len(self.active), 1)
+                row["excess_alive"] = row["coverage_alive"] - row["null_alive"]
+            yield row
+
+    def random_order(self, ks: NDArray[np.int64], n_sets: int, generator: np.random.Generator) -> Iterator[Row]:
+        orders = [generator.permutation(len(self.graph.token_ids)) for _ in range(n_sets)]
+        reached = np.array([covered_in_order(self.graph, order) for order in orders])[:, ks - 1]
+        occurrences = np.array([np.cumsum(self.graph.occurrences[order])[ks - 1] for order in orders])
+        mass = np.array([np.cumsum(self.mass[order])[ks - 1] for order in orders])
+        yield from (
+            self.spread("random", k, occurrences[:, index], reached[:, index], mass[:, index])
+            for index, k in enumerate(ks.tolist())
+        )
+
+    def matched(
+        self, top: NDArray[np.int64], content: NDArray[np.int64], n_sets: int, generator: np.random.Generator
+    ) -> Iterator[Row]:
+        wanted = int(self.graph.occurrences[top].sum())
+        if self.graph.occurrences[content].sum() < wanted:
+            return  # fewer content tokens than the function tokens that they would have to match
+        sets = [matched_rows(self.graph, content, wanted, generator) for _ in range(n_sets)]
+        occurrences = np.array([self.graph.occurrences[rows].sum() for rows in sets])
+        reached = np.array([n_covered(self.graph, rows) for rows in sets])
+        mass = np.array([self.mass[rows].sum() for rows in sets])
+        yield self.spread("content", len(top), occurrences, reached, mass)
+
+    def spread(self, order: str, k: int, occurrences: NDArray[Any], reached: NDArray[Any], mass: Array) -> Row:
+        row = self.row(order, 1, k, float(occurrences.mean()), float(reached.mean()), float(mass.mean()))
+        low, high = np.percentile(reached, [2.5, 97.5]) / max(len(self.active), 1)
+        return row | {"low_alive": low, "high_alive": high}
+
+
+def frequency_intervals(
+    pairs: pd.DataFrame,
+    first_ranks: pd.DataFrame,
+    rank: NDArray[np.int32],
+    counted: Counted,
+    ks: NDArray[np.int64],
+    draws: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Returns standard deviations over bootstrap draws of blocks of the coverage of the k most frequent tokens and of its excess.
+
+    `first_ranks`: the observed rows of `block_first_ranks`, positions "kept". The null of a draw is that of its own blocks.
+    """
+    blocks = np.sort(pairs["block"].unique())
+    if len(blocks) < 2:  # nothing can be resampled
+        return pd.DataFrame({"k": ks, "coverage_sd": np.nan, "excess_sd": np.nan})
+    weights = cluster_weights(len(blocks), draws, seed)
+    active = feature_counts_by_block(pairs, counted.n_features)
+    kth_rank = np.sort(rank[counted.token_ids])[ks - 1]
+    first = np.stack(first_ranks.sort_values("block")["first_rank"].to_list())
+    token_rank = rank[pairs["token_id"].to_numpy()]
+    occurrences = np.zeros((len(blocks), len(ks)))
+    place = np.searchsorted(blocks, pairs["block"].to_numpy())
+    slot = np.searchsorted(kth_rank, token_rank)
+    inside = slot < len(ks)
+    np.add.at(occurrences, (place[inside], slot[inside]), pairs["occurrences"].to_numpy()[inside])
+    occurrences = np.cumsum(occurrences, axis=1)
+    positions = weights @ pairs.groupby("block")["occurrences"].sum().reindex(blocks).to_numpy()
+    coverage, excess = np.zeros((draws, len(ks))), np.zeros((draws, len(ks)))
+    for draw, weight in enumerate(weights):
+        counts = weight @ active
+        alive = counts > 0
+        reached = np.sort(first[weight > 0].min(axis=0)[alive])
+        coverage[draw] = np.searchsorted(reached, kth_rank, side="right") / alive.sum()
+        expected = expected_features(counts[alive], weight @ occurrences, positions[draw])[0]
+        excess[draw] = coverage[draw] - expected / alive.sum()
+    return pd.DataFrame({"k": ks, "coverage_sd": coverage.std(axis=0), "excess_sd": excess.std(axis=0)})
+
+
+def with_intervals(coverage: pd.DataFrame, spread: pd.DataFrame) -> pd.DataFrame:
+    """Returns the coverage table with the intervals of the frequency order.
+
+    None where no draw differs from the others: the set of all tokens reaches all features that are active, whatever is drawn.
+    """
+    table = coverage.merge(spread, on="k", how="left")
+    plain = (table["chosen_by"] == "frequency") & (table["min_count"] == 1)
+    for value, sd, name in (("coverage_alive", "coverage_sd", "coverage"), ("excess_alive", "excess_sd", "excess")):
+        half = Z95 * table[sd].where(plain & (table[sd] > 0))
+        table[f"{name}_ci_low"], table[f"{name}_ci_high"] = table[value] - half, table[value] + half
+    table["coverage_ci_low"], table["coverage_ci_high"] = (
+        table["coverage_ci_low"].clip(0),
+        table["coverage_ci_high"].clip(upper=1),
+    )
+    return table.drop(columns=["coverage_sd", "excess_sd"])
+
+
+def shuffled_coverage(counted: Counted, rank: NDArray[np.int32], first_ranks: pd.DataFrame) -> pd.DataFrame:
+    """Returns `shuffled_coverage`: coverage in frequency order by shuffled labels: the same features and tokens, other company."""
+    shuffled = first_ranks[first_ranks["labels"] != "observed"]
+    kth = np.sort(rank[counted.token_ids])
+    ks = sizes(len(kth))
+    rows = []
+    for (labels, replicate), first in ranks_over_blocks(shuffled, ["labels", "replicate"]).items():
+        reached = np.searchsorted(np.sort(first[first < NEVER]), kth[ks - 1], side="right")
+        alive = max(1, int((first < NEVER).sum()))
+        rows += [
+            {"labels": labels, "replicate": replicate, "k": int(k), "coverage_alive": n / alive}
+            for k, n in zip(ks, reached, strict=True)
+        ]
+    return pd.DataFrame(rows)
+
+
+def sensitivity(first_ranks: pd.DataFrame, n_features: int) -> pd.DataFrame:
+    """Returns `sensitivity`: coverage by the most frequent tokens, by which positions are counted."""
+    observed = first_ranks[first_ranks["labels"] == "observed"]
+    found = ranks_over_blocks(observed, ["positions"])
+    rows = [(positions, k, int((first <= k).sum())) for (positions,), first in found.items() for k in SENSITIVITY_SIZES]
+    table = pd.DataFrame(rows, columns=["positions", "k", "features"])
+    return table.assign(coverage_width=table["features"] / n_features)
+
+
+def ranks_over_blocks(first_ranks: pd.DataFrame, keys: list[str]) -> dict[Any, NDArray[np.int32]]:
+    """Returns per value of the keys each feature's smallest rank over all blocks."""
+    return {
+        key: np.stack(group["first_rank"].to_list()).min(axis=0) for key, group in first_ranks.groupby(keys, sort=False)
+    }
 
 
 def covered_in_order(graph: Graph, order: Ints) -> Ints:

@@ -1,14 +1,13 @@
-"""The function-token experiment: its settings, its plan, and how its parts are put together. Imports no torch."""
+"""The function-token experiment: plan, measuring, tables, figures and sentences put together. Imports no torch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-from interp.errors import ArgumentError
-from interp.experiments.experiment import ADDED, Experiment, Finding, WorkUnit
+from interp.experiments.experiment import Finding, WorkUnit
 from interp.models.identity import ModelFacts
 from probes.function_tokens.plan import plan_units
+from probes.function_tokens.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,11 +16,9 @@ if TYPE_CHECKING:
     from interp.models.language import LanguageModel
     from interp.tables import Schemas, Tables
 
-Part = Literal["graph", "losses", "reactivation", "steering"]
-
 
 @dataclass(frozen=True, kw_only=True)
-class FunctionTokens(Experiment):
+class FunctionTokens(Settings):
     """Which tokens activate which features of a sparse dictionary, beyond chance?"""
 
     name: ClassVar[str] = "function_tokens"
@@ -31,99 +28,6 @@ class FunctionTokens(Experiment):
     )
     schema_version: ClassVar[int] = 1
     needs_attention: ClassVar[bool] = False
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "quick": {
-            "tokens": 12_000,
-            "blocks": 6,
-            "shuffles": 2,
-            "random_sets": 4,
-            "loss_tokens": 4_000,
-            "reactivation_prompts": 8,
-            "steering_prompts": 2,
-        },
-        "million": {
-            "tokens": 1_050_000,
-            "blocks": 40,
-            "loss_tokens": 100_000,
-            "reactivation_prompts": 3000,
-            "steering_prompts": 600,
-        },
-        "losses": {"parts": ("losses",), "loss_tokens": 200_000, "tokens": 200_000},
-    }
-
-    dictionary: tuple[str, ...] = ()
-    """Folders or RELEASE:ID of SAELens releases; those the toolkit ships for the model if not given."""
-    expected_l0: float | None = None
-    """Active features per position that the makers of the dictionary report, where its release does not say."""
-    expected_explained_variance: float | None = field(default=None, metadata=ADDED)
-    """Share of the variance that the makers of the dictionary report as explained, where its release does not say."""
-    allow_other_model: bool = False
-    """Take a dictionary trained on a model of another name, for a copy of that model."""
-    corpus: Path | None = None
-    """Folder of .txt files, one text each; news prose if not given. Texts a dictionary was trained on are left out."""
-    tokens: int = 24_000
-    """Tokens of the corpus to measure, in whole texts; the other texts tell how frequent tokens are."""
-    blocks: int = 12
-    """Parts of the measured texts: units of work, and what is resampled for intervals."""
-    context_tokens: int = 128
-    """Length of the windows that texts are cut into."""
-    bos: Literal["auto", "always", "never"] = field(default="auto", metadata=ADDED)
-    """Whether windows begin with the beginning-of-sequence token: auto is as in the dictionary's training, or as the tokenizer does."""
-    skip_first: int = 4
-    """Positions at the beginning of each window that are read and not counted."""
-    norm_limit: float = 5.0
-    """Positions whose residual stream is longer than this many medians (attention sinks) are not counted."""
-    threshold: float = 0.4
-    """Share of all occurrences that function tokens cover."""
-    parts: tuple[Part, ...] = ("graph", "losses", "reactivation", "steering")
-    """What to measure; losses alone needs no dictionary."""
-    shuffles: int = 4
-    """Label shuffles to simulate in each stratum."""
-    random_sets: int = 8
-    """Random sets of tokens of each size."""
-    loss_tokens: int = 8_000
-    """Tokens of the measured texts whose prediction loss is measured."""
-    reactivation_prompts: int = 32
-    """Prompts per dictionary in which attention is knocked out."""
-    steering_prompts: int = 8
-    """Prompts per dictionary in which features are steered."""
-    steering_strength: float = 8.0
-    """Length of the steering vector, in multiples of the feature's highest activation in the prompt."""
-    graphml: bool = False
-    """Also write the bipartite graph as GraphML (graphs of at most a million edges)."""
-
-    def __post_init__(self) -> None:
-        """Refuses settings that cannot be meant."""
-        if not 0 < self.threshold < 1:
-            raise ArgumentError(f"--threshold is a share of occurrences between 0 and 1, not {self.threshold:g}.")
-        if self.expected_explained_variance is not None and not self.expected_explained_variance <= 1:
-            raise ArgumentError(
-                f"--expected-explained-variance is a share of the variance, at most 1, not {self.expected_explained_variance:g}."
-            )
-        if not self.parts:
-            raise ArgumentError("--parts needs at least one of graph, losses, reactivation, steering.")
-        smallest = {
-            "tokens": self.tokens,
-            "blocks": self.blocks - 1,
-            "context_tokens": self.context_tokens - self.skip_first - 8,
-            "skip_first": self.skip_first + 1,
-            "norm_limit": self.norm_limit,
-            "shuffles": self.shuffles - 1,
-            "random_sets": self.random_sets,
-            "loss_tokens": self.loss_tokens,
-            "reactivation_prompts": self.reactivation_prompts,
-            "steering_prompts": self.steering_prompts,
-            "steering_strength": self.steering_strength,
-            "expected_l0": 1 if self.expected_l0 is None else self.expected_l0,
-        }
-        for name, value in smallest.items():
-            if value <= 0:
-                raise ArgumentError(f"--{name.replace('_', '-')} is too small ({getattr(self, name)}).")
-
-    @property
-    def needs_dictionary(self) -> bool:
-        """Whether any part looks at features."""
-        return set(self.parts) != {"losses"}
 
     # ------------------------------------------------------------------ plan
 
@@ -133,44 +37,6 @@ class FunctionTokens(Experiment):
 
         return SCHEMAS
 
-    def dictionary_names(self, model: str) -> list[str]:
-        """Returns the dictionaries of a run on the model.
-
-        Raises ArgumentError when none is named and the toolkit ships none.
-        """
-        if self.dictionary or not self.needs_dictionary:
-            _refuse_equal_names(self.dictionary)
-            return list(self.dictionary)
-        folder = _shipped_folder() / model
-        shipped = sorted(folder.glob("layer_*"), key=lambda path: int(path.name.removeprefix("layer_")))
-        if not shipped:
-            raise ArgumentError(
-                f"The toolkit ships no dictionary for {model}: give --dictionary a folder or RELEASE:ID of a SAELens release, or "
-                "measure --parts losses alone."
-            )
-        return [str(path) for path in shipped]
-
-    def input_files(self) -> Sequence[Path]:
-        """Returns the corpus, and the dictionaries that are folders: for the shipped ones, of any model."""
-        folders = [Path(name) for name in self.dictionary if Path(name).is_dir()]
-        if not self.dictionary and self.needs_dictionary:
-            folders = [_shipped_folder()]
-        return [*folders, *([self.corpus] if self.corpus else [])]
-
-    def check_model(self, facts: ModelFacts) -> None:
-        """Raises ArgumentError when the model cannot take these settings."""
-        if facts.geometry is None and self.needs_dictionary:
-            raise ArgumentError(
-                f"{facts.name} ({facts.model_type}) has no attention heads, so no dictionary of it can be used: measure --parts losses "
-                "alone."
-            )
-        window = facts.context_window
-        if window is not None and self.context_tokens > window:
-            raise ArgumentError(
-                f"--context-tokens {self.context_tokens} does not fit {facts.name}, which reads {window}: use at most {window}."
-            )
-        self.dictionary_names(facts.name)
-
     def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
         """Returns the unit that checks corpus and dictionaries, and once it is measured all others."""
         return plan_units(self, facts, measured)
@@ -179,7 +45,7 @@ class FunctionTokens(Experiment):
 
     def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":
         """Returns the unit's rows."""
-        from probes.function_tokens.units import measure_unit
+        from probes.function_tokens.measure import measure_unit
 
         return measure_unit(self, model, unit)
 
@@ -187,7 +53,7 @@ class FunctionTokens(Experiment):
 
     def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
         """Returns the summary tables."""
-        from probes.function_tokens.results import summarise_all
+        from probes.function_tokens.summaries import summarise_all
 
         return summarise_all(self, facts, measured)
 
@@ -207,33 +73,14 @@ class FunctionTokens(Experiment):
         """Returns the graphs as GraphML when asked for, one file per dictionary."""
         if not self.graphml:
             return {}
-        from probes.function_tokens.bipartite import graphml_files
+        from probes.function_tokens.graph import graphml_files
 
         return graphml_files(tables)
 
     def compare(self, runs: "Mapping[str, Tables]") -> "tuple[Mapping[str, pd.DataFrame], Mapping[str, go.Figure]]":
         """Returns pair losses and coverage of several runs (models, checkpoints, precisions) side by side."""
         from figures.function_tokens_causes import draw_comparison
-        from probes.function_tokens.comparison import compare_all
+        from probes.function_tokens.summaries import compare_all
 
         tables = compare_all(runs)
         return tables, draw_comparison(tables)
-
-
-def _refuse_equal_names(dictionaries: Sequence[str]) -> None:
-    """Raises ArgumentError when two dictionaries could not be told apart in the tables, where folders go by their last two names."""
-    seen: dict[str, str] = {}
-    for given in dictionaries:
-        name = "/".join(Path(given).absolute().parts[-2:]) if Path(given).is_dir() else given
-        if name in seen:
-            raise ArgumentError(
-                f"--dictionary {seen[name]} and {given} are both called {name} in the tables: rename a folder, or measure them in two runs."
-            )
-        seen[name] = given
-
-
-def _shipped_folder() -> Path:
-    """Where interp.models.dictionary.SHIPPED is, without importing torch."""
-    import interp
-
-    return Path(str(interp.__file__)).parent / "models" / "dictionaries"

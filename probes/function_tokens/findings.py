@@ -7,7 +7,7 @@ import pandas as pd
 from interp.experiments.experiment import Finding
 from interp.statistics import mean_estimate
 from interp.tables import Tables
-from probes.function_tokens.experiment import FunctionTokens
+from probes.function_tokens.settings import Settings
 
 AT = 1000
 """Occurrences at which classes are compared."""
@@ -15,7 +15,7 @@ SMALL_RUN = 500_000
 """Counted positions below which coverage says more about the size of the corpus than about tokens."""
 
 
-def find_all(settings: FunctionTokens, tables: Tables) -> list[Finding]:
+def find_all(settings: Settings, tables: Tables) -> list[Finding]:
     """Returns the report's headlines and warnings."""
     graph = _graph(tables) if "graph" in settings.parts else ()
     return [
@@ -83,7 +83,7 @@ def _graph(tables: Tables) -> Iterator[Finding]:
             )
 
 
-def _losses(settings: FunctionTokens, tables: Tables) -> Iterator[Finding]:
+def _losses(settings: Settings, tables: Tables) -> Iterator[Finding]:
     losses = tables["pair_losses"]
     rows = losses[losses["threshold"] == settings.threshold].sort_values("mean_loss_nats", ascending=False)
     if not len(rows):
@@ -126,7 +126,7 @@ def _steering(tables: Tables) -> Iterator[Finding]:
         )
 
 
-def _warnings(settings: FunctionTokens, tables: Tables) -> Iterator[Finding]:
+def _warnings(settings: Settings, tables: Tables) -> Iterator[Finding]:
     blocks = tables["blocks"]
     if bool(blocks["classes_in_sample"].any()):
         yield Finding(

@@ -1,23 +1,49 @@
-"""The bipartite graph of tokens and features, from the pairs of all blocks, with degrees, profiles and chance."""
+"""The bipartite graph of tokens and features: totals over all blocks, its edges, features and GraphML, and what two graphs share."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from interp.statistics import cluster_weights
-from probes.function_tokens.chance import Array, expected_features, rarefied
-from probes.function_tokens.counts import FIXED_POINT, Run, add_up
-from probes.function_tokens.coverage import Graph
+from interp.errors import RunError
+from interp.tables import Tables
+from probes.function_tokens.counts import Run, add_up
 
-DEPTHS = (20, 100, 1000)
-"""Numbers of occurrences at which degrees are rarefied."""
-TOP_TOKENS = 30
-"""Most frequent tokens that get intervals."""
+if TYPE_CHECKING:
+    import networkx as nx
+
 DENSE, SINGLE_SHARE, SINGLE_FEWEST = 0.1, 0.9, 10
-Z95 = 1.959964
+MOST_EDGES = 1_000_000
+"""networkx keeps some hundreds of bytes per edge."""
+Ints = NDArray[np.int64]
+
+
+class Graph(NamedTuple):
+    """Pairs with counts, as a matrix: rows are the distinct tokens (token_ids), columns all features of the dictionary."""
+
+    matrix: Any
+    """A scipy.sparse.csr_array [token, feature]."""
+    token_ids: Ints
+    occurrences: Ints
+    """Counted positions of each token."""
+
+    @property
+    def feature_counts(self) -> Ints:
+        """Counted positions at which each feature is active."""
+        return np.asarray(self.matrix.sum(axis=0), dtype=np.int64)
+
+    def above(self, min_count: int) -> "Graph":
+        """Returns the graph of the pairs that occur at least that often."""
+        if min_count <= 1:
+            return self
+        kept = self.matrix.copy()
+        kept.data = np.where(kept.data >= min_count, kept.data, 0)
+        kept.eliminate_zeros()
+        return self._replace(matrix=kept)
 
 
 class Counted(NamedTuple):
@@ -63,6 +89,15 @@ def total_counts(pairs: pd.DataFrame, n_features: int) -> Counted:
     return Counted(add_up(runs), n_features, tokens.index.to_numpy(np.int64), tokens.to_numpy(np.int64))
 
 
+def feature_counts_by_block(pairs: pd.DataFrame, n_features: int) -> NDArray[np.float64]:
+    """Returns at how many positions each feature is active in each block: [block, feature], blocks in order."""
+    found = []
+    for _, block in pairs.groupby("block"):
+        feature, count = (np.concatenate(block[name].to_list()) for name in ("feature_ids", "counts"))
+        found.append(np.bincount(feature, weights=count, minlength=n_features))
+    return np.array(found, dtype=float)  # of no features at all bincount gives integers
+
+
 def edge_table(counted: Counted) -> pd.DataFrame:
     """Returns the columns of `edges`."""
     token, feature = counted.run.split(counted.n_features)
@@ -72,87 +107,10 @@ def edge_table(counted: Counted) -> pd.DataFrame:
             "feature_id": feature.astype(np.int32),
             "count": counted.run.count.astype(np.int32),
             "document_count": counted.run.documents.astype(np.int32),
-            "activation_sum": counted.run.sum_fixed / FIXED_POINT,
+            "activation_sum": counted.run.activation_sum,
             "activation_max": counted.run.maximum,
         }
     )
-
-
-def degree_table(counted: Counted) -> pd.DataFrame:
-    """Returns, per token, degrees raw, rarefied and in excess of the shuffle, without names and intervals."""
-    graph = counted.graph
-    degree = np.diff(graph.matrix.indptr)
-    feature_counts = graph.feature_counts
-    alive = feature_counts[feature_counts > 0]
-    null, null_sd = expected_features(alive, counted.occurrences, counted.n_positions)
-    reached_by = np.bincount(graph.matrix.indices, minlength=counted.n_features)
-    rows = np.repeat(np.arange(len(degree)), degree)
-    exclusive = np.bincount(rows[reached_by[graph.matrix.indices] == 1], minlength=len(degree))
-    table = pd.DataFrame(
-        {
-            "token_id": counted.token_ids,
-            "occurrences": counted.occurrences,
-            "degree": degree,
-            "exclusive": exclusive,
-            "null_degree": null,
-            "null_sd": null_sd,
-            "excess": degree - null,
-            "excess_z": np.divide(degree - null, null_sd, out=np.full(len(degree), np.nan), where=null_sd > 1e-9),
-        }
-    )
-    for m in DEPTHS:
-        table[f"rarefied_{m}"] = rarefied(graph.matrix.data, rows, counted.occurrences, m)
-        depth = min(m, counted.n_positions)
-        table[f"null_rarefied_{m}"] = expected_features(alive, [depth], counted.n_positions)[0][0]
-    slopes = [
-        np.log(table[f"rarefied_{deep}"] / table[f"rarefied_{shallow}"]) / np.log(deep / shallow)
-        for shallow, deep in ((100, 1000), (20, 100))
-    ]
-    return table.assign(accumulation_exponent=slopes[0].fillna(slopes[1]))
-
-
-def degree_intervals(
-    pairs: pd.DataFrame, counted: Counted, token_ids: list[int], draws: int, seed: int
-) -> pd.DataFrame:
-    """Returns intervals of the excess and of the rarefied degree of some tokens, blocks of texts resampled.
-
-    A draw leaves blocks out, so distinct features are fewer in it: its own null is subtracted from it, and the interval is the
-    estimate ± 1.96 standard deviations of the draws.
-    """
-    blocks = np.sort(pairs["block"].unique())
-    if len(blocks) < 2:  # nothing can be resampled
-        return pd.DataFrame({"token_id": token_ids, "excess_sd": np.nan, "rarefied_sd": np.nan})
-    weights = cluster_weights(len(blocks), draws, seed)
-    active = feature_counts_by_block(pairs, counted.n_features)
-    alive = active.sum(axis=0) > 0
-    drawn_active = weights @ active[:, alive]
-    positions = weights @ pairs.groupby("block")["occurrences"].sum().reindex(blocks).to_numpy()
-    degrees, thinned, sizes = np.zeros((3, len(token_ids), draws))
-    for row, token_id in enumerate(token_ids):
-        own = pairs[pairs["token_id"] == token_id]
-        place = np.searchsorted(blocks, own["block"].to_numpy())
-        occurrences = np.zeros(len(blocks))
-        occurrences[place] = own["occurrences"]
-        features = np.unique(np.concatenate(own["feature_ids"].to_list()))
-        counts = np.zeros((len(blocks), len(features)))
-        for block, ids, values in zip(place, own["feature_ids"], own["counts"], strict=True):
-            counts[block, np.searchsorted(features, ids)] = values
-        drawn, sizes[row] = weights @ counts, weights @ occurrences
-        degrees[row] = (drawn > 0).sum(axis=1)
-        thinned[row] = rarefied(drawn.ravel(), np.repeat(np.arange(draws), len(features)), sizes[row], DEPTHS[0])
-    expected = [expected_features(drawn_active[draw], sizes[:, draw], positions[draw])[0] for draw in range(draws)]
-    excess_sd = (degrees - np.transpose(expected)).std(axis=1)
-    rarefied_sd = [np.nanstd(one) if np.isfinite(one).sum() > 1 else np.nan for one in thinned]
-    return pd.DataFrame({"token_id": token_ids, "excess_sd": excess_sd, "rarefied_sd": rarefied_sd})
-
-
-def feature_counts_by_block(pairs: pd.DataFrame, n_features: int) -> Array:
-    """Returns at how many positions each feature is active in each block: [block, feature], blocks in order."""
-    found = []
-    for _, block in pairs.groupby("block"):
-        feature, count = (np.concatenate(block[name].to_list()) for name in ("feature_ids", "counts"))
-        found.append(np.bincount(feature, weights=count, minlength=n_features))
-    return np.array(found, dtype=float)  # of no features at all bincount gives integers
 
 
 def profile_table(counted: Counted, function_ids: NDArray[np.int64]) -> pd.DataFrame:
@@ -190,3 +148,81 @@ def profile_table(counted: Counted, function_ids: NDArray[np.int64]) -> pd.DataF
     table["dense"] = table["density"] > DENSE
     table["single_token"] = (table["occurrences"] >= SINGLE_FEWEST) & (table["top_token_share"] >= SINGLE_SHARE)
     return table.reset_index()
+
+
+def edge_overlap(edges: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Returns, per dictionary that two runs share, the Jaccard index of their edges: |both| / |either|.
+
+    The same texts in two precisions tell how many edges hang on a rounding error.
+    """
+    rows = []
+    for (first, a), (second, b) in combinations(edges.items(), 2):
+        for dictionary in sorted(set(a["dictionary"]) & set(b["dictionary"])):
+            pairs = [
+                pd.MultiIndex.from_frame(table.loc[table["dictionary"] == dictionary, ["token_id", "feature_id"]])
+                for table in (a, b)
+            ]
+            both = len(pairs[0].intersection(pairs[1]))
+            either = len(pairs[0]) + len(pairs[1]) - both
+            rows.append(
+                (
+                    first,
+                    second,
+                    dictionary,
+                    len(pairs[0]),
+                    len(pairs[1]),
+                    both,
+                    both / either if either else float("nan"),
+                )
+            )
+    columns = ["first", "second", "dictionary", "first_edges", "second_edges", "both", "jaccard"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def graphml_files(tables: Tables) -> dict[str, str]:
+    """Returns one GraphML text per dictionary, by file name."""
+    import networkx as nx
+
+    return {
+        f"graph_{name.replace(':', '_').replace('/', '_')}.graphml": "\n".join(
+            nx.generate_graphml(build_graph(tables, name))
+        )
+        for name in tables["edges"]["dictionary"].unique()
+    }
+
+
+def build_graph(tables: Tables, dictionary: str) -> "nx.Graph[Any]":
+    """Returns the bipartite graph of one dictionary: nodes t<token_id> and f<feature_id>, edges with their counts.
+
+    Raises RunError above a million edges.
+    """
+    import networkx as nx
+
+    edges = tables["edges"]
+    edges = edges[edges["dictionary"] == dictionary]
+    if len(edges) > MOST_EDGES:
+        raise RunError(
+            f"The graph of {dictionary} has {len(edges):,} edges, too many for GraphML: leave out --graphml and read tables/edges.parquet."
+        )
+    graph: nx.Graph[Any] = nx.Graph(dictionary=dictionary)
+    degrees, profile = (_own(tables[name], dictionary) for name in ("token_degrees", "feature_profile"))
+    rows: Any = degrees.itertuples()
+    for row in rows:
+        attributes = {"token": _legal(row.token), "token_class": row.token_class, "occurrences": row.occurrences}
+        graph.add_node(f"t{row.token_id}", bipartite=0, **attributes)
+    rows = profile.itertuples()
+    for row in rows:
+        graph.add_node(f"f{row.feature_id}", bipartite=1, occurrences=row.occurrences, density=row.density)
+    names = ("token_id", "feature_id", "count", "activation_sum")
+    for token, feature, count, mass in zip(*(edges[name].tolist() for name in names), strict=True):
+        graph.add_edge(f"t{token}", f"f{feature}", count=count, activation_sum=mass)
+    return graph
+
+
+def _own(table: pd.DataFrame, dictionary: str) -> pd.DataFrame:
+    return table[table["dictionary"] == dictionary]
+
+
+def _legal(text: str) -> str:
+    """The text without the control signs that XML does not know."""
+    return "".join(sign if sign >= " " or sign in "\t\n\r" else "\ufffd" for sign in text)

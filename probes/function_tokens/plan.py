@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from interp.experiments.experiment import WorkUnit
 from interp.models.identity import ModelFacts
+from probes.function_tokens.settings import Settings
 
 if TYPE_CHECKING:
     from interp.tables import Tables
-    from probes.function_tokens.experiment import FunctionTokens
 
 PROMPTS_PER_UNIT = 48
 
@@ -53,7 +53,7 @@ class SteeringUnit(PromptUnit):
     """Adds features at function and content tokens, last and earlier."""
 
 
-def plan_units(settings: "FunctionTokens", facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
+def plan_units(settings: Settings, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
     """Returns the check, and once it has been measured everything else."""
     units: list[WorkUnit] = [CheckUnit("check")]
     if "token_classes" not in measured or not len(measured["token_classes"]):

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from interp.models.language import LanguageModel
 from interp.models.residuals import changed_residuals, read_residuals
-from probes.function_tokens.bench import Bench, Loaded
-from probes.function_tokens.knockout import EARLIEST, prompt_windows
+from probes.function_tokens.inputs import Inputs, Loaded
+from probes.function_tokens.reactivation import EARLIEST, prompt_windows
 
 PROMOTED = 10
 """Next tokens that a feature promotes most, by its direction's product with the unembedding."""
@@ -30,27 +30,27 @@ class Cell:
 
 
 @torch.inference_mode()
-def measure_steering(bench: Bench, loaded: Loaded, prompts: range) -> pd.DataFrame:
+def measure_steering(inputs: Inputs, loaded: Loaded, prompts: range) -> pd.DataFrame:
     """Returns one row per prompt, cell of the 2×2 design and direction (feature or random): what the next token's distribution does.
 
     `kl_nats`: KL(steered ‖ as it is) at the last token. `promoted_gain_nats`: rise of the log probability of the ten tokens
     that the feature promotes, together.
     """
-    model, layer = bench.model, loaded.dictionary.layer
-    order = prompt_windows(bench, 9)
+    model, layer = inputs.model, loaded.dictionary.layer
+    order = prompt_windows(inputs, 9)
     rows = []
     for prompt in range(prompts.start, min(prompts.stop, len(order))):
-        generator = np.random.default_rng([bench.settings.seed, 10, prompt])
-        ids = bench.corpus.windows[slice(int(order[prompt]), int(order[prompt]) + 1)].ids[0]
-        cells = _cells(bench, ids, generator)
+        generator = np.random.default_rng([inputs.settings.seed, 10, prompt])
+        ids = inputs.corpus.windows[slice(int(order[prompt]), int(order[prompt]) + 1)].ids[0]
+        cells = _cells(inputs, ids, generator)
         if not cells:
             continue
         stream = read_residuals(model, ids[None], [layer])[layer][0]
-        counted = stream[max(bench.settings.skip_first, bench.corpus.windows.n_before) :]
+        counted = stream[max(inputs.settings.skip_first, inputs.corpus.windows.n_before) :]
         activations = loaded.dictionary.encode(counted)
         active = (activations > 0).any(dim=0).nonzero().squeeze(-1).cpu().numpy()
         feature = int(generator.choice(active))
-        strength = bench.settings.steering_strength * float(activations[:, feature].max())
+        strength = inputs.settings.steering_strength * float(activations[:, feature].max())
         direction = loaded.dictionary.direction(feature, counted[activations[:, feature].argmax()])
         vector = strength * direction
         noise = torch.from_numpy(generator.standard_normal(len(vector))).to(vector)
@@ -111,9 +111,9 @@ def steered(
     return torch.stack([divergence, mass[1:] - mass[0]], dim=1).float().cpu()
 
 
-def _cells(bench: Bench, ids: Tensor, generator: np.random.Generator) -> list[Cell]:
+def _cells(inputs: Inputs, ids: Tensor, generator: np.random.Generator) -> list[Cell]:
     """The four cells of one prompt: last tokens of both classes, and earlier tokens of both classes before one last token."""
-    function = np.isin(ids.numpy(), bench.corpus.function_ids())
+    function = np.isin(ids.numpy(), inputs.corpus.function_ids())
     positions = np.arange(EARLIEST, len(ids))
     by_class = {"function": positions[function[positions]], "content": positions[~function[positions]]}
     if not all(len(found) for found in by_class.values()):
@@ -126,25 +126,3 @@ def _cells(bench: Bench, ids: Tensor, generator: np.random.Generator) -> list[Ce
             return []
         cells.append(Cell("earlier", name, int(generator.choice(near)), last))
     return cells
-
-
-def summarise_steering(table: pd.DataFrame, model: str, seed: int = 0) -> pd.DataFrame:
-    """Returns `steering`: means per dictionary, place, class and direction, and the feature's excess over the random direction."""
-    from interp.statistics import mean_estimate, paired_difference
-
-    rows = []
-    keys = ["dictionary", "layer", "where", "token_class"]
-    for names, part in table.groupby(keys):
-        by_prompt = {name: group.set_index("prompt").sort_index() for name, group in part.groupby("direction")}
-        for outcome in ("kl_nats", "promoted_gain_nats"):
-            feature, random = by_prompt["feature"][outcome], by_prompt["random"][outcome]
-            prompts = feature.index.to_numpy()
-            row = {"model": model, **dict(zip(keys, names, strict=True)), "outcome": outcome, "n_prompts": len(feature)}
-            for name, estimate in (
-                ("feature", mean_estimate(feature, prompts, seed=seed)),
-                ("random", mean_estimate(random, prompts, seed=seed)),
-                ("beyond_random", paired_difference(feature, random, prompts, seed=seed)),
-            ):
-                row[name], row[f"{name}_ci_low"], row[f"{name}_ci_high"] = estimate[:3]
-            rows.append(row)
-    return pd.DataFrame(rows)

@@ -73,6 +73,14 @@ def is_function(cumulative_share: NDArray[np.float64], threshold: float) -> NDAr
     return before < threshold - SHARE_ROUNDING
 
 
+def token_ranks(classes: pd.DataFrame, largest_id: int) -> NDArray[np.int32]:
+    """Returns each token id's frequency rank (1 is the most frequent); ids that never occurred come after all others, in id order."""
+    size = int(max(classes["token_id"].max(), largest_id)) + 1
+    ranks = len(classes) + 1 + np.arange(size)
+    ranks[classes["token_id"]] = classes["rank"]
+    return ranks.astype(np.int32)
+
+
 def kind_of(token: str) -> Kind:
     """Returns what a token is made of, by what it adds to a text: the beginning of a word, part of a word, a number, signs, blanks.
 

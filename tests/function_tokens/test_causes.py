@@ -9,15 +9,15 @@ import torch
 
 from interp.models.recording import Weights
 from interp.models.residuals import read_residuals
-from probes.function_tokens.bench import Loaded
-from probes.function_tokens.knockout import (
+from probes.function_tokens.inputs import Loaded
+from probes.function_tokens.reactivation import (
     BlockedPairs,
     Case,
     activations_under_knockout,
     choose_case,
-    summarise_reactivation,
 )
-from probes.function_tokens.steering import steered, summarise_steering
+from probes.function_tokens.steering import steered
+from probes.function_tokens.summaries import summarise_reactivation, summarise_steering
 from tests.tiny_models import random_ids, tiny
 
 

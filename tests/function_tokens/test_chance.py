@@ -5,9 +5,16 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from probes.function_tokens.accumulation import accumulate
-from probes.function_tokens.chance import expected_features, expected_often, met, met_often, rarefied
-from probes.function_tokens.graph import degree_table, total_counts
+from probes.function_tokens.degrees import (
+    accumulate,
+    degree_table,
+    expected_features,
+    expected_often,
+    met,
+    met_often,
+    rarefied,
+)
+from probes.function_tokens.graph import total_counts
 from tests.function_tokens.planted import N_FEATURES, block_pairs, draw_events
 
 

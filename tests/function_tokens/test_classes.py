@@ -7,7 +7,8 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
 from interp.models.windows import cut_windows
-from probes.function_tokens.corpus import Corpus, dealt_anew
+from probes.function_tokens.activations import dealt_anew
+from probes.function_tokens.inputs import Corpus
 from probes.function_tokens.token_classes import classify, count_tokens, is_function, kind_of
 
 TEXTS = [[0, 0, 0, 1, 1, 2], [0, 1, 3, 3]]

@@ -9,8 +9,8 @@ import pytest
 
 from interp.errors import RunError
 from probes.function_tokens import counts
+from probes.function_tokens.activations import POSITIONS, Masks
 from probes.function_tokens.counts import PairCounter, Run, digest, merge
-from probes.function_tokens.tally import POSITIONS, Masks
 
 N_FEATURES, N_TEXTS = 40, 60
 

@@ -7,16 +7,16 @@ import pytest
 from scipy import sparse
 
 from probes.function_tokens.coverage import (
-    Graph,
+    coverage_rows,
     covered_in_order,
     first_places,
+    frequency_intervals,
     greedy_cover,
     matched_rows,
     n_covered,
     sizes,
 )
-from probes.function_tokens.curves import coverage_rows, frequency_intervals
-from probes.function_tokens.graph import total_counts
+from probes.function_tokens.graph import Graph, total_counts
 from tests.function_tokens.planted import N_FEATURES, block_pairs, draw_events
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from probes.function_tokens.degree_fit import fit_degrees
+from probes.function_tokens.degrees import fit_degrees
 from probes.function_tokens.graph import profile_table, total_counts
 from tests.function_tokens.planted import N_FEATURES, block_pairs
 

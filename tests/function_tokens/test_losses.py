@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from probes.function_tokens.losses import Bigrams, pair_table, summarise_losses
+from probes.function_tokens.measure import Bigrams, pair_table
+from probes.function_tokens.summaries import summarise_losses
 
 
 def test_pair_losses_by_hand():

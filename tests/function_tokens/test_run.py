@@ -13,9 +13,8 @@ from interp.models.fidelity import explained
 from interp.models.loading import load
 from interp.models.residuals import read_residuals
 from interp.models.windows import cut_windows, tokenize
-from probes.function_tokens.bipartite import build_graph
-from probes.function_tokens.comparison import edge_overlap
 from probes.function_tokens.experiment import FunctionTokens
+from probes.function_tokens.graph import build_graph, edge_overlap
 from tests.counting import save_model
 from tests.test_dictionary import make_sae
 

@@ -12,7 +12,7 @@ from interp.models.dictionary import Dictionary
 from interp.models.loading import load
 from interp.models.residuals import read_residuals
 from interp.models.windows import tokenize
-from probes.function_tokens import bench
+from probes.function_tokens import inputs
 from probes.function_tokens.experiment import FunctionTokens
 from tests.function_tokens.test_run import CONTEXT, SKIP, place, settings  # noqa: F401 (the fixture is used by its name)
 
@@ -133,8 +133,8 @@ def test_two_dictionaries_of_one_last_folder_name_are_told_apart(place, tmp_path
 
 def test_a_text_read_in_parts_is_counted_as_one(place, monkeypatch):  # noqa: F811
     whole = settings(place, parts=("graph", "losses")).run(out=place / "whole", device="cpu")
-    monkeypatch.setattr(bench, "WINDOWS_AT_ONCE", 1)
-    bench.set_up.cache_clear()
+    monkeypatch.setattr(inputs, "WINDOWS_AT_ONCE", 1)
+    inputs.set_up.cache_clear()
     parts = settings(place, parts=("graph", "losses")).run(out=place / "parts", device="cpu")
     for name in ("edges", "coverage", "block_positions", "pair_losses", "shuffled_coverage"):
         pd.testing.assert_frame_equal(whole.tables[name], parts.tables[name], rtol=1e-5)

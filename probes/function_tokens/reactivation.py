@@ -13,7 +13,7 @@ from interp.models.attention import AttentionCall, Barred
 from interp.models.hooks import EditPhase, Phase
 from interp.models.language import LanguageModel
 from interp.models.residuals import read_residuals
-from probes.function_tokens.bench import Bench, Loaded
+from probes.function_tokens.inputs import Inputs, Loaded
 from probes.function_tokens.token_classes import CONTENT, FUNCTION
 
 ROWS_AT_ONCE = 8
@@ -69,19 +69,19 @@ class Case:
     controls: tuple[int, ...]
 
 
-def measure_reactivation(bench: Bench, loaded: Loaded, prompts: range) -> pd.DataFrame:
+def measure_reactivation(inputs: Inputs, loaded: Loaded, prompts: range) -> pd.DataFrame:
     """Returns one row per prompt: the feature's activation as it is, with its sources knocked out, and with controls knocked out."""
     cases = [
         case
         for first in range(prompts.start, prompts.stop, ROWS_AT_ONCE)
-        for case in _cases(bench, loaded, range(first, min(first + ROWS_AT_ONCE, prompts.stop)))
+        for case in _cases(inputs, loaded, range(first, min(first + ROWS_AT_ONCE, prompts.stop)))
     ]
     rows = []
     for first in range(0, len(cases), ROWS_AT_ONCE):
         part = cases[first : first + ROWS_AT_ONCE]
-        found = activations_under_knockout(bench.model, loaded, bench.corpus.windows.ids, part)
+        found = activations_under_knockout(inputs.model, loaded, inputs.corpus.windows.ids, part)
         for case, values in zip(part, found.tolist(), strict=True):
-            token_id = int(bench.corpus.windows.ids[case.window, case.position])
+            token_id = int(inputs.corpus.windows.ids[case.window, case.position])
             rows.append(
                 {
                     "prompt": case.prompt,
@@ -119,30 +119,30 @@ def activations_under_knockout(
     return loaded.dictionary.encode(vectors).cpu()[torch.arange(len(rows)), features].reshape(-1, 3)
 
 
-def prompt_windows(bench: Bench, stream: int) -> np.ndarray:
+def prompt_windows(inputs: Inputs, stream: int) -> np.ndarray:
     """Returns the windows that prompts are taken from, in a random order; those too short to hold one are left out."""
-    order = np.random.default_rng([bench.settings.seed, stream]).permutation(len(bench.corpus.windows))
-    return order[bench.corpus.windows.lengths.numpy()[order] >= EARLIEST + 8]
+    order = np.random.default_rng([inputs.settings.seed, stream]).permutation(len(inputs.corpus.windows))
+    return order[inputs.corpus.windows.lengths.numpy()[order] >= EARLIEST + 8]
 
 
-def _cases(bench: Bench, loaded: Loaded, prompts: range) -> list[Case]:
+def _cases(inputs: Inputs, loaded: Loaded, prompts: range) -> list[Case]:
     """Chooses a feature and a token in each prompt: even prompts a function token, odd ones a content token."""
-    order = prompt_windows(bench, 7)
+    order = prompt_windows(inputs, 7)
     prompts = range(prompts.start, min(prompts.stop, len(order)))
     if not prompts:
         return []
     chosen = order[prompts.start : prompts.stop]
-    windows = bench.corpus.windows
-    ids, counted = windows.ids[chosen], bench.counted(windows)[chosen]
-    residuals = read_residuals(bench.model, ids, [loaded.dictionary.layer])[loaded.dictionary.layer]
+    windows = inputs.corpus.windows
+    ids, counted = windows.ids[chosen], inputs.counted(windows)[chosen]
+    residuals = read_residuals(inputs.model, ids, [loaded.dictionary.layer])[loaded.dictionary.layer]
     sink = residuals.float().norm(dim=-1).cpu() > loaded.norm_limit
-    function = torch.isin(ids, torch.from_numpy(bench.corpus.function_ids()))
+    function = torch.isin(ids, torch.from_numpy(inputs.corpus.function_ids()))
     cases = []
     for row, prompt in enumerate(prompts):
         active = (loaded.dictionary.encode(residuals[row]) > 0).cpu()
         token_class = FUNCTION if prompt % 2 == 0 else CONTENT
         wanted = counted[row] & ~sink[row] & (function[row] == (token_class == FUNCTION))
-        generator = np.random.default_rng([bench.settings.seed, 8, prompt])
+        generator = np.random.default_rng([inputs.settings.seed, 8, prompt])
         case = choose_case(active.numpy(), wanted.numpy(), counted[row].numpy(), generator)
         if case is not None:
             cases.append(Case(prompt, int(chosen[row]), token_class, *case))
@@ -175,36 +175,3 @@ def choose_case(
             controls.append(int(left[np.argmin(np.abs(left - source))]))
         return position, feature, tuple(int(source) for source in sources), tuple(controls)
     return None
-
-
-def summarise_reactivation(table: pd.DataFrame, model: str, seed: int = 0) -> pd.DataFrame:
-    """Returns `reactivation`: per dictionary and class, the mean share of the activation that is lost, and its excess over controls.
-
-    A feature at the edge of its threshold may be found active when it is chosen and not when it is read again beside other
-    prompts: such prompts (3 of 750 in bfloat16) have no share to lose and are left out; `n_prompts` counts the others.
-    """
-    from interp.statistics import bounded, mean_estimate, paired_difference, share_estimate
-
-    rows = []
-    table = table[table["activation"] > 0]
-    for (dictionary, layer, token_class), part in table.groupby(["dictionary", "layer", "token_class"]):
-        lost = 1 - part["activation_sources_out"] / part["activation"]
-        control = 1 - part["activation_controls_out"] / part["activation"]
-        prompts = part["prompt"]
-        row = {
-            "model": model,
-            "dictionary": dictionary,
-            "layer": layer,
-            "token_class": token_class,
-            "n_prompts": len(part),
-        }
-        for name, estimate in (
-            ("lost", bounded(mean_estimate(lost, prompts, seed=seed))),
-            ("control_lost", bounded(mean_estimate(control, prompts, seed=seed))),
-            ("beyond_control", paired_difference(lost, control, prompts, seed=seed)),
-            ("silenced", share_estimate(part["activation_sources_out"] == 0, prompts, seed=seed)),
-            ("control_silenced", share_estimate(part["activation_controls_out"] == 0, prompts, seed=seed)),
-        ):
-            row[name], row[f"{name}_ci_low"], row[f"{name}_ci_high"] = estimate[:3]
-        rows.append(row)
-    return pd.DataFrame(rows)

@@ -1,7 +1,7 @@
-"""Counting one dictionary's active features over a block of texts, text by text."""
+"""Active features of one dictionary over a block of texts: where they are, which positions count, and what is counted of them."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from interp.models.windows import Windows
-from probes.function_tokens.bench import Loaded
-from probes.function_tokens.corpus import STRATA, dealt_anew
 from probes.function_tokens.counts import PairCounter, Run
+from probes.function_tokens.inputs import Loaded
 
 CONTEXT_BEFORE, CONTEXT_AFTER = 12, 4
 NEVER = np.iinfo(np.int32).max
 POSITIONS = ("kept", "early too", "sinks too", "all")
 """Which positions are counted: as settings say, and with what they leave out."""
+Stratum = Literal["block", "document", "position"]
+STRATA: tuple[Stratum, ...] = ("block", "document", "position")
 
 
 class Events(NamedTuple):
@@ -61,6 +62,22 @@ def active_features(loaded: Loaded, residuals: Tensor, present: Tensor) -> Event
     feature = np.concatenate([feature.cpu().numpy() for _, feature, _ in found])
     activation = np.concatenate([value.cpu().numpy() for _, _, value in found])
     return Events(rows[position], columns[position], feature, activation)
+
+
+def to_masks(loaded: Loaded, residuals: Tensor, present: Tensor, special: Tensor, skip_first: int) -> Masks:
+    """Returns the kinds of position of one text."""
+    early = torch.zeros_like(present)
+    early[:, :skip_first] = True
+    sink = residuals.float().norm(dim=-1).cpu() > loaded.norm_limit
+    return Masks(*(mask.numpy() for mask in (present, early & present, special & present, sink & present)))
+
+
+def joined(parts: list[tuple[Events, Masks]]) -> tuple[Events, Masks]:
+    """Returns the events and masks of one text from those of its parts, rows counted through."""
+    starts = np.cumsum([0, *(len(masks.present) for _, masks in parts[:-1])])
+    moved = [events._replace(row=events.row + first) for (events, _), first in zip(parts, starts, strict=True)]
+    events = Events._make(np.concatenate(columns) for columns in zip(*moved, strict=True))
+    return events, Masks._make(np.concatenate(kinds) for kinds in zip(*(masks for _, masks in parts), strict=True))
 
 
 class Tally:
@@ -161,17 +178,15 @@ def _joined(runs: list[Run]) -> Run:
     return Run._make(np.concatenate(parts) for parts in zip(*runs, strict=True))
 
 
-def joined(parts: list[tuple[Events, Masks]]) -> tuple[Events, Masks]:
-    """Returns the events and masks of one text from those of its parts, rows counted through."""
-    starts = np.cumsum([0, *(len(masks.present) for _, masks in parts[:-1])])
-    moved = [events._replace(row=events.row + first) for (events, _), first in zip(parts, starts, strict=True)]
-    events = Events._make(np.concatenate(columns) for columns in zip(*moved, strict=True))
-    return events, Masks._make(np.concatenate(kinds) for kinds in zip(*(masks for _, masks in parts), strict=True))
-
-
-def to_masks(loaded: Loaded, residuals: Tensor, present: Tensor, special: Tensor, skip_first: int) -> Masks:
-    """Returns the kinds of position of one text."""
-    early = torch.zeros_like(present)
-    early[:, :skip_first] = True
-    sink = residuals.float().norm(dim=-1).cpu() > loaded.norm_limit
-    return Masks(*(mask.numpy() for mask in (present, early & present, special & present, sink & present)))
+def dealt_anew(windows: Windows, kept: Tensor, stratum: Stratum, generator: np.random.Generator) -> Tensor:
+    """Returns the windows' ids with those at `kept` positions dealt out anew: among all of them, among those of the same text,
+    or among those at the same position of their windows.
+    """
+    rows, columns = (index.numpy() for index in kept.nonzero(as_tuple=True))
+    strata = {"block": np.zeros_like(rows), "document": windows.document[rows], "position": columns}[stratum]
+    home = torch.from_numpy(np.argsort(strata, kind="stable"))
+    dealt = torch.from_numpy(np.lexsort((generator.random(len(rows)), strata)))
+    ids, values = windows.ids.clone(), windows.ids[kept]
+    values[home] = windows.ids[kept][dealt]
+    ids[kept] = values
+    return ids
