@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from interp.errors import ArgumentError
 from interp.experiments.experiment import WorkUnit
 from interp.models.identity import HeadGeometry
+from probes.retrieval_heads.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from interp.tables import Tables
     from probes.retrieval_heads.conditions import Condition
-    from probes.retrieval_heads.experiment import RetrievalHeads
     from probes.retrieval_heads.needles import Needle
 
 K_GRID = (2, 5, 10, 20, 30, 50)
@@ -54,7 +54,7 @@ class AblationUnit(WorkUnit):
 
 
 def plan_units(
-    settings: "RetrievalHeads", geometry: HeadGeometry, measured: "Tables", given: "pd.DataFrame | None" = None
+    settings: Settings, geometry: HeadGeometry, measured: "Tables", given: "pd.DataFrame | None" = None
 ) -> Sequence[WorkUnit]:
     """Returns the units to find heads, and once these are measured the units that test them, and the given heads beside them."""
     finding, held_out = split_needles(settings)
@@ -75,7 +75,7 @@ def default_ks(geometry: HeadGeometry) -> tuple[int, ...]:
     return tuple(k for k in K_GRID if k <= K_SHARE * n_heads) or (1,)
 
 
-def split_needles(settings: "RetrievalHeads") -> "tuple[list[Needle], list[Needle]]":
+def split_needles(settings: Settings) -> "tuple[list[Needle], list[Needle]]":
     """Returns the needles that find heads and those held out.
 
     Of the held-out share half are literal and half not, as far as there are enough, for the causal test to tell both.
@@ -95,7 +95,7 @@ def split_needles(settings: "RetrievalHeads") -> "tuple[list[Needle], list[Needl
     return finding, held_out
 
 
-def deal_cells(settings: "RetrievalHeads", n_needles: int) -> list[tuple[Cell, ...]]:
+def deal_cells(settings: Settings, n_needles: int) -> list[tuple[Cell, ...]]:
     """Returns the cells of each needle: the whole grid, or samples_per_needle of them dealt out in turn."""
     import numpy as np
 
@@ -109,7 +109,7 @@ def deal_cells(settings: "RetrievalHeads", n_needles: int) -> list[tuple[Cell, .
     return [tuple(sorted(islice(dealt, settings.samples_per_needle))) for _ in range(n_needles)]
 
 
-def _detection_units(settings: "RetrievalHeads", needles: "list[Needle]", measured: "Tables") -> list[DetectionUnit]:
+def _detection_units(settings: Settings, needles: "list[Needle]", measured: "Tables") -> list[DetectionUnit]:
     cells = list(zip((needle.id for needle in needles), deal_cells(settings, len(needles)), strict=True))
     size = NEEDLES_PER_UNIT if settings.samples_per_needle else 1  # a needle in the whole grid is a batch by itself
     hands = [tuple(cells[first : first + size]) for first in range(0, len(cells), size)]
@@ -131,7 +131,7 @@ def _detection_units(settings: "RetrievalHeads", needles: "list[Needle]", measur
 
 
 def _conditions(
-    settings: "RetrievalHeads", geometry: HeadGeometry, measured: "Tables", given: "pd.DataFrame | None"
+    settings: Settings, geometry: HeadGeometry, measured: "Tables", given: "pd.DataFrame | None"
 ) -> "tuple[Condition, ...]":
     from interp.heads.given import heads_of, sizes_for
     from probes.retrieval_heads.conditions import plan_conditions

@@ -9,9 +9,9 @@ from interp.models.identity import ModelFacts
 from interp.tables import Tables, empty
 from probes.retrieval_heads.agreement import summarise_agreement
 from probes.retrieval_heads.causality import summarise_ablation
-from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.rankings import echo_induction_means
 from probes.retrieval_heads.reliability import summarise_convergence, summarise_reliability
+from probes.retrieval_heads.settings import Settings
 from probes.retrieval_heads.summarise import (
     summarise_head_scores,
     summarise_kv_heads,
@@ -22,7 +22,7 @@ from probes.retrieval_heads.tables import SCHEMAS
 from probes.retrieval_heads.totals import detection_totals
 
 
-def summarise_all(settings: RetrievalHeads, facts: ModelFacts, measured: Tables) -> Mapping[str, pd.DataFrame]:
+def summarise_all(settings: Settings, facts: ModelFacts, measured: Tables) -> Mapping[str, pd.DataFrame]:
     """Returns every summary table; those that have nothing to say are empty, with their columns."""
     assert facts.geometry is not None
     name, seed = facts.name, settings.seed

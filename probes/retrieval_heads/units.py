@@ -10,11 +10,11 @@ from interp.models.language import LanguageModel
 from interp.prose import news_articles, read_folder
 from probes.retrieval_heads.ablation import Prose, measure_ablation
 from probes.retrieval_heads.echo_induction import measure_echo_induction, repeated_tokens
-from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.haystack import Haystack, build_haystack
 from probes.retrieval_heads.measure import measure_samples
 from probes.retrieval_heads.needles import Needle, read_needles
 from probes.retrieval_heads.plan import AblationUnit, DetectionUnit, EchoUnit
+from probes.retrieval_heads.settings import Settings
 from probes.retrieval_heads.stimuli import Frame, build_control, build_frame, build_samples
 
 CALIBRATION_TOKENS = 512
@@ -23,7 +23,7 @@ CALIBRATION_TOKENS = 512
 Frames = dict[str, pd.DataFrame]
 
 
-def measure_detection(settings: RetrievalHeads, model: LanguageModel, unit: DetectionUnit) -> Frames:
+def measure_detection(settings: Settings, model: LanguageModel, unit: DetectionUnit) -> Frames:
     """Returns the rows of a few needles: of each its samples, and a control without it as long as the shortest of them."""
     samples, frame = [], None
     for needle_id, cells in unit.cells:
@@ -42,7 +42,7 @@ def measure_detection(settings: RetrievalHeads, model: LanguageModel, unit: Dete
     )
 
 
-def measure_echo(settings: RetrievalHeads, model: LanguageModel, unit: EchoUnit) -> Frames:
+def measure_echo(settings: Settings, model: LanguageModel, unit: EchoUnit) -> Frames:
     """Returns the echo and induction scores on one block of random tokens."""
     tokenizer = model.tokenizer
     special = set(tokenizer.all_special_ids)
@@ -59,7 +59,7 @@ def measure_echo(settings: RetrievalHeads, model: LanguageModel, unit: EchoUnit)
     return {"echo_induction": frame}
 
 
-def measure_held_out(settings: RetrievalHeads, model: LanguageModel, unit: AblationUnit) -> Frames:
+def measure_held_out(settings: Settings, model: LanguageModel, unit: AblationUnit) -> Frames:
     """Returns one held-out needle's answers under every condition, with the surprisal of a passage per sample."""
     needle = _needle(settings, unit.needle_id)
     frame, haystack = _surroundings(settings, model, needle, max(settings.ablation_context_tokens))
@@ -86,13 +86,11 @@ def measure_held_out(settings: RetrievalHeads, model: LanguageModel, unit: Ablat
     return {"ablation": ablation}
 
 
-def _needle(settings: RetrievalHeads, needle_id: str) -> Needle:
+def _needle(settings: Settings, needle_id: str) -> Needle:
     return next(needle for needle in read_needles(settings.needles) if needle.id == needle_id)
 
 
-def _surroundings(
-    settings: RetrievalHeads, model: LanguageModel, needle: Needle, n_tokens: int
-) -> tuple[Frame, Haystack]:
+def _surroundings(settings: Settings, model: LanguageModel, needle: Needle, n_tokens: int) -> tuple[Frame, Haystack]:
     """The prompt around a needle's contexts, and its haystack."""
     texts = news_articles() if settings.haystack is None else read_folder(settings.haystack)
     frame = build_frame(
@@ -107,7 +105,7 @@ def _surroundings(
     return frame, build_haystack(model.tokenizer, texts, n_tokens, seed=settings.seed, key=needle.id)
 
 
-def _passage(settings: RetrievalHeads, model: LanguageModel, key: str) -> Prose:
+def _passage(settings: Settings, model: LanguageModel, key: str) -> Prose:
     """A passage of news prose; the first of its tokens only begins it and is not scored."""
     haystack = build_haystack(model.tokenizer, news_articles(), settings.prose_tokens, seed=settings.seed, key=key)
     start = beginning(model.tokenizer, settings.bos)
