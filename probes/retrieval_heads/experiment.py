@@ -1,16 +1,15 @@
-"""The retrieval-head experiment: its settings, its plan, and how its parts are put together. Imports no torch."""
+"""The retrieval-head experiment: settings, plan, measuring, tables, figures and sentences put together. Imports no torch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from interp.errors import ArgumentError
-from interp.experiments.experiment import ADDED, Experiment, Finding, WorkUnit
+from interp.experiments.experiment import Finding, WorkUnit
 from interp.heads.kinds import GIVEN
 from interp.models.identity import ModelFacts
-from interp.models.template_args import parse_template_args
 from probes.retrieval_heads.plan import AblationUnit, DetectionUnit, EchoUnit, plan_units
+from probes.retrieval_heads.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetrievalHeads(Experiment):
+class RetrievalHeads(Settings):
     """Which heads copy an answer from a long context, and does the model need them to?"""
 
     name: ClassVar[str] = "retrieval_heads"
@@ -31,124 +30,6 @@ class RetrievalHeads(Experiment):
     )
     schema_version: ClassVar[int] = 2
     needs: ClassVar[tuple[str, ...]] = ("forks", "ragged", "heads", "head_outputs", "edits", "contributions")
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "quick": {"context_tokens": (256,), "samples_per_needle": 1, "random_draws": 2},
-        "paper": {
-            "context_tokens": tuple(round(1000 + step * 49000 / 19) for step in range(20)),
-            "depths": tuple(step / 9 for step in range(10)),
-            "samples_per_needle": None,
-            "max_new_tokens": 50,
-        },
-        "reference": {
-            "context_tokens": tuple(round(1000 + step * 49000 / 19) for step in range(20)),
-            "depths": tuple(step / 9 for step in range(10)),
-            "samples_per_needle": None,
-            "max_new_tokens": 50,
-            "prompt_format": "reference",
-            "success_filter": True,
-            "definition": "count",
-            "recall_measure": "reference",
-            "ablation_modes": ("uniform",),
-            "ablation_phases": ("decode",),
-        },
-    }
-
-    needles: Path | None = None
-    """JSON-lines file with needle, question and real_needle (the words an answer must contain); the toolkit's own if not
-    given."""
-    haystack: Path | None = None
-    """Folder of .txt, .text and .md files to hide needles in; news prose if not given."""
-    context_tokens: tuple[int, ...] = (384, 640, 1024)
-    """Prompt lengths, in tokens, everything included."""
-    depths: tuple[float, ...] = (0.1, 0.5, 0.9)
-    """Where the needle goes: 0 is the beginning of the haystack, 1 its end."""
-    samples_per_needle: int | None = 2
-    """How many cells of the grid (length, depth) each needle is measured in; over all needles every cell comes as often.
-    None measures every needle in every cell. What differs most between samples is the needle: few samples of many needles
-    tell more than many of few."""
-    prompt_format: Literal["auto", "chat", "plain", "reference"] = "auto"
-    """chat: the model's chat template; plain: text, question, "Answer:"; reference: the public script's wording."""
-    bos: Literal["auto", "always", "never"] = "auto"
-    """Whether plain prompts begin with the beginning-of-sequence token; auto does as the tokenizer does."""
-    max_new_tokens: int = 28
-    """Longest answer, in tokens."""
-    sharing: bool = True
-    """Read what prompts begin with once. --no-sharing is the plain way, as an oracle: same scores, far slower."""
-    template_args: tuple[str, ...] = field(default=(), metadata=ADDED)
-    """Variables of the chat template, such as enable_thinking=false; system_message=TEXT becomes a system message."""
-    recall_measure: Literal["words", "reference"] = field(default="words", metadata=ADDED)
-    """words: Unicode's words, in any script; reference: the public script's stemmed ROUGE-1, which reads a-z and 0-9 only."""
-    success_filter: bool = False
-    """Score only samples that were answered right (recall above 0.5)."""
-    definition: Literal["set", "count"] = "set"
-    """Which copy score ranks heads for the ablation."""
-    until_stable: int | None = None
-    """Stop detection when the top K heads no longer change; all needles are used if not given."""
-    stability: float = 0.9
-    """With --until-stable K: the share of bootstrap draws over needles that must keep nine tenths of the top K."""
-    held_out_share: float = 0.3
-    """Share of the needles that are kept for the ablation and never used to find heads."""
-    k: tuple[int, ...] | None = None
-    """Numbers of heads to mask; if not given 2 5 10 20 30 50, as far as they are at most a fifth of the heads."""
-    random_draws: int = 5
-    """Random sets of heads per k, as many heads in the same layers, none of the top."""
-    ablation_modes: tuple[Literal["zero", "mean", "uniform"], ...] = ("zero",)
-    """What masking puts in place of a head: zero output, its mean output, or uniform attention (the reference's)."""
-    ablation_phases: tuple[Literal["decode", "both"], ...] = ("decode",)
-    """When heads are masked: while the answer is written (the reference's), or in the prompt too."""
-    ablation_context_tokens: tuple[int, ...] = (256,)
-    """Prompt lengths of the ablation, in tokens."""
-    ablation_depths: tuple[float, ...] = (0.5,)
-    """Depths of the ablation."""
-    prose_tokens: int = 24
-    """Length of the prose passages whose surprisal shows harm to the model in general, in tokens."""
-    other_k: int = 10
-    """Heads to mask of each other detector's ranking, and k of the tables that compare detectors."""
-    heads_from: Path | None = field(default=None, metadata=ADDED)
-    """Someone else's ranking to mask beside the own one, at every k: a file of another tool, or another retrieval_heads run
-    (its folder or hash)."""
-    echo_block_tokens: int = 256
-    """Length of the random block of the echo and induction scores, in tokens (RazorAttention: 2500)."""
-    echo_repeats: int = 4
-    """How often the block comes."""
-    echo_draws: int = 1
-    """Random blocks to average over."""
-
-    def __post_init__(self) -> None:
-        """Refuses settings that cannot be meant."""
-        for name in (
-            "context_tokens",
-            "depths",
-            "ablation_context_tokens",
-            "ablation_depths",
-            "ablation_modes",
-            "ablation_phases",
-        ):
-            if not getattr(self, name):
-                raise ArgumentError(f"--{name.replace('_', '-')} needs at least one value.")
-        for depth in (*self.depths, *self.ablation_depths):
-            if not 0 <= depth <= 1:
-                raise ArgumentError(f"A depth lies between 0 and 1, not at {depth:g}.")
-        positive = {
-            "context_tokens": min(self.context_tokens),
-            "ablation_context_tokens": min(self.ablation_context_tokens),
-            "max_new_tokens": self.max_new_tokens,
-            "prose_tokens": self.prose_tokens - 1,
-            "other_k": self.other_k,
-            "echo_block_tokens": self.echo_block_tokens,
-            "echo_repeats": self.echo_repeats - 1,
-            "echo_draws": self.echo_draws,
-            "random_draws": self.random_draws,
-            "until_stable": self.until_stable if self.until_stable is not None else 1,
-            "k": min(self.k) if self.k else 1,
-            "samples_per_needle": self.samples_per_needle if self.samples_per_needle is not None else 1,
-        }
-        for name, value in positive.items():
-            if value < 1:
-                raise ArgumentError(f"--{name.replace('_', '-')} is too small ({getattr(self, name)}).")
-        parse_template_args(self.template_args)
-        if not 0 < self.held_out_share < 1:
-            raise ArgumentError(f"--held-out-share lies between 0 and 1, not at {self.held_out_share:g}.")
 
     # ------------------------------------------------------------------ plan
 
@@ -159,54 +40,6 @@ class RetrievalHeads(Experiment):
 
         return {**SCHEMAS, GIVEN: HeadsFrom} if self.heads_from else SCHEMAS
 
-    def input_files(self) -> Sequence[Path]:
-        """Returns the needle file and the haystack folder; the toolkit's own needles count too."""
-        from interp.heads.given import given_files
-        from probes.retrieval_heads.needles import OWN_NEEDLES
-
-        given = given_files(self.heads_from) if self.heads_from else []
-        return [self.needles or OWN_NEEDLES, *([self.haystack] if self.haystack else []), *given]
-
-    @property
-    def writes_chats(self) -> bool:
-        """Whether prompts may go through the model's chat template."""
-        return self.prompt_format in ("auto", "chat")
-
-    def given(self, facts: ModelFacts) -> "pd.DataFrame | None":
-        """Returns the heads of --heads-from, best first, as the table `heads_from` has them; None without."""
-        from interp.heads.given import given_heads
-
-        return given_heads(self.heads_from, facts, self.definition) if self.heads_from else None
-
-    def check_model(self, facts: ModelFacts) -> None:
-        """Raises ArgumentError when the model cannot take these settings: window, number of heads, needles."""
-        from probes.retrieval_heads.needles import read_needles
-
-        assert facts.geometry is not None
-        longest = max(*self.context_tokens, *self.ablation_context_tokens)
-        window = facts.context_window
-        if window is not None and longest + self.max_new_tokens > window:
-            raise ArgumentError(
-                f"Prompts of {longest} tokens and answers of {self.max_new_tokens} do not fit {facts.name}, which reads {window}: "
-                f"use --context-tokens up to {window - self.max_new_tokens} or a model with a longer window."
-            )
-        if window is not None and self.echo_block_tokens * self.echo_repeats + 1 > window:
-            raise ArgumentError(
-                f"{self.echo_repeats} blocks of {self.echo_block_tokens} tokens do not fit {facts.name}, which reads {window}: use "
-                f"--echo-block-tokens {(window - 1) // self.echo_repeats}."
-            )
-        n_heads = facts.geometry.n_layers * facts.geometry.n_heads
-        if self.k and max(self.k) > n_heads:
-            raise ArgumentError(f"--k {max(self.k)} is more than the {n_heads} heads of {facts.name}.")
-        if self.k and max(self.k) > n_heads // 2:
-            raise ArgumentError(
-                f"--k {max(self.k)} leaves fewer than as many other heads of {facts.name} for a random control: use at most "
-                f"{n_heads // 2}."
-            )
-        self.given(facts)
-        if len(read_needles(self.needles)) < 2:
-            raise ArgumentError("At least two needles are needed: one to find heads, one to test them.")
-
     def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
         """Returns the units to find heads, and once these are measured the units that test them."""
         assert facts.geometry is not None
@@ -216,20 +49,22 @@ class RetrievalHeads(Experiment):
 
     def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":
         """Returns the unit's rows."""
-        from probes.retrieval_heads import units
+        from probes.retrieval_heads.ablation import measure_held_out
+        from probes.retrieval_heads.echo import measure_echo
+        from probes.retrieval_heads.measure import measure_detection
 
         if isinstance(unit, DetectionUnit):
-            return units.measure_detection(self, model, unit)
+            return measure_detection(self, model, unit)
         if isinstance(unit, EchoUnit):
-            return units.measure_echo(self, model, unit)
+            return measure_echo(self, model, unit)
         assert isinstance(unit, AblationUnit)
-        return units.measure_held_out(self, model, unit)
+        return measure_held_out(self, model, unit)
 
     # ------------------------------------------------------------------ results
 
     def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
         """Returns the summary tables."""
-        from probes.retrieval_heads.results import summarise_all
+        from probes.retrieval_heads.summaries import summarise_all
 
         return summarise_all(self, facts, measured)
 

@@ -9,7 +9,7 @@ from interp.experiments.experiment import Finding
 from interp.heads.given import sentences_on
 from interp.heads.kinds import GIVEN
 from interp.tables import Tables
-from probes.retrieval_heads.experiment import RetrievalHeads
+from probes.retrieval_heads.settings import Settings
 
 RETRIEVAL_SCORE = 0.1
 """A head that scores above this is a retrieval head (Wu et al. 2024, section 2)."""
@@ -19,7 +19,7 @@ FAR_FRACTION = 0.25
 """A needle this far from the depth it was asked at, as a share of the haystack, is one to tell of."""
 
 
-def find_all(settings: RetrievalHeads, tables: Tables) -> list[Finding]:
+def find_all(settings: Settings, tables: Tables) -> list[Finding]:
     """Returns the report's headlines and warnings."""
     return [
         *_heads(settings, tables),
@@ -30,7 +30,7 @@ def find_all(settings: RetrievalHeads, tables: Tables) -> list[Finding]:
     ]
 
 
-def _heads(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
+def _heads(settings: Settings, tables: Tables) -> Iterator[Finding]:
     scores = tables["head_scores"]
     scores = scores[scores["definition"] == settings.definition].sort_values("score", ascending=False, kind="stable")
     samples = tables["samples"]
@@ -56,7 +56,7 @@ def _heads(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
     yield Finding(f"Strongest heads (layer-head{bracketed}): {leaders}.")
 
 
-def _reliability(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
+def _reliability(settings: Settings, tables: Tables) -> Iterator[Finding]:
     splits = tables["reliability"]
     splits = splits[splits["definition"] == settings.definition]
     if len(splits):
@@ -76,7 +76,7 @@ def _reliability(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
         )
 
 
-def _causality(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
+def _causality(settings: Settings, tables: Tables) -> Iterator[Finding]:
     summary = tables["ablation_summary"]
     if not len(summary):
         return
@@ -114,7 +114,7 @@ def _still_falling(recall: pd.DataFrame, n_heads: int) -> Iterator[Finding]:
         )
 
 
-def _given(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
+def _given(settings: Settings, tables: Tables) -> Iterator[Finding]:
     """The ranking of --heads-from beside the own one: what it is, and what masking it does."""
     given, summary = tables.get(GIVEN), tables["ablation_summary"]
     if given is None or not len(given):
@@ -143,7 +143,7 @@ def _one(rows: pd.DataFrame, outcome: str) -> pd.Series:
     return rows[rows["outcome"] == outcome].iloc[0]
 
 
-def _warnings(settings: RetrievalHeads, tables: Tables) -> Iterator[Finding]:
+def _warnings(settings: Settings, tables: Tables) -> Iterator[Finding]:
     samples = tables["samples"]
     asked = samples[samples["has_needle"]]
     failed = int((~asked["passed"]).sum())
