@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from interp.errors import ArgumentError
-from interp.models.boundaries import check_ids
 from interp.models.dictionary import Dictionary, training_texts
 from interp.models.encoding import BosPolicy, beginning
 from interp.models.fidelity import Fidelity, explained, refuse_mismatch
 from interp.models.harvest import text_name
 from interp.models.language import LanguageModel
+from interp.models.refusals import check_ids
 from interp.models.residuals import check_layer, read_residuals
 from interp.models.windows import Windows, cut_windows, tokenize
 from interp.prose import news_articles, read_folder
