@@ -142,8 +142,8 @@ def _rows_of(
         )
         near_ties = int(scores.near_ties.sum())
         frames["sample_head_scores"] = _score_rows(model, names, scores)
-        words = tokenizer.batch_decode([[token] for token in written])
-        chosen = answer_steps(written, list(sample.gold_ids), words, sample.needle.real_needle)
+        beginnings = tokenizer.batch_decode([written[: step + 1] for step in range(steps)])
+        chosen = answer_steps(written, list(sample.gold_ids), beginnings, sample.needle.real_needle)
         frames["logit_contribution"] = _contribution_rows(model, names, sample, steps, chosen, sums)
     return {"samples": _sample_row(batch, row, names, text, recall, near_ties), **frames}
 

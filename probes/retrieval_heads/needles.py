@@ -75,7 +75,9 @@ def read_needle(path: Path | None, needle_id: str) -> Needle:
 def _parse(line: str, path: Path, number: int) -> Needle:
     where = f"{path}, line {number}"
     try:
-        fields: Any = json.loads(line)
+        fields: Any = json.loads(line, object_pairs_hook=without_doubles)
+        line.encode()  # half of a surrogate pair is no character
+        json.dumps(fields, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise ArgumentError(f"{where}: this is not JSON ({error}).") from error
     if not isinstance(fields, dict):
@@ -83,6 +85,11 @@ def _parse(line: str, path: Path, number: int) -> Needle:
     for name in _REQUIRED:
         if not isinstance(fields.get(name), str) or not fields[name].strip():
             raise ArgumentError(f"{where}: the field {name} is missing or empty.")
+    for name, kind, wanted in (("answer", str, "a text"), ("form", str, "a text"), ("literal", bool, "true or false")):
+        if name in fields and not isinstance(fields[name], kind):
+            raise ArgumentError(
+                f"{where}: the field {name} must be {wanted}, not {json.dumps(fields[name])}: leave it out or mend it."
+            )
     # One spelling of accents, whatever the file's: an answer is looked for in its needle letter by letter.
     needle, question, real_needle = (unicodedata.normalize("NFC", fields[name]).strip() for name in _REQUIRED)
     found = find_words(needle, real_needle)
@@ -93,25 +100,39 @@ def _parse(line: str, path: Path, number: int) -> Needle:
         needle=needle,
         question=question,
         real_needle=needle[slice(*found)],
-        answer=str(fields.get("answer", needle)),
-        form=str(fields.get("form", "")),
-        literal=bool(fields.get("literal", shared_content_words(needle, question))),
+        answer=fields.get("answer", needle),
+        form=fields.get("form", ""),
+        literal=fields.get("literal", bool(shared_content_words(needle, question))),
     )
+
+
+def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns the fields of a JSON object; ValueError for a name that comes twice, of which JSON would keep the last."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError(f"a name comes twice among {', '.join(name for name, _ in pairs)}")
+    return fields
 
 
 def _as_id(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
+# A part stands alone between these: not in 3.14, don't or C++; else between characters that are of no word (marks are).
+_ALONE = (r"(?<!\w)(?<!\d[.,])(?<!\w['’])", r"(?!\w)(?![.,]\d)(?!['’]\w)(?![+#])")
+_WHOLE = (r"(?<!\w)", r"(?!\w)")
+
+
 def find_words(text: str, part: str) -> tuple[int, int] | None:
-    """Returns where a part of a text is, [start, end): best as whole words in its own spelling, else as can be found."""
-    exact = regex.escape(part)
-    for flags in (0, regex.IGNORECASE):
-        match = regex.search(rf"(?<!\w){exact}(?!\w)", text, flags)  # marks are \w here, unlike in re
-        if match:
-            return match.span()
-    match = regex.search(exact, text, regex.IGNORECASE)
-    return match.span() if match else None
+    """Returns where a part of a text is, [start, end): best standing alone in its own spelling, else as can be found."""
+    borders = {0, *(match.end() for match in regex.finditer(r"\X", text))}  # of characters as a reader sees them
+    for before, after in (_ALONE, _WHOLE, ("", "")):
+        for flags in (0, regex.IGNORECASE):
+            found = regex.finditer(f"{before}{regex.escape(part)}{after}", text, flags, overlapped=True)
+            for match in found:
+                if borders.issuperset(match.span()) or not before:
+                    return match.span()
+    return None
 
 
 _FUNCTION_WORDS = frozenset(
@@ -151,6 +172,13 @@ _WORD = regex.compile(
     regex.VERBOSE,
 )
 _INVISIBLE = regex.compile(r"[\p{Cf}\ufe0e\ufe0f]")
+# Marks that readers of Arabic and Hebrew leave out as they like, the line that stretches Arabic words, and trade marks.
+_OPTIONAL = regex.compile(r"[\u0640\u064b-\u0652\u0670\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u2122\u2120]")
+_ONE_SPELLING = str.maketrans(
+    dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u05be", "-")
+    | dict.fromkeys("‘’ʹʻʼʽ′", "'")
+    | {"İ": "i", "ı": "i"}
+)
 
 
 def words_of(text: str) -> list[str]:
@@ -158,14 +186,39 @@ def words_of(text: str) -> list[str]:
 
     Parts joined by a hyphen are words of their own, but in a name such as β-7: letters outside ASCII with a number.
     """
-    folded = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text).casefold())
-    folded = "".join(str(unicodedata.decimal(c)) if not c.isascii() and c.isdecimal() else c for c in folded)
     words: list[str] = []
-    for match in _WORD.finditer(folded):
-        word = match[0]
-        joined = not word.isascii() and any(c.isdecimal() for c in word)
-        words += [word] if joined else word.split("-")
+    for match in _WORD.finditer(_folded(text)):
+        words += [match[0]] if _is_name(match[0]) else match[0].split("-")
     return words
+
+
+def spellings_of(text: str) -> list[str]:
+    """Returns a text's words, and names such as β-7 however they are written there: β-7, β 7, and each part by itself."""
+    whole = [match[0] for match in _WORD.finditer(_folded(text))]
+    parts = [part for word in whole for part in word.split("-")]
+    names = [word for word in whole if _is_name(word)]
+    pairs = ["-".join(pair) for pair in pairwise(parts)]
+    return [*parts, *names, *(pair for pair in pairs if _is_name(pair) and pair not in names)]
+
+
+def _is_name(word: str) -> bool:
+    """Whether a word with a hyphen in it joins letters outside ASCII with a number."""
+    return "-" in word and not word.isascii() and any(sign.isdecimal() for sign in word)
+
+
+def _folded(text: str) -> str:
+    """The text in one spelling of case, apostrophes, hyphens, digits and signs that stand for letters (5㎏ is 5 kg, 2½ is 2 1/2)."""
+    text = _OPTIONAL.sub("", _INVISIBLE.sub("", text.translate(_ONE_SPELLING)))
+    apart = (f" {unicodedata.normalize('NFKC', sign)} " if _is_compact(sign) else sign for sign in text)
+    folded = unicodedata.normalize("NFKC", "".join(apart).casefold()).casefold().replace("i\u0307", "i")
+    return "".join(
+        str(unicodedata.decimal(sign)) if not sign.isascii() and sign.isdecimal() else sign for sign in folded
+    )
+
+
+def _is_compact(sign: str) -> bool:
+    """Whether one sign stands for several or for a raised one: ½, ², ㎏, №."""
+    return unicodedata.category(sign) in ("No", "So") and unicodedata.normalize("NFKC", sign) != sign
 
 
 @cache

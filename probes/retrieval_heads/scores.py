@@ -11,9 +11,10 @@ positions: Σ over all positions is d · (head output), and Σ over the needle i
 at their values in the pass, so that all parts of the model add up to the logit.
 """
 
-import re
+import unicodedata
 from collections import Counter
 from functools import cache
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import regex
@@ -24,7 +25,7 @@ from torch import Tensor
 from interp.models.attention import mix_values
 from interp.models.logit_directions import LogitDirections, Scales
 from interp.models.recording import AttentionRows
-from probes.retrieval_heads.needles import stem, words_of
+from probes.retrieval_heads.needles import spellings_of, stem, words_of
 
 RecallMeasure = Literal["words", "reference"]
 
@@ -46,9 +47,11 @@ def answer_recall(wanted: str, text: str, measure: RecallMeasure = "words") -> f
     """
     if measure == "reference":
         return float(_scorer().score(wanted, text)["rouge1"].recall)
-    parts_of = _stems if _stems(wanted) else _signs
-    needed = Counter(parts_of(wanted))
-    return (needed & Counter(parts_of(text))).total() / max(1, needed.total())
+    if _stems(words_of(wanted)):
+        needed, found = _stems(words_of(wanted)) + _telling(wanted), _stems(spellings_of(text)) + _telling(text)
+    else:
+        needed, found = _signs(wanted), _signs(text)
+    return (Counter(needed) & Counter(found)).total() / max(1, len(needed))
 
 
 def passes(recall: float) -> bool:
@@ -68,13 +71,27 @@ def _scorer() -> Any:
     return rouge_scorer.RougeScorer(["rouge1"], use_stemmer=True)
 
 
-def _stems(text: str) -> list[str]:
-    return [stem(word) for word in words_of(text)]
+def _stems(words: list[str]) -> list[str]:
+    return [stem(word) for word in words]
+
+
+# Signs without which an answer is another one: pictures, the + and # of C++ and C#, the sign before a number.
+_TELLING = regex.compile(
+    r"(?=\p{So}|\p{Emoji_Presentation}|\p{RI})\X|(?<=[\p{L}\p{N}+#])[+#]|(?<![\p{L}\p{N}])[+\-−](?=\d)"
+)
+
+
+def _telling(text: str) -> list[str]:
+    found = _TELLING.findall(text.replace("\ufe0f", ""))
+    return [
+        sign.replace("−", "-") for sign in found if sign not in "©®" and unicodedata.normalize("NFKC", sign) == sign
+    ]
 
 
 def _signs(text: str) -> list[str]:
-    """Characters as a reader sees them, blanks left out."""
-    return [sign for sign in regex.findall(r"\X", text.replace("\ufe0f", "")) if not sign.isspace()]
+    """Characters as a reader sees them, in one spelling (！ is !), blanks left out."""
+    plain = unicodedata.normalize("NFKC", text.replace("\ufe0f", ""))
+    return [sign for sign in regex.findall(r"\X", plain) if not sign.isspace()]
 
 
 # ---------------------------------------------------------------------- what heads copied
@@ -133,24 +150,37 @@ def copy_scores(
     )
 
 
-def answer_steps(emitted: list[int], gold: list[int], words: list[str], gold_text: str) -> list[int]:
+def answer_steps(emitted: list[int], gold: list[int], beginnings: list[str], gold_text: str) -> list[int]:
     """Returns the steps at which a model wrote the gold answer (its first occurrence), or none.
 
-    First the exact token ids are looked for, then, ignoring case, the text in the decoded tokens `words`.
+    First the exact token ids are looked for, then the text, case and kinds of apostrophes and hyphens ignored. `beginnings` are
+    the texts of the first token, the first two, …: single tokens lose the space before them, and parts of a letter are none.
     """
     for start in range(len(emitted) - len(gold) + 1):
         if emitted[start : start + len(gold)] == gold:
             return list(range(start, start + len(gold)))
-    text, begins = "", []
-    for word in words:
-        begins.append(len(text))
-        text += word
-    match = re.search(re.escape(gold_text), text, re.IGNORECASE) if gold_text else None
-    if match is None:
+    if not emitted or not gold_text:
         return []
-    found, end = match.span()
-    spans = zip(begins, [*begins[1:], len(text)], strict=True)
+    letters = [(letter, place) for place, sign in enumerate(beginnings[-1]) for letter in _one_spelling(sign)]
+    wanted = "".join(_one_spelling(sign) for sign in gold_text)
+    at = "".join(letter for letter, _ in letters).find(wanted)
+    if at < 0:
+        return []
+    found, end = letters[at][1], letters[at + len(wanted) - 1][1] + 1
+    ends = [len(text.rstrip("\ufffd")) for text in beginnings]
+    spans = [
+        (start, max(stop, start + 1)) for start, stop in pairwise([0, *ends])
+    ]  # a part of a letter counts as that letter
     return [step for step, (a, b) in enumerate(spans) if a < end and b > found]
+
+
+_APOSTROPHES_AND_HYPHENS = str.maketrans(
+    dict.fromkeys("‘’ʻʼ", "'") | dict.fromkeys("‐‑‒–−", "-") | {"İ": "i", "ı": "i"}
+)
+
+
+def _one_spelling(sign: str) -> str:
+    return sign.translate(_APOSTROPHES_AND_HYPHENS).casefold()
 
 
 # ---------------------------------------------------------------------- what heads contributed

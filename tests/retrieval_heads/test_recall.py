@@ -6,6 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from interp.errors import ArgumentError
 from probes.retrieval_heads.needles import find_words, read_needles, shared_content_words
 from probes.retrieval_heads.scores import answer_recall, reference_reads
 from tests.script_texts import SCRIPTS
@@ -41,6 +42,32 @@ def test_an_equal_answer_recalls_all_and_another_nothing(script):
         ("❤️", "❤", 1.0),
         ("👩‍🚀👩", "👩", 0.5),
         ("48-17-93", "48 17 39", 2 / 3),
+        ("β-7", "β‑7", 1.0),  # other hyphens
+        ("Ту-154", "самолёт Ту–154.", 1.0),
+        ("Ту-154", "Ту 154", 1.0),
+        ("Ту-154", "Ту 134", 0.0),
+        ("été 2024", "été-2024", 1.0),
+        ("2024", "в год 2024", 1.0),
+        ("10²", "102", 0.0),  # one sign for several
+        ("2½", "21/2", 1 / 3),
+        ("2½", "2 1/2", 1.0),
+        ("№5", "№ 5", 1.0),
+        ("Coke™", "Coke", 1.0),
+        ("5㎏", "5 kg", 1.0),
+        ("İstanbul", "istanbul", 1.0),
+        ("ISPARTA", "ısparta", 1.0),
+        ("مكتبـــة", "مكتبة", 1.0),
+        ("شَمْس", "شمس", 1.0),  # points that may be left out
+        ("כָּתַב", "כתב", 1.0),
+        ("Hawaiʻi", "Hawai'i", 1.0),
+        ("C++", "C#", 1 / 3),  # signs that make it another answer
+        ("C++", "C++ it is", 1.0),
+        ("-5", "5", 0.5),
+        ("−5", "-5", 1.0),
+        ("+5", "-5", 0.5),
+        ("🔑 key", "🔒 key", 0.5),
+        ("…", "...", 1.0),
+        ("！", "!", 1.0),
     ],
 )
 def test_words_are_whole_in_every_script(wanted, text, recall):
@@ -84,3 +111,42 @@ def test_needles_share_words_with_their_questions_in_every_script():
 def test_an_answer_is_found_as_a_whole_word_with_its_marks():
     assert find_words("कि की क", "क") == (6, 7)
     assert find_words("צְבִי צ", "צ") == (6, 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "part", "place"),
+    [
+        ("The 👨‍👩‍👧 sign means 👨.", "👨", 1),
+        ("A 👨‍👩‍👧 and 👨", "👨", -1),
+        ("Go 👍🏽 or 👍.", "👍", -1),
+        ("🇩🇪🇫🇷 and 🇪🇫", "🇪🇫", -1),
+        ("Pi is 3.14 and Bob has 14.", "14", -1),
+        ("In 14,5 of 14 cases", "14", -1),
+        ("C++ or C? He chose C.", "C", 1),
+        ("don't and don", "don", -1),
+        ("Anna's boat", "Anna", 0),
+        ("redish red", "red", -1),
+        ("Red and red", "red", -1),
+    ],
+)
+def test_a_part_is_found_where_it_stands_alone(text, part, place):
+    places = [index for index in range(len(text)) if text.startswith(part, index)]
+    start = places[min(place, len(places) - 1)]
+    assert find_words(text, part) == (start, start + len(part))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ('"literal": "false"', "literal must be true or false"),
+        ('"answer": null', "answer must be a text, not null"),
+        ('"form": 3', "form must be a text, not 3"),
+        ('"question": "Which?"', "comes twice"),
+        ('"id": "\\ud800"', "not JSON"),
+    ],
+)
+def test_fields_that_are_not_what_they_should_be_are_refused_by_line(tmp_path, more, said):
+    path = tmp_path / "needles.jsonl"
+    path.write_text(f'{{"needle": "The key is red.", "question": "What?", "real_needle": "red", {more}}}\n')
+    with pytest.raises(ArgumentError, match=f"line 1.*{said}"):
+        read_needles(path)

@@ -5,7 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from interp.models.encoding import encode_piece
 from probes.retrieval_heads.scores import NEAR_TIE_LOGITS, CopyScores, answer_recall, answer_steps, copy_scores, passes
+from tests import tiny_tokenizers
 
 # Places 1 to 5 are the needle, of which 3 to 5 are the gold answer. 12 stands outside the needle too, at place 6.
 PROMPT = [5, 10, 11, 12, 10, 13, 12, 7]
@@ -113,7 +115,32 @@ def test_two_equal_copies_are_no_near_tie():
     ],
 )
 def test_answer_steps_are_the_first_place_where_the_gold_answer_was_written(emitted, words, steps):
-    assert answer_steps(emitted, [1, 2], words, "red boat") == steps
+    beginnings = ["".join(words[: step + 1]) for step in range(len(words))]
+    assert answer_steps(emitted, [1, 2], beginnings, "red boat") == steps
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "written"),
+    [
+        ("llama_like", "the cat and hat", "the cat and hat"),  # a chat answer has no leading space
+        ("byte_level", "Zoë 7", "Zoë 7"),
+        ("byte_level", "Łódź", "ŁÓDŹ"),
+        ("llama_like", "Москва река", "москва река"),
+        ("byte_level", "Straße", "STRASSE"),
+        ("byte_level", "don't stop", "I said don’t stop here"),
+        ("llama_like", "猫", "a 猫."),
+    ],
+)
+def test_answer_steps_are_found_whatever_the_tokenizer_does_to_spaces_and_letters(kind, answer, written):
+    tokenizer = getattr(tiny_tokenizers, kind)()
+    gold, emitted = encode_piece(tokenizer, f" {answer}").ids, encode_piece(tokenizer, written).ids
+    beginnings = tokenizer.batch_decode([emitted[: step + 1] for step in range(len(emitted))])
+    steps = answer_steps(emitted, gold, beginnings, answer)
+    assert steps == list(range(steps[0], steps[-1] + 1))
+    assert (
+        tokenizer.decode(emitted[steps[0] : steps[-1] + 1]).strip(" .").casefold().replace("’", "'")
+        == answer.casefold()
+    )
 
 
 @pytest.mark.parametrize(
