@@ -17,7 +17,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from interp.errors import UserError
 from interp.models.attention import AttentionCall, Segment, attention_output
-from interp.models.hooks import HOOKS_ATTRIBUTE, NOTHING_OPEN, AttentionHooks, Pass, standing
+from interp.models.hooks import HOOKS_ATTRIBUTE, NOTHING_OPEN, AttentionHooks, Pass, check_begun, standing
 
 ATTENTION = "interp"
 """The name under which transformers finds `attend` and `attention_mask`."""
@@ -92,6 +92,8 @@ def _pass_here(hooks: AttentionHooks | None, query: Tensor, key: Tensor) -> Pass
                 "edits or recordings are open."
             )
         begun.starts, begun.rows = standing(len(query), 0, query.device)
+        begun.phase = None  # whether these tokens are a prompt is not said
+        check_begun(begun, len(query))
     return begun
 
 

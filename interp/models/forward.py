@@ -173,6 +173,11 @@ def _standing_at(
     begun.starts, begun.phase, begun.cache = starts, phase, prefix.cache
     begun.rows = torch.tensor(prefix.rows, device=starts.device)
     check_begun(begun, prefix.n_batch)
+    if begun.observers and len(set(prefix.rows)) < prefix.n_rows:
+        raise UserError(
+            "A row of this batch was selected more than once, and a recording has one row for each: record before `select`, or fork a "
+            "single row."
+        )
     token = QUERY_POSITIONS.set(positions)
     try:
         with hooks.reading(begun):

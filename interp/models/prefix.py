@@ -87,13 +87,15 @@ class Prefix:
         return branch
 
     def select(self, rows: Sequence[int]) -> "Prefix":
-        """Returns a prefix with only the given rows (their own keys copied, a trunk still shared)."""
-        chosen = Prefix(
-            self.cache.select(rows),
-            [list(self.ids[row]) for row in rows],
-            [self.rows[row] for row in rows],
-            self.n_batch,
-        )
+        """Returns a prefix with only the given rows (their own keys copied, a trunk still shared).
+
+        Edits and recordings go by the rows of the batch that they were selected from; copies of a single row are a new batch.
+        """
+        ids = [list(self.ids[row]) for row in rows]
+        if self.n_batch == 1 and len(rows) > 1:
+            chosen = Prefix(self.cache.select(rows), ids)
+        else:
+            chosen = Prefix(self.cache.select(rows), ids, [self.rows[row] for row in rows], self.n_batch)
         if self._trunk is not None:
             self._trunk.adopt(chosen)
         chosen.rotated_for = self.rotated_for

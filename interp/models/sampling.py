@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.errors import ArgumentError
+from interp.errors import ArgumentError, UserError
 from interp.models.prefix import Prefix
 
 if TYPE_CHECKING:
@@ -194,6 +194,7 @@ def _decode(
     placed = list(islice(waiting, batch_rows))
     if not placed:
         return
+    _check_open(model, one_each=len(placed) == len(jobs))
     slots = spine.select([0] * len(placed))
     slots.crop([jobs[index].kept for index in placed])
     slots.cache.reserve(max(jobs[index].kept + len(jobs[index].pending) + jobs[index].room for index in placed))
@@ -202,7 +203,7 @@ def _decode(
     while placed:
         logits = model.extend(slots, step, phase="decode")[:, -1]
         uniform = torch.tensor([streams[index].random() for index in placed], dtype=torch.float64)
-        tokens, drawn_with = _decide(model, slots, logits, uniform, policy)
+        tokens, drawn_with = _decide(model, slots, [jobs[index].kept for index in placed], logits, uniform, policy)
         yield from zip(placed, tokens, drawn_with, strict=True)
         step = [[token] for token in tokens]
         open_, freed = [], []
@@ -222,9 +223,30 @@ def _decode(
             placed, step = [placed[slot] for slot in open_], [step[slot] for slot in open_]
 
 
+def _check_open(model: "LanguageModel", *, one_each: bool) -> None:
+    """Raises UserError for what goes by rows: rows write several texts in turn, and some are read once more by themselves."""
+    by_row = not one_each and any(getattr(edit, "n_rows", 1) > 1 for edit in model.hooks.edits)
+    if model.hooks.observers or by_row:
+        raise UserError(
+            "While texts are sampled, rows write one text after the other, so a recording, or an edit row by row, would show a mixture: "
+            "close it, record what was written with model.rows afterwards, or give one grid of heads for all rows."
+        )
+
+
+def _read_alone(model: "LanguageModel", ids: list[int], kept: int) -> Float[Tensor, "one vocabulary"]:
+    """The logits after a text that is read by itself, in the phases in which it was written."""
+    rows = model.rows(1)
+    if all(edit.phase == "both" for edit in model.hooks.edits):
+        return model.extend(rows, [ids])[:, -1]
+    if kept:
+        model.extend(rows, [ids[:kept]], logits="none")
+    return model.extend(rows, [ids[kept:]], phase="decode")[:, -1]
+
+
 def _decide(
     model: "LanguageModel",
     slots: Prefix,
+    kept: Sequence[int],
     logits: Float[Tensor, "row vocabulary"],
     uniform: Float[Tensor, " row"],
     policy: Policy,
@@ -234,7 +256,7 @@ def _decide(
     tokens, margin = draw(probability, uniform.to(probability.device))
     drawn_with = probability.gather(1, tokens[:, None]).squeeze(1)
     for row in (margin < NEAR_TIE + doubtful).nonzero().flatten().tolist():
-        alone = policy.distribution(model.extend(model.rows(1), [slots.ids[row]])[:, -1]).probability
+        alone = policy.distribution(_read_alone(model, slots.ids[row], kept[row])).probability
         tokens[row] = draw(alone, uniform[row : row + 1].to(alone.device))[0][0]
         drawn_with[row] = alone[0, tokens[row]]
     return tokens.tolist(), drawn_with.tolist()

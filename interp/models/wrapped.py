@@ -1,5 +1,6 @@
 """A transformers model that is taken over: what it is, its hooks, and what the check at load lets be done with it."""
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -94,7 +95,7 @@ class WrappedModel:
         for module in self.attention_modules:
             setattr(module, HOOKS_ATTRIBUTE, self.hooks)
             watch_projection(output_projection(module), self.hooks)
-        watch_calls(self.hf.base_model, self.hooks)
+        watch_calls(_decoder(self.hf.base_model, self.attention_modules), self.hooks)
 
     @property
     def geometry(self) -> HeadGeometry:
@@ -175,3 +176,13 @@ class WrappedModel:
             yield
         finally:
             self.hf.set_attn_implementation(ATTENTION)
+
+
+def _decoder(base: nn.Module, attention: Sequence[nn.Module]) -> nn.Module:
+    """The innermost module that is given a text and holds all attention: OPT's head calls it past the base model."""
+    found = base
+    for module in base.modules():
+        takes_text = {"input_ids", "inputs_embeds"} & inspect.signature(type(module).forward).parameters.keys()
+        if takes_text and set(attention) <= set(module.modules()):
+            found = module
+    return found
