@@ -54,8 +54,9 @@ def test_copies_of_one_row_are_a_batch_of_their_own():
     grid = torch.zeros(3, 3, 4).bool()
     grid[1] = True
     plain = model.extend(model.prefix(ids).select([0, 0, 0]), [[5]] * 3)
+    rows = model.prefix(ids).select([0, 0, 0])
     with model.edit_heads(grid, "zero"):
-        edited = model.extend(model.prefix(ids).select([0, 0, 0]), [[5]] * 3)
+        edited = model.extend(rows, [[5]] * 3)
     assert (edited - plain).abs().amax(dim=(1, 2)).gt(1e-3).tolist() == [False, True, False]
 
 
@@ -65,10 +66,10 @@ def test_a_recording_of_rows_that_were_selected_twice_is_refused():
         model.extend(model.rows(2).select([0, 0, 1]), [[5], [6], [7]])
 
 
-def sampled(model, n_jobs: int = 4, batch_rows: int = 32):
+def sampled(model, spine=None, n_jobs: int = 4, batch_rows: int = 32):
     ids = random_ids(20)
     jobs = [sampling.Job(19, (ids[-1],), 6, ("k", number)) for number in range(n_jobs)]
-    spine = model.prefix(ids[:-1]).fork(1)
+    spine = spine or model.prefix(ids[:-1]).fork(1)
     return sampling.sample(model, spine, jobs, sampling.Policy(), sampling.StopRule([]), batch_rows=batch_rows)
 
 
@@ -87,5 +88,6 @@ def test_what_goes_by_rows_is_refused_where_rows_write_one_text_after_the_other(
     model = tiny("llama")
     with model.record(torch.tensor([[19]]), Weights(30)), pytest.raises(UserError, match="sampled"):
         sampled(model)
+    spine = model.prefix(random_ids(20)[:-1])
     with model.edit_heads(torch.zeros(2, 3, 4).bool().fill_(True), "zero"), pytest.raises(UserError, match="sampled"):
-        sampled(model, n_jobs=4, batch_rows=2)
+        sampled(model, spine, n_jobs=4, batch_rows=2)
