@@ -26,6 +26,9 @@ LETTERS_PER_TOKEN = 8
 Head = tuple[int, int]
 
 
+# ---------------------------------------------------------------------- texts to read
+
+
 @dataclass(frozen=True)
 class Text:
     """Tokens to read, the queries that look back over them, and which of them belong to a needle."""
