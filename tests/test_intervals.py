@@ -22,10 +22,14 @@ from probes.function_tokens.experiment import FunctionTokens
 from probes.function_tokens.findings import find_all as function_findings
 from probes.function_tokens.summaries import summarise_all as function_summaries
 from probes.function_tokens.tables import SCHEMAS as FUNCTION
-from probes.joined.attention_lift import summarise_lift
-from probes.joined.critical_overlap import match_critical, summarise_overlap, token_rules
 from probes.joined.findings import find_attention, find_critical, find_memory
-from probes.joined.memory_change import summarise_memory_change
+from probes.joined.summaries import (
+    match_critical,
+    summarise_lift,
+    summarise_memory_change,
+    summarise_overlap,
+    token_rules,
+)
 from probes.joined.tables import ATTENTION_SCHEMAS, CRITICAL_SCHEMAS, MEMORY_SCHEMAS
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.findings import find_all as retrieval_findings

@@ -105,8 +105,7 @@ class AttentionJoin(Join):
         """Returns the attention that every head gives to every class of tokens in the unit's texts."""
         import pandas as pd
 
-        from probes.joined.class_mass import group_of_ids, measure_class_mass, needle_texts
-        from probes.joined.passages import prose_texts
+        from probes.joined.class_mass import group_of_ids, measure_class_mass, needle_texts, prose_texts
 
         assert isinstance(unit, TextsUnit)
         if unit.context == "prose":
@@ -123,7 +122,8 @@ class AttentionJoin(Join):
         """Returns the lift of function tokens for sets of heads and for each head, and the answers."""
         from interp.models.head_sets import layer_matched
         from probes.joined.answers import attention_answers
-        from probes.joined.attention_lift import heads_of, summarise_heads, summarise_lift
+        from probes.joined.class_mass import heads_of
+        from probes.joined.summaries import summarise_heads, summarise_lift
 
         assert facts.geometry is not None
         scores = self.tables_of("retrieval_heads")["head_scores"]

@@ -10,12 +10,23 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from interp.errors import ArgumentError
 from interp.models.language import LanguageModel
 from interp.models.recording import AttentionRows
+from interp.prose import news_articles
+from interp.statistics import Array
 
 TOKEN_GROUPS = ("function words", "function signs", "content")
 FUNCTION, WORDS = "function", ("word", "part of word")
 """As a function_tokens run names the class and the kinds with letters."""
+PARTS = {"function": [0, 1], "function words": [0], "function signs": [1]}
+"""Which of the stored classes (in the order of TOKEN_GROUPS) a group is made of."""
+LETTERS_PER_TOKEN = 8
+"""An article is cut to so many letters per token before it is read; fewer than this many tokens come of it almost never."""
+Head = tuple[int, int]
+
+
+# ---------------------------------------------------------------------- texts to read
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,46 @@ class Text:
             return {"all": everywhere}
         place = torch.arange(len(self.ids))
         return {"all": everywhere, "needle": everywhere & (place >= self.needle[0]) & (place < self.needle[1])}
+
+
+def prose_texts(tokenizer: Any, n: int, n_tokens: int, seed: int) -> list[Text]:
+    """Returns n passages of n_tokens tokens each, every position but the first a query; they begin as the tokenizer has it.
+
+    Raises ArgumentError when there are not so many articles of that length.
+    """
+    articles = news_articles()
+    texts: list[Text] = []
+    for index in np.random.default_rng(seed).permutation(len(articles)):
+        ids = tokenizer(articles[index][: n_tokens * LETTERS_PER_TOKEN], verbose=False)["input_ids"]
+        if len(ids) >= n_tokens:
+            texts.append(Text(f"article-{index:04d}", "prose", list(map(int, ids[:n_tokens])), range(1, n_tokens)))
+        if len(texts) == n:
+            return texts
+    raise ArgumentError(
+        f"Only {len(texts)} articles have {n_tokens} tokens: use fewer --n-passages or shorter --passage-tokens."
+    )
+
+
+def needle_texts(samples: pd.DataFrame, n: int, seed: int) -> list[Text]:
+    """Returns retrieval prompts with the answers that were given, n of them drawn over all needles in turn.
+
+    The query that writes an answer's token is the position before it, as in the copy-paste score.
+    """
+    asked = samples[samples["has_needle"]]
+    shuffled = asked.iloc[np.random.default_rng(seed).permutation(len(asked))]
+    turn = shuffled.groupby("needle_id", sort=False).cumcount()
+    chosen = shuffled.iloc[np.argsort(turn.to_numpy(), kind="stable")].head(n)
+    return [_needle_text(row) for row in chosen.to_dict("records")]
+
+
+def _needle_text(row: Mapping[Any, Any]) -> Text:
+    prompt, answer = list(row["prompt_token_ids"]), list(row["answer_token_ids"])
+    queries = range(len(prompt) - 1, len(prompt) + len(answer) - 1)
+    ids = [int(id) for id in (*prompt, *answer[:-1])]
+    return Text(str(row["sample_id"]), "needle", ids, list(queries), (int(row["needle_start"]), int(row["needle_end"])))
+
+
+# ---------------------------------------------------------------------- measured
 
 
 @dataclass(frozen=True)
@@ -128,20 +179,55 @@ def _rows(
     )
 
 
-def needle_texts(samples: pd.DataFrame, n: int, seed: int) -> list[Text]:
-    """Returns retrieval prompts with the answers that were given, n of them drawn over all needles in turn.
-
-    The query that writes an answer's token is the position before it, as in the copy-paste score.
-    """
-    asked = samples[samples["has_needle"]]
-    shuffled = asked.iloc[np.random.default_rng(seed).permutation(len(asked))]
-    turn = shuffled.groupby("needle_id", sort=False).cumcount()
-    chosen = shuffled.iloc[np.argsort(turn.to_numpy(), kind="stable")].head(n)
-    return [_needle_text(row) for row in chosen.to_dict("records")]
+# ---------------------------------------------------------------------- summed over texts
 
 
-def _needle_text(row: Mapping[Any, Any]) -> Text:
-    prompt, answer = list(row["prompt_token_ids"]), list(row["answer_token_ids"])
-    queries = range(len(prompt) - 1, len(prompt) + len(answer) - 1)
-    ids = [int(id) for id in (*prompt, *answer[:-1])]
-    return Text(str(row["sample_id"]), "needle", ids, list(queries), (int(row["needle_start"]), int(row["needle_end"])))
+def heads_of(rows: pd.DataFrame) -> list[Head]:
+    """Returns the head of each row."""
+    return [(int(layer), int(head)) for layer, head in zip(rows["layer"], rows["head"], strict=True)]
+
+
+class Masses:
+    """The table `class_mass` of one context and region as arrays: [text, head, class]."""
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        ordered = rows.assign(part=rows["token_group"].map(TOKEN_GROUPS.index)).sort_values(
+            ["text_id", "layer", "head", "part"], ignore_index=True
+        )
+        heads = ordered[["layer", "head"]].drop_duplicates()
+        self.heads: list[Head] = heads_of(heads)
+        self.n_texts = ordered["text_id"].nunique()
+        shape = (self.n_texts, len(self.heads), len(TOKEN_GROUPS))
+        self.mass, self.even, self.first = (
+            ordered[name].to_numpy(dtype=float).reshape(shape) for name in ("mass", "even_mass", "first_mass")
+        )
+        self.n_queries = ordered["n_queries"].to_numpy(dtype=float).reshape(shape)
+
+    def of(self, heads: Sequence[Head], group: str) -> "Sums":
+        """Returns a group's sums per text over some heads; a head that is named twice counts twice."""
+        index = [self.heads.index(head) for head in heads]
+        parts = PARTS[group]
+        return Sums(
+            self.mass[:, index][..., parts].sum(axis=(1, 2)),
+            self.even[:, index][..., parts].sum(axis=(1, 2)),
+            self.mass[:, index].sum(axis=(1, 2)),
+            self.first[:, index, 0].sum(axis=1),
+            self.n_queries[:, index, 0].sum(axis=1),
+        )
+
+
+class Sums:
+    """Sums per text: mass and even mass on a group, mass on all classes and on the first position, and all attention."""
+
+    def __init__(self, mass: Array, even: Array, total: Array, first: Array, attention: Array) -> None:
+        self.mass, self.even, self.total, self.first, self.attention = mass, even, total, first, attention
+
+    def lift(self, weights: Array) -> Array:
+        """Returns mass / even mass for each row of text weights [draw, text]; NaN where nothing is there to look at."""
+        even = weights @ self.even
+        return np.divide(weights @ self.mass, even, out=np.full(len(weights), np.nan), where=even > 0)
+
+
+def share_of(part: Array, whole: Array) -> float:
+    """Returns what share the parts are of the whole, over all texts; NaN where the whole is nothing."""
+    return float(min(1.0, part.sum() / whole.sum())) if whole.sum() > 0 else float("nan")

@@ -1,5 +1,6 @@
 """The sentences of the joins: what the runs say together, with intervals, controls, and what is not decided."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -8,12 +9,10 @@ import pandas as pd
 from interp.experiments.experiment import Finding
 from interp.tables import Tables
 from probes.joined.answers import headline_change
-from probes.joined.wording import in_points, over, sign_of, with_interval
 
 FEW_CRITICAL = 30
 """Fewer critical tokens than this leave an interval too wide for small differences: the report says so."""
 _PLACES = {("prose", "all"): "In prose", ("needle", "all"): "While answering", ("needle", "needle"): "Within needles"}
-
 Row = Mapping[Any, Any]
 
 
@@ -181,3 +180,36 @@ def _lift_verdict(rows: Mapping[tuple[str, str], Row]) -> str:
     else:
         preference = "neither prefer nor avoid function tokens"
     return f"{preference}, and {'less than' if beside < 0 else 'more than' if beside > 0 else 'no differently from'} random heads"
+
+
+# ---------------------------------------------------------------------- numbers in sentences
+
+
+def with_interval(row: Row, format: str, value: str = "value") -> str:
+    """Returns "0.12 [0.10, 0.15]": a column of the row with its interval, or the number alone where it has none."""
+    low, high = _bounds(row, value)
+    shown = f"{row[value]:{format}}"
+    return shown if math.isnan(low) else f"{shown} [{low:{format}}, {high:{format}}]"
+
+
+def in_points(row: Row, value: str) -> str:
+    """Returns a difference of shares with its interval in percentage points: "+12 [-3, +20]"."""
+    scaled = {name: 100 * number for name, number in row.items() if name.startswith(value)}
+    return with_interval(scaled, "+.0f", value)
+
+
+def sign_of(row: Row, value: str = "value") -> int | None:
+    """Returns 1 or -1 where the whole interval lies on that side of 0, 0 where it holds 0, None where there is none."""
+    low, high = _bounds(row, value)
+    return None if math.isnan(low) else int(low > 0) - int(high < 0)
+
+
+def over(n: int, one: str, several: str) -> str:
+    """Returns what intervals resample, as "95% intervals over 12 texts": of one there are none."""
+    return f"one {one}, so no intervals" if n == 1 else f"95% intervals over {n} {several}"
+
+
+def _bounds(row: Row, value: str) -> tuple[float, float]:
+    """The interval of a column: in columns that begin with its name, or of the row's only one."""
+    prefix = f"{value}_ci" if f"{value}_ci_low" in row else "ci"
+    return float(row[f"{prefix}_low"]), float(row[f"{prefix}_high"])

@@ -12,7 +12,7 @@ whole and asks who fetches it, or from the first token on. Every mask is a row o
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import pandas as pd
 import torch
@@ -30,7 +30,6 @@ from interp.models.recording import WeightAt
 from probes.verbatim_memory.trials import Trial
 
 Look = Literal["matching", "postmatch", "recent"]
-LOOKS: tuple[Look, ...] = get_args(Look)
 N_RECENT = 3
 RUN_TABLES = ("head_scores", "echo_induction")
 MaskPhase = Literal["second_list", "everything"]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from interp.sentences import sentences, without_stop
 from interp.words import normalised
 
 OWN_TEXTS = Path(__file__).with_name("texts.toml")
-
-Context = Literal["intact", "scrambled", "incongruent", "short"]
-CONTEXTS: tuple[Context, ...] = get_args(Context)
 
 
 @dataclass(frozen=True)

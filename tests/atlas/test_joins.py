@@ -10,11 +10,17 @@ import torch
 from interp.models.recording import Weights
 from interp.tables import checked
 from probes.joined.answers import attention_answers, critical_answers, memory_answers
-from probes.joined.attention_lift import summarise_heads, summarise_lift
 from probes.joined.class_mass import TOKEN_GROUPS, Text, group_of_ids, measure_class_mass, needle_texts
-from probes.joined.critical_overlap import match_critical, shuffled_shares, summarise_overlap, token_rules
 from probes.joined.findings import find_attention, find_critical, find_memory
-from probes.joined.memory_change import summarise_memory_change
+from probes.joined.summaries import (
+    match_critical,
+    shuffled_shares,
+    summarise_heads,
+    summarise_lift,
+    summarise_memory_change,
+    summarise_overlap,
+    token_rules,
+)
 from probes.joined.tables import ATTENTION_SCHEMAS, CRITICAL_SCHEMAS, MEMORY_SCHEMAS
 from tests.planted import COPY_HEAD, IDS, copy_model
 

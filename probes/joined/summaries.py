@@ -1,0 +1,296 @@
+"""The summary tables of the joins: what silent heads do to memory, critical beside function tokens, the lift of attention."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from interp.statistics import (
+    Array,
+    Estimate,
+    cluster_weights,
+    paired_difference,
+    percentile_interval,
+    resampled,
+    share_estimate,
+)
+from interp.tables import empty
+from probes.joined.class_mass import FUNCTION, WORDS, Head, Masses, Sums, heads_of, share_of
+from probes.joined.tables import CONTROLS, GROUPS, TOKEN_RULES, CriticalMatches, CriticalOverlap, MemoryChange
+
+DRAWS = 2000
+SHUFFLES = 10_000
+NUMBER = "number"
+"""As a critical_tokens run names the class."""
+Condition = tuple[str, str, int, str]
+"""Head set, control (none, top, random), k, and kind of the second list."""
+
+
+# ---------------------------------------------------------------------- memory without retrieval heads
+
+
+def summarise_memory_change(masking: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Returns `memory_change` from the table `masking` of a verbatim_memory run.
+
+    Everything is the mean surprisal of the second list's nouns but the first, in nats: S(list, heads). Silencing heads
+    changes a repeated list by S(repeat, heads) − S(repeat, none) and a novel list likewise; the first beyond the second is
+    what is lost of memory rather than of reading. Memory is S(novel, none) − S(repeat, none), and its lost share is
+    1 − (S(novel, top) − S(repeat, top)) / memory. Random heads were read with repeated lists alone.
+    """
+    means = base_list_means(masking)
+    rows = [
+        {"model": masking["model"].iloc[0], "head_set": head_set, "k": k, **row}
+        for head_set, k in dict.fromkeys((name, k) for name, control, k, _ in means if control == "top")
+        for row in _change_rows(means, head_set, k, seed)
+    ]
+    return pd.DataFrame(rows) if rows else empty(MemoryChange)
+
+
+def base_list_means(masking: pd.DataFrame) -> dict[Condition, pd.Series]:
+    """Returns the mean surprisal per base list of each condition: over draws, trials, and nouns but the first."""
+    later = masking[(masking["list_index"] == 2) & (masking["position"] > 0)]
+    grouped = later.groupby(["head_set", "control", "k", "condition", "base_list"], sort=False)["surprisal_nats"].mean()
+    found: dict[Any, pd.Series] = dict(iter(grouped.groupby(level=[0, 1, 2, 3], sort=False)))
+    return {condition: rows.droplevel([0, 1, 2, 3]).sort_index() for condition, rows in found.items()}
+
+
+def _change_rows(means: Mapping[Condition, pd.Series], head_set: str, k: int, seed: int) -> Iterator[dict[str, Any]]:
+    whole = {kind: means["none", "none", 0, kind] for kind in ("repeat", "novel")}
+    top = {kind: means[head_set, "top", k, kind] for kind in ("repeat", "novel")}
+    change = {kind: top[kind] - whole[kind] for kind in top}
+    random = means.get((head_set, "random", k, "repeat"))
+    yield _change_row("repeat_change_nats", "top", _mean(change["repeat"], seed))
+    if random is not None:
+        yield _change_row("repeat_change_nats", "random", _mean(random - whole["repeat"], seed))
+        yield _change_row("repeat_change_nats", "top − random", _mean(top["repeat"] - random, seed))
+    yield _change_row("novel_change_nats", "top", _mean(change["novel"], seed))
+    yield _change_row("repeat_beyond_novel_nats", "top", _mean(change["repeat"] - change["novel"], seed))
+    memory, left = whole["novel"] - whole["repeat"], top["novel"] - top["repeat"]
+    yield _change_row("memory_lost_share", "top", _lost_share(memory, left, seed))
+
+
+def _mean(values: pd.Series, seed: int) -> Estimate:
+    def mean(weights: Array) -> Array:
+        return weights @ values.to_numpy() / weights.sum(axis=1)
+
+    return resampled(mean, values.index, draws=DRAWS, seed=seed)
+
+
+def _lost_share(memory: pd.Series, left: pd.Series, seed: int) -> Estimate:
+    def share(weights: Array) -> Array:
+        return 1 - (weights @ left.to_numpy()) / (weights @ memory.to_numpy())
+
+    return resampled(share, memory.index, draws=DRAWS, seed=seed)
+
+
+def _change_row(quantity: str, heads: str, estimate: Estimate) -> dict[str, Any]:
+    return {
+        "quantity": quantity,
+        "heads": heads,
+        "value": estimate.value,
+        "ci_low": estimate.ci_low,
+        "ci_high": estimate.ci_high,
+        "n_base_lists": estimate.n,
+    }
+
+
+# ---------------------------------------------------------------------- critical and function tokens
+
+
+def token_rules(positions: pd.DataFrame, classes: pd.DataFrame) -> pd.DataFrame:
+    """Returns `positions` with a column per rule that says whether its token is a function token by it.
+
+    frequency: among the most frequent tokens of prose, as the function_tokens run has them (`classes`); a token that its
+    texts lack is none. frequent words: of these, those made of letters. word list: the closed list of function words that
+    the critical_tokens run uses.
+    """
+    function = classes[classes["token_class"] == FUNCTION]
+    words = function[function["kind"].isin(WORDS)]
+    return positions.assign(
+        **{
+            "frequency": positions["token_id"].isin(function["token_id"]),
+            "frequent words": positions["token_id"].isin(words["token_id"]),
+            "word list": positions["token_class"] == FUNCTION,
+        }
+    )
+
+
+def match_critical(positions: pd.DataFrame, critical: pd.DataFrame, *, nearby: int, uncertainty: float) -> pd.DataFrame:
+    """Returns `critical_matches`: each critical token beside the tokens of its own trajectory that are not critical.
+
+    `positions` has the columns of `token_rules`; `critical` is the critical_tokens run's. Controls, none of them critical by
+    the same definition: others, all; nearby, at most `nearby` positions away; uncertain, 1 − p at least `uncertainty`,
+    as it must be for a token to be tested at all.
+    """
+    by_trajectory = {str(name): rows.sort_values("position") for name, rows in positions.groupby("trajectory_id")}
+    rows = [
+        row
+        for (definition, name), found in critical.groupby(["definition", "trajectory_id"], sort=False)
+        for row in _matches(str(definition), by_trajectory[str(name)], set(found["position"]), nearby, uncertainty)
+    ]
+    return pd.DataFrame(rows) if rows else empty(CriticalMatches)
+
+
+def _matches(
+    definition: str, tokens: pd.DataFrame, critical: set[int], nearby: int, uncertainty: float
+) -> Iterator[dict[str, Any]]:
+    place = tokens["position"].to_numpy()
+    other = ~np.isin(place, list(critical))
+    uncertain = 1 - tokens["p"].to_numpy() >= uncertainty
+    for token in tokens[~other].to_dict("records"):
+        sets = {
+            "others": other,
+            "nearby": other & (np.abs(place - token["position"]) <= nearby),
+            "uncertain": other & uncertain,
+        }
+        for rule in TOKEN_RULES:
+            for control, chosen in sets.items():
+                yield {
+                    "model": token["model"],
+                    "definition": definition,
+                    "token_rule": rule,
+                    "control": control,
+                    "trajectory_id": token["trajectory_id"],
+                    "position": token["position"],
+                    "token": token["token"],
+                    "is_number": token["token_class"] == NUMBER,
+                    "is_function": bool(token[rule]),
+                    "control_share": float(tokens[rule].to_numpy()[chosen].mean()) if chosen.any() else float("nan"),
+                    "n_control": int(chosen.sum()),
+                }
+
+
+def summarise_overlap(matches: pd.DataFrame, positions: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Returns `critical_overlap` from `critical_matches` and the tokens of all trajectories.
+
+    Difference: mean over critical tokens of (function or not − share at its control positions), whole trajectories
+    resampled. shuffled: as many critical tokens dealt to random positions of each trajectory.
+    """
+    rows = []
+    for (definition, rule, control), part in matches.groupby(["definition", "token_rule", "control"], sort=False):
+        named = {"definition": definition, "token_rule": rule}
+        matched = part.dropna(subset="control_share")
+        if len(matched):
+            rows.append({**named, "control": control, **_against_control(matched, seed)})
+        if control == CONTROLS[0]:
+            rows.append({**named, "control": CONTROLS[-1], **_against_shuffles(part, positions, str(rule), seed)})
+    if not rows:
+        return empty(CriticalOverlap)
+    return pd.DataFrame(rows).assign(model=matches["model"].iloc[0])
+
+
+def _against_control(matched: pd.DataFrame, seed: int) -> dict[str, Any]:
+    clusters, function, control = matched["trajectory_id"], matched["is_function"], matched["control_share"]
+    return {
+        **_columns("share_critical", share_estimate(function, clusters, draws=DRAWS, seed=seed)),
+        **_columns("share_control", share_estimate(control, clusters, draws=DRAWS, seed=seed)),
+        **_columns("difference", paired_difference(function, control, clusters, draws=DRAWS, seed=seed)),
+        "p_value": float("nan"),
+        "n_critical": len(matched),
+        "n_trajectories": int(clusters.nunique()),
+    }
+
+
+def _against_shuffles(part: pd.DataFrame, positions: pd.DataFrame, rule: str, seed: int) -> dict[str, Any]:
+    observed = share_estimate(part["is_function"], part["trajectory_id"], draws=DRAWS, seed=seed)
+    dealt = shuffled_shares(part["trajectory_id"].value_counts(sort=False).to_dict(), positions, rule, seed)
+    mean = float(dealt.mean())
+    low, high = np.percentile(dealt, [2.5, 97.5])
+    as_far = np.abs(dealt - mean) >= abs(observed.value - mean) - 1e-12
+    difference = Estimate(observed.value - mean, observed.ci_low - mean, observed.ci_high - mean, observed.n)
+    return {
+        **_columns("share_critical", observed),
+        **_columns("share_control", Estimate(mean, float(low), float(high), observed.n)),
+        **_columns("difference", difference),
+        "p_value": float((1 + as_far.sum()) / (1 + len(dealt))),
+        "n_critical": len(part),
+        "n_trajectories": int(part["trajectory_id"].nunique()),
+    }
+
+
+def shuffled_shares(counts: dict[Any, int], positions: pd.DataFrame, rule: str, seed: int) -> NDArray[np.float64]:
+    """Returns the share of function tokens in each shuffle: in every trajectory as many random positions as `counts` says."""
+    generator = np.random.default_rng(seed)
+    hits = np.zeros(SHUFFLES)
+    for name, n_critical in counts.items():
+        function = positions.loc[positions["trajectory_id"] == name, rule].to_numpy()
+        n_function = int(function.sum())
+        hits += generator.hypergeometric(n_function, len(function) - n_function, n_critical, SHUFFLES)
+    return hits / sum(counts.values())
+
+
+def _columns(name: str, estimate: Estimate) -> dict[str, float]:
+    return {name: estimate.value, f"{name}_ci_low": estimate.ci_low, f"{name}_ci_high": estimate.ci_high}
+
+
+# ---------------------------------------------------------------------- attention to function tokens
+
+
+def summarise_lift(
+    class_mass: pd.DataFrame, top: Sequence[Head], random: Sequence[Sequence[Head]], seed: int
+) -> pd.DataFrame:
+    """Returns `attention_lift`: the lift of each group for the top heads, random heads (all draws together) and all heads.
+
+    Lift = Σ mass on the group / Σ mass it would get evenly spread, over texts, queries and heads: a head counts as much as
+    it looks back at all. Top and random are resampled together, so their difference has an interval of its own.
+    """
+    rows = []
+    for (context, region), part in class_mass.groupby(["context", "region"], sort=False):
+        masses = Masses(part)
+        sets = {"top": list(top), "random": [head for draw in random for head in draw], "all": masses.heads}
+        for group in GROUPS:
+            sums = {name: masses.of(heads, group) for name, heads in sets.items()}
+            named = {"context": context, "region": region, "token_group": group}
+            for row in _lift_rows(sums, masses.n_texts, seed):
+                rows.append({**named, **row, "n_draws": len(random) if row["heads"] != "all" else 0})
+    return pd.DataFrame(rows).assign(model=class_mass["model"].iloc[0])
+
+
+def _lift_rows(sums: Mapping[str, Sums], n_texts: int, seed: int) -> Iterator[dict[str, Any]]:
+    once, drawn = np.ones((1, n_texts)), cluster_weights(n_texts, DRAWS, seed)
+    lifts = {name: (own.lift(once), own.lift(drawn)) for name, own in sums.items()}
+    lifts["top − random"] = tuple(a - b for a, b in zip(lifts["top"], lifts["random"], strict=True))  # type: ignore[assignment]
+    for name, (value, draws) in lifts.items():
+        low, high = percentile_interval(draws)
+        own = sums.get(name)
+        yield {
+            "heads": name,
+            "lift": float(value[0]),
+            "ci_low": float(low),
+            "ci_high": float(high),
+            "mass_share": share_of(own.mass, own.total) if own else float("nan"),
+            "even_share": share_of(own.even, own.total) if own else float("nan"),
+            "first_share": share_of(own.first, own.attention) if own else float("nan"),
+            "n_texts": n_texts,
+        }
+
+
+def summarise_heads(class_mass: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """Returns `head_lift`: every head's lift of function tokens beside its score; `scores` has layer, head, score."""
+    ranked = scores.sort_values(["layer", "head"]).sort_values("score", ascending=False, kind="stable")
+    rank = {
+        head: (index, float(score))
+        for index, (head, score) in enumerate(zip(heads_of(ranked), ranked["score"], strict=True), start=1)
+    }
+    rows = []
+    for (context, region), part in class_mass.groupby(["context", "region"], sort=False):
+        masses = Masses(part)
+        for layer, head in masses.heads:
+            own = masses.of([(layer, head)], "function")
+            rows.append(
+                {
+                    "model": class_mass["model"].iloc[0],
+                    "context": context,
+                    "region": region,
+                    "layer": layer,
+                    "head": head,
+                    "retrieval_score": rank[layer, head][1],
+                    "retrieval_rank": rank[layer, head][0],
+                    "lift": float(own.lift(np.ones((1, masses.n_texts)))[0]),
+                    "mass_share": share_of(own.mass, own.total),
+                    "first_share": share_of(own.first, own.attention),
+                }
+            )
+    return pd.DataFrame(rows)
