@@ -8,11 +8,11 @@ import pandas as pd
 
 from interp.models.image import ImageModel
 from probes.t2i_flow.drawing import Cell, Sampling, draw, judged
-from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.judges import Judge
 from probes.t2i_flow.plan import ItemsUnit
 from probes.t2i_flow.prompts import Prompt
 from probes.t2i_flow.roles import floor_positions, item_positions, roles
+from probes.t2i_flow.settings import Settings
 from probes.t2i_flow.variants import (
     ALL_SUBSETS_UP_TO,
     Variant,
@@ -23,7 +23,7 @@ from probes.t2i_flow.variants import (
 from probes.t2i_flow.workbench import Tables, encode, frame_of, judge_of, numbers, sampling_of, stored_pictures
 
 
-def measure_items(settings: T2IFlow, model: ImageModel, unit: ItemsUnit) -> Tables:
+def measure_items(settings: Settings, model: ImageModel, unit: ItemsUnit) -> Tables:
     """Returns `variants`, `token_vectors` and `pictures` of some items alone."""
     sampling, judge = sampling_of(settings), judge_of(settings)
     cells = [
@@ -71,7 +71,7 @@ def _vectors(model: ImageModel, prompt: Prompt) -> Iterator[dict[str, Any]]:
 
 
 def _by_size(
-    settings: T2IFlow, model: ImageModel, prompt: Prompt, sampling: Sampling, judge: Judge
+    settings: Settings, model: ImageModel, prompt: Prompt, sampling: Sampling, judge: Judge
 ) -> list[dict[str, Any]]:
     """The subsets of an item of many tokens, smallest first, until one shows it."""
     tokens = model.tokens(prompt.text)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from interp.errors import ArgumentError
-from probes.t2i_flow.judge_names import check_judge
+from probes.t2i_flow.settings import check_judge
 
 Picture = Float32[np.ndarray, "height width 3"]
 

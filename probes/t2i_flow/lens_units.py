@@ -8,15 +8,15 @@ import numpy as np
 
 from interp.models.image import ImageModel
 from probes.t2i_flow.drawing import Cell, answers, draw
-from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.plan import LensUnit
 from probes.t2i_flow.prompts import Prompt
 from probes.t2i_flow.roles import item_positions, roles
+from probes.t2i_flow.settings import Settings
 from probes.t2i_flow.variants import Encoded, Variant
 from probes.t2i_flow.workbench import Tables, frame_of, judge_of, sampling_of
 
 
-def measure_lens(settings: T2IFlow, model: ImageModel, unit: LensUnit) -> Tables:
+def measure_lens(settings: Settings, model: ImageModel, unit: LensUnit) -> Tables:
     """Returns `lens` of some texts: every encoder, every layer that is looked at, every seed, every question."""
     sampling, judge = sampling_of(settings), judge_of(settings)
     texts = [(prompt, True) for prompt in unit.alone] + [(prompt, False) for prompt in unit.prompts]
@@ -47,7 +47,7 @@ def spread_layers(n_layers: int, at_most: int) -> list[int]:
     return [int(layer) for layer in np.unique(np.linspace(0, n_layers, min(n_layers + 1, at_most)).round())]
 
 
-def _states(settings: T2IFlow, model: ImageModel, prompt: Prompt, encoder: str, layers: list[int]) -> list[Encoded]:
+def _states(settings: Settings, model: ImageModel, prompt: Prompt, encoder: str, layers: list[int]) -> list[Encoded]:
     """A prompt as the encoder has it after each of the layers, all that is not this encoder's being clean padding."""
     clean, text = model.clean(settings.clean), model.encode([prompt.text])
     states = model.lens(prompt.text, layers, encoder, clean)

@@ -11,10 +11,10 @@ from interp.models.heat_maps import HeatMaps
 from interp.models.image import ImageModel
 from interp.models.token_spans import spelling
 from probes.t2i_flow.drawing import Cell, Sampling, draw, judged
-from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.plan import PromptsUnit
 from probes.t2i_flow.prompts import Prompt
 from probes.t2i_flow.roles import floor_positions, item_positions, words
+from probes.t2i_flow.settings import Settings
 from probes.t2i_flow.variants import (
     Variant,
     floor_variants,
@@ -34,7 +34,7 @@ OVERLAY_PIXELS = 64
 """Longest side of a stored heat map."""
 
 
-def measure_prompts(settings: T2IFlow, model: ImageModel, unit: PromptsUnit) -> Tables:
+def measure_prompts(settings: Settings, model: ImageModel, unit: PromptsUnit) -> Tables:
     """Returns `variants`, `vector_change`, attention and `pictures` of some prompts."""
     sampling, judge = sampling_of(settings), judge_of(settings)
     encoded = {prompt.id: encode(settings, model, prompt) for prompt in unit.prompts}

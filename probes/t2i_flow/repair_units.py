@@ -8,18 +8,18 @@ import pandas as pd
 from interp.models.attention_scale import takes_scaled_attention
 from interp.models.image import ImageModel
 from probes.t2i_flow.drawing import Cell, draw, judged
-from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.plan import RepairUnit
 from probes.t2i_flow.prompts import Prompt
 from probes.t2i_flow.repair import REMOVAL
 from probes.t2i_flow.roles import item_positions
+from probes.t2i_flow.settings import Settings
 from probes.t2i_flow.variants import (
     Variant,
 )
 from probes.t2i_flow.workbench import Tables, alone_positions, encode, frame_of, judge_of, sampling_of, stored_pictures
 
 
-def measure_repairs(settings: T2IFlow, model: ImageModel, unit: RepairUnit) -> Tables:
+def measure_repairs(settings: Settings, model: ImageModel, unit: RepairUnit) -> Tables:
     """Returns `variants` and `pictures` of some prompts whole, repaired, and without redundant tokens, from fresh noises."""
     sampling, judge = sampling_of(settings, fresh=True), judge_of(settings)
     rng = np.random.default_rng([settings.seed, *unit.id.encode()])

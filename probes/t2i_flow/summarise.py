@@ -1,7 +1,5 @@
 """From answers to rates: every summary table, from the measured tables alone."""
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 
 from interp.tables import Tables, empty
@@ -14,13 +12,11 @@ from probes.t2i_flow.lens import first_layer_rates, lens_rates
 from probes.t2i_flow.plan import prompts_of
 from probes.t2i_flow.predictor import predictor_table
 from probes.t2i_flow.repair import before_and_after, repair_pairs, repair_rates, repair_table
+from probes.t2i_flow.settings import Settings
 from probes.t2i_flow.summary_tables import SUMMARIES
 
-if TYPE_CHECKING:
-    from probes.t2i_flow.experiment import T2IFlow
 
-
-def summarise_all(settings: "T2IFlow", model: str, measured: Tables) -> dict[str, pd.DataFrame]:
+def summarise_all(settings: Settings, model: str, measured: Tables) -> dict[str, pd.DataFrame]:
     """Returns the summary tables of a run."""
     variants, threshold, seed = measured["variants"], settings.visible_share, settings.seed
     has = set(variants["part"])
@@ -52,7 +48,7 @@ def summarise_all(settings: "T2IFlow", model: str, measured: Tables) -> dict[str
     }
 
 
-def prompts_table(settings: "T2IFlow", model: str) -> pd.DataFrame:
+def prompts_table(settings: Settings, model: str) -> pd.DataFrame:
     """Returns `prompts`: one row per item of each prompt."""
     return pd.DataFrame(
         {

@@ -11,9 +11,9 @@ from PIL import Image
 
 from interp.models.image import ImageModel
 from probes.t2i_flow.drawing import Cell, Sampling
-from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.judges import Judge, load_judge
 from probes.t2i_flow.prompts import Prompt
+from probes.t2i_flow.settings import Settings
 from probes.t2i_flow.variants import (
     ALL_SUBSETS_UP_TO,
     Encoded,
@@ -22,7 +22,7 @@ from probes.t2i_flow.variants import (
 Tables = dict[str, pd.DataFrame]
 
 
-def sampling_of(settings: T2IFlow, *, fresh: bool = False) -> Sampling:
+def sampling_of(settings: Settings, *, fresh: bool = False) -> Sampling:
     """Returns how pictures are drawn; `fresh` names noises that nothing was chosen by."""
     first = 100_000 * settings.seed + (settings.seeds if fresh else 0)
     return Sampling(
@@ -43,12 +43,12 @@ def _judge(name: str, threshold: float | None) -> Judge:
     return load_judge(name, threshold)
 
 
-def judge_of(settings: T2IFlow) -> Judge:
+def judge_of(settings: Settings) -> Judge:
     """Returns the judge of the settings."""
     return _judge(settings.judge, settings.judge_threshold)
 
 
-def encode(settings: T2IFlow, model: ImageModel, prompt: Prompt) -> Encoded:
+def encode(settings: Settings, model: ImageModel, prompt: Prompt) -> Encoded:
     """Returns everything the variants of a prompt are made of."""
     alone = {item.id: model.encode([item.alone_text]) for item in prompt.items}
     return Encoded(model.encode([prompt.text]), model.clean(settings.clean), alone, settings.pooled)
