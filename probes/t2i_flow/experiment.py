@@ -68,7 +68,7 @@ class T2IFlow(Settings):
 
     def measure(self, model: "ImageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":  # type: ignore[override]
         """Returns the unit's rows."""
-        from probes.t2i_flow.units import measure_unit
+        from probes.t2i_flow.measure import measure_unit
 
         return measure_unit(self, model, unit)
 
@@ -76,7 +76,7 @@ class T2IFlow(Settings):
 
     def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
         """Returns the summary tables."""
-        from probes.t2i_flow.summarise import summarise_all
+        from probes.t2i_flow.summaries import summarise_all
 
         return summarise_all(self, facts.name, measured)
 
@@ -102,7 +102,7 @@ class T2IFlow(Settings):
     def compare(self, runs: "Mapping[str, Tables]") -> "tuple[Mapping[str, pd.DataFrame], Mapping[str, go.Figure]]":
         """Returns the rates of several models side by side."""
         from figures.t2i_flow_comparison import draw_comparison
-        from probes.t2i_flow.comparison import compare_all
+        from probes.t2i_flow.summaries import compare_all
 
         tables = compare_all(runs)
         return tables, draw_comparison(tables)

@@ -67,7 +67,7 @@ def prompts_of(settings: Settings) -> tuple[Prompt, ...]:
     """
     if settings.prompts is not None:
         return read_prompts(settings.prompts)
-    from probes.t2i_flow.scene_prompts import sample_prompts
+    from probes.t2i_flow.scenes import sample_prompts
 
     return sample_prompts(settings.n_prompts, settings.seed)
 
