@@ -20,10 +20,9 @@ from interp.models.image import ImageModel
 from interp.models.image_loading import load_image
 from probes.t2i_flow.drawing import Cell, Sampling, draw
 from probes.t2i_flow.experiment import T2IFlow
+from probes.t2i_flow.measure import encode
 from probes.t2i_flow.plan import PROMPTS_PER_UNIT, prompts_of
-from probes.t2i_flow.prompt_units import prompt_variants
-from probes.t2i_flow.variants import Variant
-from probes.t2i_flow.workbench import encode
+from probes.t2i_flow.variants import Variant, prompt_variants
 
 NAME, MODEL = "t2i_flow", "shapes-t2i"
 TOLERANCE = 1e-4

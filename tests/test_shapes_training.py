@@ -17,7 +17,7 @@ from transformers import T5EncoderModel
 
 from interp.models.image_loading import load_image
 from interp.models.pixel_latents import PixelLatents
-from probes.t2i_flow.pixel_judge import is_exact
+from probes.t2i_flow.judges import is_exact
 from probes.t2i_flow.scenes import COLOURS, SENSES, SHAPES, Item, Scene, caption, item_named, sample_scenes
 from training.shapes import shipping
 from training.shapes import train as command

@@ -1,11 +1,13 @@
-"""Drawing the variants of some texts from the same noise in shared batches, and asking a judge about every picture."""
+"""Drawing the variants of some texts from the same noise in shared batches, asking a judge about every picture, and keeping some."""
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
+from PIL import Image
 from torch import Tensor
 
 from interp.models.attention_scale import scaled_attention
@@ -14,7 +16,7 @@ from interp.models.heat_maps import HeatMaps
 from interp.models.image import ImageModel
 from probes.t2i_flow.judges import Judge, as_columns, ask
 from probes.t2i_flow.prompts import Prompt
-from probes.t2i_flow.variants import Encoded, Variant
+from probes.t2i_flow.variants import ALL_SUBSETS_UP_TO, Encoded, Variant
 
 Pictures = Float32[np.ndarray, "cell seed height width 3"]
 
@@ -159,3 +161,37 @@ def _spelled(model: ImageModel, cell: Cell) -> dict[str, str]:
         "kept_positions": " ".join(str(position) for position in cell.variant.positions),
         "kept_tokens": " ".join(shown),
     }
+
+
+def stored_pictures(
+    model: ImageModel,
+    cells: Sequence[Cell],
+    pictures: np.ndarray,
+    sampling: Sampling,
+    part: str,
+    kept: Sequence[str],
+) -> Iterator[dict[str, Any]]:
+    """Yields the first seed's pictures of the prompts that are kept for grids."""
+    for cell, drawn in zip(cells, pictures, strict=True):
+        if cell.prompt.id in kept:
+            tokens = model.tokens(cell.prompt.text)
+            chosen = [tokens[position].token for position in cell.variant.positions]
+            yield {
+                "model": model.identity.name,
+                "prompt_id": cell.prompt.id,
+                "part": part,
+                "variant": cell.variant.name,
+                "token_role": cell.variant.role,
+                "source_item": cell.variant.item_id,
+                "kept_positions": " ".join(map(str, cell.variant.positions)),
+                "kept_tokens": " ".join(chosen) if len(chosen) <= ALL_SUBSETS_UP_TO else "",
+                "seed": sampling.seeds[0],
+                "png": png(drawn[0]),
+            }
+
+
+def png(picture: np.ndarray) -> bytes:
+    """Returns a picture (numbers in 0 … 1) as the bytes of a PNG file."""
+    written = io.BytesIO()
+    Image.fromarray((picture * 255).round().clip(0, 255).astype(np.uint8)).save(written, format="PNG")
+    return written.getvalue()

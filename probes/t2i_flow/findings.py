@@ -7,8 +7,8 @@ import pandas as pd
 
 from interp.experiments.experiment import Finding
 from interp.tables import Tables
-from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.repair import ARMS, REMOVAL
+from probes.t2i_flow.settings import Settings
 
 NOT_MOVED = 1e-4
 """Relative change of vectors that is only rounding."""
@@ -19,7 +19,7 @@ ARM_WORDS = {
 }
 
 
-def find_all(settings: T2IFlow, tables: Tables) -> list[Finding]:
+def find_all(settings: Settings, tables: Tables) -> list[Finding]:
     """Returns the report's headlines and warnings."""
     rates = tables["rates"]
     return [
@@ -120,7 +120,7 @@ def _flow(rates: pd.DataFrame) -> Iterator[Finding]:
         yield Finding(f"When the text after an item is cut away its {encoder} vectors {words}.")
 
 
-def _repair(rates: pd.DataFrame, repairs: pd.DataFrame, settings: T2IFlow) -> Iterator[Finding]:
+def _repair(rates: pd.DataFrame, repairs: pd.DataFrame, settings: Settings) -> Iterator[Finding]:
     if "repair" in settings.parts and not repairs["chosen"].any():
         yield Finding(
             "No item's reading differs between its vectors in the prompt and alone: nothing was repaired.", "warning"

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from probes.t2i_flow.rates import rate
-from probes.t2i_flow.roles import FLOOR_ROLES
-from probes.t2i_flow.views import item_views, shares
+from probes.t2i_flow.prompts import FLOOR_ROLES
+from probes.t2i_flow.scores import item_views, rate, shares
 
 SUBSETS = ("tokens", "item")
 

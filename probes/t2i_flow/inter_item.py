@@ -3,16 +3,52 @@
 Kaplan et al. 2025, inter-item: a reading that differs means that something of the prompt has entered the item's vectors.
 """
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from probes.t2i_flow.rates import rate
-from probes.t2i_flow.views import item_views, readings, usual_reading
+from interp.models.token_spans import spelling
+from probes.t2i_flow.prompts import Prompt
+from probes.t2i_flow.scores import item_views, rate, readings, usual_reading
+
+if TYPE_CHECKING:
+    from interp.models.conditioning import Conditioning
+    from interp.models.image import ImageModel
 
 VECTORS = {"item": "from_prompt", "alone": "from_alone", "full": "in_full"}
 """Variants that the flow is read from, and the columns they become."""
+
+
+def vectors_moved(model: "ImageModel", prompt: Prompt) -> Iterator[dict[str, Any]]:
+    """Yields the rows of `vector_change`: how far each item's vectors move when the text ends with it, and when it stands alone."""
+    tokens, whole = model.tokens(prompt.text), model.encode([prompt.text])
+    for item in prompt.items:
+        start, end = prompt.characters(item)
+        cut_text = prompt.text[:end]
+        cut, cut_tokens = model.encode([cut_text]), model.tokens(cut_text)
+        alone, alone_at = model.encode([item.alone_text]), model.spans(item.alone_text, item.phrase)
+        alone_tokens = model.tokens(item.alone_text)
+        for encoder in model.encoders:
+            here = [p for p in spelling(tokens, start, end) if tokens[p].encoder == encoder]
+            there = [p for p in spelling(cut_tokens, start, end) if cut_tokens[p].encoder == encoder]
+            bare = [p for p in alone_at if alone_tokens[p].encoder == encoder]
+            yield {
+                "model": model.identity.name,
+                "prompt_id": prompt.id,
+                "group": prompt.group,
+                "item_id": item.id,
+                "encoder": encoder,
+                "without_after": relative_change(whole, here, cut, there),
+                "alone": relative_change(whole, here, alone, bare),
+            }
+
+
+def relative_change(first: "Conditioning", at: Sequence[int], second: "Conditioning", other_at: Sequence[int]) -> float:
+    """Returns ‖a − b‖ / ‖a‖ over the vectors at these positions of one row each."""
+    a, b = first.sequence[0, list(at)].float(), second.sequence[0, list(other_at)].float()
+    return float((a - b).norm() / a.norm())
 
 
 def inter_item(variants: pd.DataFrame, prompts: pd.DataFrame) -> pd.DataFrame:

@@ -1,20 +1,51 @@
-"""Judges that are models themselves: CLIPScore, and a vision-language model that is asked yes or no."""
+"""Judges by name: CLIPScore, a vision-language model that is asked yes or no, and functions of the user's own."""
 
-from collections.abc import Sequence
-from typing import Any
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
 
-from interp.errors import RunError, UserError
+from interp.errors import ArgumentError, RunError, UserError
 from interp.models.chat import render_chat
-from probes.t2i_flow.judges import Picture, Verdict
+from probes.t2i_flow.judges import Judge, Picture, PixelAnswers, Verdict
+from probes.t2i_flow.settings import check_judge
 
 CLIP_THRESHOLD = 26.0
 """A CLIPScore from which an item counts as visible when no --judge-threshold is given. No value is right for every model."""
 ANSWER_THRESHOLD = 0.5
 QUESTION = 'Does this figure show "{}"? Please answer yes or no.'
 """VQAScore's question (Lin et al. 2024)."""
+
+
+def load_judge(name: str, threshold: float | None = None) -> Judge:
+    """Returns the judge of that name: pixel, clipscore:MODEL, vlm:MODEL, or module:function of the user's own.
+
+    `threshold` is the score from which a model's answer is a yes.
+    Raises ArgumentError for a name that is none of these, or a function that cannot be imported.
+    """
+    check_judge(name)
+    if name == "pixel":
+        return PixelAnswers()
+    kind, _, model = name.partition(":")
+    if kind in ("clipscore", "vlm"):
+        return load_clip_score(model, threshold) if kind == "clipscore" else load_vision_language(model, threshold)
+    return _import(kind, model)
+
+
+def _import(module: str, function: str) -> Judge:
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ArgumentError(
+            f"The judge {module}:{function} cannot be imported ({error}): name a module on the Python path and a function in it."
+        ) from error
+    if not callable(found):
+        raise ArgumentError(
+            f"{module}:{function} cannot be called: a judge is a function of a picture and descriptions."
+        )
+    return cast(Judge, found)
 
 
 class ClipScore:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from probes.t2i_flow.rates import rate
+from probes.t2i_flow.scores import rate
 
 PLACE = ["group", "encoder", "layer", "n_layers", "depth_fraction", "token_role"]
 RESAMPLED = {"full": "items", "last_token": "items", "item": "prompts"}

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from interp.experiments.experiment import WorkUnit
 from probes.t2i_flow.prompts import Prompt, items_alone, read_prompts
+from probes.t2i_flow.settings import Settings
 
 if TYPE_CHECKING:
     from interp.tables import Tables
-    from probes.t2i_flow.experiment import T2IFlow
 
 ITEMS_PER_UNIT = 4
 PROMPTS_PER_UNIT = 3
@@ -60,24 +60,24 @@ class RepairUnit(WorkUnit):
     kept_pictures: tuple[str, ...]
 
 
-def prompts_of(settings: "T2IFlow") -> tuple[Prompt, ...]:
+def prompts_of(settings: Settings) -> tuple[Prompt, ...]:
     """Returns the prompts of the user's file, or seeded scenes of coloured shapes.
 
     Raises ArgumentError for prompts that cannot be meant.
     """
     if settings.prompts is not None:
         return read_prompts(settings.prompts)
-    from probes.t2i_flow.scene_prompts import sample_prompts
+    from probes.t2i_flow.scenes import sample_prompts
 
     return sample_prompts(settings.n_prompts, settings.seed)
 
 
-def alone_prompts(settings: "T2IFlow") -> list[Prompt]:
+def alone_prompts(settings: Settings) -> list[Prompt]:
     """Returns the items that are tested alone."""
     return items_alone(prompts_of(settings))[: settings.n_items]
 
 
-def plan_units(settings: "T2IFlow", measured: "Tables") -> Sequence[WorkUnit]:
+def plan_units(settings: Settings, measured: "Tables") -> Sequence[WorkUnit]:
     """Returns the units of items and prompts, and those of repairs once all of these are measured."""
     prompts, alone = prompts_of(settings), alone_prompts(settings)
     of_shapes = settings.judge == "pixel" or settings.prompts is None
@@ -100,7 +100,7 @@ def plan_units(settings: "T2IFlow", measured: "Tables") -> Sequence[WorkUnit]:
 
 
 def _repair_units(
-    settings: "T2IFlow", prompts: Sequence[Prompt], alone: Sequence[Prompt], measured: "Tables"
+    settings: Settings, prompts: Sequence[Prompt], alone: Sequence[Prompt], measured: "Tables"
 ) -> list[RepairUnit]:
     from probes.t2i_flow.in_item import in_item, redundant_tokens
     from probes.t2i_flow.inter_item import choose_repairs

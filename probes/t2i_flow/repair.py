@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from probes.t2i_flow.rates import paired_row, rate, ratio_of_fall
-from probes.t2i_flow.views import item_views
+from probes.t2i_flow.scores import item_views, paired_row, rate, ratio_of_fall
 
 ARMS = ("paste", "random_paste", "attention")
 """The repair; as much pasted over random other words; the context looked at less."""
 REMOVAL = "without_redundant"
+LEVELS = {True: "with a leak to look for", False: "without"}
 
 
 def before_and_after(variants: pd.DataFrame) -> pd.DataFrame:
@@ -50,6 +50,19 @@ def repair_table(pairs: pd.DataFrame, chosen: Sequence[tuple[str, str]]) -> pd.D
     picked = set(chosen)
     found["chosen"] = [pair in picked for pair in zip(found["prompt_id"], found["item_id"], strict=True)]
     return found
+
+
+def choice_rates(prompts: pd.DataFrame, chosen: Sequence[tuple[str, str]], seed: int) -> list[dict[str, Any]]:
+    """Returns rows of `rates`: the share of items that were chosen, by group of prompts and by whether they have leaks."""
+    picked = set(chosen)
+    taken = [pair in picked for pair in zip(prompts["prompt_id"], prompts["item_id"], strict=True)]
+    items = prompts.assign(taken=taken, level=(prompts["leaks"] != "").map(LEVELS))
+    rows = []
+    for key, some in items.groupby(["group", "level"], sort=False):
+        group, level = map(str, key)  # type: ignore[call-overload]
+        labels: dict[str, Any] = {"question": "repair", "group": group, "level": level, "resampled": "prompts"}
+        rows.append(rate("chosen", some["taken"].astype(float), some["prompt_id"], seed, **labels))
+    return rows
 
 
 def repair_rates(pairs: pd.DataFrame, chosen: Sequence[tuple[str, str]], seed: int) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The edits of one text that are drawn beside it, and the conditioning of each: keep only, without, alone, pasted."""
+"""The edits of one text that are drawn beside it: which there are in each part of a run, and the conditioning of each."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,11 @@ from typing import Literal
 
 import numpy as np
 
+from interp.models.attention_scale import takes_scaled_attention
 from interp.models.conditioning import BlockEdit, Conditioning
+from interp.models.image import ImageModel
+from probes.t2i_flow.prompts import Prompt, floor_positions, item_positions, roles, words
+from probes.t2i_flow.repair import REMOVAL
 
 Edit = Literal["full", "keep", "without", "alone", "paste"]
 Pooled = Literal["clean", "prompt"]
@@ -94,10 +98,10 @@ def floor_variants(floors: Mapping[str, Sequence[int]]) -> list[Variant]:
     return [Variant("full", "full"), Variant("clean", "keep"), *kept]
 
 
-def subset_variants(positions: Sequence[int], roles: Mapping[int, str], size: int) -> list[Variant]:
+def subset_variants(positions: Sequence[int], role_of: Mapping[int, str], size: int) -> list[Variant]:
     """Returns keep-only variants of every subset of that many of an item's positions, in order."""
     return [
-        Variant("tokens", "keep", subset, roles[subset[0]] if size == 1 else "several")
+        Variant("tokens", "keep", subset, role_of[subset[0]] if size == 1 else "several")
         for subset in itertools.combinations(positions, size)
     ]
 
@@ -108,3 +112,85 @@ def some_of(variants: Sequence[Variant], at_most: int, rng: np.random.Generator)
         return list(variants)
     chosen = rng.choice(len(variants), size=at_most, replace=False)
     return [variants[index] for index in sorted(chosen)]
+
+
+# ---------------------------------------------------------------------- what is drawn in each part
+
+
+def item_variants(model: ImageModel, prompt: Prompt) -> list[Variant]:
+    """Returns the text, nothing of it, every role, the item, and where it has few tokens every subset of them."""
+    tokens = model.tokens(prompt.text)
+    positions = item_positions(prompt, tokens)[prompt.items[0].id]
+    by_position = dict(enumerate(roles(prompt, tokens)))
+    kinds = [by_position[position] for position in positions]
+    variants = floor_variants(floor_positions(prompt, tokens))
+    variants.append(Variant("item", "keep", positions, "item" if len(kinds) > 1 else kinds[-1]))
+    for size in range(1, len(positions)) if len(positions) <= ALL_SUBSETS_UP_TO else ():
+        variants += subset_variants(positions, by_position, size)
+    return variants
+
+
+def prompt_variants(model: ImageModel, prompt: Prompt, *, each_word: bool) -> list[Variant]:
+    """Returns nothing, every role, every item from the prompt and from its own text; every word by itself and taken away.
+
+    All but the whole text, which is drawn with its attention recorded.
+    """
+    tokens = model.tokens(prompt.text)
+    variants = floor_variants(floor_positions(prompt, tokens))[1:]
+    for item in prompt.items:
+        positions, source = item_positions(prompt, tokens)[item.id], alone_positions(model, prompt, item.id)
+        variants.append(Variant("item", "keep", positions, "item", item.id))
+        variants.append(Variant("alone", "alone", positions, "item", item.id, source))
+    kept = {variant.positions for variant in variants if variant.edit == "keep" and not variant.item_id}
+    for word in words(prompt, tokens) if each_word else ():
+        if word.positions not in kept:  # beginning, end and padding are roles too
+            variants.append(Variant("word_only", "keep", word.positions, word.role))
+        variants.append(Variant("word_without", "without", word.positions, word.role))
+    return variants
+
+
+def repair_variants(model: ImageModel, prompt: Prompt, item_id: str, rng: np.random.Generator) -> list[Variant]:
+    """Returns the repair, and baselines: as many vectors over other words at random, and the context looked at less."""
+    tokens = model.tokens(prompt.text)
+    positions, source = item_positions(prompt, tokens)[item_id], alone_positions(model, prompt, item_id)
+    others = [token.position for token in tokens if token.role == "text" and token.position not in positions]
+    variants = [Variant("paste", "paste", positions, "item", item_id, source)]
+    if others:
+        n = min(len(others), len(source))
+        random = tuple(sorted(int(position) for position in rng.choice(others, size=n, replace=False)))
+        variants.append(Variant("random_paste", "paste", random, "other_words", item_id, source[-n:]))
+    of_items = {position for some in item_positions(prompt, tokens).values() for position in some}
+    context = tuple(position for position in others if position not in of_items) or tuple(others)
+    if context and takes_scaled_attention(getattr(model.pipeline, "unet", None)):
+        variants.append(Variant("attention", "full", context, "other_words", item_id, scaled=context))
+    return variants
+
+
+def removal_variants(model: ImageModel, prompt: Prompt, redundant: Mapping[str, tuple[int, ...]]) -> list[Variant]:
+    """Returns the prompt without the tokens of its items that show nothing of them by themselves, where there are any."""
+    positions = item_positions(prompt, model.tokens(prompt.text))
+    useless = tuple(
+        sorted(
+            positions[item.id][place]
+            for item in prompt.items
+            for place in redundant.get(item.alone_text, ())
+            if place < len(positions[item.id])
+        )
+    )
+    return [Variant(REMOVAL, "without", useless, "redundant")] if useless else []
+
+
+def lens_variants(model: ImageModel, prompt: Prompt, *, alone: bool) -> list[Variant]:
+    """Returns what is kept: of an item alone the whole text and its last token, of a prompt each item that can leak."""
+    tokens = model.tokens(prompt.text)
+    positions = item_positions(prompt, tokens)
+    if not alone:
+        return [Variant("item", "keep", positions[item.id], "item", item.id) for item in prompt.items if item.leaks]
+    last = tuple(place for place, role in enumerate(roles(prompt, tokens)) if role == "last_token")
+    return [Variant("full", "full", role="full"), Variant("tokens", "keep", last, "last_token", prompt.items[0].id)]
+
+
+def alone_positions(model: ImageModel, prompt: Prompt, item_id: str) -> tuple[int, ...]:
+    """Returns the positions of an item's tokens in the text that has it by itself."""
+    item = next(item for item in prompt.items if item.id == item_id)
+    return model.spans(item.alone_text, item.phrase)

@@ -7,8 +7,8 @@ from interp.errors import ArgumentError
 from interp.models.image import ImageModel
 from probes.t2i_flow.drawing import Cell, Sampling, draw
 from probes.t2i_flow.experiment import T2IFlow
+from probes.t2i_flow.measure import measure_prompts
 from probes.t2i_flow.plan import PromptsUnit
-from probes.t2i_flow.prompt_units import measure_prompts
 from probes.t2i_flow.prompts import Prompt, PromptItem
 from probes.t2i_flow.variants import Encoded, Variant
 from tests.tiny_pipelines import tiny_image, tiny_pipeline

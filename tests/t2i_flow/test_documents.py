@@ -11,9 +11,15 @@ from PIL import Image
 from figures.t2i_flow_grids import Grid, Shown
 from figures.t2i_flow_png import grid_png
 from interp.errors import ArgumentError
-from probes.t2i_flow.linear_rule import fit_rule, read_rules, write_rules
-from probes.t2i_flow.predictor import fitted_rules, labelled_tokens, predictor_document
-from probes.t2i_flow.redundancy import predict_representative
+from probes.t2i_flow.predictor import (
+    fit_rule,
+    fitted_rules,
+    labelled_tokens,
+    predict_representative,
+    predictor_document,
+    read_rules,
+    write_rules,
+)
 from tests.t2i_flow.planted import PlantedImages
 
 RED = np.zeros((16, 16, 3), dtype=np.uint8) + np.array([255, 0, 0], dtype=np.uint8)

@@ -9,7 +9,7 @@ import pytest
 from interp.models.identity import ModelIdentity
 from interp.models.image import ImageModel
 from interp.models.image_families import family_of
-from probes.t2i_flow import item_units
+from probes.t2i_flow import measure
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.plan import ItemsUnit, plan_units
 from probes.t2i_flow.prompts import Prompt, PromptItem
@@ -26,10 +26,10 @@ def test_a_denoiser_that_copies_one_tokens_vector_has_one_representative_token(m
     def looks_like_it(picture, descriptions):
         return [bool(np.abs(picture - wanted[description]).max() < 1e-4) for description in descriptions]
 
-    monkeypatch.setattr(item_units, "judge_of", lambda settings: looks_like_it)
+    monkeypatch.setattr(measure, "judge_of", lambda settings: looks_like_it)
     prompts = tuple(Prompt(f"alone {text}", text, (PromptItem(text.removeprefix("a ")),), "alone") for text in texts)
     experiment = T2IFlow(seeds=2, parts=("in_item",))
-    found = item_units.measure_items(experiment, model, ItemsUnit("items", prompts, ()))["variants"]
+    found = measure.measure_items(experiment, model, ItemsUnit("items", prompts, ()))["variants"]
     shown = found.groupby(["item_id", "variant", "kept_tokens"])["visible"].mean()
     assert {key for key, share in shown.items() if share == 1} == {
         (f"{colour} circle", variant, tokens)

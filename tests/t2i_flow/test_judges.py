@@ -9,10 +9,8 @@ import torch
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor
 
 from interp.errors import ArgumentError, RunError
-from probes.t2i_flow.judge_check import judge_check, judge_truth
-from probes.t2i_flow.judge_models import ClipScore, VisionLanguage, load_clip_score
-from probes.t2i_flow.judges import Verdict, ask, load_judge
-from probes.t2i_flow.pixel_answers import PixelAnswers, described
+from probes.t2i_flow.judge_models import ClipScore, VisionLanguage, load_clip_score, load_judge
+from probes.t2i_flow.judges import PixelAnswers, Verdict, ask, described, judge_check, judge_truth
 from probes.t2i_flow.scenes import Item, render
 from tests.t2i_flow.planted import judge as planted_judge
 from tests.tiny_pipelines import N_CLIP, clip_tokenizer

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from figures.t2i_flow_lens import plot_lens
-from probes.t2i_flow import lens_units
+from probes.t2i_flow import measure
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.lens import first_layer_rates, first_layers, lens_rates
-from probes.t2i_flow.lens_units import lens_variants, measure_lens, spread_layers
+from probes.t2i_flow.measure import measure_lens, spread_layers
 from probes.t2i_flow.plan import LensUnit
 from probes.t2i_flow.prompts import Prompt, PromptItem
+from probes.t2i_flow.variants import lens_variants
 from tests.t2i_flow.copying import copying_model
 from tests.t2i_flow.planted import PlantedImages
 from tests.tiny_pipelines import tiny_image
@@ -71,7 +72,7 @@ def test_a_clip_encoder_whose_later_layers_do_nothing_shows_the_item_from_the_la
     def looks_like_it(picture, descriptions):
         return [bool(np.abs(picture - wanted).max() < 1e-5) for _ in descriptions]
 
-    monkeypatch.setattr(lens_units, "judge_of", lambda settings: looks_like_it)
+    monkeypatch.setattr(measure, "judge_of", lambda settings: looks_like_it)
     alone = Prompt("alone", "a red circle", (PromptItem("red circle"),), "alone")
     found = measure_lens(T2IFlow(seeds=1), model, LensUnit("lens", alone=(alone,)))["lens"]
     curves = found.groupby(["token_role", "layer"])["visible"].mean()

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from probes.t2i_flow.pixel_judge import PixelJudge, is_exact, pairing_wrong, read_scene
+from probes.t2i_flow.judges import PixelJudge, is_exact, pairing_wrong, read_scene
 from probes.t2i_flow.scenes import COLOURS, MASKS, N_CELLS, SHAPES, Item, render, sample_scenes
 
 RED_DISC, BLUE_CROSS = Item("red", "disc"), Item("blue", "cross")

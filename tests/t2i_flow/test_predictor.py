@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from probes.t2i_flow.linear_rule import PENALTY, fit_rule
-from probes.t2i_flow.predictor import metrics, out_of_fold, predictor_table, weighted_auroc
+from probes.t2i_flow.predictor import PENALTY, fit_rule, metrics, out_of_fold, predictor_table, weighted_auroc
 
 ONES = np.ones((1, 4))
 

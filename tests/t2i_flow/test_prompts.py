@@ -8,10 +8,17 @@ import pytest
 from interp.errors import ArgumentError
 from interp.models.token_spans import Token, read_tokens
 from probes.t2i_flow.experiment import T2IFlow
-from probes.t2i_flow.prompts import Prompt, PromptItem, items_alone, read_prompts
-from probes.t2i_flow.roles import floor_positions, item_positions, roles, words
-from probes.t2i_flow.scene_prompts import GROUPS, sample_prompts
-from probes.t2i_flow.scenes import SENSES, item_named
+from probes.t2i_flow.prompts import (
+    Prompt,
+    PromptItem,
+    floor_positions,
+    item_positions,
+    items_alone,
+    read_prompts,
+    roles,
+    words,
+)
+from probes.t2i_flow.scenes import GROUPS, SENSES, item_named, sample_prompts
 from tests.tiny_pipelines import N_CLIP, clip_tokenizer, t5_tokenizer
 
 

@@ -13,12 +13,12 @@ from figures.t2i_flow_comparison import draw_comparison
 from interp.errors import ArgumentError
 from interp.experiments import runner
 from interp.experiments.run import Run
-from probes.t2i_flow import item_units
-from probes.t2i_flow.comparison import compare_all
+from probes.t2i_flow import measure
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.plan import ItemsUnit
+from probes.t2i_flow.predictor import predict_representative
 from probes.t2i_flow.prompts import Prompt, PromptItem
-from probes.t2i_flow.redundancy import predict_representative
+from probes.t2i_flow.summaries import compare_all
 from tests.t2i_flow.planted import PlantedImages
 
 LINES = [
@@ -228,7 +228,7 @@ def test_long_items_go_up_in_size_until_a_set_shows_them(loaded):
     at = planted.spans(text, "red tritri triangle")
     assert len(at) > 6
     experiment = T2IFlow(judge="tests.t2i_flow.planted:judge", seeds=2, max_subsets=100)
-    found = item_units.measure_items(experiment, planted, ItemsUnit("items", (prompt,), ()))["variants"]
+    found = measure.measure_items(experiment, planted, ItemsUnit("items", (prompt,), ()))["variants"]
     subsets = found[found["variant"] == "tokens"]
     sizes = subsets["kept_positions"].str.split().str.len()
     assert sorted(sizes.unique()) == [1, 2]

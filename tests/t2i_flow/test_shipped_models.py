@@ -12,7 +12,7 @@ from interp.models.image import ImageModel
 from interp.models.image_loading import load_image
 from interp.models.pixel_latents import PixelLatents
 from interp.models.registry import TRAINED, resolve
-from probes.t2i_flow.pixel_judge import is_exact, read_scene
+from probes.t2i_flow.judges import is_exact, read_scene
 from probes.t2i_flow.scenes import SENSES, caption, item_named, sample_scenes
 from training.shapes.captions import read_captions
 from training.shapes.encoder import spread_of_equal_tokens

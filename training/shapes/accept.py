@@ -15,7 +15,7 @@ import numpy as np
 from interp.models.image import ImageModel
 from interp.models.image_loading import load_image
 from interp.statistics import wilson_interval
-from probes.t2i_flow.pixel_judge import is_exact, pairing_wrong, read_scene
+from probes.t2i_flow.judges import is_exact, pairing_wrong, read_scene
 from probes.t2i_flow.scenes import (
     COLOURS,
     N_CELLS,

@@ -14,7 +14,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch.nn.functional import pixel_shuffle
 
-from probes.t2i_flow.pixel_judge import is_exact
+from probes.t2i_flow.judges import is_exact
 from probes.t2i_flow.scenes import sample_scenes
 from training.shapes.captions import read_captions
 from training.shapes.denoiser import new_denoiser, new_scheduler, train_denoiser

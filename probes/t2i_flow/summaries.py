@@ -1,26 +1,27 @@
-"""From answers to rates: every summary table, from the measured tables alone."""
+"""Every summary table of a run, from the measured tables alone, and several runs side by side."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import pandas as pd
 
+from interp.errors import ArgumentError
 from interp.tables import Tables, empty
-from probes.t2i_flow.attention_effect import attention_mass, attention_rates
-from probes.t2i_flow.choice import choice_rates
+from probes.t2i_flow.attention import attention_mass, attention_rates
 from probes.t2i_flow.in_item import in_item, in_item_rates, role_rates
 from probes.t2i_flow.inter_item import choose_repairs, inter_item, inter_item_rates
-from probes.t2i_flow.judge_check import judge_check
+from probes.t2i_flow.judges import judge_check
 from probes.t2i_flow.lens import first_layer_rates, lens_rates
 from probes.t2i_flow.plan import prompts_of
 from probes.t2i_flow.predictor import predictor_table
-from probes.t2i_flow.repair import before_and_after, repair_pairs, repair_rates, repair_table
-from probes.t2i_flow.summary_tables import SUMMARIES
+from probes.t2i_flow.repair import before_and_after, choice_rates, repair_pairs, repair_rates, repair_table
+from probes.t2i_flow.settings import Settings
+from probes.t2i_flow.tables import SUMMARIES
 
-if TYPE_CHECKING:
-    from probes.t2i_flow.experiment import T2IFlow
+CELL = ["question", "quantity", "group", "level", "encoder"]
+"""Columns that say which quantity a row of `rates` is of."""
 
 
-def summarise_all(settings: "T2IFlow", model: str, measured: Tables) -> dict[str, pd.DataFrame]:
+def summarise_all(settings: Settings, model: str, measured: Tables) -> dict[str, pd.DataFrame]:
     """Returns the summary tables of a run."""
     variants, threshold, seed = measured["variants"], settings.visible_share, settings.seed
     has = set(variants["part"])
@@ -52,7 +53,7 @@ def summarise_all(settings: "T2IFlow", model: str, measured: Tables) -> dict[str
     }
 
 
-def prompts_table(settings: "T2IFlow", model: str) -> pd.DataFrame:
+def prompts_table(settings: Settings, model: str) -> pd.DataFrame:
     """Returns `prompts`: one row per item of each prompt."""
     return pd.DataFrame(
         {
@@ -68,3 +69,17 @@ def prompts_table(settings: "T2IFlow", model: str) -> pd.DataFrame:
         for prompt in prompts_of(settings)
         for item in prompt.items
     )
+
+
+def compare_all(runs: Mapping[str, Tables]) -> dict[str, pd.DataFrame]:
+    """Returns `rates` of all runs, the quantities that any two of them have; runs are given by label, the column `run`.
+
+    Raises ArgumentError when no two have one in common.
+    """
+    columns = ["run", "model", *CELL, "estimate", "ci_low", "ci_high", "n"]
+    frames = [tables["rates"].assign(run=run)[columns] for run, tables in runs.items()]
+    together = pd.concat(frames, ignore_index=True)
+    shared = together.groupby(CELL)["run"].transform("nunique") >= min(2, len(runs))
+    if not shared.any():
+        raise ArgumentError("These runs measured nothing in common: give them the same --parts.")
+    return {"rates": together[shared].reset_index(drop=True)}

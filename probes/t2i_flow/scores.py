@@ -1,6 +1,7 @@
-"""Rates with intervals over prompts or items, and exact tests of what a change fixes and breaks."""
+"""From a judge's answers to numbers: what each picture shows of each item, rates with intervals over prompts or items, and exact
+tests of what a change fixes and breaks.
+"""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,46 @@ from numpy.typing import ArrayLike
 from interp.statistics import Array, bounded, mean_estimate, paired_difference, resampled, share_estimate
 
 DRAWS = 2000
+PICTURE = ["prompt_id", "group", "variant", "token_role", "source_item", "encoder", "kept_positions", "seed"]
+
+
+def item_views(variants: pd.DataFrame) -> pd.DataFrame:
+    """Returns one row per picture and item: `own` and `leak` (any of its leaks) as 0, 1, or NaN when there is no answer.
+
+    An item without leaks has NaN there too.
+    """
+    keys = ["model", *PICTURE, "kept_tokens", "item_id"]
+    own = variants[variants["asked"] == "own"].set_index(keys)[["visible", "pixel_change"]]
+    leak = variants[variants["asked"] == "leak"].groupby(keys)["visible"].max()
+    views = own.rename(columns={"visible": "own"}).assign(leak=leak.reindex(own.index))
+    return views.reset_index()
+
+
+def readings(views: pd.DataFrame) -> np.ndarray:
+    """Returns how each picture reads its item: own (and no leak), leak (and not own), both, none, or unknown."""
+    own, leak = views["own"].to_numpy(dtype=float), views["leak"].fillna(0).to_numpy(dtype=float)
+    names = np.array(["none", "leak", "own", "both"], dtype=object)
+    known = ~np.isnan(own)
+    index = (2 * np.nan_to_num(own) + leak).astype(int)
+    return np.where(known, names[index], "unknown")
+
+
+def usual_reading(some: Any, threshold: float) -> str:
+    """Returns the reading that at least that share of the pictures with an answer have, own before leak; else none."""
+    known = [reading for reading in some if reading != "unknown"]
+    for reading in ("own", "leak"):
+        if known and known.count(reading) / len(known) >= threshold:
+            return reading
+    return "none"
+
+
+def shares(views: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Returns the share of pictures that show own and leak, by these columns, and how many pictures had an answer."""
+    grouped = views.groupby(by, sort=False)
+    return grouped.agg(own=("own", "mean"), leak=("leak", "mean"), n=("own", "count")).reset_index()
+
+
+# ---------------------------------------------------------------------- rates
 
 
 def rate(
@@ -78,8 +119,3 @@ def paired_row(
         "ci_high": difference.ci_high,
         "n_prompts": difference.n,
     }
-
-
-def as_table(rows: Sequence[dict[str, Any]], model: str, columns: Sequence[str]) -> pd.DataFrame:
-    """Returns the rows with the model's name; the columns also where there are none."""
-    return pd.DataFrame([{"model": model, **row} for row in rows], columns=["model", *columns])

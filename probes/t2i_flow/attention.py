@@ -1,19 +1,74 @@
-"""Attention beside cause: how much a word is looked at, and what taking it away or keeping only it does. Arithmetic on tables."""
+"""Attention beside cause: how much a word is looked at, and what taking it away or keeping only it does."""
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from interp.statistics import spearman
-from probes.t2i_flow.rates import rate
-from probes.t2i_flow.roles import FLOOR_ROLES
-from probes.t2i_flow.views import item_views
+from probes.t2i_flow.prompts import FLOOR_ROLES, Prompt, words
+from probes.t2i_flow.scores import item_views, rate
+
+if TYPE_CHECKING:
+    from interp.models.heat_maps import HeatMaps
+    from interp.models.image import ImageModel
+    from probes.t2i_flow.drawing import Sampling
 
 EFFECTS = ("effect_removed", "effect_only", "change_removed")
 CONTROLS = ("all tokens", "words")
 """Correlations over every position there is, and over the words of the text only (beginning, end and padding left out)."""
 SPECIAL = ("bos", "eos", "pad")
+OVERLAY_PIXELS = 64
+"""Longest side of a stored heat map."""
+
+
+def attention_by_seed(
+    model: "ImageModel", prompts: Sequence[Prompt], record: "HeatMaps", sampling: "Sampling"
+) -> Iterator[dict[str, Any]]:
+    """Yields the rows of `attention_seeds`: the share of attention that each word gets, seed by seed."""
+    mass = record.mass().reshape(len(prompts), len(sampling.seeds), -1)
+    for prompt, by_seed in zip(prompts, mass, strict=True):
+        for index, word in enumerate(words(prompt, model.tokens(prompt.text))):
+            for seed, share in zip(sampling.seeds, by_seed[:, list(word.positions)].sum(dim=1).tolist(), strict=True):
+                yield {
+                    "model": model.identity.name,
+                    "prompt_id": prompt.id,
+                    "word_index": index,
+                    "word": word.text,
+                    "token_role": word.role,
+                    "positions": " ".join(map(str, word.positions)),
+                    "seed": seed,
+                    "mass": min(share, 1.0),
+                }
+
+
+def heat_maps(
+    model: "ImageModel",
+    prompts: Sequence[Prompt],
+    kept: Sequence[str],
+    record: "HeatMaps",
+    sampling: "Sampling",
+    shape: tuple[int, ...],
+) -> Iterator[dict[str, Any]]:
+    """Yields the rows of `heat_maps`: those of the kept prompts' words, from the first seed, in the proportions of the pictures."""
+    largest = max(shape)
+    height, width = (max(1, side * min(largest, OVERLAY_PIXELS) // largest) for side in shape)
+    for number, prompt in enumerate(prompts):
+        if prompt.id not in kept:
+            continue
+        for index, word in enumerate(words(prompt, model.tokens(prompt.text))):
+            overlay = record.overlay(word.positions, height, width)[number * len(sampling.seeds)]
+            yield {
+                "model": model.identity.name,
+                "prompt_id": prompt.id,
+                "word_index": index,
+                "word": word.text,
+                "seed": sampling.seeds[0],
+                "height": height,
+                "width": width,
+                "attention": overlay.flatten().float().tolist(),
+            }
 
 
 def attention_mass(variants: pd.DataFrame, attention_seeds: pd.DataFrame) -> pd.DataFrame:
