@@ -70,7 +70,7 @@ def _parted(members: Sequence[Member]) -> tuple[list[Member], list[Member]]:
 def _subtitle(outcome: Outcome) -> str:
     identity = outcome.facts.identity
     done = [member for member in outcome.members if member.run]
-    seconds = sum(member.measured_seconds for member in done)
+    seconds = float(sum(member.measured_seconds for member in done))
     return f"{identity.name} ({identity.source}) · {len(done)} runs, measured in {render_duration(seconds)} · atlas {outcome.folder.name}"
 
 

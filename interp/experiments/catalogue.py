@@ -1,7 +1,7 @@
 """The experiments and joins that are installed: found by entry point, so a wing plugs in without being named here."""
 
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from interp.errors import ArgumentError, did_you_mean
 from interp.experiments.experiment import Experiment
@@ -24,7 +24,11 @@ def joins() -> dict[str, type[Experiment]]:
 
 
 def _installed(group: str) -> dict[str, type[Experiment]]:
-    return dict(sorted((point.name, point.load()) for point in entry_points(group=group)))
+    return {name: point.load() for name, point in sorted(_points(group).items())}
+
+
+def _points(group: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=group)}
 
 
 def find_experiment(name: str) -> type[Experiment]:
@@ -34,8 +38,9 @@ def find_experiment(name: str) -> type[Experiment]:
     """
     wanted = name.replace("-", "_")
     for group in (EXPERIMENTS, JOINS):
-        for point in entry_points(group=group, name=wanted):
-            return point.load()  # only this one: the help of an experiment waits for no other
+        point = _points(group).get(wanted)
+        if point is not None:
+            return point.load()  # this one alone: the help of an experiment waits for no other
     raise ArgumentError(
         f"There is no experiment called {name}.{did_you_mean(name, experiment_names())} "
         "`python -m interp.experiments list` lists them."
@@ -44,7 +49,7 @@ def find_experiment(name: str) -> type[Experiment]:
 
 def experiment_names() -> list[str]:
     """Returns the names of the installed experiments and joins, without importing them."""
-    return sorted(point.name for group in (EXPERIMENTS, JOINS) for point in entry_points(group=group))
+    return sorted(name for group in (EXPERIMENTS, JOINS) for name in _points(group))
 
 
 def usable_without_attention() -> list[str]:

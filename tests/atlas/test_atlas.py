@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pandas as pd
@@ -83,6 +84,10 @@ INSTALLED = {
 }
 
 
+def entry_points(group: str) -> dict[str, SimpleNamespace]:
+    return {name: SimpleNamespace(load=lambda kind=kind: kind) for name, kind in INSTALLED[group].items()}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def installed() -> Iterator[None]:
     """Only these experiments and this join are installed."""
@@ -93,7 +98,7 @@ def installed() -> Iterator[None]:
 
     forget()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(catalogue, "_installed", INSTALLED.__getitem__)
+        patch.setattr(catalogue, "_points", entry_points)
         yield
     forget()
 
@@ -182,8 +187,10 @@ def test_one_failure_leaves_the_others_and_the_same_command_finishes(
     with monkeypatch.context() as patch:
         patch.setenv(FAIL, "text-2")
         patch.setitem(INSTALLED[catalogue.EXPERIMENTS], "yardstick", _Sturdy)
+        catalogue.experiments.cache_clear()
         assert main(words) == 1
         told = capsys.readouterr()
+    catalogue.experiments.cache_clear()
     assert "counting: failed: ValueError: nothing can be read in text-2." in told.out
     assert "yardstick: done" in told.out
     assert "ratio: does not apply: It joins runs that are not there: counting (failed)." in told.out
