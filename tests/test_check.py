@@ -190,6 +190,23 @@ WRONG: dict[str, tuple[Callable[[], LanguageModel], set[str]]] = {
 }
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_one_wrong_layer_is_not_lost_among_seven_right_ones_in_any_precision(dtype):
+    model = tiny("llama", num_hidden_layers=8)
+    attention: Any = model.attention_modules[5]
+    width = attention.o_proj.in_features
+    attention.gate = torch.nn.Linear(width, width, bias=False)
+    torch.nn.init.normal_(attention.gate.weight, std=0.5, generator=torch.Generator().manual_seed(0))
+    attention.register_forward_pre_hook(
+        lambda module, _, options: setattr(module, "entered", options["hidden_states"]), with_kwargs=True
+    )
+    attention.o_proj.register_forward_pre_hook(
+        lambda _, given: (given[0] * torch.sigmoid(attention.gate(attention.entered)),)
+    )
+    model.hf.to(dtype)
+    assert "contributions" in refused(model)
+
+
 def padded(model: LanguageModel) -> None:
     mask = torch.tensor([[0, 0, 1, 1]])
     model.hf(input_ids=torch.tensor([IDS[:4]]), attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0))

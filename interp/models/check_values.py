@@ -124,15 +124,19 @@ def _row_errors(found: Tensor, wanted: Tensor) -> Float[Tensor, " row"]:
     return off.reshape(-1, off.shape[-1]).amax(dim=-1).float().cpu()
 
 
-def compare(pairs: Sequence[tuple[Tensor, Tensor]], plain: Plain, *, rounding: float = 0.0) -> Compared:
+def compare(
+    pairs: Sequence[tuple[Tensor, Tensor]], plain: Plain, *, rounding: float = 0.0, by_layer: bool = False
+) -> Compared:
     """Returns how far what was found is from what is right, as a share of the spread; the last axis is one row's values.
 
     In float32 every row must be right. In half precision three quarters of them, within a tolerance that grows with what
-    one rounding of the input does to this very model, so that a family that is right does not fail.
+    one rounding of the input does to this very model, so that a family that is right does not fail; `by_layer`, three quarters
+    of each pair, so that no layer is lost among the others.
     """
     spread = spreads(torch.cat([wanted.flatten().cpu() for _, wanted in pairs]))
-    errors = torch.cat([_row_errors(found, wanted) for found, wanted in pairs]) / spread
-    error = float(errors.max() if plain.exact else torch.quantile(errors, HALF_SHARE))
+    errors = [_row_errors(found, wanted) / spread for found, wanted in pairs]
+    groups = errors if by_layer and not plain.exact else [torch.cat(errors)]
+    error = max(float(group.max() if plain.exact else torch.quantile(group, HALF_SHARE)) for group in groups)
     tolerance = TOLERANCE if plain.exact else max(HALF_TOLERANCE, NOISE_FACTOR * plain.noise)
     tolerance = max(tolerance, rounding)
     if error <= tolerance:

@@ -160,17 +160,17 @@ def heads(model: LanguageModel, looked: Looked, plain: Plain) -> Compared:
     if any(found.shape != wanted.shape for found, wanted in pairs):
         raise UserError("eager attention has weights of another shape than those recorded")
     spread = spreads(torch.stack([wanted for _, wanted in pairs]))
-    return compare([(found / spread, wanted / spread) for found, wanted in pairs], plain)
+    return compare([(found / spread, wanted / spread) for found, wanted in pairs], plain, by_layer=True)
 
 
 def head_outputs(model: LanguageModel, looked: Looked, plain: Plain) -> Compared:
     """Recorded outputs against what enters the output projection."""
-    return compare(_by_layer(looked.outputs[:, :2], plain.outputs(model)), plain)
+    return compare(_by_layer(looked.outputs[:, :2], plain.outputs(model)), plain, by_layer=True)
 
 
 def mixed(model: LanguageModel, looked: Looked, plain: Plain) -> Compared:
     """The recorded weights' mean of the recorded values against what enters the output projection."""
-    return compare(_by_layer(looked.mixed[:, :2], plain.outputs(model)), plain)
+    return compare(_by_layer(looked.mixed[:, :2], plain.outputs(model)), plain, by_layer=True)
 
 
 def _by_layer(found: Float[Tensor, "layer row head query dim"], wanted: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
