@@ -89,6 +89,36 @@ REFUSED = {
     "both directions": ("topk", {"architecture": "abstopk"}, "architecture: abstopk .*both directions"),
     "a transcoder": ("standard", {"architecture": "transcoder"}, "architecture: transcoder"),
     "a training class": ("standard", {"architecture": "batchtopk"}, "save_inference_model"),
+    "k among the arguments alone": ("topk", {"k": None, "activation_fn_kwargs": {"k": 2}}, "k: 2"),
+    "k in the metadata alone": ("topk", {"metadata__k": 1}, "metadata.k: 1"),
+    "no k": ("topk", {"k": None}, "no k"),
+    "k that is no whole number": ("topk", {"k": 2.0}, "k: 2.0"),
+    "k as a word": ("topk", {"k": "2"}, "k: '2'"),
+    "k as a switch": ("topk", {"k": True}, "k: True"),
+    "k of a plain one": ("standard", {"k": 2}, "k: 2"),
+    "topk of a plain one": ("standard", {"activation_fn": "topk", "activation_fn_kwargs": {"k": 2}}, "k: 2"),
+    "norms in the metadata": (
+        "topk",
+        {"metadata__rescale_acts_by_decoder_norm": True},
+        "metadata.rescale_acts_by_decoder_norm",
+    ),
+    "one head beside null": (
+        "standard",
+        {"hook_head_index": None, "metadata__hook_head_index": 3},
+        "hook_head_index: 3",
+    ),
+    "a scale in the metadata": (
+        "standard",
+        {"metadata__normalize_activations": "layer_norm"},
+        "metadata.normalize_activations",
+    ),
+    "the bias in the metadata": (
+        "standard",
+        {"metadata__apply_b_dec_to_input": False},
+        "metadata.apply_b_dec_to_input",
+    ),
+    "two hooks": ("standard", {"hook_name": "blocks.0.hook_resid_post"}, "metadata.hook_name"),
+    "another tower": ("standard", {"metadata__hook_name": "vision_model.encoder.layers.1"}, "vision_model"),
     "a model of another kind": ("standard", {"metadata__model_class_name": "HookedMamba"}, "model_class_name"),
 }
 
@@ -106,6 +136,12 @@ def test_fields_of_training_change_nothing(tmp_path):
     sae = make_sae("topk")
     loaded = Dictionary.from_folder(save(tmp_path / "one", sae, dtype="bfloat16", **harmless))
     torch.testing.assert_close(loaded.encode(VECTORS), sae.encode(VECTORS).detach(), atol=1e-5, rtol=1e-5)
+
+
+def test_centring_is_heard_beside_the_metadata_too(tmp_path):
+    loading = {"center_writing_weights": True}
+    loaded = Dictionary.from_folder(save(tmp_path / "one", make_sae("standard"), model_from_pretrained_kwargs=loading))
+    assert loaded.training.centred
 
 
 def test_what_training_read_is_kept(tmp_path):
@@ -284,6 +320,28 @@ def test_arrays_of_gemma_scope_are_read_from_their_folder(tmp_path):
     (folder / "params.npz").rename(bare / "params.npz")
     with pytest.raises(ArgumentError, match="no folder on the way to them says of which layer"):
         Dictionary.load(str(bare))
+
+
+@pytest.mark.parametrize("kind", ["mlp", "att", "transcoder"])
+def test_arrays_of_gemma_scope_of_other_places_are_refused(kind, tmp_path):
+    folder = tmp_path / kind / "layer_5" / "width_16k" / "average_l0_30"
+    folder.mkdir(parents=True)
+    np.savez(folder / "params.npz", W_enc=np.zeros((2, 3)))
+    with pytest.raises(ArgumentError, match=f"a folder {kind}"):
+        Dictionary.from_folder(folder)
+
+
+@pytest.mark.parametrize("name", ["encoder.layers.1", "mlp.layers.1", "foolayers.1"])
+def test_a_folder_of_sparsify_of_another_place_is_refused(name, tmp_path):
+    folder, _ = sparsify_folder(tmp_path)
+    with pytest.raises(ArgumentError, match=r"layers\.L"):
+        Dictionary.from_folder(folder.rename(folder.with_name(name)))
+
+
+@pytest.mark.parametrize("k", ["2", 2.0, None, 0, True])
+def test_a_k_of_sparsify_that_is_no_whole_number_is_refused(k, tmp_path):
+    with pytest.raises(ArgumentError, match="k: "):
+        Dictionary.from_folder(sparsify_folder(tmp_path, k=k)[0])
 
 
 def test_a_pickle_is_refused_with_the_way_out(tmp_path):

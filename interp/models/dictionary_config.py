@@ -97,7 +97,16 @@ _ARCHITECTURES: Mapping[str, str] = {
 _NORMALISATIONS = ("none", "layer_norm", "constant_norm_rescale")
 _MODEL_CLASSES = ("HookedTransformer", "HookedSAETransformer", "TransformerBridge", "AutoModelForCausalLM")
 _TRANSFORMER_LENS = re.compile(r"blocks\.(\d+)\.hook_(resid_post|resid_pre|out|in)")
-_TRANSFORMERS = re.compile(r"(?:[a-z_]+\.)*(?:layers|h|blocks)\.(\d+)(?:\.(output|input))?")
+_TRANSFORMERS = re.compile(
+    r"(?:(?:base_model|model|language_model|text_model|transformer|gpt_neox|decoder|backbone)\.)*(?:layers|h|blocks)\.(\d+)(?:\.(output|input))?"
+)
+"""Layers of the text's own tower: vision_model.encoder.layers.1 and mlp.layers.1 are others."""
+_ENCODER_DEFAULTS: Mapping[str, Any] = {
+    "architecture": "standard", "apply_b_dec_to_input": True, "normalize_activations": "none", "reshape_activations": "none",
+    "rescale_acts_by_decoder_norm": False, "activation_fn": None, "activation_fn_str": None, "activation_fn_kwargs": None,
+    "k": None, "residual_threshold": None, "max_iterations": None, "stop_on_duplicate_support": None,
+}  # fmt: skip
+"""What SAELens reads beside the metadata and never in it, and what it takes where nothing is said."""
 _OFF = (None, False, "", [], {}, ())
 
 
@@ -143,7 +152,10 @@ def check_config(config: Mapping[str, Any], name: str) -> None:
     `config` is what SAELens writes: fields of the dictionary, and under `metadata` those of its training (before version 6 all
     in one).
     """
-    fields = {**_object(config, "metadata", name), **{key: value for key, value in config.items() if key != "metadata"}}
+    metadata = _object(config, "metadata", name)
+    beside = {key: value for key, value in config.items() if key != "metadata"}
+    _check_said_once(beside, metadata, name)
+    fields = {**metadata, **{key: value for key, value in beside.items() if value is not None}}
     for field, value in fields.items():
         if value is None or field in HARMLESS or field in APPLIED:
             continue
@@ -163,6 +175,19 @@ def check_config(config: Mapping[str, Any], name: str) -> None:
         if value is not None and value not in allowed:
             raise _refusal(name, field, value, "only " + " or ".join(map(str, allowed)) + " can be read")
     _check_model_arguments(_object(fields, "model_from_pretrained_kwargs", name), name)
+
+
+def _check_said_once(beside: Mapping[str, Any], metadata: Mapping[str, Any], name: str) -> None:
+    """Raises ArgumentError for a field that says one thing in the metadata and another beside them, where SAELens reads it."""
+    for field, value in metadata.items():
+        if value is None or field in HARMLESS:
+            continue
+        other = beside.get(field)
+        other = _ENCODER_DEFAULTS.get(field, value) if other is None else other
+        if other != value:
+            raise _refusal(
+                name, f"metadata.{field}", value, f"beside the metadata, where SAELens reads it, stands {other}"
+            )
 
 
 def check_scale(normalize_activations: object, name: str) -> None:
@@ -185,6 +210,8 @@ def check_sparsify(config: Mapping[str, Any], name: str) -> None:
         raise _refusal(name, field, value, SPARSIFY_REFUSED.get(field, "the toolkit does not know this field"))
     if config.get("activation", "topk") != "topk":
         raise _refusal(name, "activation", config["activation"], "only topk can be read")
+    if type(config.get("k")) is not int or config["k"] < 1:
+        raise _refusal(name, "k", config.get("k"), "it is the number of features that act, 1 or more")
 
 
 def training_of(metadata: Mapping[str, Any], name: str) -> Training:

@@ -83,12 +83,54 @@ def _read_saelens(folder: Path, device: str) -> Any:
     check_config(config, str(folder))
     with saelens_quiet():
         sae = SAE.load_from_disk(folder, device=device, dtype="float32")
-    for name, value in config.items():  # what stands beside the metadata instead of in it is heard too
-        if name in ("prepend_bos", "context_size", "seqpos_slice", "exclude_special_tokens", "hf_hook_name"):
-            sae.cfg.metadata[name] = sae.cfg.metadata.get(name, value)
+    _check_k(sae, config, str(folder))
+    for name in _TRAINING:  # what stands beside the metadata instead of in it is heard too
+        if config.get(name) is not None:
+            sae.cfg.metadata[name] = config[name]
     _fold_scale(sae, folder)
     check_scale(sae.cfg.normalize_activations, str(folder))
     return sae
+
+
+_TRAINING = (
+    "prepend_bos",
+    "context_size",
+    "seqpos_slice",
+    "exclude_special_tokens",
+    "hf_hook_name",
+    "model_from_pretrained_kwargs",
+)
+
+
+def _check_k(sae: Any, config: dict[str, Any], name: str) -> None:
+    """Raises ArgumentError unless what was loaded keeps as many features as the configuration says, or all as it says nothing."""
+    named, kept = _named_k(config, name), sae.cfg.k if sae.cfg.architecture() == "topk" else None
+    if named == ({kept} if kept is not None else set()) and (type(kept) is int or sae.cfg.architecture() != "topk"):
+        return
+    said = f"k: {', '.join(map(str, sorted(named)))}" if named else "no k"
+    does = (
+        f"keeps the {kept} largest features"
+        if kept is not None
+        else f"reads it as {sae.cfg.architecture()}, which keeps all features"
+    )
+    raise ArgumentError(
+        f"{name} says {said} in its configuration, and SAELens {does}: write k beside architecture: topk, where SAELens reads it."
+    )
+
+
+def _named_k(config: dict[str, Any], name: str) -> set[int]:
+    """The numbers of acting features that a configuration names, wherever it does.
+
+    Raises ArgumentError for one that is no whole number.
+    """
+    places = (config, config.get("activation_fn_kwargs") or {}, config.get("metadata") or {})
+    found = {repr(place["k"]): place["k"] for place in places if place.get("k") is not None}
+    for k in found.values():
+        if type(k) is not int:
+            raise ArgumentError(
+                f"{name} says k: {k!r} in its configuration, which is the number of features that act: write a whole number."
+            )
+    return set(found.values())
 
 
 def _fold_scale(sae: Any, folder: Path) -> None:
@@ -140,7 +182,12 @@ def _read_sparsify(folder: Path, device: str) -> Any:
     }
     if unknown := set(tensors) - {"encoder.weight", "encoder.bias", "W_dec", "decoder.weight", "b_dec"}:
         raise ValueError(f"sae.safetensors holds {min(unknown)}, which sparsify's autoencoders do not have")
-    if re.search(r"layers[._]\d+$", folder.absolute().name) is None:
+    if (
+        re.fullmatch(
+            r"(?:(?:model|language_model|transformer|gpt_neox|decoder)[._])*layers[._]\d+", folder.absolute().name
+        )
+        is None
+    ):
         raise ArgumentError(
             f"{folder} is a folder of sparsify's, but its name does not end with the layer: call it layers.L, as sparsify does."
         )
@@ -164,6 +211,10 @@ def _read_gemma_scope(folder: Path, device: str) -> Any:
     from sae_lens.loading.pretrained_sae_loaders import get_gemma_2_config_from_hf
 
     parts = folder.absolute().parts
+    if other := next((part for part in parts if part in ("mlp", "att", "transcoder")), None):
+        raise ArgumentError(
+            f"{folder} lies in a folder {other}: only Gemma Scope's dictionaries of the residual stream can be read (folder res)."
+        )
     layers = [match[1] for part in parts if (match := re.fullmatch(r"layer_(\d+)", part))]
     if not layers:
         raise ArgumentError(
