@@ -118,6 +118,7 @@ def test_a_gate_of_a_key_value_head_stands_for_the_query_heads_that_share_it(tmp
     assert "each key-value head's score standing for all query heads that share it" in texts[0][0]
     # Two heads are a whole key-value head; three cut one in half.
     assert texts[1:] == [
+        ("The file of --heads-from names the model models/x, and this run is of tiny.", True),
         (
             "The top 3 of --heads-from ends among 2 heads with the same score, 0.75: those of the first layers were taken.",
             True,
@@ -195,3 +196,41 @@ def test_a_place_that_is_no_ranking_is_told(tmp_path):
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe")
     with pytest.raises(ArgumentError, match="cannot be read"):
         given_heads(tmp_path / "bytes.json", TINY)
+
+
+MQA = ModelFacts(ModelIdentity("m", "m", "0", "float32"), "falcon", HeadGeometry(4, 8, 1, 16), 512, None)
+GQA = ModelFacts(ModelIdentity("m", "m", "0", "float32"), "llama", HeadGeometry(4, 8, 2, 16), 512, None)
+
+
+def test_all_heads_of_a_model_with_one_key_value_head_stand_for_their_query_heads(tmp_path):
+    given = given_heads(written(tmp_path, {f"{layer}-0": [0.1 * layer, 0.37] for layer in range(4)}), MQA)
+    assert len(given) == 32
+    assert given["per_kv_head"].all()
+
+
+def test_a_list_with_a_method_is_read_by_it(tmp_path):
+    meta = {"method": "LOCOS", "num_kv_heads": 2, "aggregation": "mean"}
+    given = given_heads(written(tmp_path, {"meta": meta, "scores": [["0-1", 0.5], ["2-0", -0.2]]}), GQA)
+    assert set(given["kind"]) == {"locos"}
+    assert heads_of(given)[:4] == [(0, 4), (0, 5), (0, 6), (0, 7)]
+
+
+@pytest.mark.parametrize(("name", "n"), [("num_layers", 32), ("num_heads", 32), ("num_kv_heads", 8)])
+def test_a_file_that_counts_other_heads_is_refused(name, n, tmp_path):
+    with pytest.raises(ArgumentError, match=f"{name}: {n}"):
+        given_heads(written(tmp_path, {"meta": {"method": "locos", name: n}, "scores": {"0-1": [0.5]}}), GQA)
+
+
+@pytest.mark.parametrize(("named", "warned"), [("Qwen/Qwen2.5-7B", True), ("someone/M", False), (None, False)])
+def test_a_file_of_another_model_is_warned_about(named, warned, tmp_path):
+    meta = {"method": "locos", **({"model": named} if named else {})}
+    given = given_heads(written(tmp_path, {"meta": meta, "scores": {"0-1": [0.5], "1-1": [0.25]}}), GQA)
+    assert any("Qwen" in text and warning for text, warning in sentences_on(given, (1,))) is warned
+
+
+def test_masses_rounded_to_two_decimals_are_no_copies(tmp_path):
+    draws = np.random.default_rng(0).random((32, 20)).round(2) * 0.99
+    scores = {f"{layer}-{head}": draws[8 * layer + head].round(2).tolist() for layer in range(4) for head in range(8)}
+    assert set(given_heads(written(tmp_path, scores), GQA)["kind"]) == {"unnamed"}
+    copies = {name: [round(value * 7) / 7 for value in values] for name, values in scores.items()}
+    assert set(given_heads(written(tmp_path, copies), GQA)["kind"]) == {"count"}

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class HeadFile:
     """Whether `head` counts key-value heads."""
     model: str | None = None
     """The model that the file names."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """num_layers, num_heads and num_kv_heads, as far as the file says."""
 
     @property
     def label(self) -> str:
@@ -99,19 +101,32 @@ def _from_json(path: Path, content: Any) -> HeadFile:
     scores = head_means(samples)
     if not KINDS[kind].copies:
         scores = scores.assign(activation_frequency=float("nan"))
-    per_kv_head = "num_kv_heads" in meta and "aggregation" in meta  # LOCOS' means over key-value heads
     format = "scores by head, with their method" if meta else "scores by head"
-    return HeadFile(path, format, kind, scores, per_kv_head, _named_model(meta))
+    return HeadFile(path, format, kind, scores, _per_kv_head(meta), _named_model(meta), _counts(meta))
 
 
 def _from_list(path: Path, content: list[Any], meta: Mapping[str, Any] | None = None) -> HeadFile:
+    meta = meta or {}
+    about = (_per_kv_head(meta), _named_model(meta), _counts(meta))
     if all(isinstance(entry, str) for entry in content):
-        return HeadFile(path, "list of heads", "order", _filled(named_list(path, content)), model=_named_model(meta))
-    return HeadFile(path, "QRHead list", "qrhead", _filled(scored_list(path, content)), model=_named_model(meta))
+        return HeadFile(path, "list of heads", "order", _filled(named_list(path, content)), *about)
+    scores = scored_list(path, content)
+    if "method" not in meta:
+        return HeadFile(path, "QRHead list", "qrhead", _filled(scores), *about)
+    kind = kind_of(path, scores.assign(sample=0), meta)
+    return HeadFile(path, "list of scores, with their method", kind, _filled(scores), *about)
 
 
 def _filled(scores: pd.DataFrame) -> pd.DataFrame:
     return scores.assign(activation_frequency=float("nan"), n_samples=0)
+
+
+def _per_kv_head(meta: Mapping[str, Any]) -> bool:
+    return "num_kv_heads" in meta and "aggregation" in meta  # LOCOS' means over key-value heads
+
+
+def _counts(meta: Mapping[str, Any]) -> dict[str, int]:
+    return {name: meta[name] for name in ("num_layers", "num_heads", "num_kv_heads") if type(meta.get(name)) is int}
 
 
 def _named_model(meta: Mapping[str, Any] | None) -> str | None:

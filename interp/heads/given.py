@@ -1,5 +1,6 @@
 """The ranking that --heads-from names: a file of another tool, or a retrieval_heads run, fitted to the model at hand."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +59,7 @@ def given_heads(place: Path, facts: "ModelFacts", definition: str = "set") -> "p
     heads = read_heads(place) if is_file_of_heads(place) else _of_run(ranking_run(place), definition)
     scores = heads.scores[["layer", "head", "score"]]
     shape = (geometry.n_layers, geometry.n_kv_heads)
-    per_kv_head = heads.per_kv_head or (geometry.n_kv_heads < geometry.n_heads and covers(scores) == shape)
+    per_kv_head = heads.per_kv_head or (geometry.n_kv_heads < geometry.n_heads and covers(scores, fewest=1) == shape)
     check_fits(heads, facts, geometry.n_kv_heads if per_kv_head else geometry.n_heads)
     if per_kv_head:
         scores = expanded(scores, geometry.group_size)
@@ -69,6 +70,7 @@ def given_heads(place: Path, facts: "ModelFacts", definition: str = "set") -> "p
         kv_head=ranked["head"] // geometry.group_size,
         kind=heads.kind,
         per_kv_head=per_kv_head,
+        named_model=heads.model or "",
     ).reset_index(drop=True)
 
 
@@ -88,10 +90,13 @@ def expanded(scores: "pd.DataFrame", group_size: int) -> "pd.DataFrame":
     return repeated.assign(head=repeated["head"] * group_size + within)
 
 
-def covers(scores: "pd.DataFrame") -> tuple[int, int] | None:
-    """Returns layers and heads of the model whose heads are all there; None for some heads of a model, or a single layer's."""
+def covers(scores: "pd.DataFrame", fewest: int = 2) -> tuple[int, int] | None:
+    """Returns layers and heads of the model whose heads are all there; None for some heads of a model.
+
+    Fewer layers or heads than `fewest` are taken for some.
+    """
     n_layers, n_heads = int(scores["layer"].max()) + 1, int(scores["head"].max()) + 1
-    return (n_layers, n_heads) if len(scores) == n_layers * n_heads and min(n_layers, n_heads) > 1 else None
+    return (n_layers, n_heads) if len(scores) == n_layers * n_heads and min(n_layers, n_heads) >= fewest else None
 
 
 def check_fits(heads: HeadFile, facts: "ModelFacts", n_heads: int) -> None:
@@ -107,6 +112,12 @@ def check_fits(heads: HeadFile, facts: "ModelFacts", n_heads: int) -> None:
         raise ArgumentError(
             f"{path} scores {whole[0]} layers of {whole[1]} {sort} and {has}: name one of the same model."
         )
+    counted = {"num_layers": geometry.n_layers, "num_heads": geometry.n_heads, "num_kv_heads": geometry.n_kv_heads}
+    for name, n in counted.items():
+        if heads.counts.get(name, n) != n:
+            raise ArgumentError(
+                f"{path} says {name}: {heads.counts[name]}, and {facts.name} has {n}: name one of the same model."
+            )
     if heads.kind == "gate" and len(scores) != geometry.n_layers * n_heads:
         raise ArgumentError(f"{path} has {len(scores)} gates and {has}: name a pattern of the same model.")
     if len(outside):
@@ -148,6 +159,9 @@ def sentences_on(given: "pd.DataFrame", ks: Sequence[int]) -> list[tuple[str, bo
             False,
         )
     ]
+    named, model = str(given["named_model"].iloc[0]), str(given["model"].iloc[0])
+    if named and not _same_name(named, model):
+        said.append((f"The file of --heads-from names the model {named}, and this run is of {model}.", True))
     scores = given["score"].to_numpy()
     for k in sizes_for(given, ks):
         tied = given[given["score"] == scores[k - 1]]
@@ -160,3 +174,9 @@ def sentences_on(given: "pd.DataFrame", ks: Sequence[int]) -> list[tuple[str, bo
                 )
             )
     return said
+
+
+def _same_name(first: str, second: str) -> bool:
+    """Whether two names may be one model's: Qwen/Qwen2.5-7B-Instruct and qwen2.5-7b."""
+    a, b = (re.sub(r"[^a-z0-9]", "", name.lower().rpartition("/")[2]) for name in (first, second))
+    return a.startswith(b) or b.startswith(a)

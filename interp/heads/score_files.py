@@ -21,6 +21,7 @@ HEAD_NAME = re.compile(r"(\d{1,4})-(\d{1,4})")
 LONGEST_ANSWER = 200
 """Copy scores are multiples of one over an answer's tokens; longer answers are not looked for."""
 SAMPLES_LOOKED_AT = 64
+HUNDREDTHS = 100
 
 
 def head_of(name: str) -> tuple[int, int] | None:
@@ -88,8 +89,8 @@ def kind_of(path: Path, samples: pd.DataFrame, meta: Mapping[str, Any]) -> str:
     Raises ArgumentError where a named method cannot have such scores.
     """
     method = meta.get("method")
-    if isinstance(method, str) and method in METHODS:
-        kind = METHODS[method]
+    if isinstance(method, str) and method.lower() in METHODS:
+        kind = METHODS[method.lower()]
         if KINDS[kind].copies and float(samples["score"].min()) < 0:
             raise ArgumentError(f"{path} names the method {method}, whose scores are copies, and has scores below 0.")
         return kind
@@ -98,21 +99,24 @@ def kind_of(path: Path, samples: pd.DataFrame, meta: Mapping[str, Any]) -> str:
         return "members"  # LOCOS' sets that detectors have in common: every score is 1
     if float(grid.min()) < 0:
         return "signed"
-    if _whole_tokens(grid):
+    n_tokens = _whole_tokens(grid)
+    if n_tokens == HUNDREDTHS and grid.shape[1] > 1 and float(grid.max()) < 1:
+        return "unnamed"  # rounded to two decimals, whatever they are
+    if n_tokens:
         return "set" if path.name == "head_score_set.json" else "count"
     return "attention_mass" if grid.shape[1] > 1 and float(grid.max()) <= 1 else "unnamed"
 
 
-def _whole_tokens(grid: Array) -> bool:
-    """Whether every sample's scores, [head, sample], are whole numbers over one number of tokens."""
+def _whole_tokens(grid: Array) -> int | None:
+    """The most tokens that a sample's scores, [head, sample], are whole numbers over; None where some are of no number."""
     left = grid[:, np.linspace(0, grid.shape[1] - 1, min(grid.shape[1], SAMPLES_LOOKED_AT)).astype(int)]
     for n_tokens in range(1, LONGEST_ANSWER + 1):
         tokens = left * n_tokens
         whole = np.abs(tokens - tokens.round()) <= 1e-6
         left = left[:, ~(whole & ((left == 0) | (tokens >= 0.5))).all(axis=0)]
         if not left.shape[1]:
-            return True
-    return False
+            return n_tokens
+    return None
 
 
 def how_to_name(kind: str) -> str:

@@ -17,3 +17,5 @@ class HeadsFrom(TableSchema):
     """What the score is: a key of interp.heads.kinds.KINDS."""
     per_kv_head: bool
     """Whether the file scores key-value heads, each standing for the query heads that share it."""
+    named_model: str
+    """The model that the file names, "" where it names none."""
