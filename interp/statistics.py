@@ -103,8 +103,23 @@ def paired_difference(
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if a.shape != b.shape:
         raise ValueError(f"{len(a)} rows cannot be paired with {len(b)}")
-    difference = a - b
-    return mean_estimate(difference, clusters, draws=draws, seed=seed)
+    return mean_estimate(a - b, clusters, draws=draws, seed=seed)
+
+
+def share_difference(
+    first: ArrayLike, second: ArrayLike, clusters: ArrayLike, *, draws: int = 2000, seed: int = 0
+) -> Estimate:
+    """Returns the paired difference of shares, or of yes and no, from −1 to 1, with an interval also where it is the same everywhere.
+
+    Where resampling has no spread at −1, 0 or 1 it would look like certainty: the interval is as wide as Wilson's for as many
+    trials as there are clusters.
+    """
+    estimate = paired_difference(first, second, clusters, draws=draws, seed=seed)
+    if estimate.n < 2 or estimate.ci_low != estimate.ci_high or estimate.value not in (-1.0, 0.0, 1.0):
+        return estimate
+    width = wilson_interval(0, estimate.n).ci_high
+    low, high = max(estimate.value - width, -1.0), min(estimate.value + width, 1.0)
+    return Estimate(estimate.value, low, high, estimate.n)
 
 
 def resampled(

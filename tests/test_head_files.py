@@ -122,7 +122,7 @@ def test_a_gate_of_a_key_value_head_stands_for_the_query_heads_that_share_it(tmp
         (
             "The top 3 of --heads-from ends among 2 heads with the same score, 0.75: those of the first layers were taken.",
             True,
-        )
+        ),
     ]
 
 

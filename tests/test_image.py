@@ -211,7 +211,7 @@ def test_pictures_need_not_be_square_and_sizes_that_cannot_be_are_refused(family
     assert model.generate(model.encode([TEXT]), model.noise([1], height=16, width=24)).shape == (1, 16, 24, 3)
     multiple = {"sd": 8, "sd_t5": 8, "sdxl": 8, "sd3": 2, "flux": 4}[family]
     model.noise([1], height=multiple, width=multiple)
-    for height, width in ((16 + multiple // 2, 16), (16, 15), (-16, 16)):
+    for height, width in ((16 + multiple // 2, 16), (16, 15), (-16, 16), (0, 16), (16, 0)):
         with pytest.raises(ArgumentError, match=f"multiples of {multiple}"):
             model.noise([1], height=height, width=width)
     assert model.noise([1]).shape[-2:] == tuple(side // model.pipeline.vae_scale_factor for side in model.size)

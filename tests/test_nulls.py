@@ -121,3 +121,16 @@ def test_every_null_leaves_the_model_as_it_was():
     for null in NULLS:
         null_model(model, null, seed=5)
         assert torch.equal(logits(model), before)
+
+
+def test_positions_are_shuffled_where_none_are_given_too():
+    model = tiny("llama")
+    damaged = null_model(model, "positions_shuffled", seed=3)
+    ids = torch.tensor([random_ids(9)])
+    positions = torch.arange(9)[None]
+    torch.testing.assert_close(
+        damaged.hf(input_ids=ids).logits, damaged.hf(input_ids=ids, position_ids=positions).logits
+    )
+    first = damaged.hf(input_ids=ids[:, :5], use_cache=True)
+    rest = damaged.hf(input_ids=ids[:, 5:], past_key_values=first.past_key_values)
+    torch.testing.assert_close(rest.logits, damaged.hf(input_ids=ids).logits[:, 5:])

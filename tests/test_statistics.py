@@ -18,6 +18,7 @@ from interp.statistics import (
     pearson,
     percentile_interval,
     resampled,
+    share_difference,
     share_estimate,
     spearman,
     top_indices,
@@ -111,6 +112,18 @@ def test_a_paired_difference_sees_through_what_the_pairs_share():
     assert paired_difference(first, second, clusters) == pytest.approx((1, 1, 1, 10))
     alone = mean_estimate(first, clusters)
     assert alone.ci_high - alone.ci_low > 50  # what an unpaired comparison would have to work with
+
+
+@pytest.mark.parametrize("difference", [-1.0, 0.0, 1.0])
+def test_a_difference_of_shares_that_is_the_same_everywhere_is_as_uncertain_as_wilson_says(difference):
+    estimate = share_difference([max(difference, 0.0)] * 3, [max(-difference, 0.0)] * 3, [0, 1, 2])
+    width = 3.841458820694124 / (3 + 3.841458820694124)  # z² / (n + z²): Wilson's upper end of none in three
+    assert estimate.value == difference
+    assert (estimate.ci_low, estimate.ci_high) == pytest.approx(
+        (max(difference - width, -1), min(difference + width, 1))
+    )
+    several = share_difference([1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0, 1, 2])
+    assert several == paired_difference([1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0, 1, 2])
 
 
 def test_a_paired_difference_turns_round_with_its_sides():

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from interp.errors import ArgumentError
 from interp.models.architecture import shares_rotary_embedding
 from interp.models.edits import BlockedAttention, EditMode, HeadEdit
 from interp.models.forward import Kept, greedy, read_on, token_surprisal
@@ -162,7 +163,12 @@ class LanguageModel(WrappedModel):
         return grid
 
     def mean_head_outputs(self, ids: Sequence[Sequence[int]]) -> Float[Tensor, "layer head dim"]:
-        """Returns each head's mean output over all tokens of the given texts (one row at a time, equal weight per token)."""
+        """Returns each head's mean output over all tokens of the given texts (one row at a time, equal weight per token).
+
+        Raises ArgumentError for no texts, or one without tokens.
+        """
+        if not ids or not all(len(row) for row in ids):
+            raise ArgumentError("A mean over tokens needs texts of at least one token each: leave empty ones out.")
         total, n_tokens = None, 0
         for row in ids:
             with self.record(torch.arange(len(row))[None], HeadOutputs()) as recording:
@@ -170,8 +176,7 @@ class LanguageModel(WrappedModel):
             outputs = recording["head_output"][:, 0].double().sum(dim=2)
             total = outputs if total is None else total + outputs
             n_tokens += len(row)
-        if total is None:
-            raise ValueError("mean_head_outputs needs at least one text")
+        assert total is not None
         return (total / n_tokens).float()
 
     def bridge(self) -> Any:

@@ -14,6 +14,7 @@ from interp.statistics import (
     mean_estimate,
     paired_difference,
     percentile_interval,
+    share_difference,
     share_estimate,
 )
 from interp.tables import Tables, checked, empty
@@ -212,7 +213,7 @@ def summarise_reactivation(table: pd.DataFrame, model: str, seed: int = 0) -> pd
         for name, estimate in (
             ("lost", bounded(mean_estimate(lost, prompts, seed=seed))),
             ("control_lost", bounded(mean_estimate(control, prompts, seed=seed))),
-            ("beyond_control", paired_difference(lost, control, prompts, seed=seed)),
+            ("beyond_control", share_difference(lost, control, prompts, seed=seed)),
             ("silenced", share_estimate(part["activation_sources_out"] == 0, prompts, seed=seed)),
             ("control_silenced", share_estimate(part["activation_controls_out"] == 0, prompts, seed=seed)),
         ):

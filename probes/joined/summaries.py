@@ -11,9 +11,9 @@ from interp.statistics import (
     Array,
     Estimate,
     cluster_weights,
-    paired_difference,
     percentile_interval,
     resampled,
+    share_difference,
     share_estimate,
 )
 from interp.tables import empty
@@ -186,7 +186,7 @@ def _against_control(matched: pd.DataFrame, seed: int) -> dict[str, Any]:
     return {
         **_columns("share_critical", share_estimate(function, clusters, draws=DRAWS, seed=seed)),
         **_columns("share_control", share_estimate(control, clusters, draws=DRAWS, seed=seed)),
-        **_columns("difference", paired_difference(function, control, clusters, draws=DRAWS, seed=seed)),
+        **_columns("difference", share_difference(function, control, clusters, draws=DRAWS, seed=seed)),
         "p_value": float("nan"),
         "n_critical": len(matched),
         "n_trajectories": int(clusters.nunique()),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from interp.statistics import Array, bounded, mean_estimate, paired_difference, resampled, share_estimate
+from interp.statistics import Array, bounded, mean_estimate, resampled, share_difference, share_estimate
 
 DRAWS = 2000
 PICTURE = ["prompt_id", "group", "variant", "token_role", "source_item", "encoder", "kept_positions", "seed"]
@@ -104,7 +104,7 @@ def paired_row(
     known = ~(np.isnan(a) | np.isnan(b))
     a, b, clusters = a[known], b[known], np.asarray(prompts)[known]
     fixed, broken = int(((a == 0) & (b == 1)).sum()), int(((a == 1) & (b == 0)).sum())
-    difference = paired_difference(b, a, clusters, draws=DRAWS, seed=seed)
+    difference = share_difference(b, a, clusters, draws=DRAWS, seed=seed)
     return {
         "comparison": comparison,
         "group": group,
