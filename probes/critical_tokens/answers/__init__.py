@@ -1,1 +1,1 @@
-"""Answers: read out of a response, and compared with the right one."""
+"""Answers: `extraction` reads one out of a response, `equality` compares two; `numbers`, `latex` and `algebra` are what both use."""
