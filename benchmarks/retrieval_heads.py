@@ -23,10 +23,10 @@ from interp.models.language import LanguageModel
 from interp.models.loading import converted_asset, load
 from interp.models.recording import TopKeys
 from interp.prose import news_articles
+from probes.retrieval_heads.answers import answer_plainly
 from probes.retrieval_heads.haystack import build_haystack
 from probes.retrieval_heads.measure import measure_samples
 from probes.retrieval_heads.needles import read_needles
-from probes.retrieval_heads.plain import answer_plainly
 from probes.retrieval_heads.scores import CopyScores, copy_scores
 from probes.retrieval_heads.stimuli import Sample, build_frame, build_samples
 

@@ -28,13 +28,12 @@ from probes.joined.critical_overlap import match_critical, summarise_overlap, to
 from probes.joined.findings import find_attention, find_critical, find_memory
 from probes.joined.memory_change import summarise_memory_change
 from probes.joined.tables import ATTENTION_SCHEMAS, CRITICAL_SCHEMAS, MEMORY_SCHEMAS
-from probes.retrieval_heads.agreement import summarise_agreement
-from probes.retrieval_heads.causality import summarise_ablation
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.findings import find_all as retrieval_findings
-from probes.retrieval_heads.summarise import summarise_head_scores, summarise_sparsity
+from probes.retrieval_heads.rankings import detection_totals
+from probes.retrieval_heads.reliability import summarise_agreement
+from probes.retrieval_heads.summaries import summarise_ablation, summarise_head_scores, summarise_sparsity
 from probes.retrieval_heads.tables import SCHEMAS as RETRIEVAL
-from probes.retrieval_heads.totals import detection_totals
 from probes.t2i_flow.choice import choice_rates
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.findings import find_all as flow_findings

@@ -9,7 +9,7 @@ import torch
 from interp.errors import UserError
 from interp.models.logit_directions import LogitDirections, take_apart
 from interp.models.recording import HeadOutputs
-from probes.retrieval_heads.contribution import ContributionReader, contribution_scores, divide_by_scales
+from probes.retrieval_heads.scores import ContributionReader, contribution_scores, divide_by_scales
 from tests.tiny_models import FAMILIES, random_ids, tiny
 
 N = 30

@@ -13,15 +13,20 @@ import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.models.encoding import beginning
 from interp.models.head_sets import Edit, editing_rows, heads_as_text
 from interp.models.language import LanguageModel
 from interp.models.memory import halving_on_out_of_memory
 from interp.models.prefix import Prefix
-from probes.retrieval_heads.answers import reading_order
-from probes.retrieval_heads.conditions import Condition
-from probes.retrieval_heads.recall import answer_recall
-from probes.retrieval_heads.stimuli import Sample
+from probes.retrieval_heads.answers import answer_stop_ids, reading_order
+from probes.retrieval_heads.needles import read_needle
+from probes.retrieval_heads.plan import AblationUnit, Condition
+from probes.retrieval_heads.scores import answer_recall
+from probes.retrieval_heads.settings import Settings
+from probes.retrieval_heads.stimuli import Sample, build_samples, build_surroundings, news_tokens
 
+CALIBRATION_TOKENS = 512
+"""Tokens of prose over which mean head outputs are taken."""
 ROWS_AT_ONCE = 64
 
 Result = TypeVar("Result")
@@ -33,6 +38,36 @@ class Prose:
 
     prose_id: str
     ids: tuple[int, ...]
+
+
+def measure_held_out(settings: Settings, model: LanguageModel, unit: AblationUnit) -> dict[str, pd.DataFrame]:
+    """Returns one held-out needle's answers under every condition, with the surprisal of a passage per sample."""
+    needle = read_needle(settings.needles, unit.needle_id)
+    frame, haystack = build_surroundings(settings, model, needle, max(settings.ablation_context_tokens))
+    cells = [(tokens, depth) for tokens in settings.ablation_context_tokens for depth in settings.ablation_depths]
+    samples = build_samples(model.tokenizer, needle, haystack, frame, cells)
+    prose = {sample.sample_id: _passage(settings, model, f"prose-{sample.sample_id}") for sample in samples}
+    means = None
+    if "mean" in settings.ablation_modes:
+        calibration = news_tokens(model, CALIBRATION_TOKENS, seed=settings.seed, key="calibration")
+        means = model.mean_head_outputs([calibration[: model.context_window]])
+    ablation = measure_ablation(
+        model,
+        samples,
+        prose,
+        unit.conditions,
+        means=means,
+        max_new_tokens=settings.max_new_tokens,
+        stop_ids=answer_stop_ids(model, frame),
+    )
+    return {"ablation": ablation}
+
+
+def _passage(settings: Settings, model: LanguageModel, key: str) -> Prose:
+    """A passage of news prose; the first of its tokens only begins it and is not scored."""
+    news = news_tokens(model, settings.prose_tokens, seed=settings.seed, key=key)
+    start = beginning(model.tokenizer, settings.bos)
+    return Prose(key, (*start, *news))
 
 
 def measure_ablation(

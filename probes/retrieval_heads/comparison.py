@@ -11,7 +11,7 @@ from interp.heads.given import expanded
 from interp.heads.kinds import KINDS
 from interp.statistics import pearson, spearman
 from interp.tables import Tables
-from probes.retrieval_heads.summarise import BUCKETS, bucket_shares
+from probes.retrieval_heads.summaries import BUCKETS, bucket_shares
 
 LISTS = ("order", "members")
 """Kinds of which a side names some heads and scores none."""
@@ -165,18 +165,17 @@ def _sparsity(sides: Mapping[str, _Side]) -> pd.DataFrame:
 
 
 def _activation(sides: Mapping[str, _Side]) -> pd.DataFrame:
-    rows = []
-    for run, side in sides.items():
-        frequency = side.scores["activation_frequency"]
-        rows.append(
+    return pd.DataFrame(
+        [
             {
                 "run": run,
                 "definition": side.definition,
                 "n_samples": int(side.scores["n_samples"].max()),
-                "always_active": int((frequency >= 1).sum()),
-                "active_on_nine_tenths": int((frequency >= 0.9).sum()),
-                "never_active": int((frequency <= 0).sum()),
+                "always_active": int((side.scores["activation_frequency"] >= 1).sum()),
+                "active_on_nine_tenths": int((side.scores["activation_frequency"] >= 0.9).sum()),
+                "never_active": int((side.scores["activation_frequency"] <= 0).sum()),
                 "above_0_1": int((side.scores["score"] > 0.1).sum()),
             }
-        )
-    return pd.DataFrame(rows)
+            for run, side in sides.items()
+        ]
+    )

@@ -49,20 +49,22 @@ class RetrievalHeads(Settings):
 
     def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":
         """Returns the unit's rows."""
-        from probes.retrieval_heads import units
+        from probes.retrieval_heads.ablation import measure_held_out
+        from probes.retrieval_heads.echo import measure_echo
+        from probes.retrieval_heads.measure import measure_detection
 
         if isinstance(unit, DetectionUnit):
-            return units.measure_detection(self, model, unit)
+            return measure_detection(self, model, unit)
         if isinstance(unit, EchoUnit):
-            return units.measure_echo(self, model, unit)
+            return measure_echo(self, model, unit)
         assert isinstance(unit, AblationUnit)
-        return units.measure_held_out(self, model, unit)
+        return measure_held_out(self, model, unit)
 
     # ------------------------------------------------------------------ results
 
     def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
         """Returns the summary tables."""
-        from probes.retrieval_heads.results import summarise_all
+        from probes.retrieval_heads.summaries import summarise_all
 
         return summarise_all(self, facts, measured)
 

@@ -12,6 +12,7 @@ from interp.heads.kinds import KINDS
 from interp.heads.places import PATTERN_FILE
 from interp.heads.score_files import head_means, sample_scores
 from interp.tables import Tables
+from probes.retrieval_heads.rankings import scored_rows
 
 READABLE = (".json", ".tsv", ".txt", ".yaml", ".yml")
 """Suffixes of files that `compare` looks into."""
@@ -57,8 +58,6 @@ def write_qrhead_set(head_scores: pd.DataFrame, definition: str, model: str) -> 
 
 def documents_of(tables: Tables, *, definition: str, only_passed: bool) -> dict[str, str]:
     """Returns a run's scores in the formats of other tools, by path; nothing of a table that has no scores."""
-    from probes.retrieval_heads.totals import scored_rows
-
     scores = scored_rows(tables, "sample_head_scores", only_passed=only_passed)
     documents = {f"head_score_{name}.json": write_public_scores(scores, f"{name}_score") for name in ("set", "count")}
     heads, kv_heads = (tables.get(name, pd.DataFrame({"definition": []})) for name in ("head_scores", "kv_head_scores"))

@@ -1,4 +1,4 @@
-"""Measuring one needle: let the model answer, then look once, teacher-forced, at what every head attended to and wrote."""
+"""Measuring needles: let the model answer, then look once, teacher-forced, at what every head attended to and wrote."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,14 +12,42 @@ from torch import Tensor
 from interp.models.language import LanguageModel
 from interp.models.logit_directions import LogitDirections
 from interp.models.recording import TopKeys
-from probes.retrieval_heads.answers import AnsweredBatch, answer_all
-from probes.retrieval_heads.contribution import ContributionReader, contribution_scores, divide_by_scales
-from probes.retrieval_heads.plain import answer_plainly
-from probes.retrieval_heads.recall import answer_recall, passes
-from probes.retrieval_heads.scores import CopyScores, answer_steps, copy_scores
-from probes.retrieval_heads.stimuli import Sample
+from probes.retrieval_heads.answers import AnsweredBatch, answer_all, answer_plainly, answer_stop_ids
+from probes.retrieval_heads.needles import read_needle
+from probes.retrieval_heads.plan import DetectionUnit
+from probes.retrieval_heads.scores import (
+    ContributionReader,
+    CopyScores,
+    answer_recall,
+    answer_steps,
+    contribution_scores,
+    copy_scores,
+    divide_by_scales,
+    passes,
+)
+from probes.retrieval_heads.settings import Settings
+from probes.retrieval_heads.stimuli import Sample, build_control, build_samples, build_surroundings
 
 Frames = dict[str, pd.DataFrame]
+
+
+def measure_detection(settings: Settings, model: LanguageModel, unit: DetectionUnit) -> Frames:
+    """Returns the rows of a few needles: of each its samples, and a control without it as long as the shortest of them."""
+    samples, frame = [], None
+    for needle_id, cells in unit.cells:
+        needle = read_needle(settings.needles, needle_id)
+        frame, haystack = build_surroundings(settings, model, needle, max(tokens for tokens, _ in cells))
+        samples += build_samples(model.tokenizer, needle, haystack, frame, cells)
+        shortest = min(tokens for tokens, _ in cells)
+        samples.append(build_control(model.tokenizer, needle, haystack, frame, context_tokens=shortest))
+    assert frame is not None
+    return measure_samples(
+        model,
+        samples,
+        max_new_tokens=settings.max_new_tokens,
+        stop_ids=answer_stop_ids(model, frame),
+        sharing=settings.sharing,
+    )
 
 
 def measure_samples(

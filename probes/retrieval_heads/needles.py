@@ -16,7 +16,6 @@ from typing import Any
 import regex
 
 from interp.errors import ArgumentError
-from probes.retrieval_heads.recall import stem, words_of
 
 OWN_NEEDLES = Path(__file__).with_name("needles.jsonl")
 _REQUIRED = ("needle", "question", "real_needle")
@@ -66,6 +65,11 @@ def read_needles(path: Path | None = None) -> tuple[Needle, ...]:
                 "needle its own."
             )
     return needles
+
+
+def read_needle(path: Path | None, needle_id: str) -> Needle:
+    """Returns one needle of a file, by its id."""
+    return next(needle for needle in read_needles(path) if needle.id == needle_id)
 
 
 def _parse(line: str, path: Path, number: int) -> Needle:
@@ -135,3 +139,42 @@ def _content_stems(text: str) -> frozenset[str]:
     return frozenset(
         {stem(word) for word in words if word not in _FUNCTION_WORDS and (word.isascii() or len(word) > 1)} | pairs
     )
+
+
+# ---------------------------------------------------------------------- words of a text
+
+# Scripts that write no space between words, or glue particles to them (Korean): each letter, with its marks, counts as a word.
+_UNSPACED = r"[\p{Hangul}\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ー]"
+_WORD = regex.compile(
+    rf"""(?P<run>{_UNSPACED})\p{{M}}*
+    |(?:(?!{_UNSPACED})[\p{{L}}\p{{N}}]\p{{M}}*)+(?:-(?:(?!{_UNSPACED})[\p{{L}}\p{{N}}]\p{{M}}*)+)*""",
+    regex.VERBOSE,
+)
+_INVISIBLE = regex.compile(r"[\p{Cf}\ufe0e\ufe0f]")
+
+
+def words_of(text: str) -> list[str]:
+    """Returns a text's words in lower case: as Unicode normalises them (NFKC), digits of all scripts alike.
+
+    Parts joined by a hyphen are words of their own, but in a name such as β-7: letters outside ASCII with a number.
+    """
+    folded = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text).casefold())
+    folded = "".join(str(unicodedata.decimal(c)) if not c.isascii() and c.isdecimal() else c for c in folded)
+    words: list[str] = []
+    for match in _WORD.finditer(folded):
+        word = match[0]
+        joined = not word.isascii() and any(c.isdecimal() for c in word)
+        words += [word] if joined else word.split("-")
+    return words
+
+
+@cache
+def _stemmer() -> Any:
+    from rouge_score.tokenizers import DefaultTokenizer
+
+    return DefaultTokenizer(use_stemmer=True)
+
+
+def stem(word: str) -> str:
+    """Returns the Porter stem of an English word of more than three letters; any other word as it is."""
+    return _stemmer().tokenize(word)[0] if word.isascii() else word

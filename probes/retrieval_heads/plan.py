@@ -3,21 +3,23 @@
 Pure functions of the settings and of what has been measured; imports no torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from interp.errors import ArgumentError
 from interp.experiments.experiment import WorkUnit
+from interp.heads.kinds import GIVEN
 from interp.models.identity import HeadGeometry
 from probes.retrieval_heads.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from interp.models.edits import EditMode
+    from interp.models.head_sets import Head
     from interp.tables import Tables
-    from probes.retrieval_heads.conditions import Condition
     from probes.retrieval_heads.needles import Needle
 
 K_GRID = (2, 5, 10, 20, 30, 50)
@@ -28,6 +30,7 @@ NEEDLES_PER_UNIT = 4
 
 Cell = tuple[int, float]
 """A prompt length in tokens and a depth fraction."""
+AblationPhase = Literal["decode", "both"]
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,29 @@ class EchoUnit(WorkUnit):
 
 
 @dataclass(frozen=True)
+class Condition:
+    """One set of heads to change, and why these: the top k of a ranking, or a random draw matched to them."""
+
+    condition: Literal["none", "top", "random"]
+    ranking: str
+    k: int
+    mode: "EditMode"
+    phase: AblationPhase
+    draw: int
+    heads: "tuple[Head, ...]"
+
+    @property
+    def edit(self) -> "tuple[tuple[Head, ...], EditMode]":
+        """What is changed; conditions with the same edit (and phase) need to be run only once."""
+        return self.heads, self.mode
+
+
+@dataclass(frozen=True)
 class AblationUnit(WorkUnit):
     """One held-out needle under every condition."""
 
     needle_id: str
-    conditions: "tuple[Condition, ...]"
+    conditions: tuple[Condition, ...]
 
 
 def plan_units(
@@ -116,7 +137,7 @@ def _detection_units(settings: Settings, needles: "list[Needle]", measured: "Tab
     units = [DetectionUnit(f"needles-{index:03d}-{hand[0][0]}", hand) for index, hand in enumerate(hands)]
     if settings.until_stable is None:
         return units
-    from probes.retrieval_heads.stopping import needles_until_stable
+    from probes.retrieval_heads.reliability import needles_until_stable
 
     enough = needles_until_stable(
         measured,
@@ -132,9 +153,8 @@ def _detection_units(settings: Settings, needles: "list[Needle]", measured: "Tab
 
 def _conditions(
     settings: Settings, geometry: HeadGeometry, measured: "Tables", given: "pd.DataFrame | None"
-) -> "tuple[Condition, ...]":
+) -> tuple[Condition, ...]:
     from interp.heads.given import heads_of, sizes_for
-    from probes.retrieval_heads.conditions import plan_conditions
     from probes.retrieval_heads.rankings import rankings_of
 
     rankings = rankings_of(measured, only_passed=settings.success_filter)
@@ -157,3 +177,43 @@ def _conditions(
     except ValueError as error:
         raise ArgumentError(f"{error}: use smaller values of --k.") from error
     return tuple(conditions)
+
+
+def plan_conditions(
+    rankings: "Mapping[str, Sequence[Head]]",
+    main: str,
+    *,
+    ks: Sequence[int],
+    modes: "Sequence[EditMode]",
+    phases: Sequence[AblationPhase],
+    random_draws: int,
+    other_k: int,
+    n_heads: int,
+    seed: int,
+    given: "tuple[Sequence[Head], Sequence[int]] | None" = None,
+) -> list[Condition]:
+    """Returns all conditions: no change; the main ranking's top k and random draws at every k, mode and phase; every other
+    ranking's top `other_k` in the first mode and phase; the given ranking like the main one, at the k that come with it.
+
+    `rankings` hold heads in falling order of their score.
+    """
+    from interp.models.head_sets import layer_matched
+
+    def against_random(name: str, heads: "Sequence[Head]", ks: Sequence[int]) -> Iterator[Condition]:
+        for mode in modes:
+            for phase in phases:
+                for k in sorted({k for k in ks if k > 0}):
+                    top = tuple(heads[:k])
+                    yield Condition("top", name, k, mode, phase, 0, top)
+                    for draw in range(random_draws):
+                        random = layer_matched(top, n_heads, (seed, name, k, draw))
+                        yield Condition("random", name, k, mode, phase, draw, random)
+
+    conditions = [Condition("none", "none", 0, modes[0], phases[0], 0, ())]
+    conditions += against_random(main, rankings[main], ks)
+    for name, heads in rankings.items():
+        if name != main:
+            conditions.append(Condition("top", name, other_k, modes[0], phases[0], 0, tuple(heads[:other_k])))
+    if given is not None:
+        conditions += against_random(GIVEN, *given)
+    return conditions

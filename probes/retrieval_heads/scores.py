@@ -1,17 +1,83 @@
-"""Copy-paste scores from what heads attended to while a model answered: pure arithmetic, no model.
+"""Scores of one sample: how much of the answer was recalled, what each head copied, and what it contributed to the logits.
 
-Wu et al. 2024 (arXiv:2404.15574), section 2. At the step that emits token w a head copies w when the position it attends
-to most lies in the needle and holds w.
+Copy-paste scores (Wu et al. 2024, arXiv:2404.15574, section 2): at the step that emits token w a head copies w when the position
+it attends to most lies in the needle and holds w.
+
+Logit contributions (LOCOS; Gema, Alex, Minervini 2026, arXiv:2607.01002): how much what a head takes from the needle raises the
+token being written. For an answer step that writes token y, φ[j, head] = weight[j] · (d · W_O v_j); the score is Σ φ over the
+needle minus n / N_off times Σ φ elsewhere: n times the difference of the mean φ inside and outside. Sums need no φ of single
+positions: Σ over all positions is d · (head output), and Σ over the needle is d · W_O Σ weight_j v_j. Two definitions of d:
+`locos` is the published one, the raw unembedding row of y; `direct` is exact, with the final norm and the norms after attention
+at their values in the pass, so that all parts of the model add up to the logit.
 """
 
 import re
-from typing import NamedTuple
+from collections import Counter
+from functools import cache
+from typing import Any, Literal, NamedTuple
 
+import regex
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from interp.models.attention import mix_values
+from interp.models.logit_directions import LogitDirections, Scales
+from interp.models.recording import AttentionRows
+from probes.retrieval_heads.needles import stem, words_of
+
+RecallMeasure = Literal["words", "reference"]
+
+PASS_RECALL = 0.5
+"""An answer passes with strictly more than this recall."""
 NEAR_TIE_LOGITS = 2**-8
 """Two attention weights closer than this (one bfloat16 step) may change places in half precision, as in the reference."""
+
+
+# ---------------------------------------------------------------------- recall of an answer
+
+
+def answer_recall(wanted: str, text: str, measure: RecallMeasure = "words") -> float:
+    """Returns the share of the wanted words (with multiplicity) that occur in the text, 0 to 1.
+
+    "words": letters, marks and digits of any script, case ignored and accents kept, English words as Porter stems; where a
+    script has no spaces, characters; an answer without words by its signs. On English it equals "reference": stemmed ROUGE-1
+    recall, which sees a-z and 0-9 only.
+    """
+    if measure == "reference":
+        return float(_scorer().score(wanted, text)["rouge1"].recall)
+    parts_of = _stems if _stems(wanted) else _signs
+    needed = Counter(parts_of(wanted))
+    return (needed & Counter(parts_of(text))).total() / max(1, needed.total())
+
+
+def passes(recall: float) -> bool:
+    """Returns whether an answer counts as retrieved."""
+    return recall > PASS_RECALL
+
+
+def reference_reads(text: str) -> bool:
+    """Returns whether the reference's measure sees all words of a text."""
+    return bool(words_of(text)) and all(word.isascii() for word in words_of(text))
+
+
+@cache
+def _scorer() -> Any:
+    from rouge_score import rouge_scorer
+
+    return rouge_scorer.RougeScorer(["rouge1"], use_stemmer=True)
+
+
+def _stems(text: str) -> list[str]:
+    return [stem(word) for word in words_of(text)]
+
+
+def _signs(text: str) -> list[str]:
+    """Characters as a reader sees them, blanks left out."""
+    return [sign for sign in regex.findall(r"\X", text.replace("\ufe0f", "")) if not sign.isspace()]
+
+
+# ---------------------------------------------------------------------- what heads copied
 
 
 class CopyScores(NamedTuple):
@@ -85,3 +151,62 @@ def answer_steps(emitted: list[int], gold: list[int], words: list[str], gold_tex
     found, end = match.span()
     spans = zip(begins, [*begins[1:], len(text)], strict=True)
     return [step for step, (a, b) in enumerate(spans) if a < end and b > found]
+
+
+# ---------------------------------------------------------------------- what heads contributed
+
+
+class ContributionReader:
+    """`locos` and `direct`, [row, head, query, 2]: the sums of φ over the needle and over all positions.
+
+    `direct` is still to be divided by the norms' scales (divide_by_scales). `emitted` is the token each recorded query goes
+    on to write, `needle` the positions of the needle's tokens (-1: none); both have one line per row of the batch.
+    """
+
+    def __init__(
+        self, directions: LogitDirections, emitted: Int[Tensor, "row query"], needle: Int[Tensor, "row n"]
+    ) -> None:
+        self.directions = directions
+        self.needle = needle
+        self.toward = {"locos": directions.unembedding(emitted), "direct": directions.frozen(emitted)}
+
+    def __call__(self, rows: AttentionRows) -> dict[str, Tensor]:
+        """Reads one layer."""
+        real = (self.needle >= 0).to(rows.weights.device)
+        needle = self.needle.clamp(min=0).to(rows.weights.device)
+        weights = torch.take_along_dim(rows.weights, needle[:, None, None, :], dim=-1) * real[:, None, None, :]
+        values = torch.take_along_dim(rows.values, needle[:, None, :, None], dim=2).float()
+        parts = (mix_values(weights, values), rows.outputs)
+        found = {}
+        for name, direction in self.toward.items():
+            wanted = direction[:, rows.wanted.to(direction.device)]
+            toward = self.directions.to_head(rows.layer, wanted, through_norm=name == "direct")
+            found[name] = torch.stack([(part * toward.to(part.device)).sum(dim=-1) for part in parts], dim=-1)
+        return found
+
+
+def contribution_scores(
+    sums: Float[Tensor, "layer head step two"],
+    n_needle: int,
+    n_keys: Int[Tensor, " step"],
+    answer: Bool[Tensor, " step"],
+) -> Float[Tensor, "layer head"]:
+    """Returns each head's score on one sample, the mean over its answer steps; NaN when it has none.
+
+    `sums` holds Σ φ over the needle and over all positions, `n_keys` how many positions each step could see.
+    """
+    inside, total = sums.double().unbind(dim=-1)
+    outside = total - inside
+    score = inside - outside * n_needle / (n_keys - n_needle)
+    return score[..., answer].mean(dim=-1) if bool(answer.any()) else torch.full_like(score[..., 0], torch.nan)
+
+
+def divide_by_scales(
+    sums: Float[Tensor, "layer row head step two"], scales: Scales
+) -> Float[Tensor, "layer row head step two"]:
+    """Returns the `direct` sums in logits: over the final norm's scale and that of each layer's norm after attention."""
+    final = torch.cat(scales.final, dim=1).cpu()[None, :, None, :, None]
+    sums = sums / final
+    for layer, scale in scales.after_attention.items():
+        sums[layer] = sums[layer] / scale.cpu()[:, None, :, None]
+    return sums

@@ -22,13 +22,16 @@ from interp.models.encoding import (
     encode_piece,
     unread,
 )
+from interp.models.language import LanguageModel
 from interp.models.template_args import parse_template_args
+from interp.prose import news_articles, read_folder
 from interp.sentences import follows_without_a_space
 from interp.words import holds_letters
-from probes.retrieval_heads.haystack import Haystack
+from probes.retrieval_heads.haystack import Haystack, build_haystack
 from probes.retrieval_heads.needles import Needle, find_words
 from probes.retrieval_heads.plan import Cell
-from probes.retrieval_heads.recall import RecallMeasure, reference_reads
+from probes.retrieval_heads.scores import RecallMeasure, reference_reads
+from probes.retrieval_heads.settings import Settings
 
 PromptFormat = Literal["auto", "chat", "plain", "reference"]
 
@@ -73,6 +76,28 @@ class Sample:
     def has_needle(self) -> bool:
         """Whether this is a sample, not the control without needle."""
         return self.needle_start >= 0
+
+
+def build_surroundings(
+    settings: Settings, model: LanguageModel, needle: Needle, n_tokens: int
+) -> tuple[Frame, Haystack]:
+    """Returns the prompt around a needle's contexts, and a haystack of at least n_tokens for it, as the settings ask."""
+    texts = news_articles() if settings.haystack is None else read_folder(settings.haystack)
+    frame = build_frame(
+        model.tokenizer,
+        needle,
+        settings.prompt_format,
+        settings.bos,
+        model.identity.name,
+        settings.recall_measure,
+        settings.template_args,
+    )
+    return frame, build_haystack(model.tokenizer, texts, n_tokens, seed=settings.seed, key=needle.id)
+
+
+def news_tokens(model: LanguageModel, n_tokens: int, *, seed: int, key: str) -> tuple[int, ...]:
+    """Returns the first n_tokens of news prose, in an order drawn from (seed, key)."""
+    return build_haystack(model.tokenizer, news_articles(), n_tokens, seed=seed, key=key).ids[:n_tokens]
 
 
 def build_frame(

@@ -9,9 +9,9 @@ from interp.models.identity import HeadGeometry, ModelFacts, ModelIdentity
 from interp.tables import empty
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.findings import find_all
-from probes.retrieval_heads.summarise import summarise_head_scores
+from probes.retrieval_heads.rankings import NeedleTotals, detection_totals
+from probes.retrieval_heads.summaries import summarise_head_scores
 from probes.retrieval_heads.tables import SCHEMAS
-from probes.retrieval_heads.totals import NeedleTotals, detection_totals
 
 Scores = Mapping[str, Sequence[Sequence[float]]]
 """By needle, for each sample the score of every head; the heads are 0-0, 0-1, 1-0, 1-1, … ."""

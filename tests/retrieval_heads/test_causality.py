@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from probes.retrieval_heads.causality import summarise_ablation
 from probes.retrieval_heads.experiment import RetrievalHeads
+from probes.retrieval_heads.summaries import summarise_ablation
 from tests.retrieval_heads.hand_tables import TWO, measured, report
 
 # Recall of two questions: 1 and 0.8 unchanged; 0.2 and 0.4 without the top heads; without random ones 1 or 0.6, 0.8 or 0.4.

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from interp.models.language import LanguageModel
-from probes.retrieval_heads.echo_induction import (
+from probes.retrieval_heads.echo import (
     earlier_positions,
     measure_echo_induction,
     razor_selection,

@@ -15,7 +15,7 @@ from figures.retrieval_heads import draw_all
 from figures.retrieval_heads_comparison import draw_comparison
 from figures.style import BLUE, GREEN, ORANGE, PALETTE, RED, SEQUENTIAL, faint
 from interp.tables import empty
-from probes.retrieval_heads.summarise import BUCKETS
+from probes.retrieval_heads.summaries import BUCKETS
 from probes.retrieval_heads.tables import SCHEMAS
 
 NAMES = ["head_map", "ranked_scores", "sparsity", "activation", "needle_grid", "ablation", "detector_ablation",

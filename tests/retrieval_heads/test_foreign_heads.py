@@ -17,9 +17,7 @@ from interp.experiments.experiment import run_hash
 from interp.experiments.run import Run
 from interp.heads.files import read_heads
 from interp.models.loading import look_up
-from probes.retrieval_heads.causality import summarise_ablation
 from probes.retrieval_heads.comparison import compare_all
-from probes.retrieval_heads.conditions import plan_conditions
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.interchange import (
     write_duo_pattern,
@@ -27,6 +25,8 @@ from probes.retrieval_heads.interchange import (
     write_public_scores,
     write_qrhead_set,
 )
+from probes.retrieval_heads.plan import plan_conditions
+from probes.retrieval_heads.summaries import summarise_ablation
 from tests.planted import COPY_HEAD, N_HEADS, N_LAYERS, needle_line, news, write_files
 
 SMALL: dict[str, Any] = dict(
@@ -40,8 +40,8 @@ OTHER = (1, 0)
 @pytest.fixture(scope="module", autouse=True)
 def closed_vocabulary() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("probes.retrieval_heads.units.news_articles", news)
-        patch.setattr("probes.retrieval_heads.agreement.DRAWS", 10)
+        patch.setattr("probes.retrieval_heads.stimuli.news_articles", news)
+        patch.setattr("probes.retrieval_heads.reliability.DRAWS", 10)
         patch.setattr("probes.retrieval_heads.reliability.SPLITS", 5)
         yield
 

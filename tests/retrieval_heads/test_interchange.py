@@ -12,7 +12,7 @@ from interp.statistics import top_indices
 from probes.retrieval_heads.comparison import compare_all
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.interchange import public_head_scores, read_public_scores, write_public_scores
-from probes.retrieval_heads.summarise import BUCKETS
+from probes.retrieval_heads.summaries import BUCKETS
 
 
 def test_scores_come_back_from_the_public_format_in_layer_order(tmp_path):

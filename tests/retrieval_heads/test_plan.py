@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 
 from interp.models.head_sets import layer_matched
 from interp.models.identity import HeadGeometry
-from probes.retrieval_heads.conditions import plan_conditions
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.needles import read_needles
-from probes.retrieval_heads.plan import deal_cells, default_ks, split_needles
+from probes.retrieval_heads.plan import deal_cells, default_ks, plan_conditions, split_needles
 
 
 @pytest.mark.parametrize("seed", [0, 1])

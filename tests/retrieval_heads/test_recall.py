@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from probes.retrieval_heads.needles import find_words, read_needles, shared_content_words
-from probes.retrieval_heads.recall import answer_recall, reference_reads
+from probes.retrieval_heads.scores import answer_recall, reference_reads
 from tests.script_texts import SCRIPTS
 
 

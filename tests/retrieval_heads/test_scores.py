@@ -5,8 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.retrieval_heads.recall import answer_recall, passes
-from probes.retrieval_heads.scores import NEAR_TIE_LOGITS, CopyScores, answer_steps, copy_scores
+from probes.retrieval_heads.scores import NEAR_TIE_LOGITS, CopyScores, answer_recall, answer_steps, copy_scores, passes
 
 # Places 1 to 5 are the needle, of which 3 to 5 are the gold answer. 12 stands outside the needle too, at place 6.
 PROMPT = [5, 10, 11, 12, 10, 13, 12, 7]

@@ -7,18 +7,22 @@ import pytest
 from interp.tables import checked, empty
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.findings import find_all
-from probes.retrieval_heads.reliability import stability, summarise_convergence, summarise_reliability
-from probes.retrieval_heads.results import summarise_all
-from probes.retrieval_heads.stopping import needles_until_stable
-from probes.retrieval_heads.summarise import (
+from probes.retrieval_heads.rankings import detection_totals
+from probes.retrieval_heads.reliability import (
+    needles_until_stable,
+    stability,
+    summarise_convergence,
+    summarise_reliability,
+)
+from probes.retrieval_heads.summaries import (
     bucket_shares,
+    summarise_all,
     summarise_head_scores,
     summarise_kv_heads,
     summarise_needles,
     summarise_sparsity,
 )
 from probes.retrieval_heads.tables import SCHEMAS
-from probes.retrieval_heads.totals import detection_totals
 from tests.retrieval_heads.hand_tables import FACTS, NO_ECHO, NOISE, TWO, measured, report, totals
 
 

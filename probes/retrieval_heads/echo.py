@@ -5,6 +5,7 @@ weight on the earlier occurrences of the same token is its echo score, the weigh
 score, both averaged over queries. Only those few diagonals are read.
 """
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,12 +14,34 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.models.encoding import beginning
 from interp.models.language import LanguageModel
 from interp.models.recording import WeightAt
+from probes.retrieval_heads.measure import head_columns
+from probes.retrieval_heads.plan import EchoUnit
+from probes.retrieval_heads.settings import Settings
 
 INDUCTION_SHARE = 0.14
 ECHO_SHARE = 0.01
 """Shares of key-value heads that RazorAttention keeps by each score (msmodelslim's defaults)."""
+
+
+def measure_echo(settings: Settings, model: LanguageModel, unit: EchoUnit) -> dict[str, pd.DataFrame]:
+    """Returns the rows of `echo_induction`: the echo and induction scores on one block of random tokens."""
+    tokenizer = model.tokenizer
+    special = set(tokenizer.all_special_ids)
+    digest = hashlib.sha256(f"{settings.seed} {unit.id}".encode()).digest()
+    ids = repeated_tokens(
+        [id for id in range(len(tokenizer)) if id not in special],
+        block_tokens=settings.echo_block_tokens,
+        repeats=settings.echo_repeats,
+        prefix=beginning(tokenizer, settings.bos),
+        generator=np.random.default_rng(list(digest)),
+    )
+    frame = measure_echo_induction(
+        model, ids, block_tokens=settings.echo_block_tokens, repeats=settings.echo_repeats, draw=unit.draw
+    )
+    return {"echo_induction": frame}
 
 
 def repeated_tokens(
@@ -57,8 +80,6 @@ def measure_echo_induction(
     model: LanguageModel, ids: Sequence[int], *, block_tokens: int, repeats: int, draw: int
 ) -> pd.DataFrame:
     """Returns the rows of `echo_induction` for one sequence of repeated tokens."""
-    from probes.retrieval_heads.measure import head_columns
-
     queries, keys = earlier_positions(
         block_tokens=block_tokens, repeats=repeats, n_prefix=len(ids) - block_tokens * repeats
     )
