@@ -172,7 +172,6 @@ _WORD = regex.compile(
     regex.VERBOSE,
 )
 _INVISIBLE = regex.compile(r"[\p{Cf}\ufe0e\ufe0f]")
-<<<<<<< HEAD
 # Marks that readers of Arabic and Hebrew leave out as they like, the line that stretches Arabic words, and trade marks.
 _OPTIONAL = regex.compile(r"[\u0640\u064b-\u0652\u0670\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u2122\u2120]")
 _ONE_SPELLING = str.maketrans(
@@ -180,8 +179,6 @@ _ONE_SPELLING = str.maketrans(
     | dict.fromkeys("‘’ʹʻʼʽ′", "'")
     | {"İ": "i", "ı": "i"}
 )
-=======
->>>>>>> w-retrieval_heads
 
 
 def words_of(text: str) -> list[str]:
@@ -189,7 +186,6 @@ def words_of(text: str) -> list[str]:
 
     Parts joined by a hyphen are words of their own, but in a name such as β-7: letters outside ASCII with a number.
     """
-<<<<<<< HEAD
     words: list[str] = []
     for match in _WORD.finditer(_folded(text)):
         words += [match[0]] if _is_name(match[0]) else match[0].split("-")
@@ -225,18 +221,6 @@ def _is_compact(sign: str) -> bool:
     return unicodedata.category(sign) in ("No", "So") and unicodedata.normalize("NFKC", sign) != sign
 
 
-=======
-    folded = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text).casefold())
-    folded = "".join(str(unicodedata.decimal(c)) if not c.isascii() and c.isdecimal() else c for c in folded)
-    words: list[str] = []
-    for match in _WORD.finditer(folded):
-        word = match[0]
-        joined = not word.isascii() and any(c.isdecimal() for c in word)
-        words += [word] if joined else word.split("-")
-    return words
-
-
->>>>>>> w-retrieval_heads
 @cache
 def _stemmer() -> Any:
     from rouge_score.tokenizers import DefaultTokenizer

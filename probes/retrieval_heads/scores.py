@@ -11,16 +11,10 @@ positions: Σ over all positions is d · (head output), and Σ over the needle i
 at their values in the pass, so that all parts of the model add up to the logit.
 """
 
-<<<<<<< HEAD
 import unicodedata
 from collections import Counter
 from functools import cache
 from itertools import pairwise
-=======
-import re
-from collections import Counter
-from functools import cache
->>>>>>> w-retrieval_heads
 from typing import Any, Literal, NamedTuple
 
 import regex
@@ -31,11 +25,7 @@ from torch import Tensor
 from interp.models.attention import mix_values
 from interp.models.logit_directions import LogitDirections, Scales
 from interp.models.recording import AttentionRows
-<<<<<<< HEAD
 from probes.retrieval_heads.needles import spellings_of, stem, words_of
-=======
-from probes.retrieval_heads.needles import stem, words_of
->>>>>>> w-retrieval_heads
 
 RecallMeasure = Literal["words", "reference"]
 
@@ -57,17 +47,11 @@ def answer_recall(wanted: str, text: str, measure: RecallMeasure = "words") -> f
     """
     if measure == "reference":
         return float(_scorer().score(wanted, text)["rouge1"].recall)
-<<<<<<< HEAD
     if _stems(words_of(wanted)):
         needed, found = _stems(words_of(wanted)) + _telling(wanted), _stems(spellings_of(text)) + _telling(text)
     else:
         needed, found = _signs(wanted), _signs(text)
     return (Counter(needed) & Counter(found)).total() / max(1, len(needed))
-=======
-    parts_of = _stems if _stems(wanted) else _signs
-    needed = Counter(parts_of(wanted))
-    return (needed & Counter(parts_of(text))).total() / max(1, needed.total())
->>>>>>> w-retrieval_heads
 
 
 def passes(recall: float) -> bool:
@@ -87,7 +71,6 @@ def _scorer() -> Any:
     return rouge_scorer.RougeScorer(["rouge1"], use_stemmer=True)
 
 
-<<<<<<< HEAD
 def _stems(words: list[str]) -> list[str]:
     return [stem(word) for word in words]
 
@@ -109,15 +92,6 @@ def _signs(text: str) -> list[str]:
     """Characters as a reader sees them, in one spelling (！ is !), blanks left out."""
     plain = unicodedata.normalize("NFKC", text.replace("\ufe0f", ""))
     return [sign for sign in regex.findall(r"\X", plain) if not sign.isspace()]
-=======
-def _stems(text: str) -> list[str]:
-    return [stem(word) for word in words_of(text)]
-
-
-def _signs(text: str) -> list[str]:
-    """Characters as a reader sees them, blanks left out."""
-    return [sign for sign in regex.findall(r"\X", text.replace("\ufe0f", "")) if not sign.isspace()]
->>>>>>> w-retrieval_heads
 
 
 # ---------------------------------------------------------------------- what heads copied
@@ -200,7 +174,6 @@ def answer_steps(emitted: list[int], gold: list[int], beginnings: list[str], gol
     return [step for step, (a, b) in enumerate(spans) if a < end and b > found]
 
 
-<<<<<<< HEAD
 _APOSTROPHES_AND_HYPHENS = str.maketrans(
     dict.fromkeys("‘’ʻʼ", "'") | dict.fromkeys("‐‑‒–−", "-") | {"İ": "i", "ı": "i"}
 )
@@ -210,8 +183,6 @@ def _one_spelling(sign: str) -> str:
     return sign.translate(_APOSTROPHES_AND_HYPHENS).casefold()
 
 
-=======
->>>>>>> w-retrieval_heads
 # ---------------------------------------------------------------------- what heads contributed
 
 

@@ -15,10 +15,7 @@ from interp.statistics import (
     mean_estimate,
     paired_difference,
     percentile_interval,
-<<<<<<< HEAD
     share_difference,
-=======
->>>>>>> w-retrieval_heads
     share_estimate,
 )
 from interp.tables import Tables, empty
@@ -230,14 +227,9 @@ def _differences(
 ) -> dict[str, float]:
     values, clusters = group[outcome].to_numpy(), group["needle_id"].to_numpy()
     mean = (share_estimate if outcome == "recall" else mean_estimate)(values, clusters, seed=seed)
-<<<<<<< HEAD
     differing = share_difference if outcome == "recall" else paired_difference
     before = unchanged.loc[group["sample_id"], outcome].to_numpy()
     lost = differing(sign * values, sign * before, clusters, seed=seed)
-=======
-    before = unchanged.loc[group["sample_id"], outcome].to_numpy()
-    lost = paired_difference(sign * values, sign * before, clusters, seed=seed)
->>>>>>> w-retrieval_heads
     found = {
         "mean": mean.value,
         "ci_low": mean.ci_low,
@@ -251,10 +243,6 @@ def _differences(
     }
     if control is not None:
         random = control.loc[group["sample_id"], outcome].to_numpy()
-<<<<<<< HEAD
         beyond = differing(sign * values, sign * random, clusters, seed=seed)
-=======
-        beyond = paired_difference(sign * values, sign * random, clusters, seed=seed)
->>>>>>> w-retrieval_heads
         found["beyond_random"], found["beyond_random_ci_low"], found["beyond_random_ci_high"] = beyond[:3]
     return found

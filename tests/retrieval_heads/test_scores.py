@@ -5,13 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-<<<<<<< HEAD
 from interp.models.encoding import encode_piece
 from probes.retrieval_heads.scores import NEAR_TIE_LOGITS, CopyScores, answer_recall, answer_steps, copy_scores, passes
 from tests import tiny_tokenizers
-=======
-from probes.retrieval_heads.scores import NEAR_TIE_LOGITS, CopyScores, answer_recall, answer_steps, copy_scores, passes
->>>>>>> w-retrieval_heads
 
 # Places 1 to 5 are the needle, of which 3 to 5 are the gold answer. 12 stands outside the needle too, at place 6.
 PROMPT = [5, 10, 11, 12, 10, 13, 12, 7]
