@@ -20,16 +20,16 @@ def draw_all(tables: Tables) -> dict[str, go.Figure]:
     scores, summary = tables["head_scores"], tables["ablation_summary"]
     definitions = list(scores["definition"].unique())
     figures: dict[str, go.Figure] = {}
+    if len(summary):  # the question is whether the heads are needed: its answer comes first
+        figures["ablation"] = plot_ablation(summary)
     if "set" in definitions:
         figures["head_map"] = plot_head_map(scores, "set")
         figures["ranked_scores"] = plot_ranked_scores(scores)
         figures["sparsity"] = plot_sparsity(tables["sparsity"])
         figures["activation"] = plot_activation(scores)
     figures["needle_grid"] = plot_needle_grid(tables["samples"])
-    if len(summary):
-        figures["ablation"] = plot_ablation(summary)
-        if summary[summary["condition"] == "top"]["ranking"].nunique() > 1:
-            figures["detector_ablation"] = plot_detector_ablation(summary)
+    if len(summary) and summary[summary["condition"] == "top"]["ranking"].nunique() > 1:
+        figures["detector_ablation"] = plot_detector_ablation(summary)
     if len(definitions) > 1 and "set" in definitions:
         figures["detectors"] = plot_detectors(scores)
     if len(tables["agreement"]):

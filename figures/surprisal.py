@@ -24,7 +24,7 @@ def draw_all(tables: Tables) -> dict[str, go.Figure]:
 def plot_words(words: pd.DataFrame) -> go.Figure:
     """Returns the surprisal of the words of the first texts, one panel each, one bar for each mode."""
     texts = list(dict.fromkeys(words["text_id"]))[:TEXTS_SHOWN]
-    figure = make_subplots(rows=len(texts), cols=1, vertical_spacing=0.9 / (3 * len(texts)))
+    figure = make_subplots(rows=len(texts), cols=1, vertical_spacing=0.45 / len(texts))
     for row, text in enumerate(texts, start=1):
         of_text = words[(words["text_id"] == text) & (words["word_index"] < WORDS_SHOWN)]
         for mode, of_mode in of_text.groupby("mode", sort=False):
@@ -36,7 +36,7 @@ def plot_words(words: pd.DataFrame) -> go.Figure:
         figure.update_xaxes(tickvals=named["word_index"], ticktext=named["word"], tickangle=-45, row=row, col=1)
         figure.update_yaxes(title="nats", row=row, col=1)
     caption = f"The first {len(texts)} texts, up to {WORDS_SHOWN} words of each. A first word that nothing stands before has no bar."
-    return styled(figure, title="Surprisal of words", caption=caption, height=140 + 230 * len(texts))
+    return styled(figure, title="Surprisal of words", caption=caption, height=120 + 280 * len(texts))
 
 
 def plot_places(places: pd.DataFrame) -> go.Figure:
