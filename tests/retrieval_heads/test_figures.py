@@ -18,8 +18,18 @@ from interp.tables import empty
 from probes.retrieval_heads.summaries import BUCKETS
 from probes.retrieval_heads.tables import SCHEMAS
 
-NAMES = ["head_map", "ranked_scores", "sparsity", "activation", "needle_grid", "ablation", "detector_ablation",
-         "detectors", "agreement", "convergence"]  # fmt: skip
+NAMES = [
+    "ablation",
+    "head_map",
+    "ranked_scores",
+    "sparsity",
+    "activation",
+    "needle_grid",
+    "detector_ablation",
+    "detectors",
+    "agreement",
+    "convergence",
+]  # fmt: skip
 SET = [0.5, 0.02, 0.0, 0.3]
 """Set scores of the heads 0-0, 0-1, 1-0 and 1-1."""
 
