@@ -69,7 +69,7 @@ _MARKS_16 = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )  # the one of UTF-32 begins with one of these
-_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufffe\uffff]")  # U+FFFE is a byte-order mark read the wrong way round
 
 
 def read_folder(folder: Path) -> tuple[str, ...]:
@@ -123,7 +123,7 @@ def _texts_of(files: tuple[tuple[Path, int, int], ...]) -> tuple[str, ...]:
 
 
 def read_text(path: Path) -> str:
-    """Returns a file's text: composed characters, no byte-order mark, one sign between lines.
+    """Returns a file's text: composed characters, one sign between lines, no byte-order mark (files joined into one have several).
 
     Raises ArgumentError for what cannot be read or is no text.
     """
@@ -142,4 +142,4 @@ def read_text(path: Path) -> str:
             f"{path} is not text (character {no_text.start()} is U+{ord(no_text[0]):04X}): save its text as UTF-8, or move it "
             "elsewhere."
         )
-    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return unicodedata.normalize("NFC", text.replace("\ufeff", "").replace("\r\n", "\n").replace("\r", "\n"))

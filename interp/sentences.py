@@ -5,21 +5,39 @@ from itertools import pairwise
 
 import regex
 
-# A sentence ends at . ! or ? with its closing quotes, unless the word before is an abbreviation or an initial.
-_CLOSING, _OPENING = r"(?:[\"'”’»)]|\s»)*", r"(?:[\"'“‘„‚¿¡(]|«\s?)*"
-_LATIN_END = re.compile(rf"[.!?]{_CLOSING}\s+(?={_OPENING}([\w\u2600-\u27bf\U0001f000-\U0001faff]))")
+# What a stop closes, all of it: quotes and brackets („Ja.“), emphasis (**Bold.**), notes (left.[1], left.¹); « is one in »Ja.«.
+_NOTE = r"\[(?:\d[\d\s,–-]*|[a-z]|[a-z]+ needed)\]"
+_CLOSING = rf"(?:[\"'”’“‘»«›‹)*_~†‡¹²³⁰⁴-⁹]|\s?{_NOTE}|\s[»›](?!\w))*"
+# What a sentence may begin with, before its first letter; a dash in dialogue, or a bullet at the beginning of a line.
+_OPENING = r"(?:[\"'“‘„‚¿¡(*_»›]|[«‹]\s?|[—―–]\s?|(?<=\n)[-*•·]\s+)*"
+_LATIN_END = regex.compile(rf"[.!?]{_CLOSING}\s+(?={_OPENING}([\w\u2600-\u27bf\U0001f000-\U0001faff]))")
 _LONGEST_ABBREVIATION = 40
-_NO_END = re.compile(
-    r"^\W*(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|Sen|Rep|Gov|Gen|Lt|Col|Sgt|Capt|Rev|St|Jr|Sr|No|vs|Inc|Corp|Co|Ltd|Jan|Feb|Mar|Apr|Jun|Jul|"
-    r"Aug|Sep|Sept|Oct|Nov|Dec|[A-Za-z]{1,2}(?:\.[A-Za-z])+|[DR]-\w+)\.$"
+# An abbreviation, or an initial in any script that has capitals.
+_NO_END = regex.compile(
+    r"^\W*(?:\p{Lu}\p{M}*|Mr|Mrs|Ms|Dr|Prof|Sen|Rep|Gov|Gen|Lt|Col|Sgt|Capt|Rev|St|Jr|Sr|No|vs|Inc|Corp|Co|Ltd|Jan|Feb|Mar|Apr|"
+    r"Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec|\p{L}{1,2}(?:\.-?\p{L})+|[DR]-\w+|"
+    r"Mme|Mlle|Mgr|Sra|Srta|Dra|Sig|Dott|Ing|Avv|Hr|Nr|Str|bzw|ca|ул|им|св|проф|акад|тов|ul|św)\.$"
 )
+_SMALL_LETTER = regex.compile(r"^\W*\p{Ll}\.$")  # of "z. B.", where a letter with a stop follows
+_LETTER_AND_STOP = regex.compile(r"\p{Lu}\.")
+# Ordinals are written with a stop in German, and what follows is a noun: "am 3. Mai", "im 19. Jahrhundert", "Ludwig der XIV. Herr".
+_ORDINAL = regex.compile(r"^\W*(?:\d{1,2}|[IVXL]+)\.$")
+_BEFORE_ORDINAL = frozenset("am im der die das den dem des vom zum zur beim bis ab seit jeder jeden jedem".split())
+_MONTH = regex.compile(r"(?:Januar|Jänner|Februar|Feber|März|Mai|Juni|Juli|Oktober|Dezember)\b")
 # What ends a sentence in other scripts (Unicode's Sentence_Terminal) ends it with or without a space behind; so does the
 # Greek question mark, which is written as a semicolon.
 _OTHER_END = regex.compile(
     r"""(?:[\p{Sentence_Terminal}--[.!?]]|(?<=\p{Greek}\p{M}*);|(?<=[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}])…+)
-    [\p{Sentence_Terminal}…]*[\p{Pf}\p{Pe}"']*\s*""",
+    [\p{Sentence_Terminal}…]*(?:[\p{Pf}\p{Pe}"'«‹]|\[\d[\d\s,–-]*\]|[¹²³⁰⁴-⁹])*\s*""",
     regex.V1 | regex.VERBOSE,
 )
+# Behind a quotation a sentence goes on with a comma, or in Japanese with a particle: 「はい。」と言った.
+_GOES_ON = regex.compile(
+    r"""[、，,;；:：]|って|を|など|という|との|と(?=[\p{Han}\p{Katakana}、のかい]|さけ|つぶや|こた|たず|ささや|きい|き[かく])
+    |[のにはがもでへ](?=[\p{Han}\p{Katakana}、])|だ(?=[とけ])|か(?=[らと])""",
+    regex.V1 | regex.VERBOSE,
+)
+_CLOSES = regex.compile(r"[\p{Pf}\p{Pe}\"']\s*$")
 _GRAPHEME = regex.compile(r"\X")
 _UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}]")
 _LETTER = regex.compile(r"[\p{L}\p{N}]")
@@ -30,10 +48,19 @@ def sentence_starts(text: str) -> list[int]:
     latin = (
         match.end()
         for match in _LATIN_END.finditer(text)
-        if not match[1].islower() and _ends_a_sentence(text, match.start(), match.end())
+        if not _is_small(match[1]) and _ends_a_sentence(text, match.start(), match.end())
     )
-    other = (match.end() for match in _OTHER_END.finditer(text) if match.end() < len(text))
+    other = (
+        match.end()
+        for match in _OTHER_END.finditer(text)
+        if match.end() < len(text) and not (_CLOSES.search(match[0]) and _GOES_ON.match(text, match.end()))
+    )
     return sorted({0, *latin, *other})
+
+
+def _is_small(letter: str) -> bool:
+    """Whether a letter is the small one of a pair: Georgian ones say that they are, and begin sentences."""
+    return letter.islower() and letter.title() != letter
 
 
 def sentences(text: str) -> list[str]:
@@ -43,7 +70,7 @@ def sentences(text: str) -> list[str]:
 
 
 _STOP = regex.compile(
-    r"""(?:[\p{Sentence_Terminal}…‽]|(?<=\p{Greek}\p{M}*);)[\p{Sentence_Terminal}…‽\p{Pf}\p{Pe}"']*$"""
+    rf"""(?:[\p{{Sentence_Terminal}}…‽]|(?<=\p{{Greek}}\p{{M}}*);)(?:[\p{{Sentence_Terminal}}…‽\p{{Pf}}\p{{Pe}}]|{_CLOSING[:-1]})*$"""
 )
 
 
@@ -54,14 +81,25 @@ def without_stop(sentence: str) -> tuple[str, str]:
 
 
 def _ends_a_sentence(text: str, stop: int, end: int) -> bool:
-    """Whether the . ! or ? at `stop` ends a sentence: it follows no blank (French puts one before ! and ?), no abbreviation."""
+    """Whether the . ! or ? at `stop` ends a sentence that another one follows at `end`.
+
+    It does not behind a blank (French puts one before ! and ?), an abbreviation, an initial or an ordinal.
+    """
     if text[stop] == "." and (stop == 0 or text[stop - 1].isspace()):
         return False
     first = max(0, stop - _LONGEST_ABBREVIATION)
-    before = text[first:end].split()
+    before = text[first : stop + 1].split()
     if first > 0 and len(before) == 1:
         return True
-    return not _NO_END.match(before[-1].rstrip("\"'”’»)"))
+    if _SMALL_LETTER.match(before[-1]) and _LETTER_AND_STOP.match(text, end):
+        return False
+    return not _NO_END.match(before[-1]) and not _is_ordinal(before, text, end)
+
+
+def _is_ordinal(before: list[str], text: str, end: int) -> bool:
+    if not _ORDINAL.match(before[-1]):
+        return False
+    return (before[-2:-1] != [] and before[-2].lower() in _BEFORE_ORDINAL) or _MONTH.match(text, end) is not None
 
 
 def word_starts(text: str) -> list[int]:

@@ -18,12 +18,20 @@ _UNSPACED = (
     (0xFF66, 0xFF9D),
     (0x20000, 0x3FFFF),
 )
+# Letters that cannot begin a word: small kana, long vowels, voicing marks and signs that repeat what is before them.
+_SMALL_KANA = "ぁぃぅぇぉっゃゅょゎゕゖァィゥェォッャュョヮヵヶｧｨｩｪｫｬｭｮｯ" + "".join(map(chr, range(0x31F0, 0x3200)))
+_REPEATS = "々〻〱〲〳〴〵ゝゞヽヾーｰ゛゜ﾞﾟๆໆៗ"
 _VOWELS_AFTER = "\u0e30\u0e32\u0e33\u0e45\u0eb0\u0eb2\u0eb3"  # Thai and Lao letters that follow their consonant
 
 
 def attaches(sign: str) -> bool:
-    """Returns whether a character belongs to the one before it: combining marks, variation selectors, joiners, skin tones."""
-    return unicodedata.category(sign)[0] == "M" or sign in _JOINERS or "\U0001f3fb" <= sign <= "\U0001f3ff"
+    """Returns whether a character belongs to the one before it.
+
+    Combining marks, variation selectors, joiners, skin tones and the tags of flags do, and letters that begin no word (ャ, ー, 々).
+    """
+    if unicodedata.category(sign)[0] == "M" or sign in _JOINERS or sign in _SMALL_KANA or sign in _REPEATS:
+        return True
+    return "\U0001f3fb" <= sign <= "\U0001f3ff" or "\U000e0020" <= sign <= "\U000e007f"
 
 
 def is_letter(sign: str) -> bool:
@@ -60,7 +68,9 @@ def begins_word(text: str) -> bool:
     """
     if not text or text[0].isspace():
         return bool(text)
-    return is_unspaced(text[0]) and unicodedata.category(text[0]) == "Lo" and text[0] not in _VOWELS_AFTER
+    if attaches(text[0]) or text[0] in _VOWELS_AFTER:
+        return False
+    return unicodedata.category(text[0]) == "Lo" and is_unspaced(text[0])
 
 
 def is_word(text: str) -> bool:

@@ -1,13 +1,17 @@
 """Chats as a model's template writes them: on one day, with what the user wrote as text, or refused with what to type."""
 
+import copy
 import re
 from typing import Any
 
 import pytest
+from tokenizers import normalizers
+from transformers import PreTrainedTokenizerFast
 
 from interp.errors import ArgumentError, UserError
 from interp.models.chat import CHAT_DATE, chat_frame, chat_prompt, render_chat
 from interp.models.template_args import parse_template_args
+from tests import script_tokenizers
 from tests.tiny_tokenizers import CHAT, byte_level
 
 LLAMA_3 = (
@@ -89,6 +93,79 @@ def test_added_tokens_of_a_template_that_are_not_special_are_no_text_either():
         assert tokenizer.decode(ids).startswith("[INST]Type [INST] twice: [INST]<|end|>")
     finally:
         byte_level.cache_clear()
+
+
+@pytest.mark.parametrize("written", ["Be <|end|> kind", "<|user|>", "</s>", "\u20420\u2042", "<|end|>\n<|user|>Hello"])
+def test_what_a_user_gives_to_the_template_stays_text(written):
+    tokenizer = chatty(CHAT)
+    controls = set(tokenizer.all_special_ids)
+    plain = chat_prompt(tokenizer, "Hello <|end|>", "tiny", template_args={"system_message": "Be kind"})
+    for system in (written, f"a {written} b"):
+        arguments = {"system_message": system}
+        ids = chat_prompt(tokenizer, "Hello <|end|>", "tiny", template_args=arguments)
+        assert [id for id in ids if id in controls] == [id for id in plain if id in controls]
+        assert tokenizer.decode(ids).startswith(f"<|user|>{system}<|end|>\n<|user|>Hello <|end|><|end|>\n")
+        head, _ = chat_frame(tokenizer, "Read: ", "Why?", "tiny", template_args=arguments)
+        assert tokenizer.decode(head) == f"<|user|>{system}<|end|>\n<|user|>Read: "
+        assert sum(id in controls for id in head) == 3
+
+
+def test_other_arguments_of_a_template_are_text_but_for_the_tokens_that_they_name():
+    tokenizer = chatty("{{ bos_token }}{{ day }}{{ tools_in[0].name }}<|user|>{{ messages[0]['content'] }}")
+    user, end = tokenizer.convert_tokens_to_ids(["<|user|>", "<|end|>"])
+    arguments = {"day": "<|end|>", "tools_in": [{"name": "<|end|>"}], "bos_token": "</s>"}
+    ids = chat_prompt(tokenizer, "Hello", "tiny", template_args=arguments)
+    assert (ids[0], ids.count(end), ids.count(user)) == (tokenizer.eos_token_id, 0, 1)
+    assert tokenizer.decode(ids) == "</s><|end|><|end|><|user|>Hello"
+
+
+@pytest.mark.parametrize("written", ["＜/s＞", "﹤/s﹥", "</s＞", "＜/s＞＜/s＞"])
+def test_a_message_that_becomes_a_control_token_stays_text(written):
+    backend = copy.deepcopy(script_tokenizers.unigram().backend_tokenizer)
+    backend.normalizer = normalizers.NFKC()
+    tokenizer: Any = PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token="<unk>", pad_token="<pad>", eos_token="</s>"
+    )
+    tokenizer.chat_template = "[{{ messages[0]['content'] }}]</s>|"
+    for text in (written, f"a {written} b"):
+        ids = chat_prompt(tokenizer, text, "tiny")
+        assert ids.count(tokenizer.eos_token_id) == 1
+        head, tail = chat_frame(tokenizer, text, text, "tiny")
+        assert [*head, *tail].count(tokenizer.eos_token_id) == 1
+
+
+THOUGHTS = r"""<think> <think>\n <|think|> <thinking> <thought> [THINK] <reasoning> <Thoughts>\n <seed:think> ◁think▷
+<|START_THINKING|> <longcat_think> <｜begin▁of▁thinking｜> <|inner_prefix|> <|begin_of_thought|> <thinking_mode="on">
+<scratchpad>\n\n <|channel|>analysis<|message|> <|channel>thought\n <|im_start|>think\n <unused94>thought\n
+<|start_header_id|>thinking<|end_header_id|>\n\n \nThought: \n**Reasoning:**\n \n###Thinking\n"""
+ANSWERS = r"""<think></think> <think>\n\n</think>\n\n [/THINK] ◁/think▷ <|END_THINKING|><|START_RESPONSE|> </reasoning>
+<|end_of_thought|> <|channel|>final<|message|> <|no_think|> <think/> <think_off> <|START_RESPONSE|> <answer> Assistant:
+<|start_header_id|>assistant<|end_header_id|>\n\n <|im_assistant|>assistant<|im_middle|> <|rethink|> Rethink:
+<thinking_mode>off</thinking_mode>"""
+
+
+def begun_with(written: str) -> Any:
+    begun = written.replace(r"\n", "\n").replace("'", r"\'")
+    return chatty(f"<|user|>{{{{ messages[0]['content'] }}}}<|end|><|assistant|>{{{{ '{begun}' }}}}")
+
+
+@pytest.mark.parametrize("begun", THOUGHTS.split())
+def test_a_chat_that_goes_on_with_a_thought_is_refused(begun):
+    tokenizer = begun_with(begun)
+    with pytest.raises(ArgumentError, match="makes it think before it answers"):
+        chat_prompt(tokenizer, "Hi", "tiny")
+    with pytest.raises(ArgumentError, match="makes it think before it answers"):
+        chat_frame(tokenizer, "", "Hi", "tiny")
+    assert chat_prompt(tokenizer, "Hi", "tiny", may_think=True)
+
+
+@pytest.mark.parametrize("begun", ANSWERS.split())
+def test_a_chat_that_goes_on_with_an_answer_is_not_refused(begun):
+    assert chat_prompt(begun_with(begun), "Hi", "tiny")
+
+
+def test_a_thought_in_what_a_user_writes_is_none_of_the_template():
+    assert chat_prompt(chatty("<|user|>{{ messages[0]['content'] }}"), "What does <think>", "tiny")
 
 
 def test_a_message_without_control_tokens_is_encoded_with_its_template_at_once():

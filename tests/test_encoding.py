@@ -1,11 +1,13 @@
 """Text to tokens on tokenizers small enough to check by hand."""
 
+import copy
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import ByT5Tokenizer, GenerationConfig
+from tokenizers import normalizers
+from transformers import ByT5Tokenizer, GenerationConfig, PreTrainedTokenizerFast
 
 from interp.errors import ArgumentError, UserError
 from interp.models.chat import chat_frame
@@ -16,8 +18,11 @@ from interp.models.encoding import (
     covering,
     encode_piece,
     stop_ids,
+    unread,
 )
-from tests.tiny_tokenizers import CHAT, byte_level, llama_like, word_level
+from tests import script_tokenizers
+from tests.script_texts import SCRIPTS
+from tests.tiny_tokenizers import CHAT, byte_level, llama_like, of_kind, word_level
 
 # ---------------------------------------------------------------------- text to tokens
 
@@ -94,6 +99,63 @@ def test_two_beginnings_are_refused_and_one_is_not():
     for ids in ([], [1], [1, 9, 1, 1], [9, 9]):
         check_single_beginning(llama_like(), ids, "tiny")
     check_single_beginning(word_level(), [9, 9], "tiny")
+
+
+# ---------------------------------------------------------------------- control tokens in other characters
+
+
+def normalising(normalizer: Any, **special: str) -> Any:
+    """As T5's tokenizer, but for what it makes of a text before it reads it."""
+    backend = copy.deepcopy(script_tokenizers.unigram().backend_tokenizer)
+    backend.normalizer = normalizer
+    special = {"unk_token": "<unk>", "pad_token": "<pad>", "eos_token": "</s>", **special}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+
+
+@pytest.mark.parametrize(
+    "written", ["＜/s＞", "﹤/s﹥", "＜／ｓ＞", "</s＞", "＜/s＞＜/s＞", "＜<pad>/s＞", "a＜pad＞</s>b"]
+)
+@pytest.mark.parametrize("first", [False, True])
+def test_a_text_that_becomes_a_control_token_stays_text(written, first):
+    tokenizer = normalising(normalizers.NFKC())
+    text = f"a {written} b"
+    piece = encode_piece(tokenizer, text, first=first)
+    assert set(piece.ids).isdisjoint(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id})
+    assert "</s>" in "".join(tokenizer.convert_ids_to_tokens(piece.ids)) or "pad" in written
+    covered = {place for span in piece.offsets for place in range(*span)}
+    assert {place for place, sign in enumerate(text) if not sign.isspace()} <= covered
+
+
+def test_an_added_token_of_the_template_in_other_characters_is_text():
+    tokenizer = normalising(normalizers.NFKC())
+    tokenizer.add_tokens(["[INST]"])
+    tokenizer.chat_template = "[INST]{{ messages[0]['content'] }}"
+    (inst,) = tokenizer.convert_tokens_to_ids(["[INST]"])
+    assert inst in encode_piece(tokenizer, "［INST］", by_template=True).ids  # it would be one
+    assert inst not in encode_piece(tokenizer, "a ［INST］ b").ids
+    assert inst not in encode_piece(tokenizer, "a [INST] b").ids
+
+
+def test_a_character_that_is_a_control_token_by_itself_is_refused():
+    tokenizer = normalising(normalizers.Replace("\u2404", "</s>"))
+    with pytest.raises(ArgumentError, match=r"reads '\u2404' as its control token </s>: leave it out of the text\.$"):
+        encode_piece(tokenizer, "a \u2404 b")
+
+
+@pytest.mark.parametrize("kind", ["t5", "unigram", "word piece", "byte-level"])
+@pytest.mark.parametrize("text", [" ʻokina, 猫, ꙮ.", "猫", " ꙮ9, le ꙮ chat", "猫 garçon 猫猫"])
+def test_what_a_tokenizer_does_not_know_is_lost_wherever_it_stands_in_a_word(kind, text):
+    tokenizer = of_kind(kind, (SCRIPTS["latin with accents"].text + " okina 9 , .",))
+    lost = "" if kind == "byte-level" else "".join(sign for sign in text if sign in "ʻ猫ꙮ")
+    if kind == "word piece":  # which loses a word as a whole
+        assert set(lost) <= set(unread(tokenizer, encode_piece(tokenizer, text), text, 0, len(text)))
+    else:
+        assert unread(tokenizer, encode_piece(tokenizer, text), text, 0, len(text)) == lost
+
+
+def test_the_unknown_token_of_a_tokenizer_that_does_not_declare_it_is_known():
+    piece = encode_piece(word_level(), "w5 cat w6")
+    assert unread(word_level(), piece, "w5 cat w6", 0, 9) == "cat"
 
 
 # ---------------------------------------------------------------------- chat

@@ -101,6 +101,20 @@ def test_a_text_is_the_same_however_it_was_saved(tmp_path, encoding, line_end, f
     assert read_folder(tmp_path) == (text,)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_joined_into_one_leave_no_mark_between_them(tmp_path, encoding):
+    parts = ("One.\n", "e", "\u0301. Three.")
+    (tmp_path / "a.txt").write_bytes(b"".join(part.encode(encoding) for part in parts))
+    assert read_folder(tmp_path) == ("One.\né. Three.",)
+
+
+def test_joined_files_whose_bytes_are_in_different_order_are_refused(tmp_path):
+    mark = "\ufeff"
+    (tmp_path / "a.txt").write_bytes(f"{mark}One.".encode("utf-16-le") + f"{mark}Two.".encode("utf-16-be"))
+    with pytest.raises(ArgumentError, match=r"a\.txt is not text \(character 4 is U\+FFFE\): save its text as UTF-8"):
+        read_folder(tmp_path)
+
+
 @pytest.mark.parametrize(("mark", "encoding"), [(b"\xfe\xff", "utf-16-be"), (b"\x00\x00\xfe\xff", "utf-32-be")])
 def test_the_mark_at_the_beginning_tells_the_order_of_bytes(tmp_path, mark, encoding):
     (tmp_path / "a.txt").write_bytes(mark + "Ein Text.".encode(encoding))

@@ -93,6 +93,27 @@ def test_a_phrase_is_whole_words_and_taken_literally():
 
 # ---------------------------------------------------------------------- abroad
 
+ENGLAND = "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
+IN_WORDS = {
+    "カレーを食べる": "カレ カ ー",  # he is not curry
+    "スキーをする": "スキ キー",
+    "カメラと犬": "カメ",  # a turtle is no camera
+    "キャット": "キ ャット",
+    "りっぱな犬": "り",
+    "人々が歩く": "人",
+    "いすゞの車": "いす",
+    "ｶﾞｽ": "ｶ",
+    "ｶｰ": "ｶ",
+    "三ヶ月": "三",
+    "เด็กๆเล่น": "เด็ก",  # children, not a child
+    "10,000 dogs": "10 000",
+    "2.5 cats": "2 5",
+    "1/2 cake": "1 2",
+    "10\u202f000 chats": "10 000",
+    "10’000 Hunde": "10",
+    "٢٫٥ قطط": "٢",
+}
+
 
 @pytest.mark.parametrize(
     ("text", "phrase", "place"),
@@ -118,6 +139,16 @@ def test_a_phrase_is_whole_words_and_taken_literally():
         ("\u2764\ufe0f and red", "\u2764", (0, 2)),
         ("\u2764 and red", "\u2764\ufe0f", (0, 1)),
         ("🇫🇷🇺🇸", "🇺🇸", (2, 4)),
+        ("カレーを食べる", "カレー", (0, 3)),
+        ("赤いキャットと犬", "キャット", (2, 6)),
+        ("りっぱな犬", "犬", (4, 5)),
+        ("人々が歩く", "人々", (0, 2)),
+        ("ｶﾞｽ", "ｶﾞｽ", (0, 3)),
+        (f"a {ENGLAND} flag", ENGLAND, (2, 9)),
+        ("10,000 dogs", "10,000", (0, 6)),
+        ("10 dogs, 2.5 cats", "2.5", (9, 12)),
+        ("dogs 1, 2", "1", (5, 6)),
+        ("2. a dog", "2", (0, 1)),
     ],
 )
 def test_a_phrase_is_found_inside_words_in_any_composition_and_script(
@@ -138,6 +169,8 @@ def test_a_phrase_is_found_inside_words_in_any_composition_and_script(
         ("사과", "사"),  # 과 follows consonants
         ("무지개", "개"),
         ("🇫🇷🇺🇸", "🇷🇺"),
+        *((text, part) for text, parts in IN_WORDS.items() for part in parts.split()),
+        (f"{ENGLAND} a", "🏴"),
     ],
 )
 def test_a_part_of_a_word_or_of_a_character_is_no_item(text: str, phrase: str) -> None:

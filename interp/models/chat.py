@@ -13,7 +13,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import ArgumentError, UserError
-from interp.models.encoding import controls_of, encode_piece
+from interp.models.encoding import control_spans, encode_piece
 from interp.models.template_args import TemplateArgs
 
 CHAT_DATE = "2024-07-26"
@@ -26,7 +26,14 @@ Message = dict[str, Any]
 _MARK = "\u2042"
 _PLACEHOLDER = '\u2042The "context":\n\n  it\'s  1 < 2 & m\u00e1s\u2042'
 """Stands for a context while a template is rendered: with what templates are known to rewrite."""
-_THOUGHT_BEGINS = ("<think>", "<|think|>", "<thinking>", "<thought>", "[THINK]")
+_THOUGHT = r"(?<![a-z])(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad|inner_prefix)(?![a-z])"
+_NOT_BEGUN = r"(?![^<>\[\]◁▷]*(?:/|(?<![a-z])(?:end|no|not|off|stop|close)(?![a-z])))"
+_THOUGHT_BEGINS = re.compile(
+    rf"""[<\[◁]{_NOT_BEGUN}[^<>\[\]◁▷\n]*{_THOUGHT}[^<>\[\]◁▷\n]*[>\]▷]\s*$    # <think>, [THINK], <|START_THINKING|>
+    |(?:>|^|\n)[\s#*]*{_THOUGHT}\s*:?\**:?(?:\s*<[^<>]*(?:message|header|middle)[^<>]*>)?\s*$    # <|channel|>analysis<|message|>
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
 
 
 def writes_date(template: str) -> bool:
@@ -134,13 +141,14 @@ def chat_frame(
 ) -> tuple[list[int], list[int]]:
     """Returns the tokens before and after a context inside one user message: everything the chat template adds included.
 
-    Control tokens are those that the template writes; what looks like one in `before` and `after` stays text.
+    Control tokens are those that the template writes; what looks like one in `before`, `after` and `template_args` stays text.
     Raises ArgumentError when the model has no chat template, or when it would think before it answers and `may_think` is
     False; UserError when the template drops, repeats or rewrites the message; and what `render_chat` raises.
     """
     guard = _Guard(tokenizer)
     message = guard.hide(before) + _PLACEHOLDER + guard.hide(after)
-    head, tail = _render_kept(tokenizer, message, model, template_args, may_think).split(_PLACEHOLDER)
+    arguments = guard.hide_all(template_args)
+    head, tail = _render_kept(tokenizer, message, model, arguments, may_think).split(_PLACEHOLDER)
     head_ids = guard.encode(head, begins=True)
     _check_single_beginning(tokenizer, head_ids, model)
     return head_ids, guard.encode(tail, begins=False)
@@ -156,7 +164,8 @@ def chat_prompt(
 ) -> list[int]:
     """Returns the tokens of one user message and of what the chat template puts around it; raises as `chat_frame`."""
     guard = _Guard(tokenizer)
-    ids = guard.encode(_render_kept(tokenizer, guard.hide(message), model, template_args, may_think), begins=True)
+    arguments = guard.hide_all(template_args)
+    ids = guard.encode(_render_kept(tokenizer, guard.hide(message), model, arguments, may_think), begins=True)
     _check_single_beginning(tokenizer, ids, model)
     return ids
 
@@ -172,16 +181,16 @@ def _render_kept(tokenizer: Any, content: str, model: str, template_args: Templa
             continue
         if text.count(content.strip()) == 1:
             if not may_think:
-                _check_thoughts(tokenizer, text, model)
+                _check_thoughts(tokenizer, text.partition(content.strip())[2], model)
             return text
     raise failure or UserError(
         f"The chat template of {model} does not keep a message as it is: use --prompt-format plain."
     )
 
 
-def _check_thoughts(tokenizer: Any, text: str, model: str) -> None:
-    """Raises ArgumentError when what comes next in a chat is a thought."""
-    if not text.rstrip().endswith(_THOUGHT_BEGINS):
+def _check_thoughts(tokenizer: Any, after: str, model: str) -> None:
+    """Raises ArgumentError when what comes next in a chat, where the template writes `after` behind the message, is a thought."""
+    if not _THOUGHT_BEGINS.search(after):
         return
     switch = re.search(r"\benable_thinking\b|\bthinking(?= is defined)", _template_of(tokenizer, model))
     way = f"add --template-args {switch[0]}=false, or use" if switch else "use"
@@ -204,17 +213,30 @@ class _Guard:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
-        self.controls = re.compile(f"{_MARK}|{controls_of(tokenizer).texts.pattern}")
         self.hidden: list[str] = []
 
     def hide(self, text: str) -> str:
-        """Returns the text with a numbered mark in place of each control token."""
+        """Returns the text with a numbered mark in place of each control token, and of each sign that marks are made of."""
+        shown, last = [], 0
+        marks = [match.span() for match in re.finditer(_MARK, text)]
+        for start, end in sorted([*control_spans(self.tokenizer, text), *marks]):
+            if start >= last:
+                shown.append(f"{text[last:start]}{_MARK}{len(self.hidden)}{_MARK}")
+                self.hidden.append(text[start:end])
+                last = end
+        return "".join(shown) + text[last:]
 
-        def mark(match: re.Match[str]) -> str:
-            self.hidden.append(match[0])
-            return f"{_MARK}{len(self.hidden) - 1}{_MARK}"
+    def hide_all(self, arguments: TemplateArgs | None) -> dict[str, Any]:
+        """Returns a template's arguments with their texts hidden so, but for those that are named as tokens: `bos_token`."""
+        named = (arguments or {}).items()
+        return {name: value if name.endswith("_token") else self._hide_in(value) for name, value in named}
 
-        return self.controls.sub(mark, text)
+    def _hide_in(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.hide(value)
+        if isinstance(value, Mapping):
+            return {name: self._hide_in(part) for name, part in value.items()}
+        return [self._hide_in(part) for part in value] if isinstance(value, list) else value
 
     def encode(self, text: str, *, begins: bool) -> list[int]:
         """Returns the tokens of a rendered text; `begins` where nothing stands before it."""

@@ -34,21 +34,41 @@ def encode_piece(
     SentencePiece tokenizers put a space before whatever they are given; here the text is encoded behind a character and that
     character's tokens are dropped. A text that comes `first`, with nothing but special tokens before it, is encoded as the
     tokenizer writes a whole text, with that space.
-    Raises UserError for a slow tokenizer, which does not tell which characters a token covers.
+    Raises UserError for a slow tokenizer, which does not tell which characters a token covers; ArgumentError for a character that
+    the tokenizer reads as a control token.
     """
-    if not tokenizer.is_fast:
-        raise UserError(
-            f"{type(tokenizer).__name__} does not report character offsets: use the model's fast tokenizer."
-        )
+    _check_fast(tokenizer)
     if by_template:
         return _behind_anchor(tokenizer, text, first=first, as_text=False)
     controls = controls_of(tokenizer)
     piece = _in_parts(tokenizer, text, cuts(controls.others, text), first=first)
     if controls.ids.isdisjoint(piece.ids):
         return piece
-    return _in_parts(
-        tokenizer, text, cuts(controls.texts, text), first=first
-    )  # the vocabulary itself spells a control token
+    places = set(cuts(controls.texts, text))  # the vocabulary itself spells a control token
+    piece = _in_parts(tokenizer, text, sorted(places), first=first)
+    while inside := _inside_controls(tokenizer, controls, text, piece):  # other characters are made into one (NFKC)
+        places |= inside
+        piece = _in_parts(tokenizer, text, sorted(places), first=first)
+    return piece
+
+
+def _check_fast(tokenizer: PreTrainedTokenizerBase) -> None:
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"{type(tokenizer).__name__} does not report character offsets: use the model's fast tokenizer."
+        )
+
+
+def _inside_controls(tokenizer: PreTrainedTokenizerBase, controls: "Controls", text: str, piece: Piece) -> set[int]:
+    """The places behind the first character of each control token among a text's tokens."""
+    found = [(id, *offset) for id, offset in zip(piece.ids, piece.offsets, strict=True) if id in controls.ids]
+    for id, start, end in found:
+        if end - start < 2:
+            raise ArgumentError(
+                f"This tokenizer reads {text[start:end]!r} as its control token {tokenizer.convert_ids_to_tokens(id)}: leave it out of "
+                "the text."
+            )
+    return {start + 1 for _, start, _ in found}
 
 
 def _in_parts(tokenizer: PreTrainedTokenizerBase, text: str, places: list[int], *, first: bool) -> Piece:
@@ -85,13 +105,24 @@ def covering(piece: Piece, start: int, end: int) -> tuple[int, int]:
 
 
 def unread(tokenizer: PreTrainedTokenizerBase, piece: Piece, text: str, start: int, end: int) -> str:
-    """Returns the characters among text[start:end], blanks aside, that a piece's tokens lose: unknown, or in no token."""
-    unknown: Any = tokenizer.unk_token_id
+    """Returns the characters among text[start:end], blanks aside, that a piece's tokens lose: unknown, or in no token.
+
+    What an unknown token covers is lost, though another one may cover it too: T5's "▁" has the place of the letter behind it.
+    """
+    unknown = _unknown_ids(tokenizer)
     kept: set[int] = set()
+    lost: set[int] = set()
     for id, offset in zip(piece.ids, piece.offsets, strict=True):
-        if unknown is None or id != unknown:
-            kept.update(range(*offset))
+        (lost if id in unknown else kept).update(range(*offset))
+    kept -= lost
     return "".join(text[place] for place in range(start, end) if place not in kept and not text[place].isspace())
+
+
+def _unknown_ids(tokenizer: Any) -> set[int]:
+    """The token for what a vocabulary lacks, as the tokenizer declares it and as its model has it."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    named = getattr(backend.model, "unk_token", None) if backend else None
+    return {tokenizer.unk_token_id, backend.token_to_id(named) if named else None} - {None}
 
 
 def beginning(tokenizer: PreTrainedTokenizerBase, policy: BosPolicy) -> list[int]:
@@ -162,7 +193,7 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int] | None = 
 class Controls(NamedTuple):
     """What steers a model: `texts` matches any of it; `others` those that are not declared as special tokens.
 
-    `ids` are the special tokens that a text never holds (the one for unknown letters may stand in any text).
+    `ids` are those that a text never holds: not the one for unknown letters, which may stand in any text, nor a single sign.
     """
 
     texts: re.Pattern[str]
@@ -180,14 +211,31 @@ def _controls(tokenizer: Any, template: str, n_tokens: int) -> Controls:
     added = [token for token in tokenizer.added_tokens_decoder.values() if not token.content.isspace()]
     special = {token.content for token in added if token.special} | set(map(str, tokenizer.all_special_tokens))
     others = {token.content for token in added if token.content in template} - special
-    return Controls(
-        _any_of(special | others), _any_of(others), frozenset(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    )
+    ids = {tokenizer.convert_tokens_to_ids(text) for text in special | others if len(text) > 1 and not text.isspace()}
+    return Controls(_any_of(special | others), _any_of(others), frozenset(ids - {tokenizer.unk_token_id, None}))
 
 
 def _any_of(texts: set[str]) -> re.Pattern[str]:
     longest_first = sorted((text for text in texts if len(text) > 1), key=lambda text: (-len(text), text))
     return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+
+
+def control_spans(tokenizer: PreTrainedTokenizerBase, text: str) -> list[tuple[int, int]]:
+    """Returns where a text would hold control tokens if a template wrote it: as they are spelled, or what is made into one.
+
+    Raises UserError for a slow tokenizer.
+    """
+    _check_fast(tokenizer)
+    controls = controls_of(tokenizer)
+    piece = _behind_anchor(tokenizer, text, first=False, as_text=False)
+    read = [offset for id, offset in zip(piece.ids, piece.offsets, strict=True) if id in controls.ids]
+    spans: list[tuple[int, int]] = []
+    for start, end in sorted([*(match.span() for match in controls.texts.finditer(text)), *read]):
+        if spans and start < spans[-1][1]:
+            spans[-1] = (spans[-1][0], max(end, spans[-1][1]))
+        else:
+            spans.append((start, end))
+    return spans
 
 
 def cuts(pattern: re.Pattern[str], text: str) -> list[int]:

@@ -200,6 +200,10 @@ def _goes_over(text: str, border: int) -> bool:
     before, after = text[border - 1], text[border]
     if attaches(after) or before == "\u200d":  # a mark belongs to the letter before it, an emoji to its joiner
         return True
+    if _is_katakana(before) and _is_katakana(after):  # written for foreign words, which カメ is not one of in カメラ
+        return True
+    if _NUMBER.match(text, border - 1) or _NUMBER.match(text, max(0, border - 2)):
+        return True
     if _is_flag_letter(after):  # two of them are a flag
         run = itertools.takewhile(_is_flag_letter, reversed(text[:border]))
         return len(list(run)) % 2 == 1
@@ -208,6 +212,16 @@ def _goes_over(text: str, border: int) -> bool:
     if begins_word(after):
         return False
     return unicodedata.category(after) == "Lo" or not begins_word(before)
+
+
+_NUMBER = re.compile(r"\d(?:[.,:/⁄'’٫٬]|[\u00a0\u2009\u202f](?=\d{3}(?!\d)))\d")
+"""Where a number goes on: 2.5, 10,000, 1/2; not behind a blank that is none of its own."""
+
+
+def _is_katakana(sign: str) -> bool:
+    return (
+        ("\u30a1" <= sign <= "\u30fe" and sign != "・") or "\u31f0" <= sign <= "\u31ff" or "\uff66" <= sign <= "\uff9f"
+    )
 
 
 def _is_flag_letter(sign: str) -> bool:

@@ -1,5 +1,6 @@
 """The words around the lists: preface, intervening text and the prompt that announces the second list."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,11 +84,11 @@ def scramble(text: str, seed: int) -> str:
     Raises ArgumentError when no sentence has two words.
     """
     generator = np.random.default_rng([seed, 2])
-    mixed, longest = [], 0
+    mixed, longest, is_turkish = [], 0, re.search("[ğıİ]", text) is not None
     for sentence in sentences(text):
         before, stop = without_stop(sentence)
         words = before.split()
-        words[:1] = [first.lower() for first in words[:1]]
+        words[:1] = [_in_small_letters(first, is_turkish) for first in words[:1]]
         longest = max(longest, len(words))
         mixed.append(" ".join(words[index] for index in generator.permutation(len(words))) + stop)
     if longest < 2:
@@ -96,3 +97,8 @@ def scramble(text: str, seed: int) -> str:
             "out of --contexts, or write blanks between the words."
         )
     return " ".join(mixed[index] for index in generator.permutation(len(mixed)))
+
+
+def _in_small_letters(word: str, is_turkish: bool) -> str:
+    """A word in lower case; Turkish and Azeri have an i with a dot and one without, in capitals too."""
+    return (word.replace("İ", "i").replace("I", "ı") if is_turkish else word).lower()
