@@ -200,18 +200,18 @@ def _goes_over(text: str, border: int) -> bool:
     before, after = text[border - 1], text[border]
     if attaches(after) or before == "\u200d":  # a mark belongs to the letter before it, an emoji to its joiner
         return True
-    if _is_katakana(before) and _is_katakana(after):  # written for foreign words, which カメ is not one of in カメラ
-        return True
-    if _NUMBER.match(text, border - 1) or _NUMBER.match(text, max(0, border - 2)):
-        return True
     if _is_flag_letter(after):  # two of them are a flag
         run = itertools.takewhile(_is_flag_letter, reversed(text[:border]))
         return len(list(run)) % 2 == 1
+    in_number = _NUMBER.match(text, border - 1) or _NUMBER.match(text, max(0, border - 2))
+    # Katakana is written for foreign words, which カメ is not one of in カメラ.
+    return bool(in_number) or (_is_katakana(before) and _is_katakana(after)) or _word_goes_on(before, after)
+
+
+def _word_goes_on(before: str, after: str) -> bool:
     if not (before.isalnum() or attaches(before) or before == "_") or not (after.isalnum() or after == "_"):
         return False
-    if begins_word(after):
-        return False
-    return unicodedata.category(after) == "Lo" or not begins_word(before)
+    return not begins_word(after) and (unicodedata.category(after) == "Lo" or not begins_word(before))
 
 
 _NUMBER = re.compile(r"\d(?:[.,:/⁄'’٫٬]|[\u00a0\u2009\u202f](?=\d{3}(?!\d)))\d")
