@@ -198,14 +198,13 @@ def _goes_over(text: str, border: int) -> bool:
     if not 0 < border < len(text):
         return False
     before, after = text[border - 1], text[border]
-    if attaches(after) or before == "\u200d":  # a mark belongs to the letter before it, an emoji to its joiner
+    # A mark goes with its letter, an emoji with its joiner.
+    if attaches(after) or before == "\u200d" or _is_within_a_run(text, border):
         return True
     if _is_flag_letter(after):  # two of them are a flag
         run = itertools.takewhile(_is_flag_letter, reversed(text[:border]))
         return len(list(run)) % 2 == 1
-    in_number = _NUMBER.match(text, border - 1) or _NUMBER.match(text, max(0, border - 2))
-    # Katakana is written for foreign words, which カメ is not one of in カメラ.
-    return bool(in_number) or (_is_katakana(before) and _is_katakana(after)) or _word_goes_on(before, after)
+    return _word_goes_on(before, after)
 
 
 def _word_goes_on(before: str, after: str) -> bool:
@@ -216,6 +215,13 @@ def _word_goes_on(before: str, after: str) -> bool:
 
 _NUMBER = re.compile(r"\d(?:[.,:/⁄'’٫٬]|[\u00a0\u2009\u202f](?=\d{3}(?!\d)))\d")
 """Where a number goes on: 2.5, 10,000, 1/2; not behind a blank that is none of its own."""
+
+
+def _is_within_a_run(text: str, border: int) -> bool:
+    """Whether a number goes on over the border, or a word in katakana, such as カメラ, which is no カメ."""
+    if _is_katakana(text[border - 1]) and _is_katakana(text[border]):
+        return True
+    return any(_NUMBER.match(text, max(0, place)) is not None for place in (border - 1, border - 2))
 
 
 def _is_katakana(sign: str) -> bool:
