@@ -16,6 +16,7 @@ from probes.critical_tokens.answers.latex import (
     expanded,
     interval,
     is_words,
+    same_words,
     joined_bounds,
     name_first,
     plain,
@@ -23,9 +24,10 @@ from probes.critical_tokens.answers.latex import (
     variable,
     without_unit,
     words_and_numbers,
-    words_of,
 )
-from probes.critical_tokens.answers.numbers import UNIT_OF, Number, read_number
+from probes.critical_tokens.answers.numbers import Number, read_number
+from probes.critical_tokens.answers.spelled import spelled
+from probes.critical_tokens.answers.units import UNIT_OF, units_agree
 
 _CHOICE = re.compile(r"^\(?([A-Z])\)?$")
 
@@ -47,7 +49,7 @@ def same_latex(answer: str, gold: str) -> bool:
         return False
     if re.sub(r"\s", "", a) == re.sub(r"\s", "", b) and not _apart(a, b):
         return True
-    thousands = re.fullmatch(r"-?\d{1,3}(?:,0\d{2}|,\d{3}(?=.*,0\d{2}))(?:,\d{3})*(?:\.\d+)?", b) is not None
+    thousands = _THOUSANDS.fullmatch(b) is not None
     number = _number(b, thousands=thousands)
     if number is not None:
         other = _number(a, thousands=True)
@@ -58,6 +60,13 @@ def same_latex(answer: str, gold: str) -> bool:
     return _same(a, b)
 
 
+_THOUSANDS = re.compile(
+    r"-?\d{1,3}(?:,0\d{2}|,\d{3}(?=.*,0\d{2}))(?:,\d{3})*(?:\.\d+)?|-?\\?\$-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|-?\d{1,3}(?:,\d{3})+\.\d+"
+    r"|-?\d{1,2}(?:,\d{3}){2,}|-?\d{1,3}(?:,\d{3}){3,}"
+)
+"""Golds that are one number: 1,100 may be a list, what has a currency sign, a decimal part, a group from 0 or many groups is none."""
+
+
 def _apart(a: str, b: str) -> bool:
     """Whether two texts that differ in spaces alone hold other numbers: 1 2 is not 12."""
     return re.findall(r"\d+", a) != re.findall(r"\d+", b)
@@ -65,6 +74,12 @@ def _apart(a: str, b: str) -> bool:
 
 def _number(text: str, *, thousands: bool) -> Number | None:
     r"""The number that a text is; letters that follow one without \text{} are units only if known and set apart, else factors."""
+    if re.search(r"\d\s*-\s*\d", text):  # 3-1/2 is a difference
+        return None
+    word = re.fullmatch(r"\\text\{([A-Za-z -]+)\}", text)
+    if word and word[1].lower() not in ("none", "nothing"):
+        told = spelled(word[1])
+        return told if told and told.value.denominator == 1 and not told.unit else None
     bare = re.search(r"(?:[\d})]|\b)\s*([A-Za-z][A-Za-z.]*)", re.sub(r"\\[a-zA-Z]+\s*(?:\{[^{}]*\})?", " ", text))
     if bare and (len(bare[1]) < 2 or (bare[1].lower() not in UNIT_OF and not re.search(r"\s[A-Za-z]{3,}", text))):
         return None
@@ -84,14 +99,37 @@ def _same(a: str, b: str) -> bool:
         return _same_matrices(a, b)
     first, second = taken_apart(a), taken_apart(b)
     if first is not None or second is not None:
-        if first is None:
-            first = interval(a)
-        if second is None:
-            second = interval(b)
-        return first is not None and second is not None and _same_parts(first, second)
+        first, second = first or interval(a) or _absolute(a), second or interval(b) or _absolute(b)
+        return first is not None and second is not None and (first.left == "∪" or not _joined_apart(a, b)) and _same_parts(first, second)
     if RELATION.search(a) or RELATION.search(b):
         return _same_relations(a, b)
     return _same_leaves(a, b)
+
+
+def _absolute(text: str) -> Parts | None:
+    """The interval that |x| < 2 describes."""
+    found = re.fullmatch(r"\|[a-zA-Z]\|(<|\\leq ?)([^<>=]+)", text)
+    if found is None:
+        return None
+    left, right = ("(", ")") if found[1] == "<" else ("[", "]")
+    return Parts(left, right, (f"-({found[2]})", found[2]))
+
+
+_OR = r"(?<![a-zA-Z\\])or(?![a-zA-Z])"
+
+
+def _joined_apart(a: str, b: str) -> bool:
+    """Whether one of two lists of relations, or of values by name, says "and" where the other says "or"."""
+    lists = [divided(text, rf",|;|{_OR}|(?<![a-zA-Z\\])and(?![a-zA-Z])") for text in (a, b)]
+    names = [{_name_of(member) or variable(member) for member in members if RELATION.search(member)} for members in lists]
+    bounds = any(re.search(r"\\[lg]eq|[<>]", member) for members in lists for member in members)
+    told_apart = bounds or any(len(one) > 1 for one in names)
+    return told_apart and (len(divided(a, _OR)) > 1) != (len(divided(b, _OR)) > 1)
+
+
+def _name_of(member: str) -> str | None:
+    found = _ASSIGNED.fullmatch(member)
+    return member[: found.start(4)] if found else None
 
 
 def _same_special(a: str, b: str) -> bool | None:
@@ -116,6 +154,9 @@ def _same_parts(a: Parts, b: Parts) -> bool:
     if ordered:
         return all(_same(x, y) for x, y in zip(a.members, b.members, strict=True))
     first, second = _unnamed(a.members), _unnamed(b.members)
+    names = [_name_of(one.members[0]) if part != one.members else None for one, part in ((a, first), (b, second)) if one.members]
+    if len(names) == 2 and None not in names and names[0] != names[1]:
+        return False
     if any("=" in one for one in first) != any("=" in one for one in second):
         return False
     left = list(second)
@@ -128,7 +169,7 @@ def _same_parts(a: Parts, b: Parts) -> bool:
 
 
 _ASSIGNED = re.compile(
-    r"([A-Za-z]|\(x,y(?:,z)?\)|\(a,b(?:,c)?\)|\(m,n\)|\(p,q\)|\\(?!text|frac|sqrt)[a-z]+|\\angle ?[A-Z]+|\|?[A-Z]{2}\|?)"
+    r"([A-Za-z](?:\^\{-1\})?|\(x,y(?:,z)?\)|\(a,b(?:,c)?\)|\(m,n\)|\(p,q\)|\\(?!text|frac|sqrt)[a-z]+|\\angle ?[A-Z]+|\|?[A-Z]{2}\|?)"
     r"(_\{\w+\})?(\([a-z](?:,[a-z])*\))?=([^=]+)"
 )
 
@@ -197,18 +238,35 @@ def _same_leaves(a: str, b: str) -> bool:
     first, second = _CHOICE.match(a), _CHOICE.match(b)
     if first and second and "(" in a + b:
         return first[1] == second[1]
-    if is_words(a) and is_words(b):
-        return words_of(a) == words_of(b) != ""
+    told = same_words(a, b)
+    if told is not None:
+        return told
     if words_and_numbers(a) == words_and_numbers(b) != "":
         return True
-    (a, unit), (b, other) = without_unit(a), without_unit(b)
-    if (unit and other and unit != other) or "\\text" in a + b or is_words(a) or is_words(b):
+    (a, unit), (b, other) = without_unit(_degrees(a)), without_unit(_degrees(b))
+    if not units_agree(unit, other) or "\\text" in a + b or is_words(a) or is_words(b):
         return False
+    a, b = _product(a), _product(b)
     if a.startswith("(") and a.endswith(")") and encloses(a):
         a = a[1:-1]
     if b.startswith("(") and b.endswith(")") and encloses(b):
         b = b[1:-1]
     return same_expression(a, b)
+
+
+_FUNCTIONS = r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])"
+
+
+def _degrees(text: str) -> str:
+    """A text with degrees within trigonometric functions as parts of pi."""
+    if not re.search(_FUNCTIONS, text):
+        return text
+    return re.sub(r"(\d+(?:\.\d+)?|(?<![\\a-zA-Z])[a-z]|\\(?:theta|alpha|beta))\s*°", r"(\\frac{\1\\pi}{180})", text)
+
+
+def _product(text: str) -> str:
+    """A text with three letters in a row, abc, as the product of three."""
+    return re.sub(r"(?<![\\a-zA-Z])(?!sin|cos|tan|log|exp|gcd|lcm|max|min|mod)([a-z])([a-z])([a-z])(?![a-zA-Z])", r"\1 \2 \3", text)
 
 
 # ---------------------------------------------------------------------- values by name, times of day, choices from a list
@@ -235,14 +293,17 @@ def _same_named(a: str, b: str) -> bool | None:
     if first is not None and second is not None:
         return first.keys() == second.keys() and all(_same(first[name], second[name]) for name in first)
     named, other = (first, b) if first is not None else (second, a)
-    if named is None or "=" in other or not (other.startswith("(") and other.endswith(")")):
+    if named is None or "=" in other:
         return None
-    members = divided(other[1:-1], ",")
+    listed = taken_apart(other)
+    if listed is None or listed.left not in ("", "(") or listed.right not in ("", ")"):
+        return None
+    members = listed.members
     values = [named[name] for name in sorted(named)]
     return len(members) == len(values) and all(_same(x, y) for x, y in zip(values, members, strict=True))
 
 
-_TIME = re.compile(r"(\d{1,2}):(\d{2}) ?([ap])\.?m\.?", re.IGNORECASE)
+_TIME = re.compile(r"(\d{1,2})(?::(\d{2}))? ?([ap])\.?m\.?", re.IGNORECASE)
 
 
 def _same_time(a: str, b: str) -> bool | None:
@@ -252,9 +313,9 @@ def _same_time(a: str, b: str) -> bool | None:
     if first is None and second is None:
         return None
     if first and second:
-        return (int(first[1]), first[2], first[3].lower()) == (int(second[1]), second[2], second[3].lower())
+        return (int(first[1]), first[2] or "00", first[3].lower()) == (int(second[1]), second[2] or "00", second[3].lower())
     time, other = (first, b) if first else (second, a)
-    return time is not None and re.fullmatch(rf"0?{int(time[1])}:{time[2]}", other) is not None
+    return time is not None and re.fullmatch(rf"0?{int(time[1])}:{time[2] or '00'}" if time[2] else rf"{int(time[1])}(?::00)?", other) is not None
 
 
 _CHOSEN = re.compile(r"\(([A-J])\)(?P<rest>(?![-+*/^=<>,;(]|\\(?!text|frac|sqrt|\$)).+)")

@@ -6,7 +6,7 @@ One spelling: macros for size and space, short fractions and roots, signs outsid
 import re
 from typing import NamedTuple
 
-from probes.critical_tokens.answers.numbers import UNIT_OF, read_number, tidy
+from probes.critical_tokens.answers.numbers import read_number, without_bold
 
 _SIGNS = {
     "×": "\\times ", "·": "\\cdot ", "÷": "\\div ", "π": "\\pi ", "∞": "\\infty ", "≤": "\\leq ", "≥": "\\geq ", "≠": "\\neq ",
@@ -16,6 +16,10 @@ _SIGNS = {
     "\\lbrace": "\\{", "\\rbrace": "\\}", "\\lbrack": "[", "\\rbrack": "]", "\\infin ": "\\infty ", "\\bmatrix": "\\pmatrix",
     "bmatrix": "pmatrix", "\\varphi": "\\phi", "\\varnothing": "\\emptyset", "\\mathbb{R}": "\\text{all real numbers}",
 }  # fmt: skip
+_BASES = {
+    word: str(base)
+    for base, word in enumerate("two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split(), 2)
+}
 _GENERIC = re.compile(r"^(?:sq(?:uare)?|cubic)?\.? ?units?(?:\^?\{?[23]\}?)?$", re.IGNORECASE)
 
 
@@ -29,6 +33,11 @@ def plain(latex: str) -> str:
         r"\\(?:mbox|mathrm|textbf|textit|textrm|textnormal|operatorname|mathbf|boldsymbol)\s*\{", r"\\text{", text
     )
     text = re.sub(r"\\text\s*\{\s*([^{}]*?)\s*\}", r"\\text{\1}", text)
+    text = re.sub(r"(?<=_\{)\\text\{([^{}]*)\}(?=\})", lambda base: _BASES.get(base[1], base[1]), text)
+    text = re.sub(r"(?<=\d)\s*\\text\{to\}\s*(?=\d)", ":", text)
+    text = re.sub(r"\\text\{(negative|minus)\}\s*(?=[\d.\\])", "-", text)
+    text = re.sub(r"\\text\{((?:positive |plus )?infinity)\}", r"\\infty ", text, flags=re.IGNORECASE)
+    text = re.sub(r"\\text\{([A-Z](?:, ?[A-Z])+)\}", r"\1", text)
     text = re.sub(r"\\text\{(,|and|or|)\}", r" \1 ", text)
     text = re.sub(r"\\text\{(\(?[A-Za-z]\)?)\}", r"\1", text)
     text = re.sub(r"(?<=\d)(?:\{,\}|,\\!)\s*(?=\d{3})", "", text)
@@ -41,7 +50,12 @@ def plain(latex: str) -> str:
     for sign, spelling in _SIGNS.items():
         text = text.replace(sign, spelling)
     text = re.sub(r"\\(le|ge|ne)(?![a-zA-Z])", r"\\\1q", text)
-    text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", text).replace("**", "").replace(r"\%", "%")
+    text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", text).replace(r"\%", "%")
+    text = re.sub(r"(?<=[\w)}])\s*\*\*\s*(?=[\w({-])", "^", without_bold(text))
+    text = re.sub(r"\^\s*(-?\d+)", r"^{\1}", text)
+    text = re.sub(r"^([\dA-F]+|\([\dA-F]+\))_(\d{2})$", r"\1_{\2}", text.strip())
+    text = re.sub(r"\{?\s*(?:\{(\w+)\}|(\w+))\s*\\choose\s*(?:\{(\w+)\}|(\w+))\s*\}?", r"\\binom{\1\2}{\3\4}", text)
+    text = re.sub(r"\\binom\s*(\w)\s*(\w)(?!\w)", r"\\binom{\1}{\2}", text)
     text = re.sub(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\\degree", "°", text)
     text = re.sub(r"\\frac\s*([\da-zA-Z])\s*(?=[\da-zA-Z{\\])", r"\\frac{\1}", text)
     text = re.sub(r"(\\frac\s*\{[^{}]*\})\s*([\da-zA-Z])", r"\1{\2}", text)
@@ -56,11 +70,17 @@ def plain(latex: str) -> str:
     text = re.sub(r"(?<![\d}])\.(?=\d)", "0.", re.sub(r"^[a-zA-Z]\s?\\in(?![a-zA-Z])\s?", "", text))
     text = re.sub(r"(^|[,(\[=<>])\+\\infty", r"\1\\infty", text)
     text = re.sub(r"^\((\w+)\)_\{", r"\1_{", text)
+    if text == "\\{\\}":
+        return "\\emptyset"
+    built = re.fullmatch(r"\\\{([a-z])(?:\\in ?\\text\{all real numbers\})?(?::|\||\\mid ?)(.*)\\\}", text)
+    if built and variable(built[2]) == built[1]:
+        text = built[2].strip()
     if re.fullmatch(r"\\text\{(?:all )?(?:the )?real(?:s| numbers)\}|\(-\\infty,\\infty\)", text, re.IGNORECASE):
         return r"\text{all real numbers}"
     text = _array(re.sub(r"\\\\\[-?[\d.]+ ?(?:pt|ex|em|mm|cm)\]", r"\\\\", text))
     text = re.sub(r"(?<=\.)(\d*)\\(?:bar|dot)(?=\{\d+\})", r"\1\\overline", text)
     text = re.sub(r"(\d*)\.(\d*)\\overline\{(\d{1,20})\}", _repeating, text)
+    text = re.sub(r"(\\text\{[^{}]*)\^\{([23])\}([^{}]*\})", r"\1^\2\3", text)
     return _without_generic_units(text)
 
 
@@ -146,7 +166,10 @@ def joined_bounds(text: str) -> str:
 
 
 def expanded(text: str) -> str:
-    """Returns the list of the two values that ± stands for, any other text as it is."""
+    """Returns the list of the two values that ± stands for, in each member of a list; any other text as it is."""
+    members = divided(text, ",")
+    if len(members) > 1 and any("\\pm" in member for member in members) and not text.startswith(("(", "[", "\\{")):
+        return ",".join(expanded(member) for member in members)
     if text.count("\\pm") != 1 or "," in text:
         return text
     before, after = text.split("\\pm")
@@ -214,31 +237,56 @@ def variable(relation: str) -> str | None:
 # ---------------------------------------------------------------------- words and units
 
 
+_SHORT = set("no up on in to of by at so am pm".split())
+
+
 def is_words(text: str) -> bool:
-    r"""Returns whether a text is words: \text{…}, or letters alone."""
-    return re.fullmatch(r"\\text\{.*\}|[A-Za-z][A-Za-z' -]{2,}", text) is not None
+    r"""Returns whether a text is words: one \text{…}, or letters alone with a word of four or more."""
+    if re.fullmatch(r"\\text\{[^{}]*[A-Za-z][^{}]*\}", text):
+        return True
+    return re.fullmatch(r"[A-Za-z][A-Za-z' ]+", text) is not None and re.search(r"[A-Za-z]{4}", text) is not None
+
+
+def same_words(a: str, b: str) -> bool | None:
+    r"""Whether two texts are the same words; None unless both are, or one is \text{…} and the other letters."""
+    letters = [is_words(text) or re.fullmatch(r"[A-Za-z][A-Za-z' -]*[+#-]?", text) is not None for text in (a, b)]
+    if not all(letters) or not (is_words(a) and is_words(b) or (a + b).count("\\text") == 1):
+        return None
+    first, second = _words(a), _words(b)
+    return len(first) == len(second) > 0 and all(_same_word(x, y) for x, y in zip(first, second, strict=True))
+
+
+def _words(text: str) -> list[str]:
+    """The words of a text without punctuation; + - # behind a word belong to it."""
+    text = re.sub(r"\\text|[{}\\]", "", text)
+    return re.findall(r"[^\W_]+(?:[+#-]+(?![^\W_]))?|[+#](?=[^\W_])", re.sub(r"(?<=[a-z])-(?=[a-z])", " ", re.sub("['’]", "", text)))
+
+
+def _same_word(a: str, b: str) -> bool:
+    """Whether two words are the same; capitals matter in short ones: AB is not ab."""
+    if a == b or a.lower() != b.lower():
+        return a == b
+    if len(a) == 4:
+        return a.isupper() == b.isupper()
+    return len(a) > 4 or a.lower() in _SHORT or (len(a) == 3 and a[1:].islower() and b[1:].islower())
 
 
 def words_and_numbers(text: str) -> str:
     r"""Returns the words of a text that is words with whole numbers among them, such as \text{March }5; "" for others."""
-    if re.fullmatch(r"(?:\\text\{[A-Za-z\d ]*\}|[A-Za-z\d ])+", text) is None:
+    if re.fullmatch(r"(?:\\text\{[A-Za-z\d ]*\}|[A-Za-z\d ])+", text) is None or not re.search(r"\d", text):
         return ""
     words = " ".join(re.findall(r"[a-z]+|\d+", text.replace("\\text", "").lower()))
     return words if re.search(r"[a-z]{3}", words) else ""
-
-
-def words_of(text: str) -> str:
-    r"""Returns the words of a text in small letters, without \text{} and punctuation."""
-    return re.sub(r"[^\w]+", " ", re.sub(r"\\text|[{}]", "", text)).lower().strip()
 
 
 def without_unit(text: str) -> tuple[str, str]:
     """Returns an expression without the unit, percent or degree sign behind it, and that unit."""
     text = text.replace("\\$", "") if text.startswith(("\\$", "-\\$")) else text
     found = re.fullmatch(r"(.*[^\s(,=]) ?\\text\{([^{}]*)\}(\^\{[23]\})?", text)
-    if found and not found[1].startswith("\\text") and read_number(f"1 {found[2]}") is not None:
-        word = tidy(found[2]).lower()
-        return found[1].strip(), UNIT_OF.get(word, word) + (found[3] or "").strip("^{}")
+    if found and not found[1].startswith("\\text"):
+        unit = read_number(f"2 {found[2]}{found[3] or ''}")
+        if unit is not None and unit.value == 2 and not unit.percent:
+            return found[1].strip(), unit.unit
     if text.endswith("°"):
         return text[:-1], "degree"
     return text, ""
