@@ -201,7 +201,8 @@ def evaluate(text: str) -> Fraction | None:
         if isinstance(node, ast.BinOp):
             a, b = value(node.left), value(node.right)
             for kind, work in (
-                (ast.Pow, lambda: a ** int(b)), (ast.Add, lambda: a + b), (ast.Sub, lambda: a - b), (ast.Mult, lambda: a * b), (ast.Div, lambda: a / b)
+                (ast.Pow, lambda: a ** int(b)), (ast.Add, lambda: a + b),
+                (ast.Sub, lambda: a - b), (ast.Mult, lambda: a * b), (ast.Div, lambda: a / b)
             ):  # fmt: skip
                 if isinstance(node.op, kind):
                     return work()

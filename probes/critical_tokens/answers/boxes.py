@@ -6,11 +6,11 @@ before = , and after it, is how the answer was found. A box that was cut off is 
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from probes.critical_tokens.answers.latex import divided
 from probes.critical_tokens.answers.units import UNIT_OF
-
 
 _OR = r" \text{ or } "
 
@@ -35,42 +35,58 @@ class Box(NamedTuple):
     maths: bool
 
 
-_DENIED = re.compile(r"\b(?:not|instead of|rather than|\w+n't(?: be)?|cannot be)\s*(?:\$|\\[(\[])*\s*$", re.IGNORECASE)
+_DENIED = re.compile(
+    r"\b(?:not|instead of|rather than|\w+n't(?: be)?|cannot be|if \w+ (?:is|were|was|equals|=))\s*(?:\$|\\[(\[])*\s*$",
+    re.IGNORECASE,
+)
 _ENVIRONMENT = r"\{(?:align|aligned|gather|gathered|split|eqnarray|equation|multline)\*?\}"
 _EDGE = re.compile(rf"(?<!\\)\$\$?|(?<!\\)\\[(\[)\]]|\\begin{_ENVIRONMENT}|\\end{_ENVIRONMENT}")
 _PROSE = re.compile(r"[a-z]{3,},? [a-z]{2,}|\n\s*\n|[.?!]\s+[A-Z]")
 _SPACE = r"(?:\s|\\[,;:! ]|\\q?quad(?![a-zA-Z])|~|\\(?:displaystyle|Large|large|bf|left|right)(?![a-zA-Z])\.?|\\color\{\w+\})"
-_LEADS_TO = r"(?<![<>!\\])=|\\(?:approx|implies|iff|Rightarrow|Longrightarrow|Leftrightarrow|rightarrow|to|therefore|colon)(?![a-zA-Z])|≈|⇒|→|∴"
+_LEADS_TO = (
+    r"(?<![<>!\\])=|\\(?:approx|implies|iff|Rightarrow|Longrightarrow|Leftrightarrow|"
+    r"rightarrow|to|therefore|colon)(?![a-zA-Z])|≈|⇒|→|∴"
+)
 _ENDS = r"\\(?:tag|qed|blacksquare|square|checkmark|Box)(?![a-zA-Z])|\\end(?![a-zA-Z])|\\\\|&"
 _NAME = r"(?:[A-Za-z](?:_\{?\w+\}?|')?(?:\([a-z]\))?|\\[a-z]{2,7}(?:_\{?\w+\}?)?)"
 _JOINED = re.compile(
-    rf"[\s*_]*[.,;]?[\s*_]*(?P<word>(?:(?:and|or|also|else|either|both|as well as|along with|together with|&)\b[\s,]*)*)[\s*_,]*"
-    rf"(?:[-•]\s+|\(?(?:\d|[a-e]|i{{1,3}}|iv|v)[.)]\s+|(?:case|part|root|solution) \(?\w\)?\s*[.:]\s*)?(?:(?P<name>{_NAME})\s*=\s*)?[\s*_]*",
+    rf"[\s*_]*[.,;]?[\s*_]*(?P<word>(?:(?:and|or|also|else|either|both|as well as|along with|together with)\b[\s,]*|&\s*)*)[\s*_,]*"
+    rf"(?:[-•]\s+|\(?(?:\d|[a-e]|i{{1,3}}|iv|v)[.)]\s+|(?:case|part|root|solution)"
+    rf" \(?\w\)?\s*[.:]\s*)?(?:(?P<name>{_NAME})\s*=\s*)?[\s*_]*",
     re.IGNORECASE,
 )
 _BOUND = re.compile(
-    r"(?:\b(?:at (?:least|most)|than(?: or equal to)?|over|under|above|below|beyond|up to|within|between|exceed(?:s|ing)?|nearly|almost|minus|"
+    r"(?:\b(?:at (?:least|most)|than(?: or equal to)?|over|under|above|below|beyond|up to|within|between|exceed(?:s"
+    r"|ing)?|nearly|almost|minus|"
     r"negative|twice|thrice|double|triple|half(?: of)?|(?:multiples?|factors?|divisors?|square|cube|root|reciprocal|opposite|successor|"
     r"predecessor|inverse|logarithm|third|quarter|fifth|tenth|hundredth|percent|percentage|sum|product|digits|remainder|one) of|"
-    r"divisible by|times|dividing|until|divided by|multiplied by|mod(?:ulo)?|base|to the(?: power(?: of)?)?|shy of|far from|anything but|except|"
+    r"divisible by|times|dividing|until|divided by|multiplied by|mod(?:ulo)?|base|to the(?: power(?: of)?)?|shy of|far"
+    r" from|anything but|except|"
     r"capped at|in excess of|neither|maybe|perhaps|possibly|(?:might|may|could) be|wrong|incorrect|plus|hundred and|thousand and|point)\b)"
     r"[\s$*_(:]*$",
     re.IGNORECASE,
 )
 """Words before a box that make it another number, or none."""
 _GO_ON = re.compile(
-    r"(?:,?\s*(?:hundreds?|thousands?|millions?|billions?|trillions?|dozens?|score|gross|lakhs?|crores?|tens|percent\b|degrees?\b|or (?:so|more|less|"
-    r"fewer|higher|lower|above|below|greater|over|under|larger|bigger)\b|and (?:up|above|over|more|below|under|a half)\b|at (?:least|most|minimum|"
-    r"maximum)\b|plus\b|minus\b|times\b(?! as)|squared|cubed|factorial|modul\w+|mod\b|\(mod|\(?\\p?mod|choose\b|(?:more|less|fewer|greater|higher|"
+    r"(?:,?\s*(?:hundreds?|thousands?|millions?|billions?|trillions?|dozens?|score|gross|lakhs?|crores?|tens|percent\b"
+    r"|degrees?\b|or (?:so|more|less|"
+    r"fewer|higher|lower|above|below|greater|over|under|larger|bigger)\b|and (?:up|above|over|more|below|under|a"
+    r" half)\b|at (?:least|most|minimum|"
+    r"maximum)\b|plus\b|minus\b|times\b(?! as)|squared|cubed|factorial|modul\w+|mod\b|\(mod|\(?\\p?mod|choose\b"
+    r"|(?:more|less|fewer|greater|higher|"
     r"lower) than|over (?:\d|\w+$)|divided by|multiplied by|raised to|short of|below zero|points?\b|base\b|in (?:base|binary)|tops\b|"
     r"\((?:or|at|plus|minus)\b|\w+(?:ths|rds)\b(?<!months))|\s*(?:to|or|-) ?\$?\d+)(?: [a-z]+){0,3}",
     re.IGNORECASE,
 )
 """Words behind a box that go on with its number."""
-_RATE = r"(?:\^\{?[23]\}?|[²³]|/[a-z]+(?:\^?[23²³])?| (?:per|an?|each) [a-z]+)?(?:,? and \d+ [a-z]+| \d+ [a-z]+| (?:above|below|east|west|north|south|ago)\b| (?:Celsius|Fahrenheit))?"
+_RATE = (
+    r"(?:\^\{?[23]\}?|[²³]|/[a-z]+(?:\^?[23²³])?| (?:per|an?|each) [a-z]+)?"
+    r"(?:,? and \d+ [a-z]+| \d+ [a-z]+| (?:above|below|east|west|north|south|ago)\b| (?:Celsius|Fahrenheit))?"
+)
 _UNIT = re.compile(rf"\s*((?:square |cubic |sq\.? )?([A-Za-z.]*[A-Za-z])(?![A-Za-z]))({_RATE})")
 _GLUED = re.compile(
-    r"(?:\s?[-+*/×·^]\s?(?=[\w\\(])[\w\\(){}.^]+|[_!^°%]|\\%|\.\d+|,\d{3}(?!\d)|,\\!\d{3}|\{,\}\d{3}|:\d+|\d+|\\(?![()\[\]\\]|text|f?boxed|framebox|begin|end|q?quad)[a-z]+|\\,|[{}]"
+    r"(?:\s?[-+*/×·^]\s?(?=[\w\\(])[\w\\(){}.^]+|[_!^°%]|\\%|\.\d+|,\d{3}(?!\d)|,\\!\d{3}|\{,\}\d{3}|:\d+|\d+"
+    r"|\\(?![()\[\]\\]|text|f?boxed|framebox|begin|end|q?quad)[a-z]+|\\,|[{}]"
     r"|(?<![a-z])[a-z](?![a-z])|(?<=[\^_])\S|\\text\{[^{}]*\})+",
 )
 
@@ -85,11 +101,12 @@ def boxes(response: str, *, gold: bool = False) -> list[Statement]:
         for text, name, joined in parts:
             between = response[found[-1].end : group[0].outer_start] if found else None
             word = joined if joined is not None else _joining(between)
+            whole, called = text, name
             if found and text and found[-1].text and word is not None:
-                text = _listed(found.pop().text, names.pop(), text, name, word)
-                name = None if "=" in text else name
-            found.append(Statement(text, group[-1].outer_end, boxed=True, maths=True))
-            names.append(name)
+                whole = _listed(found.pop().text, names.pop(), text, name, word)
+                called = None if "=" in whole else name
+            found.append(Statement(whole, group[-1].outer_end, boxed=True, maths=True))
+            names.append(called)
     return found
 
 
@@ -160,12 +177,20 @@ def _maths_around(response: str, start: int, end: int) -> tuple[int, int] | None
         return None
     opening = before[-1]
     if opening[0].startswith("$"):
-        touches = after is not None and not response[opening.end() : start].strip() and not response[end : after.start()].strip()
+        touches = (
+            after is not None
+            and not response[opening.end() : start].strip()
+            and not response[end : after.start()].strip()
+        )
         if len([edge for edge in before if edge[0].startswith("$")]) % 2 == 0 and not touches:
             return None
     if after is None:
         return None
-    bare = re.sub(r"\\(?:text\w*|mathrm|mbox)\s*\{[^{}]*\}|\\[a-zA-Z]+", "", response[opening.end() : start] + "," + response[end : after.start()])
+    bare = re.sub(
+        r"\\(?:text\w*|mathrm|mbox)\s*\{[^{}]*\}|\\[a-zA-Z]+",
+        "",
+        response[opening.end() : start] + "," + response[end : after.start()],
+    )
     return None if _PROSE.search(bare) else (opening.start(), after.end())
 
 
@@ -186,14 +211,17 @@ def _of_group(response: str, group: Sequence[Box], gold: bool) -> list[tuple[str
     first, last = group[0], group[-1]
     before, after = response[: first.outer_start], response[last.outer_end :]
     if first.maths:
-        pre, post = (re.sub(_EDGE, "", text) for text in (response[first.outer_start : first.start], response[last.end : last.outer_end]))
+        pre, post = (
+            re.sub(_EDGE, "", text)
+            for text in (response[first.outer_start : first.start], response[last.end : last.outer_end])
+        )
     else:
         pre, post = _left(response[: first.start]), _right(response[last.end :])
         before, after = before[: len(before) - len(pre)], after[len(post) :]
-    middles = [_JOINED.fullmatch(_even(response[a.end : b.start])) for a, b in zip(group, group[1:], strict=False)]
+    middles = [_JOINED.fullmatch(_even(response[a.end : b.start])) for a, b in pairwise(group)]
     named = re.search(rf"(?:^|[\s,(])({_NAME})\s*=\s*$", _even(pre) if first.maths else response[: first.start])
     if None in middles:
-        whole = "".join(response[a.end : b.start] + b.inside for a, b in zip(group, group[1:], strict=False))
+        whole = "".join(response[a.end : b.start] + b.inside for a, b in pairwise(group))
         return [(_whole(pre, first.inside + whole, post, gold), None, None)]
     texts = [box.inside for box in group]
     texts[0] = _whole(pre, texts[0], post if len(group) == 1 else "", gold)
@@ -229,15 +257,23 @@ def _whole(pre: str, inside: str, post: str, gold: bool) -> str:
     if not opened:
         pre = divided(re.split(r"\\\\|&", pre)[-1], _LEADS_TO + "|:" + (r"|\\equiv(?![a-zA-Z])" if gold else ""))[-1]
         post = divided(post, f"{_LEADS_TO}|{_ENDS}")[0]
-    post = re.sub(r"\\(?:left|right)(?![a-zA-Z])", "", re.sub(rf"^{_SPACE}+|[.,;:\s]*{_SPACE}*$", "", post)).rstrip(" .,;:")
+    post = re.sub(r"\\(?:left|right)(?![a-zA-Z])", "", re.sub(rf"^{_SPACE}+|[.,;:\s]*{_SPACE}*$", "", post)).rstrip(
+        " .,;:"
+    )
     pre = re.sub(rf"^{_SPACE}+|{_SPACE}+$", "", pre)
-    if re.fullmatch(r"(?:\\text\w*\{[^{}]*\}|\s)*", pre) and not _BOUND.search(_even(pre)) and not re.search(r"\([A-J]\)", pre):
+    if (
+        re.fullmatch(r"(?:\\text\w*\{[^{}]*\}|\s)*", pre)
+        and not _BOUND.search(_even(pre))
+        and not re.search(r"\([A-J]\)", pre)
+    ):
         pre = ""
     if residue and re.match(r"\\p?mod|\(?\\text\{ ?\(?mod|\(mod", post):
         post = ""
     if re.search(r"[\d.]$", pre) and re.match(r"[\d.]", inside):
         return rf"{pre}\boxed{{{inside}}}{post}"
-    factor = (pre and re.search(r"[^,({]$", pre)) or re.match(r"[\w^(\\!/]", post) and not re.match(r"\\(?:text|%|,|circ)", post)
+    factor = (pre and re.search(r"[^,({]$", pre)) or (
+        re.match(r"[\w^(\\!/]", post) and not re.match(r"\\(?:text|%|,|circ)", post)
+    )
     loose = len(divided(inside, r"(?<=[\w})])\s*[-+]")) > 1 or "," in inside
     return f"{pre}({inside}){post}" if factor and loose else f"{pre} {inside}{post}" if pre else f"{inside}{post}"
 
@@ -255,6 +291,10 @@ def words_behind(after: str, text: str) -> str:
     if found:
         return rf"\text{{ {found[0].strip()}}}"
     unit = _UNIT.match(after)
-    if unit is None or re.search(r"\\text|[A-Za-z]{2,}|\\?[$%°]|\\circ", text) or unit[2].lower().rstrip(".") not in UNIT_OF:
+    if (
+        unit is None
+        or re.search(r"\\text|[A-Za-z]{2,}|\\?[$%°]|\\circ", text)
+        or unit[2].lower().rstrip(".") not in UNIT_OF
+    ):
         return ""
     return "" if unit[2].lower() in ("in", "us", "am", "left") else rf"\text{{ {unit[0].strip()}}}"

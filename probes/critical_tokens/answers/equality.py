@@ -5,27 +5,36 @@ Strict where a guess would be needed. Lists and sets go without order, tuples, i
 """
 
 import re
-from collections.abc import Sequence
 
 from probes.critical_tokens.answers.algebra import proportional, same_expression
 from probes.critical_tokens.answers.latex import (
-    RELATION,
-    Parts,
+    degrees_in_parts_of_pi,
     divided,
     encloses,
-    expanded,
-    interval,
     is_words,
-    same_words,
-    joined_bounds,
-    name_first,
+    letters_as_product,
     plain,
-    taken_apart,
-    variable,
+    same_words,
     without_unit,
     words_and_numbers,
 )
 from probes.critical_tokens.answers.numbers import Number, read_number
+from probes.critical_tokens.answers.parts import (
+    ASSIGNED,
+    RELATION,
+    THOUSANDS,
+    Parts,
+    absolute,
+    expanded,
+    interval,
+    joined_apart,
+    joined_bounds,
+    name_first,
+    name_of,
+    taken_apart,
+    unnamed,
+    variable,
+)  # fmt: skip
 from probes.critical_tokens.answers.spelled import spelled
 from probes.critical_tokens.answers.units import UNIT_OF, units_agree
 
@@ -49,22 +58,15 @@ def same_latex(answer: str, gold: str) -> bool:
         return False
     if re.sub(r"\s", "", a) == re.sub(r"\s", "", b) and not _apart(a, b):
         return True
-    thousands = _THOUSANDS.fullmatch(b) is not None
+    thousands = THOUSANDS.fullmatch(b) is not None
     number = _number(b, thousands=thousands)
     if number is not None:
         other = _number(a, thousands=True)
         if other is not None:
             return other.same(number)
-    if len(a) > 1000 or len(b) > 1000:
+    if len(a) > 1000 or len(b) > 1000 or "--" in a:
         return False
     return _same(a, b)
-
-
-_THOUSANDS = re.compile(
-    r"-?\d{1,3}(?:,0\d{2}|,\d{3}(?=.*,0\d{2}))(?:,\d{3})*(?:\.\d+)?|-?\\?\$-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|-?\d{1,3}(?:,\d{3})+\.\d+"
-    r"|-?\d{1,2}(?:,\d{3}){2,}|-?\d{1,3}(?:,\d{3}){3,}"
-)
-"""Golds that are one number: 1,100 may be a list, what has a currency sign, a decimal part, a group from 0 or many groups is none."""
 
 
 def _apart(a: str, b: str) -> bool:
@@ -76,6 +78,7 @@ def _number(text: str, *, thousands: bool) -> Number | None:
     r"""The number that a text is; letters that follow one without \text{} are units only if known and set apart, else factors."""
     if re.search(r"\d\s*-\s*\d", text):  # 3-1/2 is a difference
         return None
+    text = re.sub(r"° ?([CF])$", r"\\text{ degrees \1}", text)
     word = re.fullmatch(r"\\text\{([A-Za-z -]+)\}", text)
     if word and word[1].lower() not in ("none", "nothing"):
         told = spelled(word[1])
@@ -99,37 +102,16 @@ def _same(a: str, b: str) -> bool:
         return _same_matrices(a, b)
     first, second = taken_apart(a), taken_apart(b)
     if first is not None or second is not None:
-        first, second = first or interval(a) or _absolute(a), second or interval(b) or _absolute(b)
-        return first is not None and second is not None and (first.left == "∪" or not _joined_apart(a, b)) and _same_parts(first, second)
+        first, second = first or interval(a) or absolute(a), second or interval(b) or absolute(b)
+        return (
+            first is not None
+            and second is not None
+            and (first.left == "∪" or not joined_apart(a, b))
+            and _same_parts(first, second)
+        )
     if RELATION.search(a) or RELATION.search(b):
         return _same_relations(a, b)
     return _same_leaves(a, b)
-
-
-def _absolute(text: str) -> Parts | None:
-    """The interval that |x| < 2 describes."""
-    found = re.fullmatch(r"\|[a-zA-Z]\|(<|\\leq ?)([^<>=]+)", text)
-    if found is None:
-        return None
-    left, right = ("(", ")") if found[1] == "<" else ("[", "]")
-    return Parts(left, right, (f"-({found[2]})", found[2]))
-
-
-_OR = r"(?<![a-zA-Z\\])or(?![a-zA-Z])"
-
-
-def _joined_apart(a: str, b: str) -> bool:
-    """Whether one of two lists of relations, or of values by name, says "and" where the other says "or"."""
-    lists = [divided(text, rf",|;|{_OR}|(?<![a-zA-Z\\])and(?![a-zA-Z])") for text in (a, b)]
-    names = [{_name_of(member) or variable(member) for member in members if RELATION.search(member)} for members in lists]
-    bounds = any(re.search(r"\\[lg]eq|[<>]", member) for members in lists for member in members)
-    told_apart = bounds or any(len(one) > 1 for one in names)
-    return told_apart and (len(divided(a, _OR)) > 1) != (len(divided(b, _OR)) > 1)
-
-
-def _name_of(member: str) -> str | None:
-    found = _ASSIGNED.fullmatch(member)
-    return member[: found.start(4)] if found else None
 
 
 def _same_special(a: str, b: str) -> bool | None:
@@ -153,8 +135,12 @@ def _same_parts(a: Parts, b: Parts) -> bool:
         return False
     if ordered:
         return all(_same(x, y) for x, y in zip(a.members, b.members, strict=True))
-    first, second = _unnamed(a.members), _unnamed(b.members)
-    names = [_name_of(one.members[0]) if part != one.members else None for one, part in ((a, first), (b, second)) if one.members]
+    first, second = unnamed(a.members), unnamed(b.members)
+    names = [
+        name_of(one.members[0]) if part != one.members else None
+        for one, part in ((a, first), (b, second))
+        if one.members
+    ]
     if len(names) == 2 and None not in names and names[0] != names[1]:
         return False
     if any("=" in one for one in first) != any("=" in one for one in second):
@@ -168,26 +154,8 @@ def _same_parts(a: Parts, b: Parts) -> bool:
     return True
 
 
-_ASSIGNED = re.compile(
-    r"([A-Za-z](?:\^\{-1\})?|\(x,y(?:,z)?\)|\(a,b(?:,c)?\)|\(m,n\)|\(p,q\)|\\(?!text|frac|sqrt)[a-z]+|\\angle ?[A-Z]+|\|?[A-Z]{2}\|?)"
-    r"(_\{\w+\})?(\([a-z](?:,[a-z])*\))?=([^=]+)"
-)
-
-
-def _unnamed(members: Sequence[str]) -> Sequence[str]:
-    """Members such as x=1, x=2 without their name, where it is the same for all."""
-    found = [_ASSIGNED.fullmatch(member) for member in members]
-    names = {one and one[0][: one.start(4)] for one in found}
-    first = found[0]
-    if len(names) != 1 or None in names:
-        if first and all(one is None for one in found[1:]):  # x=1,2
-            return [first[4], *members[1:]]
-        return members
-    return [one[4] for one in found if one]
-
-
 def _same_relations(a: str, b: str) -> bool:
-    first, second = _ASSIGNED.fullmatch(a), _ASSIGNED.fullmatch(b)
+    first, second = ASSIGNED.fullmatch(a), ASSIGNED.fullmatch(b)
     if first and second and a[: first.start(4)] == b[: second.start(4)]:
         return _same(first[4], second[4])
     if bool(RELATION.search(a)) != bool(RELATION.search(b)):
@@ -243,30 +211,15 @@ def _same_leaves(a: str, b: str) -> bool:
         return told
     if words_and_numbers(a) == words_and_numbers(b) != "":
         return True
-    (a, unit), (b, other) = without_unit(_degrees(a)), without_unit(_degrees(b))
+    (a, unit), (b, other) = without_unit(degrees_in_parts_of_pi(a)), without_unit(degrees_in_parts_of_pi(b))
     if not units_agree(unit, other) or "\\text" in a + b or is_words(a) or is_words(b):
         return False
-    a, b = _product(a), _product(b)
+    a, b = letters_as_product(a), letters_as_product(b)
     if a.startswith("(") and a.endswith(")") and encloses(a):
         a = a[1:-1]
     if b.startswith("(") and b.endswith(")") and encloses(b):
         b = b[1:-1]
     return same_expression(a, b)
-
-
-_FUNCTIONS = r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])"
-
-
-def _degrees(text: str) -> str:
-    """A text with degrees within trigonometric functions as parts of pi."""
-    if not re.search(_FUNCTIONS, text):
-        return text
-    return re.sub(r"(\d+(?:\.\d+)?|(?<![\\a-zA-Z])[a-z]|\\(?:theta|alpha|beta))\s*°", r"(\\frac{\1\\pi}{180})", text)
-
-
-def _product(text: str) -> str:
-    """A text with three letters in a row, abc, as the product of three."""
-    return re.sub(r"(?<![\\a-zA-Z])(?!sin|cos|tan|log|exp|gcd|lcm|max|min|mod)([a-z])([a-z])([a-z])(?![a-zA-Z])", r"\1 \2 \3", text)
 
 
 # ---------------------------------------------------------------------- values by name, times of day, choices from a list
@@ -313,9 +266,17 @@ def _same_time(a: str, b: str) -> bool | None:
     if first is None and second is None:
         return None
     if first and second:
-        return (int(first[1]), first[2] or "00", first[3].lower()) == (int(second[1]), second[2] or "00", second[3].lower())
+        return (int(first[1]), first[2] or "00", first[3].lower()) == (
+            int(second[1]),
+            second[2] or "00",
+            second[3].lower(),
+        )
     time, other = (first, b) if first else (second, a)
-    return time is not None and re.fullmatch(rf"0?{int(time[1])}:{time[2] or '00'}" if time[2] else rf"{int(time[1])}(?::00)?", other) is not None
+    return (
+        time is not None
+        and re.fullmatch(rf"0?{int(time[1])}:{time[2] or '00'}" if time[2] else rf"{int(time[1])}(?::00)?", other)
+        is not None
+    )
 
 
 _CHOSEN = re.compile(r"\(([A-J])\)(?P<rest>(?![-+*/^=<>,;(]|\\(?!text|frac|sqrt|\$)).+)")

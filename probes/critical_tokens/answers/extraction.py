@@ -12,8 +12,8 @@ numbers gives none: 18 (or 19 if rounded), x = 5 or x = -5, 18 eggs and 3 hens.
 import re
 
 from probes.critical_tokens.answers.boxes import Statement, boxes, words_behind
-from probes.critical_tokens.answers.prose import number_in
 from probes.critical_tokens.answers.numbers import read_number
+from probes.critical_tokens.answers.prose import number_in
 
 _MARKER = re.compile(
     r"\banswer\b(?:\s+(?:to|for|of)\s+[^.\n:=?]{1,60}?|,[^,.\n:=?]{1,40},)?[\s*_]*"
@@ -28,7 +28,8 @@ _LED = re.compile(
     re.IGNORECASE,
 )
 _NEXT_PROBLEM = re.compile(
-    r"\n[\s#*]*(?:(?:Question|Problem|Q|Example|Exercise)\s*\d*[\s*]*:|(?:Human|User)[\s*]*:|(?:Question|Problem|Example|Exercise)\s+\d+[\s*.:]*(?:\n|$))"
+    r"\n[\s#*]*(?:(?:Question|Problem|Q|Example|Exercise)\s*\d*[\s*]*:|(?:Human|User)[\s*]*:|(?:Question|Problem"
+    r"|Example|Exercise)\s+\d+[\s*.:]*(?:\n|$))"
 )
 _DOUBT = re.compile(
     r"\b(?:not|never|cannot|whether|wrong|incorrect|unsure|doubt|unlikely|might|may|could|perhaps|maybe|possibly|unless|suppose|"
@@ -37,23 +38,31 @@ _DOUBT = re.compile(
 )
 _BEGIN = r"(?:^|[.!?…)\n]|\.\.)[\s*_\"'$)}\]]*(?:(?:oh|but|hmm+|uh|ah|no|well|okay|ok|and|so)\b[,.… ]*)*"
 _TAKEN_BACK = re.compile(
-    rf"{_BEGIN}(?:wait\b(?=\s*[,.…!?—–:-]|\s+(?:no|that|this|i|let|a|actually|it)\b|\s*$)|actually\b|correction\b|sorry\b|apologies|i apologi[sz]e|i mean\b|hmm+\b|"
-    r"oh,? no\b|no\b\s*[,.!:—–-]|nope\b|not quite\b|oops\b|whoops\b|scratch\b|strike\b|make that\b|or rather\b|on (?:second thought|reflection|closer)|"
-    r"hold on\b|rather,|i (?:was wrong|misread|miscounted|forgot|miscalculated|should have|take (?:that|it) back)|my (?:mistake|bad|error)\b)"
-    r"|\b(?:hold on|oops|scratch that|strike that|on second thought|correction:|made (?:a|an) (?:\w+ )?(?:mistake|error)|let me (?:re|try again|correct|fix)"
-    r"|(?:that|this|it|which|answer|result) (?:is|was|seems|looks|must be|isn't|can't be|cannot be|wasn't|can not be|could not be|couldn't be) "
-    r"(?:(?:clearly|obviously|also|actually|definitely) )?(?:wrong|incorrect|not|a mistake|an error|impossible|absurd|false|a contradiction|mistaken)"
-    r"|that's (?:wrong|incorrect|not|impossible|a mistake)|(?:is|was) (?:wrong|incorrect)|(?:doesn't|does not|didn't|don't) (?:make (?:any )?sense|work|add up|"
-    r"check out|seem right|look right|satisfy)|(?:can't|cannot|can not|couldn't|isn't|is not|not) (?:be )?(?:right|correct|possible)\b"
+    rf"{_BEGIN}(?:wait\b(?=\s*[,.…!?—–:-]|\s+(?:no|that|this|i|let|a|actually|it)\b|\s*$)|actually\b|correction\b"
+    rf"|sorry\b|apologies|i apologi[sz]e|i mean\b|hmm+\b|"
+    r"oh,? no\b|no\b\s*[,.!:—–-]|nope\b|not quite\b|oops\b|whoops\b|scratch\b|strike\b|make that\b|or rather\b|on"
+    r" (?:second thought|reflection|closer)|"
+    r"hold on\b|rather,|i (?:was wrong|misread|miscounted|forgot|miscalculated|should have|take (?:that|it) back)|my"
+    r" (?:mistake|bad|error)\b)"
+    r"|\b(?:hold on|oops|scratch that|strike that|on second thought|correction:|made (?:a|an) (?:\w+ )?(?:mistake"
+    r"|error)|let me (?:re|try again|correct|fix)"
+    r"|(?:that|this|it|which|answer|result) (?:is|was|seems|looks|must be|isn't|can't be|cannot be|wasn't|can not be"
+    r"|could not be|couldn't be) "
+    r"(?:(?:clearly|obviously|also|actually|definitely) )?(?:wrong|incorrect|not|a mistake|an error|impossible|absurd"
+    r"|false|a contradiction|mistaken)"
+    r"|that's (?:wrong|incorrect|not|impossible|a mistake)|(?:is|was) (?:wrong|incorrect)|(?:doesn't|does not|didn't"
+    r"|don't) (?:make (?:any )?sense|work|add up|"
+    r"check out|seem right|look right|satisfy)|(?:can't|cannot|can not|couldn't|isn't) (?:be )?(?:right|correct|possible)\b"
     r"|(?:that|this|which|it) contradicts|should (?:actually|instead|have been)|no,)",
     re.IGNORECASE,
 )
 _CLAUSE = re.compile(r"[,;:]\s|\b(?:so|therefore|thus|hence|then|and|but|because|since)\b", re.IGNORECASE)
-_MATHS = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_MATHS = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$(.+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _JOINED = re.compile(r"\s*(?:,|;|,?\s*(?:and|or)\b)\s*")
 _SENTENCE_END = re.compile(r"\n|[.?](?=[\s*_\"')”’]|$)|。|!(?!\s+[a-z])(?=[\s*_\"')”’]|$)|!(?=!)")
 _IS_THE_ANSWER = re.compile(
-    r"(?:^|[.!?\n,;]\s*|\b(?i:so|thus|therefore|hence)\b,?\s+)(?P<text>[$*]*-?[^\s,;:!?]{1,40}(?: [a-z]+)?) is (?:the|my|our) (?:final |correct )?"
+    r"(?:^|[.!?\n,;]\s*|\b(?i:so|thus|therefore|hence)\b,?\s+)(?P<text>[$*]*-?[^\s,;:!?]{1,40}(?: [a-z]+)?) is (?:the"
+    r"|my|our) (?:final |correct )?"
     r"answer\b(?=\s*(?:[.!]|\n|$|to\b|for\b|here\b))",
     re.MULTILINE,
 )
@@ -88,7 +97,7 @@ def _marked(response: str) -> list[Statement]:
         begin = bullet.end() if bullet else begin
         if marker[0] == "####":
             line = rest.split("\n", 1)[0].strip()
-            if read_number(line) is not None:
+            if read_number(line) is not None or ("=" in line and number_in(line) is not None):
                 found.append(Statement(line, marker.end() + len(line), boxed=False))
             continue
         text, after, maths = _stated(response, begin)
@@ -101,7 +110,12 @@ def _marked(response: str) -> list[Statement]:
 def _stated(response: str, begin: int) -> tuple[str, int, bool]:
     """What is stated from a place on, where it ends, and whether it is mathematics: with the words that belong to it, or a sentence."""
     maths = _MATHS.match(response, begin)
-    if maths is None or re.search(r"[a-z]{2,} ", re.sub(r"\\[a-zA-Z]+|\\text\{[^}]*\}", "", maths[0])):
+    priced = (
+        maths is not None
+        and re.search(r"[=+*x×-]\s*\$$", maths[0])
+        and response[maths.end() : maths.end() + 1].isdigit()
+    )
+    if maths is None or priced or re.search(r"[a-z]{2,} ", re.sub(r"\\[a-zA-Z]+|\\text\{[^}]*\}", "", maths[0])):
         ending = _SENTENCE_END.search(response, begin)
         after = ending.start() if ending else len(response)
         return response[begin:after], after, False
@@ -171,6 +185,7 @@ def extract_math(response: str, *, gold: bool = False) -> str | None:
     text = _BECAUSE.split(last.text)[0] or last.text
     text = re.sub(r"^(?:option|choice) (?=\(?[A-Z]\)?$)", "", text.strip("* "), flags=re.IGNORECASE)
     number = number_in(text) if re.search(r"\d", text) and " " in text and "\\" not in text else None
+    number = None if re.search(r"\d-\d+/\d", text) else number  # a difference here, a mixed number in prose of GSM8K
     return text if number is None else str(number)
 
 

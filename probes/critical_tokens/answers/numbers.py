@@ -25,7 +25,7 @@ _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
 _PART = rf"(?:\{{\s*-?\s*{_DIGITS}\s*\}}|\d)"
 _BODY = re.compile(
     rf"(?P<whole>{_DIGITS})?\s*(?:\\frac\s*(?P<top>{_PART})\s*(?P<bottom>{_PART}))"
-    rf"|(?P<mixed>\d+)(?: (?P<part>\d+)\s*/\s*(?P<of>\d+)|-(?P<joined>\d+)/(?P<by>\d+)(?= [A-Za-z]{{3}}))"
+    rf"|(?P<mixed>\d+)(?: (?P<part>\d+)\s*/\s*(?P<of>\d+)|-(?P<joined>\d+)/(?P<by>\d+))"
     rf"|(?P<number>{_DIGITS})(?:\s*/\s*(?P<over>-?{_DIGITS})"
     r"|[eE](?P<e>[+-]?\d{1,3})(?![\w.])"
     r"|\s*(?:\\times|\\cdot|×|·|\*|x)\s*10\s*(?:\^|\*\*)\s*(?:\{\s*)?(?P<power>[+-]?\d{1,3})\}?)?"
@@ -95,7 +95,7 @@ def _vulgar(fraction: re.Match[str]) -> str:
     return (" " if fraction.string[fraction.start() - 1 : fraction.start()].isdigit() else "") + spelled
 
 
-def read_number(text: str, *, thousands: bool = True) -> Number | None:
+def read_number(text: str, *, thousands: bool = True) -> Number | None:  # noqa: PLR0911
     """Returns the number that a text is, None where it is none; without `thousands` 1,234 is a list, not a number."""
     if len(text) > LONGEST:
         return None

@@ -24,22 +24,29 @@ _OTHER = re.compile(
 )
 """A second answer behind the first one: (or 19 if rounded), , y = 4."""
 _EQUALS = re.compile(r"=|≈|\\approx|\\implies|→|\\rightarrow")
-_LEAD = re.compile(r"^(?P<words>[A-Za-z][A-Za-z',.\s]*?)(?:\s+|(?=[$€£¥₹]))(?=[+-]?\s*[$€£¥₹]?\s*-?\s*(?:\.?\d|\\frac))")
-_PLAIN = (
-    "a an the total sum exactly precisely about approximately approx approx. roughly around circa only just simply therefore thus hence so then now also usd "
-    "rs rs. us eur that which it this there is be are was were will would she he they we you i his her their our my your has have had having makes "
-    "made making gets got earns earned spends spent needs needed pays paid costs cost takes took sells sold eats ate buys bought uses used "
-    "receives received saves saved left number amount answer result value equals of course indeed finally in fact"
+_LEAD = re.compile(
+    r"^(?P<words>[A-Za-z][A-Za-z',.\s]*?)(?:\s+|(?=[$€£¥₹]))(?=[+-]?\s*[$€£¥₹]?\s*-?\s*(?:\.?\d|\\frac))"
 )
-_SUMS = (
-    "total amount average mean profit loss distance value cost price score time length width height weight age area volume speed rate sum total "
-    "grand bill salary income perimeter median difference remainder quotient product probability change length"
+_PLAIN = (
+    "a an the total sum exactly precisely about approximately approx approx. roughly around circa only just simply"
+    " therefore thus hence so then now also usd "
+    "rs rs. us eur that which it this there is be are was were will would she he they we you i his her their our my"
+    " your has have had having makes "
+    "made making gets got earns earned spends spent needs needed pays paid costs cost takes took sells sold eats ate buys bought uses used "
+    "receives received saves saved left amount answer result value equals of course indeed finally in fact"
+)
+_QUANTITIES = (
+    "total amount average mean profit loss distance value cost price score time length width height weight age area volume speed rate "
+    "grand bill salary income perimeter median probability change"
 )
 _MAY_LEAD = re.compile(
-    rf"(?:(?:(?i:of course|in fact|equal to|(?:grand |overall |combined )?(?:total|average|mean|net)(?: (?:{'|'.join(_SUMS.split())}|number))? of"
-    rf"|an? (?:net |whole )?(?:{'|'.join(word for word in _SUMS.split() if word not in ('sum', 'product', 'remainder', 'difference', 'quotient'))}) of"
-    rf"|{'|'.join(re.escape(word) for word in _PLAIN.split() if word != 'of')})|[A-Z][a-z]{{2,}}(?= (?:will |would )?(?:has|have|had|makes?|made|gets?|got|"
-    r"earn(?:s|ed)|spen(?:ds|t)|needs?|needed|pays|paid|costs?|takes|took|sells|sold|eats|ate|buys|bought|uses|used|receives?d?|saved|saves)\b)),?(?:\s+|$))*"
+    rf"(?:(?:(?i:the number|of course|in fact|equal to|(?:grand |overall |combined )?(?:total|average|mean|net)(?:"
+    rf" (?:{'|'.join(_QUANTITIES.split())}|number))? of"
+    rf"|an? (?:net |whole )?(?:{'|'.join(_QUANTITIES.split())}) of"
+    rf"|{'|'.join(re.escape(word) for word in _PLAIN.split() if word != 'of')})|[A-Z][a-z]{{2,}}(?= (?:will |would"
+    rf" )?(?:has|have|had|makes?|made|gets?|got|"
+    r"earn(?:s|ed)|spen(?:ds|t)|needs?|needed|pays|paid|costs?|takes|took|sells|sold|eats|ate|buys|bought|uses|used"
+    r"|receives?d?|saved|saves)\b)),?(?:\s+|$))*"
 )
 """Words that may stand before a number and leave it as it is, names of people with a verb among them."""
 
@@ -85,9 +92,11 @@ _FORMULA = r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])|\d[a-z](?![a-z])|(?<![A-Za-z])(?:
 def _equations(statement: str) -> bool:
     """Whether all sides of a chain of = but the last are numbers or one name: x + y = 5 states no number."""
     sides = _EQUALS.split(re.sub(r"\\(?!frac|sqrt|log)[a-z]+|<<.*?>>", " ", statement))[:-1]
-    for side in sides:
-        side = _CLAUSES.split(side.strip(" $*("))[-1].strip(" $")
-        side = re.sub(r"(?<=[\d)%]) ?x ?(?=[$\d(])|(?<=[a-z]) x (?=[$\d])|^a (?=[a-z]{3})|\ba(?= [a-z]{3})", " ", side)
+    for text in sides:
+        clause = _CLAUSES.split(text.strip(" $*("))[-1].strip(" $")
+        side = re.sub(
+            r"(?<=[\d)%]) ?x ?(?=[$\d(])|(?<=[a-z]) x (?=[$\d])|^a (?=[a-z]{3})|\ba(?= [a-z]{3})", " ", clause
+        )
         if not re.fullmatch(r"[A-Za-z](?:_?\{?\w\}?)?(?:\([a-z]\))?", side) and re.search(_FORMULA, side):
             return False
     return True
@@ -116,7 +125,8 @@ def _cut(text: str) -> tuple[str, Number | None]:
 
 
 _REMARK = re.compile(
-    r"\b(?:or (?:so|more|less|fewer|higher|lower|above|below|over|under|thereabouts|greater)|at (?:the )?(?:least|most|minimum|maximum|best|worst)|plus|"
+    r"\b(?:or (?:so|more|less|fewer|higher|lower|above|below|over|under|thereabouts|greater)|at (?:the )?(?:least|most"
+    r"|minimum|maximum|best|worst)|plus|"
     r"minus|give or take|max(?:imum)?|min(?:imum)?|tops|squared|cubed|mod\w*|maybe|perhaps|possibly|probably not|not sure|excluding|times|"
     r"if \w+|unless|without|base|factorial|half|less|more or less|before (?:tax|tip)\w*|ish|to be (?:added|subtracted))\b",
     re.IGNORECASE,
@@ -145,7 +155,9 @@ def _led(text: str) -> Number | None:
         return _worked_out(text) or spelled(_without_lead(text))
     rest = text[lead.end() :]
     negative = re.search(r"(?:^|\s)(?:negative|minus)$", lead["words"], re.IGNORECASE)
-    if re.search(r"\bA(?= ?$)", lead["words"]) or not _MAY_LEAD.fullmatch(lead["words"][: negative.start()] if negative else lead["words"]):
+    if re.search(r"\bA(?= ?$)", lead["words"]) or not _MAY_LEAD.fullmatch(
+        lead["words"][: negative.start()] if negative else lead["words"]
+    ):
         return _hundred_and(lead["words"], rest)
     if negative and re.match(r"\s*[-+]", rest):
         return None
@@ -155,7 +167,9 @@ def _led(text: str) -> Number | None:
 
 def _without_lead(text: str) -> str:
     """A text without the words that leave a number as it is, articles apart."""
-    found = re.match(r"(?:(?:about|approximately|exactly|only|just|therefore|thus|so|then|that|it is) )+", text, re.IGNORECASE)
+    found = re.match(
+        r"(?:(?:about|approximately|exactly|only|just|therefore|thus|so|then|that|it is) )+", text, re.IGNORECASE
+    )
     return text[found.end() :] if found else text
 
 

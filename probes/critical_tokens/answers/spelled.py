@@ -19,7 +19,7 @@ _PARTS = {
 _MANY = {part for part in _PARTS if part.endswith("s")}
 
 
-def spelled(text: str) -> Number | None:
+def spelled(text: str) -> Number | None:  # noqa: PLR0911
     """Returns the number that words spell: below a million, at most with a noun behind it, or a fraction such as two thirds."""
     text = re.sub("[\u2010\u2011]", "-", text.strip())
     sign = re.match(r"(?:minus|negative) (?=[a-z])", text, re.IGNORECASE)

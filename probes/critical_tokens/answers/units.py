@@ -29,13 +29,15 @@ _UNITS = {
     "second": "s sec secs second seconds", "minute": "min mins minute minutes", "hour": "h hr hrs hour hours", "day": "day days",
     "week": "week weeks", "fortnight": "fortnight fortnights", "month": "month months", "year": "yr yrs year years",
     "decade": "decade decades", "century": "century centuries",
-    "degree": "degree degrees deg", "radian": "rad rads radian radians", "kelvin": "kelvin kelvins", "am": "a.m. a.m am", "pm": "p.m. p.m pm",
+    "degree": "degree degrees deg", "radian": "rad rads radian radians", "kelvin": "kelvin kelvins",
+    "am": "a.m. a.m am", "pm": "p.m. p.m pm",
     "bit": "bit bits", "byte": "byte bytes", "kb": "kb kilobyte kilobytes", "mb": "mb megabyte megabytes", "gb": "gb gigabyte gigabytes",
     "tb": "tb terabyte terabytes",
     "joule": "joule joules", "kj": "kj kilojoule kilojoules", "calorie": "calorie calories cal", "kcal": "kcal kilocalories",
-    "watt": "watt watts", "kw": "kw kilowatt kilowatts", "kwh": "kwh kilowatt-hours", "volt": "volt volts", "ampere": "amp amps ampere amperes",
+    "watt": "watt watts", "kw": "kw kilowatt kilowatts", "kwh": "kwh kilowatt-hours",
+    "volt": "volt volts", "ampere": "amp amps ampere amperes",
     "newton": "newton newtons", "pascal": "pascal pascals", "hertz": "hz hertz", "khz": "khz", "mhz": "mhz", "ohm": "ohm ohms",
-    "mol": "mol mole moles", "profit": "profit", "loss": "loss", "gain": "gain", "pair": "pairs",
+    "mol": "mol mole moles", "profit": "profit", "loss": "loss", "gain": "gain", "pair": "pair pairs",
 }  # fmt: skip
 UNIT_OF = {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings.split()} | {
     "mph": "mile/hour", "kph": "km/hour", "kmh": "km/hour", "mpg": "mile/gallon", "fps": "foot/second",
@@ -62,29 +64,38 @@ _COUNTS = (
 )
 _NO_NOUNS = set(
     "or and to plus minus squared cubed choose factorial over divided multiplied through versus vs mod modulo modulus dozen dozens pi e "
-    "sqrt times log ln sin cos tan not if unless half halves quarter quarters base basis raised infinity root point score gross lakh lakhs crore crores "
+    "sqrt times log ln sin cos tan not if unless half halves quarter quarters base basis raised infinity root point"
+    " score gross lakh lakhs crore crores "
     "quadrillion mil bn tens hundreds thousands millions billions trillions power exp alpha beta gamma delta epsilon theta lambda mu "
     "sigma omega phi rho tau sinx cosx tanx logx lnx digits ago hence short shy bc b.c b.c. bce off is are was be this its his less more "
     "fewer yes perhaps always sometimes plus besides of always radix cosines sines roots squares cubes powers".split()
 ) | {word + s for word in _ORDINALS.split() for s in ("", "s")} | {
     word + s for word in _COUNTS.split() for s in ("", "s", "es", "ies")
 }  # fmt: skip
-_LATER = set("each left remaining total altogether overall apart away alone long tall high wide deep old only now today extra again".split())
+_LATER = set(
+    "each left remaining total altogether overall apart away alone long tall high wide deep old only now today extra again o'clock".split()
+)
 """Words that may stand alone behind a number."""
-_PEOPLE = set("people men women children sheep fish deer teeth mice geese dice cattle fruit furniture money change persons".split())
+_PEOPLE = set(
+    "people men women children sheep fish deer teeth mice geese dice cattle fruit furniture money change persons".split()
+)
 _UNSAYS = re.compile(
-    r"\b(?:not|n't|wrong|incorrect|impossible|extraneous|invalid|than|squared|cubed|plus|minus|or|half|as many|as much|less|ago|at (?:least|"
+    r"\b(?:not|n't|wrong|incorrect|impossible|extraneous|invalid|than|squared|cubed|plus|minus|or|half|as many|as much"
+    r"|less|ago|at (?:least|"
     rf"most|minimum|maximum)|\w+n't|and (?:an?|{'|'.join(_COUNTS.split())}))\b(?!-)",
     re.IGNORECASE,
 )
-_COMPARED = re.compile(r"\b(?:more|higher|lower|greater|fewer|above|below|over|under|points?|bigger|smaller|larger)\b", re.IGNORECASE)
+_COMPARED = re.compile(
+    r"\b(?:more|higher|lower|greater|fewer|above|below|over|under|points?|bigger|smaller|larger)\b", re.IGNORECASE
+)
 _DATE = re.compile(
     r"(?:st|nd|rd|th)?\s*(?:of\s+)?(?:january|february|march|april|may|june|july|august|september|october|november|december)\b",
     re.IGNORECASE,
 )
 _POWER = r"\^?\{?[23]\}?|[²³]| squared| cubed"
 _UNIT = re.compile(
-    rf"(?P<power>\^\{{?[23]\}}?|[²³])?(?:(?P<per>\s*/\s*| (?:per|an?|each|every|for each|for every) )(?P<rate>[a-zμµ][a-z.-]*)(?P<again>{_POWER})?)?"
+    rf"(?P<power>\^\{{?[23]\}}?|[²³])?(?:(?P<per>\s*/\s*| (?:per|an?|each|every|for each|for every)"
+    rf" )(?P<rate>[a-zμµ][a-z.-]*)(?P<again>{_POWER})?)?"
     r"(?P<rest>(?:[^\d=+*^<>\\]*))",
     re.IGNORECASE,
 )
@@ -117,7 +128,7 @@ def behind(tail: str, currency: str, *, one: bool = False) -> Behind | None:
     return _words(tail, spaced, currency, one)
 
 
-def _words(tail: str, spaced: bool, currency: str, one: bool) -> Behind | None:
+def _words(tail: str, spaced: bool, currency: str, one: bool) -> Behind | None:  # noqa: PLR0911
     """The same for words. Glued to a number only what is known to be a unit counts."""
     raised = re.match(r"(square|sq\.?|cubic|cu\.?) (?=[a-z])", tail, re.IGNORECASE)
     words = re.match(r"[A-Za-zμµ][A-Za-z.'-]*", tail[raised.end() :] if raised else tail)
@@ -129,14 +140,14 @@ def _words(tail: str, spaced: bool, currency: str, one: bool) -> Behind | None:
         inner = behind(rest, currency, one=one)
         return None if inner is None else Behind(SCALES[first] * inner.scale, inner.percent, inner.unit)
     if _is_unit(words[0], rest):
-        unit = _unit(UNIT_OF[first], rest, "" if raised is None else "^2" if raised[1].lower().startswith("s") else "^3")
+        unit = _unit(
+            UNIT_OF[first], rest, "" if raised is None else "^2" if raised[1].lower().startswith("s") else "^3"
+        )
         return None if unit is None else Behind(1, False, CURRENCY.get(currency, "") or unit)
     if first in ("unit", "units") and re.fullmatch(rf"(?:{_POWER})?\.?", rest):
         return Behind(1, False, CURRENCY.get(currency, ""))
     if not re.fullmatch(r"(?:[^\d=+*/^<>\\]|/(?=[A-Za-z]))*", rest):
         return None
-    if first in ("st", "nd", "rd", "th") and not spaced:
-        return Behind(1, False, "") if not rest.strip() or re.fullmatch(r" [a-z]{3,}", rest) else None
     if first == "times" and not rest.strip():
         return Behind(1, False, "")
     return _noun(tail, currency, one) if spaced else None
@@ -174,7 +185,11 @@ def _noun(tail: str, currency: str, one: bool) -> Behind | None:
     """A noun, with adjectives or "more" before it or words behind it: 18 large red marbles, 18 of the eggs, 18 in total."""
     unit = CURRENCY.get(currency, "")
     words = re.findall(r"[A-Za-z][A-Za-z.'-]*", re.split(r"[,;(]", tail)[0].lower())
-    if re.match(r"(?:in (?:total|all)|per|each|every)\b|(?:is|are) (?:the|our|my|your) (?:final |correct )?(?:answer|result|total)\b", tail, re.I):
+    if re.match(
+        r"(?:in (?:total|all)|per|each|every)\b|(?:is|are) (?:the|our|my|your) (?:final |correct )?(?:answer|result|total)\b",
+        tail,
+        re.I,
+    ):
         return Behind(1, False, unit)
     if not words or words[0] in _LATER:
         return Behind(1, False, unit) if words else None
@@ -203,7 +218,9 @@ def units_agree(a: str, b: str) -> bool:
         known = {unit.partition("/")[0] for unit in UNIT_OF.values()} | _MONEY
         names = {one.partition("^")[0], other.partition("^")[0]}
         return not names & known
-    return (per == again or (one in _MONEY and not (per and again))) and (side == other_side or not (side and other_side))
+    return (per == again or (one in {*_MONEY, "mile", "km"} and not (per and again))) and (
+        side == other_side or not (side and other_side)
+    )
 
 
 def _parts(unit: str) -> tuple[str, str, str]:
