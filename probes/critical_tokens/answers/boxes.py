@@ -71,7 +71,7 @@ _GO_ON = re.compile(
     r"(?:,?\s*(?:hundreds?|thousands?|millions?|billions?|trillions?|dozens?|score|gross|lakhs?|crores?|tens|percent\b"
     r"|degrees?\b|or (?:so|more|less|"
     r"fewer|higher|lower|above|below|greater|over|under|larger|bigger)\b|and (?:up|above|over|more|below|under|a"
-    r" half)\b|at (?:least|most|minimum|"
+    r" half)\b|at (?:the )?(?:very )?(?:least|most|minimum|"
     r"maximum)\b|plus\b|minus\b|times\b(?! as)|squared|cubed|factorial|modul\w+|mod\b|\(mod|\(?\\p?mod|choose\b"
     r"|(?:more|less|fewer|greater|higher|"
     r"lower) than|over (?:\d|\w+$)|divided by|multiplied by|raised to|short of|below zero|points?\b|base\b|in (?:base|binary)|tops\b|"
@@ -87,7 +87,7 @@ _UNIT = re.compile(rf"\s*((?:square |cubic |sq\.? )?([A-Za-z.]*[A-Za-z])(?![A-Za
 _GLUED = re.compile(
     r"(?:\s?[-+*/×·^]\s?(?=[\w\\(])[\w\\(){}.^]+|[_!^°%]|\\%|\.\d+|,\d{3}(?!\d)|,\\!\d{3}|\{,\}\d{3}|:\d+|\d+"
     r"|\\(?![()\[\]\\]|text|f?boxed|framebox|begin|end|q?quad)[a-z]+|\\,|[{}]"
-    r"|(?<![a-z])[a-z](?![a-z])|(?<=[\^_])\S|\\text\{[^{}]*\})+",
+    r"|\+(?![\w\\(])|(?<![a-z])[a-zA-Z](?![a-z])|(?<=[\^_])\S|\\text\{[^{}]*\})+",
 )
 
 
@@ -247,7 +247,11 @@ def _right(after: str) -> str:
     """What touches a box in prose from the right: digits, powers, factors, sums."""
     glued = _GLUED.match(after)
     text = glued[0] if glued else ""
-    return "" if re.match(r"\s?[-*/]\s?[a-zA-Z]{3}", text) or re.fullmatch(r"\s?[-*]+\s?", text) else text
+    return (
+        ""
+        if re.match(r"\s?/\s?[a-zA-Z]{3}|\s[-*]\s?[a-zA-Z]{3}|\*+\s", text) or re.fullmatch(r"\s?[-*]+\s?", text)
+        else text
+    )
 
 
 def _whole(pre: str, inside: str, post: str, gold: bool) -> str:

@@ -126,7 +126,7 @@ def absolute(text: str) -> Parts | None:
 
 ASSIGNED = re.compile(
     r"([A-Za-z](?:\^\{-1\})?|\(x,y(?:,z)?\)|\(a,b(?:,c)?\)|\(m,n\)|\(p,q\)|\\(?!text|frac|sqrt)[a-z]+|\\angle ?[A-Z]+|\|?[A-Z]{2}\|?)"
-    r"(_\{\w+\})?(\([a-z](?:,[a-z])*\))?=([^=]+)"
+    r"(_\{\w+\})?(\([a-z](?:,[a-z])*\)|\(-?\d+\))?=([^=]+)"
 )
 
 

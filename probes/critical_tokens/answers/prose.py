@@ -40,7 +40,7 @@ _QUANTITIES = (
     "grand bill salary income perimeter median probability change"
 )
 _MAY_LEAD = re.compile(
-    rf"(?:(?:(?i:the number|of course|in fact|equal to|(?:grand |overall |combined )?(?:total|average|mean|net)(?:"
+    rf"(?:(?:(?i:the number|of course|in fact|equal to|(?:grand |overall |combined )?total(?:"
     rf" (?:{'|'.join(_QUANTITIES.split())}|number))? of"
     rf"|an? (?:net |whole )?(?:{'|'.join(_QUANTITIES.split())}) of"
     rf"|{'|'.join(re.escape(word) for word in _PLAIN.split() if word != 'of')})|[A-Z][a-z]{{2,}}(?= (?:will |would"
@@ -125,7 +125,7 @@ def _cut(text: str) -> tuple[str, Number | None]:
 
 
 _REMARK = re.compile(
-    r"\b(?:or (?:so|more|less|fewer|higher|lower|above|below|over|under|thereabouts|greater)|at (?:the )?(?:least|most"
+    r"\b(?:or (?:so|more|less|fewer|higher|lower|above|below|over|under|thereabouts|greater)|at (?:the )?(?:very )?(?:least|most"
     r"|minimum|maximum|best|worst)|plus|"
     r"minus|give or take|max(?:imum)?|min(?:imum)?|tops|squared|cubed|mod\w*|maybe|perhaps|possibly|probably not|not sure|excluding|times|"
     r"if \w+|unless|without|base|factorial|half|less|more or less|before (?:tax|tip)\w*|ish|to be (?:added|subtracted))\b",

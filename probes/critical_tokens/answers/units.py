@@ -67,8 +67,8 @@ _NO_NOUNS = set(
     "sqrt times log ln sin cos tan not if unless half halves quarter quarters base basis raised infinity root point"
     " score gross lakh lakhs crore crores "
     "quadrillion mil bn tens hundreds thousands millions billions trillions power exp alpha beta gamma delta epsilon theta lambda mu "
-    "sigma omega phi rho tau sinx cosx tanx logx lnx digits ago hence short shy bc b.c b.c. bce off is are was be this its his less more "
-    "fewer yes perhaps always sometimes plus besides of always radix cosines sines roots squares cubes powers".split()
+    "sigma omega phi rho tau sinx myriads cosx tanx logx lnx ago hence short shy bc b.c b.c. bce off is are was be this its his less more "
+    "fewer yes perhaps always sometimes plus besides of always radix cosines sines powers".split()
 ) | {word + s for word in _ORDINALS.split() for s in ("", "s")} | {
     word + s for word in _COUNTS.split() for s in ("", "s", "es", "ies")
 }  # fmt: skip
@@ -117,7 +117,7 @@ def behind(tail: str, currency: str, *, one: bool = False) -> Behind | None:
         return None
     if tail in CURRENCY and not unit:
         return Behind(1, False, CURRENCY[tail])
-    percent = re.fullmatch(r"(?:%|(?:percent|percentage|pct)\b)(\D*)", tail, re.IGNORECASE)
+    percent = re.fullmatch(r"(?:%|(?:percent|percentage|pct)\b)([^\d+]*)", tail, re.IGNORECASE)
     if percent:
         return None if _COMPARED.search(percent[1]) else Behind(1, True, unit)
     if not tail:
@@ -173,6 +173,8 @@ def _unit(unit: str, rest: str, power: str) -> str | None:
     if words and words[0] in _NO_NOUNS - {"more", "fewer", "of", "off", "is", "are", "to", "and", "if"}:
         return None
     side = _SIDES.get(words[0]) if words else None
+    if unit == "degree" and side in ("above", "below"):
+        return None
     return f"{unit} {side}" if side else unit
 
 
@@ -200,7 +202,12 @@ def _noun(tail: str, currency: str, one: bool) -> Behind | None:
         if word in UNIT_OF and len(word) > 2 and word != "more":
             return Behind(1, False, unit or UNIT_OF[word])
         if is_plural(word) or (one and len(word) > 2 and re.search("[aeiouy]", word) and at == len(words[:3]) - 1):
-            return Behind(1, False, unit or (word if at == 0 and is_plural(word) else ""))
+            side = (
+                _SIDES.get(words[1], "")
+                if len(words) > 1 and words[1] not in ("left", "more", "before", "after", "late")
+                else ""
+            )
+            return Behind(1, False, unit or (f"{word} {side}".strip() if at == 0 and is_plural(word) else ""))
     return None
 
 
@@ -217,7 +224,7 @@ def units_agree(a: str, b: str) -> bool:
     if one != other:
         known = {unit.partition("/")[0] for unit in UNIT_OF.values()} | _MONEY
         names = {one.partition("^")[0], other.partition("^")[0]}
-        return not names & known
+        return not names & known and (side == other_side or not (side and other_side))
     return (per == again or (one in {*_MONEY, "mile", "km"} and not (per and again))) and (
         side == other_side or not (side and other_side)
     )
