@@ -184,7 +184,7 @@ def _maths_around(response: str, start: int, end: int) -> tuple[int, int] | None
         )
         if len([edge for edge in before if edge[0].startswith("$")]) % 2 == 0 and not touches:
             return None
-    if after is None:
+    if after is None or after.start() > end + 600:
         return None
     bare = re.sub(
         r"\\(?:text\w*|mathrm|mbox)\s*\{[^{}]*\}|\\[a-zA-Z]+",
@@ -218,7 +218,7 @@ def _of_group(response: str, group: Sequence[Box], gold: bool) -> list[tuple[str
     else:
         pre, post = _left(response[: first.start]), _right(response[last.end :])
         before, after = before[: len(before) - len(pre)], after[len(post) :]
-    middles = [_JOINED.fullmatch(_even(response[a.end : b.start])) for a, b in pairwise(group)]
+    middles = [_JOINED.fullmatch(_even(response[a.end : b.start])[:80]) for a, b in pairwise(group)]
     named = re.search(rf"(?:^|[\s,(])({_NAME})\s*=\s*$", _even(pre) if first.maths else response[: first.start])
     if None in middles:
         whole = "".join(response[a.end : b.start] + b.inside for a, b in pairwise(group))
@@ -236,8 +236,10 @@ def _of_group(response: str, group: Sequence[Box], gold: bool) -> list[tuple[str
 
 def _left(before: str) -> str:
     """What touches a box in prose from the left: a sign, a factor, an open bracket of a function."""
-    line = before.rsplit("\n", 1)[-1]
-    glued = re.search(r"(?:\\[a-z]+\s*\{?|[-+^_{/]|[\w)}]\(|\d[\d.,]*)+$|(?<![A-Za-z])[\w)}.]+\s*[-+*/×·^]\s*$", line)
+    line = before[-60:].rsplit("\n", 1)[-1]
+    glued = re.search(
+        r"(?:\\[a-z]+\s*\{?|[-+^_{/]|[\w)}]\(|[\d.,](?=[\d.,]|$))+$|(?<![A-Za-z])[\w)}.]+\s*[-+*/×·^]\s*$", line
+    )
     if glued is None or (glued[0] == "-" and not line[: glued.start()].strip("* ") and before.endswith("- ")):
         return ""
     return glued[0]
@@ -247,11 +249,8 @@ def _right(after: str) -> str:
     """What touches a box in prose from the right: digits, powers, factors, sums."""
     glued = _GLUED.match(after)
     text = glued[0] if glued else ""
-    return (
-        ""
-        if re.match(r"\s?/\s?[a-zA-Z]{3}|\s[-*]\s?[a-zA-Z]{3}|\*+\s", text) or re.fullmatch(r"\s?[-*]+\s?", text)
-        else text
-    )
+    dash = re.match(r"\s?/\s?[a-zA-Z]{3}|\s[-*]\s?[a-zA-Z]{3}|\*+\s", text) or re.fullmatch(r"\s?[-*]+\s?", text)
+    return "" if dash else text
 
 
 def _whole(pre: str, inside: str, post: str, gold: bool) -> str:
@@ -261,9 +260,8 @@ def _whole(pre: str, inside: str, post: str, gold: bool) -> str:
     if not opened:
         pre = divided(re.split(r"\\\\|&", pre)[-1], _LEADS_TO + "|:" + (r"|\\equiv(?![a-zA-Z])" if gold else ""))[-1]
         post = divided(post, f"{_LEADS_TO}|{_ENDS}")[0]
-    post = re.sub(r"\\(?:left|right)(?![a-zA-Z])", "", re.sub(rf"^{_SPACE}+|[.,;:\s]*{_SPACE}*$", "", post)).rstrip(
-        " .,;:"
-    )
+    post = re.sub(r"\\(?:left|right)(?![a-zA-Z])", "", re.sub(rf"^{_SPACE}+|[.,;:\s]*{_SPACE}*$", "", post))
+    post = post.rstrip(" .,;:")
     pre = re.sub(rf"^{_SPACE}+|{_SPACE}+$", "", pre)
     if (
         re.fullmatch(r"(?:\\text\w*\{[^{}]*\}|\s)*", pre)
@@ -295,10 +293,7 @@ def words_behind(after: str, text: str) -> str:
     if found:
         return rf"\text{{ {found[0].strip()}}}"
     unit = _UNIT.match(after)
-    if (
-        unit is None
-        or re.search(r"\\text|[A-Za-z]{2,}|\\?[$%°]|\\circ", text)
-        or unit[2].lower().rstrip(".") not in UNIT_OF
-    ):
+    given = re.search(r"\\text|[A-Za-z]{2,}|\\?[$%°]|\\circ", text)
+    if unit is None or given or unit[2].lower().rstrip(".") not in UNIT_OF:
         return ""
     return "" if unit[2].lower() in ("in", "us", "am", "left") else rf"\text{{ {unit[0].strip()}}}"

@@ -59,7 +59,9 @@ def plain(latex: str) -> str:
     text = re.sub(r"(?<=[\w)}])\s*\*\*\s*(?=[\w({-])", "^", without_bold(text))
     text = re.sub(r"\^\s*(-?\d+)", r"^{\1}", text)
     text = re.sub(r"^([\dA-F]+|\([\dA-F]+\))_(\d{2})$", r"\1_{\2}", text.strip())
-    text = re.sub(r"\{?\s*(?:\{(\w+)\}|(\w+))\s*\\choose\s*(?:\{(\w+)\}|(\w+))\s*\}?", r"\\binom{\1\2}{\3\4}", text)
+    text = re.sub(
+        r"\{?\s*(?:\{(\w{1,9})\}|(?<!\w)(\w{1,9}))\s*\\choose\s*(?:\{(\w+)\}|(\w+))\s*\}?", r"\\binom{\1\2}{\3\4}", text
+    )
     text = re.sub(r"\\binom\s*(\w)\s*(\w)(?!\w)", r"\\binom{\1}{\2}", text)
     text = re.sub(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\\degree", "°", text)
     text = re.sub(r"\\frac\s*([\da-zA-Z])\s*(?=[\da-zA-Z{\\])", r"\\frac{\1}", text)
