@@ -1,5 +1,6 @@
 """Measures one unit: from a model to rows."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -277,14 +278,19 @@ _OPERATORS = frozenset("+-*/=<>^×÷−%&|~")
 
 
 def token_class(text: str) -> str:
-    """Returns the class of a token's text: a token with a digit is a number, one of operator signs an operator."""
+    """Returns the class of a token's text: a token with a digit (½ and Ⅷ too) is a number, one of mathematical signs an operator."""
     bare = text.strip()
     if not bare:
         return "space"
-    if any(sign.isdigit() for sign in bare):
+    if any(_numeral(sign) for sign in bare):
         return "number"
-    if all(sign in _OPERATORS for sign in bare):
+    if all(sign in _OPERATORS or unicodedata.category(sign) == "Sm" for sign in bare):
         return "operator"
     if not holds_letters(bare):
         return "punctuation"
     return "function" if bare.lower() in FUNCTION_WORDS else "content"
+
+
+def _numeral(sign: str) -> bool:
+    """Whether a sign is a numeral; letters that also count, such as those of Chinese, are letters."""
+    return sign.isnumeric() and not unicodedata.category(sign).startswith("Lo")

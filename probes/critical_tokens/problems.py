@@ -6,7 +6,7 @@ times too much is right only on request. GSM8K answers are numbers, golds and re
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from interp.errors import ArgumentError
 from probes.critical_tokens.answers.equality import same_latex, same_number
 from probes.critical_tokens.answers.extraction import extract_math, extract_number
 from probes.critical_tokens.answers.numbers import read_number
+from probes.critical_tokens.answers.prose import number_in
 from probes.critical_tokens.families import FAMILIES, Level, Task, parse_level
 from probes.critical_tokens.grader import Grader, load_grader, verdict
 from probes.critical_tokens.settings import Settings
@@ -150,7 +151,7 @@ def read_problems(
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")  # a JSON text may hold other ends of lines
-        before = examples.read_text(encoding="utf-8").rstrip() + "\n\n" if examples else ""
+        before = examples.read_text(encoding="utf-8-sig").rstrip() + "\n\n" if examples else ""
     except (OSError, UnicodeDecodeError) as error:
         raise ArgumentError(f"{path} or its examples cannot be read ({error}): give text files.") from error
     own = load_grader(grader) if grader is not None else None
@@ -168,13 +169,17 @@ def _read_line(
     path: Path, number: int, line: str, format: str, before: str, percent: bool, grader: Grader | None, grader_name: str
 ) -> Problem:
     try:
-        row: Any = json.loads(line, parse_float=str)  # 0.1 as it is written
+        row: Any = json.loads(line, parse_float=str, object_pairs_hook=_unique)  # 0.1 as it is written
+        line.encode()
+        json.dumps(row, ensure_ascii=False).encode()  # half of a surrogate pair is no text
         question = _text(row["question" if format == "gsm8k" else "problem"])
         solution = "" if grader else _text(row["answer"] if "answer" in row else row["solution"])
+        if grader and row.get("answer", "") is None:
+            raise TypeError("the answer is null")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         wanted = '"question" and "answer"' if format == "gsm8k" else '"problem" and "answer" or "solution"'
         raise ArgumentError(
-            f"{path}, line {number}, has no problem with an answer: give {wanted} in each line."
+            f"{path}, line {number}, has no problem with an answer: give {wanted} in each line, once, as Unicode text."
         ) from error
     word = "Question" if format == "gsm8k" else "Problem"
     asked = f"{word}: {question}\n" + ("" if before else 'Let\'s think step by step and end with "The answer is".\n')
@@ -199,6 +204,14 @@ def _read_line(
     return replace(made, gold=gold)
 
 
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; raises ValueError for a key that is given twice."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError("a key is given twice")
+    return row
+
+
 def _text(value: Any) -> str:
     """A text, a number as one, or the only member of a list; raises TypeError for null, a truth value, or several members."""
     if isinstance(value, list) and len(value) == 1:
@@ -212,10 +225,11 @@ def gold_number(solution: str) -> str | None:
     """Returns the number of a solution: behind its last ####, else stated as in a response, else the whole of it; None for none."""
     _, marked, behind = solution.rpartition("####")
     if marked:
-        number = read_number(behind.strip().split("\n")[0])
+        line = behind.strip().split("\n")[0]
+        number = number_in(line) if "=" in line else read_number(line)
         return None if number is None else str(number)
-    whole = read_number(solution)
-    return str(whole) if whole is not None else _readable(extract_number(solution))
+    whole = number_in(solution) if "=" in solution and "\n" not in solution.strip() else read_number(solution)
+    return str(whole) if whole is not None else _readable(extract_number(solution, gold=True))
 
 
 def _readable(answer: str | None) -> str | None:
@@ -224,5 +238,5 @@ def _readable(answer: str | None) -> str | None:
 
 def gold_math(solution: str, *, whole: bool) -> str | None:
     r"""Returns the LaTeX answer of a solution: its last \boxed{}, else stated as in a response, else, if `whole`, all of one line."""
-    stated = extract_math(solution)
+    stated = extract_math(solution, gold=True)
     return stated or (solution.strip() if whole and solution.strip() and "\n" not in solution.strip() else None)

@@ -11,7 +11,7 @@ from probes.critical_tokens.answers.equality import same_latex, same_number
 from probes.critical_tokens.answers.extraction import extract_math, extract_number
 from probes.critical_tokens.families import parse_level
 from probes.critical_tokens.measure import token_class
-from probes.critical_tokens.problems import Problem, build_problem, read_problems
+from probes.critical_tokens.problems import Problem, build_problem, gold_math, gold_number, read_problems
 
 LEVELS = ["arithmetic-3-9", "lookup-5-2", "lookup-4-0", "tally-3-2", "words-4-0", "words-4-1"]
 
@@ -205,6 +205,57 @@ def test_problems_without_answers_are_refused_by_line(tmp_path: Path, row: objec
         read_problems(path, "gsm8k", None)
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        r'{"question": "a \ud800 b", "answer": "#### 1"}',
+        '{"question": "a", "answer": null}',
+        '{"question": "a", "answer": "#### 1", "answer": "#### 2"}',
+        '{"question": "a", "answer": "#### 1", "more": {"k": 1, "k": 2}}',
+    ],
+)
+def test_what_is_no_text_or_given_twice_is_refused_by_line(tmp_path: Path, row: str) -> None:
+    path = lines(tmp_path / "gsm.jsonl", {"question": "a", "answer": "#### 1"}, row)
+    with pytest.raises(ArgumentError, match="line 2"):
+        read_problems(path, "gsm8k", None)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_examples(tmp_path: Path) -> None:
+    gsm = lines(tmp_path / "gsm.jsonl", {"question": "How many?", "answer": "#### 4"})
+    examples = tmp_path / "examples.txt"
+    examples.write_text("\ufeffQuestion: one\nThe answer is 1.\n", encoding="utf-8")
+    assert read_problems(gsm, "gsm8k", examples)[0].prompt.startswith("Question: one\n")
+
+
+@pytest.mark.parametrize(
+    ("solution", "gold"),
+    [
+        (r"$\boxed{3} \text{ or } \boxed{4}$", "3, 4"),
+        (r"$\boxed{3}\quad\boxed{4}$", "3, 4"),
+        (r"so $\boxed{5}$. Thus he has to wait 5 minutes.", "5"),
+        (r"so $n\equiv\boxed{3}\pmod 7$", "3"),
+        (r"so at least $\boxed{5}$", "5"),
+        (r"the area is $\boxed{5}\pi$", r"5\pi"),
+    ],
+)
+def test_golds_are_all_of_their_boxes(solution: str, gold: str) -> None:
+    assert gold_math(solution, whole=False) == gold
+
+
+@pytest.mark.parametrize(
+    "text", ["$1.5M", "18M", "18 lakh", "18 point five", "18 crore", "2*", "18 mil", "18 at most", "18 sevenths"]
+)
+def test_golds_of_an_unknown_scale_are_refused(text: str) -> None:
+    assert gold_number(f"#### {text}") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "gold"), [("x = 18", "18"), ("9*2=18", "18"), ("$1.5 million", "1500000 dollar"), ("18 eggs", "18 eggs")]
+)
+def test_golds_are_read(text: str, gold: str) -> None:
+    assert gold_number(f"#### {text}") == gold
+
+
 def test_files_that_are_not_there_or_empty_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="cannot be read"):
         read_problems(tmp_path / "none.jsonl", "gsm8k", None)
@@ -215,7 +266,9 @@ def test_files_that_are_not_there_or_empty_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [(" 12", "number"), ("x2", "number"), (" +", "operator"), ("=", "operator"), (".", "punctuation"), (" the", "function"),
-     (" river", "content"), (" ", "space"), ("\n", "space"), ("", "space")],
+     (" river", "content"), (" ", "space"), ("\n", "space"), ("", "space"),
+     ("½", "number"), ("Ⅷ", "number"), ("≤", "operator"), (" ≠", "operator"), ("√", "operator"),
+     ("±", "operator"), ("一", "content"), ("$", "punctuation")],
 )  # fmt: skip
 def test_token_classes(text: str, expected: str) -> None:
     assert token_class(text) == expected

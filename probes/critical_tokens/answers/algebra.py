@@ -184,12 +184,12 @@ _OPERATOR = {"\\times": "*", "×": "*", "\\cdot": "*", "·": "*", "÷": "/", "\\
 
 
 def evaluate(text: str) -> Fraction | None:
-    """Returns the value of a sum such as 10 + 5 * 2, exactly; None for anything else. Powers are not worked out."""
+    """Returns the value of a sum such as 10 + 5 * 2 or 2**3, exactly; None for anything else. Towers of powers are not worked out."""
     for spelling, sign in _OPERATOR.items():
         text = text.replace(spelling, sign)
     text = text.replace("$", "").strip()
     if not re.fullmatch(r"[\d.,\s()+*/-]{1,100}", text) or re.search(
-        r"\d\s+\d|//|\*\*|,(?!\d{3}(?!\d))|^[^+*/-]*$", text
+        r"\d\s+\d|//|\*\*(?!\d{1,2}(?![\d.*]))|\*\*.*\*\*|,(?!\d{3}(?!\d))|^[^+*/-]*$", text
     ):
         return None
 
@@ -201,7 +201,8 @@ def evaluate(text: str) -> Fraction | None:
         if isinstance(node, ast.BinOp):
             a, b = value(node.left), value(node.right)
             for kind, work in (
-                (ast.Add, lambda: a + b), (ast.Sub, lambda: a - b), (ast.Mult, lambda: a * b), (ast.Div, lambda: a / b)
+                (ast.Pow, lambda: a ** int(b)), (ast.Add, lambda: a + b),
+                (ast.Sub, lambda: a - b), (ast.Mult, lambda: a * b), (ast.Div, lambda: a / b)
             ):  # fmt: skip
                 if isinstance(node.op, kind):
                     return work()

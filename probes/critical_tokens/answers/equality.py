@@ -5,27 +5,38 @@ Strict where a guess would be needed. Lists and sets go without order, tuples, i
 """
 
 import re
-from collections.abc import Sequence
 
 from probes.critical_tokens.answers.algebra import proportional, same_expression
 from probes.critical_tokens.answers.latex import (
-    RELATION,
-    Parts,
+    degrees_in_parts_of_pi,
     divided,
     encloses,
-    expanded,
-    interval,
     is_words,
-    joined_bounds,
-    name_first,
+    letters_as_product,
     plain,
-    taken_apart,
-    variable,
+    same_words,
     without_unit,
     words_and_numbers,
-    words_of,
 )
-from probes.critical_tokens.answers.numbers import UNIT_OF, Number, read_number
+from probes.critical_tokens.answers.numbers import Number, read_number
+from probes.critical_tokens.answers.parts import (
+    ASSIGNED,
+    RELATION,
+    THOUSANDS,
+    Parts,
+    absolute,
+    expanded,
+    interval,
+    joined_apart,
+    joined_bounds,
+    name_first,
+    name_of,
+    taken_apart,
+    unnamed,
+    variable,
+)  # fmt: skip
+from probes.critical_tokens.answers.spelled import spelled
+from probes.critical_tokens.answers.units import UNIT_OF, units_agree
 
 _CHOICE = re.compile(r"^\(?([A-Z])\)?$")
 
@@ -47,13 +58,13 @@ def same_latex(answer: str, gold: str) -> bool:
         return False
     if re.sub(r"\s", "", a) == re.sub(r"\s", "", b) and not _apart(a, b):
         return True
-    thousands = re.fullmatch(r"-?\d{1,3}(?:,0\d{2}|,\d{3}(?=.*,0\d{2}))(?:,\d{3})*(?:\.\d+)?", b) is not None
+    thousands = THOUSANDS.fullmatch(b) is not None
     number = _number(b, thousands=thousands)
     if number is not None:
         other = _number(a, thousands=True)
         if other is not None:
             return other.same(number)
-    if len(a) > 1000 or len(b) > 1000:
+    if len(a) > 1000 or len(b) > 1000 or "--" in a:
         return False
     return _same(a, b)
 
@@ -65,6 +76,13 @@ def _apart(a: str, b: str) -> bool:
 
 def _number(text: str, *, thousands: bool) -> Number | None:
     r"""The number that a text is; letters that follow one without \text{} are units only if known and set apart, else factors."""
+    if re.search(r"\d\s*-\s*\d", text):  # 3-1/2 is a difference
+        return None
+    text = re.sub(r"° ?([CF])$", r"\\text{ degrees \1}", text)
+    word = re.fullmatch(r"\\text\{([A-Za-z -]+)\}", text)
+    if word and word[1].lower() not in ("none", "nothing"):
+        told = spelled(word[1])
+        return told if told and told.value.denominator == 1 and not told.unit else None
     bare = re.search(r"(?:[\d})]|\b)\s*([A-Za-z][A-Za-z.]*)", re.sub(r"\\[a-zA-Z]+\s*(?:\{[^{}]*\})?", " ", text))
     if bare and (len(bare[1]) < 2 or (bare[1].lower() not in UNIT_OF and not re.search(r"\s[A-Za-z]{3,}", text))):
         return None
@@ -84,11 +102,13 @@ def _same(a: str, b: str) -> bool:
         return _same_matrices(a, b)
     first, second = taken_apart(a), taken_apart(b)
     if first is not None or second is not None:
-        if first is None:
-            first = interval(a)
-        if second is None:
-            second = interval(b)
-        return first is not None and second is not None and _same_parts(first, second)
+        first, second = first or interval(a) or absolute(a), second or interval(b) or absolute(b)
+        return (
+            first is not None
+            and second is not None
+            and (first.left == "∪" or not joined_apart(a, b))
+            and _same_parts(first, second)
+        )
     if RELATION.search(a) or RELATION.search(b):
         return _same_relations(a, b)
     return _same_leaves(a, b)
@@ -115,7 +135,14 @@ def _same_parts(a: Parts, b: Parts) -> bool:
         return False
     if ordered:
         return all(_same(x, y) for x, y in zip(a.members, b.members, strict=True))
-    first, second = _unnamed(a.members), _unnamed(b.members)
+    first, second = unnamed(a.members), unnamed(b.members)
+    names = [
+        name_of(one.members[0]) if part != one.members else None
+        for one, part in ((a, first), (b, second))
+        if one.members
+    ]
+    if len(names) == 2 and None not in names and names[0] != names[1]:
+        return False
     if any("=" in one for one in first) != any("=" in one for one in second):
         return False
     left = list(second)
@@ -127,26 +154,8 @@ def _same_parts(a: Parts, b: Parts) -> bool:
     return True
 
 
-_ASSIGNED = re.compile(
-    r"([A-Za-z]|\(x,y(?:,z)?\)|\(a,b(?:,c)?\)|\(m,n\)|\(p,q\)|\\(?!text|frac|sqrt)[a-z]+|\\angle ?[A-Z]+|\|?[A-Z]{2}\|?)"
-    r"(_\{\w+\})?(\([a-z](?:,[a-z])*\))?=([^=]+)"
-)
-
-
-def _unnamed(members: Sequence[str]) -> Sequence[str]:
-    """Members such as x=1, x=2 without their name, where it is the same for all."""
-    found = [_ASSIGNED.fullmatch(member) for member in members]
-    names = {one and one[0][: one.start(4)] for one in found}
-    first = found[0]
-    if len(names) != 1 or None in names:
-        if first and all(one is None for one in found[1:]):  # x=1,2
-            return [first[4], *members[1:]]
-        return members
-    return [one[4] for one in found if one]
-
-
 def _same_relations(a: str, b: str) -> bool:
-    first, second = _ASSIGNED.fullmatch(a), _ASSIGNED.fullmatch(b)
+    first, second = ASSIGNED.fullmatch(a), ASSIGNED.fullmatch(b)
     if first and second and a[: first.start(4)] == b[: second.start(4)]:
         return _same(first[4], second[4])
     if bool(RELATION.search(a)) != bool(RELATION.search(b)):
@@ -197,13 +206,15 @@ def _same_leaves(a: str, b: str) -> bool:
     first, second = _CHOICE.match(a), _CHOICE.match(b)
     if first and second and "(" in a + b:
         return first[1] == second[1]
-    if is_words(a) and is_words(b):
-        return words_of(a) == words_of(b) != ""
+    told = same_words(a, b)
+    if told is not None:
+        return told
     if words_and_numbers(a) == words_and_numbers(b) != "":
         return True
-    (a, unit), (b, other) = without_unit(a), without_unit(b)
-    if (unit and other and unit != other) or "\\text" in a + b or is_words(a) or is_words(b):
+    (a, unit), (b, other) = without_unit(degrees_in_parts_of_pi(a)), without_unit(degrees_in_parts_of_pi(b))
+    if not units_agree(unit, other) or "\\text" in a + b or is_words(a) or is_words(b):
         return False
+    a, b = letters_as_product(a), letters_as_product(b)
     if a.startswith("(") and a.endswith(")") and encloses(a):
         a = a[1:-1]
     if b.startswith("(") and b.endswith(")") and encloses(b):
@@ -235,14 +246,17 @@ def _same_named(a: str, b: str) -> bool | None:
     if first is not None and second is not None:
         return first.keys() == second.keys() and all(_same(first[name], second[name]) for name in first)
     named, other = (first, b) if first is not None else (second, a)
-    if named is None or "=" in other or not (other.startswith("(") and other.endswith(")")):
+    if named is None or "=" in other:
         return None
-    members = divided(other[1:-1], ",")
+    listed = taken_apart(other)
+    if listed is None or listed.left not in ("", "(") or listed.right not in ("", ")"):
+        return None
+    members = listed.members
     values = [named[name] for name in sorted(named)]
     return len(members) == len(values) and all(_same(x, y) for x, y in zip(values, members, strict=True))
 
 
-_TIME = re.compile(r"(\d{1,2}):(\d{2}) ?([ap])\.?m\.?", re.IGNORECASE)
+_TIME = re.compile(r"(\d{1,2})(?::(\d{2}))? ?([ap])\.?m\.?", re.IGNORECASE)
 
 
 def _same_time(a: str, b: str) -> bool | None:
@@ -252,9 +266,17 @@ def _same_time(a: str, b: str) -> bool | None:
     if first is None and second is None:
         return None
     if first and second:
-        return (int(first[1]), first[2], first[3].lower()) == (int(second[1]), second[2], second[3].lower())
+        return (int(first[1]), first[2] or "00", first[3].lower()) == (
+            int(second[1]),
+            second[2] or "00",
+            second[3].lower(),
+        )
     time, other = (first, b) if first else (second, a)
-    return time is not None and re.fullmatch(rf"0?{int(time[1])}:{time[2]}", other) is not None
+    return (
+        time is not None
+        and re.fullmatch(rf"0?{int(time[1])}:{time[2] or '00'}" if time[2] else rf"{int(time[1])}(?::00)?", other)
+        is not None
+    )
 
 
 _CHOSEN = re.compile(r"\(([A-J])\)(?P<rest>(?![-+*/^=<>,;(]|\\(?!text|frac|sqrt|\$)).+)")

@@ -5,9 +5,10 @@ A text is a number only as a whole. What would need a guess is none: `18 or 19`,
 
 import re
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+
+from probes.critical_tokens.answers.units import UNIT_OF, behind, units_agree
 
 LONGEST = 300
 """Characters of the longest text that is looked at."""
@@ -15,47 +16,25 @@ _SPACES = re.compile(r"(?<!\\)\\[,;:! ]|\\q?quad(?![a-zA-Z])|[~\u00a0\u2000-\u20
 _VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e]")
 _RAISED = re.compile("(?<=[\\d)])[\u207a\u207b]?[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+")
 _TEXT = re.compile(r"\\(?:text|mbox|mathrm|textbf|textit|mathbf|textrm|operatorname)\s*\{([^{}]*)\}")
+_ASCII = dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-") | {
+    "\u2044": "/", "\uff04": "$", "\uffe5": "¥", "\uffe1": "£", "\uff05": "%", "\u066a": "%", "\uff0c": ",", "\uff0e": ".", "\u3002": ".",
+    "\uff0b": "+", "\u066b": ".", "\uff1d": "=", "\uff08": "(", "\uff09": ")",
+}  # fmt: skip
+"""Signs of other scripts that are written as ASCII here."""
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
 _PART = rf"(?:\{{\s*-?\s*{_DIGITS}\s*\}}|\d)"
 _BODY = re.compile(
     rf"(?P<whole>{_DIGITS})?\s*(?:\\frac\s*(?P<top>{_PART})\s*(?P<bottom>{_PART}))"
-    rf"|(?P<mixed>\d+)[ -](?P<part>\d+)\s*/\s*(?P<of>\d+)"
+    rf"|(?P<mixed>\d+)(?: (?P<part>\d+)\s*/\s*(?P<of>\d+)|-(?P<joined>\d+)/(?P<by>\d+))"
     rf"|(?P<number>{_DIGITS})(?:\s*/\s*(?P<over>-?{_DIGITS})"
     r"|[eE](?P<e>[+-]?\d{1,3})(?![\w.])"
     r"|\s*(?:\\times|\\cdot|×|·|\*|x)\s*10\s*(?:\^|\*\*)\s*(?:\{\s*)?(?P<power>[+-]?\d{1,3})\}?)?"
 )
-_SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_CURRENCY = {"$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee"}
-_UNITS = {
-    "dollar": "dollar dollars usd bucks", "euro": "euro euros eur", "cent": "cent cents", "yen": "yen", "rupee": "rupee rupees",
-    "mm": "mm millimeter millimeters millimetre millimetres", "cm": "cm centimeter centimeters centimetre centimetres",
-    "m": "m meter meters metre metres", "km": "km kph kilometer kilometers kilometre kilometres",
-    "inch": "in inch inches", "foot": "ft foot feet", "yard": "yd yard yards", "mile": "mi mile miles mph",
-    "mg": "mg milligrams", "g": "g gram grams", "kg": "kg kilogram kilograms kgs", "ounce": "oz ounce ounces",
-    "pound": "lb lbs pound pounds", "ml": "ml milliliters millilitres", "l": "l liter liters litre litres",
-    "second": "s sec secs second seconds", "minute": "min mins minute minutes", "hour": "h hr hrs hour hours",
-    "day": "day days", "week": "week weeks", "month": "month months", "year": "yr yrs year years",
-    "degree": "degree degrees deg", "radian": "rad radian radians", "am": "a.m. a.m am", "pm": "p.m. p.m pm",
-}  # fmt: skip
 _COMPOUND = {
     ("dollar", "cent"): 100, ("euro", "cent"): 100, ("hour", "minute"): 60, ("minute", "second"): 60, ("foot", "inch"): 12,
     ("pound", "ounce"): 16, ("m", "cm"): 100, ("kg", "g"): 1000, ("year", "month"): 12, ("week", "day"): 7, ("day", "hour"): 24,
 }  # fmt: skip
 """How many of a smaller unit make a larger one, where the two are named together: 12 dollars and 50 cents."""
-UNIT_OF = {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings.split()}
-"""Units that are told apart, by their spellings; what else follows a number is not looked at."""
-_NOT_UNITS = set(
-    "or and to plus minus squared cubed choose factorial over divided multiplied through versus vs mod modulo dozen pi e sqrt times "
-    "log ln sin cos tan not if unless half tenth tenths hundredth hundredths thousandth thousandths thirds halves quarters fourths "
-    "fifths sixths eighths".split()
-)
-_UNSAYS = re.compile(
-    r"\b(?:not|n't|wrong|incorrect|than|squared|cubed|plus|minus|or|half|as many|as much|less|\w+n't)\b", re.I
-)
-_DATE = re.compile(
-    r"(?:st|nd|rd|th)?\s*(?:of\s+)?(?:january|february|march|april|may|june|july|august|september|october|november|december)\b",
-    re.I,
-)
 
 
 @dataclass(frozen=True)
@@ -72,7 +51,7 @@ class Number:
 
     def same(self, other: "Number") -> bool:
         """Whether two numbers are the same: a percent sign may be left out or worked out, units that both are given must agree."""
-        if self.unit and other.unit and self.unit != other.unit:
+        if not units_agree(self.unit, other.unit):
             return False
         if (self.percent and other.unit) or (other.percent and self.unit):
             return False
@@ -86,7 +65,8 @@ class Number:
 
 def tidy(text: str) -> str:
     r"""Returns a text with its marks evened out: minus signs, spaces, bold, \text{}, 9{,}500 and 9,\!500."""
-    text = re.sub("[\u2212\u2012\u2013\ufe63\uff0d]", "-", text).replace("\u2044", "/")
+    text = "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else _ASCII.get(sign, sign) for sign in text)
+    text = re.sub(r"(?<=\d)\u066c(?=\d)", ",", text)
     text = _VULGAR.sub(_vulgar, _RAISED.sub(_raised, text))
     text = re.sub(r"(?<=\d)(?:\{,\}|,\\!)\s*(?=\d{3})", "", text)
     text = re.sub(
@@ -96,7 +76,13 @@ def tidy(text: str) -> str:
     text = re.sub(r"\\(?:left|right|displaystyle)(?![a-zA-Z])", "", text)
     text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", text)
     text = text.replace(r"\%", "%").replace(r"\$", "$").replace("^{\\circ}", "°").replace("^\\circ", "°")
-    return re.sub(r"\s+", " ", text.replace("**", "").replace("`", "")).strip()
+    return re.sub(r"\s+", " ", without_bold(text).replace("`", "")).strip()
+
+
+def without_bold(text: str) -> str:
+    """Returns a text without the marks of bold print: in pairs, or at its ends; between digits ** is a power."""
+    text = re.sub(r"(?<![\w)*])(\*{2,3})(?=[^\s*])([^*]+)(?<=\S)\1(?![\w(*])", r"\2", text)
+    return re.sub(r"^\s*\*{2,3}|(?<=[^\s*])\*{2,3}(?=\s|[.,;]|$)", "", text)
 
 
 def _raised(power: re.Match[str]) -> str:
@@ -109,7 +95,7 @@ def _vulgar(fraction: re.Match[str]) -> str:
     return (" " if fraction.string[fraction.start() - 1 : fraction.start()].isdigit() else "") + spelled
 
 
-def read_number(text: str, *, thousands: bool = True) -> Number | None:
+def read_number(text: str, *, thousands: bool = True) -> Number | None:  # noqa: PLR0911
     """Returns the number that a text is, None where it is none; without `thousands` 1,234 is a list, not a number."""
     if len(text) > LONGEST:
         return None
@@ -128,8 +114,10 @@ def read_number(text: str, *, thousands: bool = True) -> Number | None:
     if compound is not None:
         return compound
     value = _value(body)
-    tail = _tail(text[body.end() :], head["currency"])
-    if value is None or tail is None:
+    if value is None:
+        return None
+    tail = behind(text[body.end() :], head["currency"], one=abs(value) <= 1)
+    if tail is None:
         return None
     scale, percent, unit = tail
     return Number(value * scale * (-1 if "-" in (head["sign"], head["inner"]) else 1), percent, unit)
@@ -159,109 +147,11 @@ def _value(body: re.Match[str]) -> Fraction | None:
                 return fraction
             return number(body["whole"]) + fraction if fraction > 0 and "." not in body["whole"] else None
         if body["mixed"]:
-            return int(body["mixed"]) + Fraction(int(body["part"]), int(body["of"]))
+            part = Fraction(int(body["part"] or body["joined"]), int(body["of"] or body["by"]))
+            return int(body["mixed"]) + part if part < 1 else None
         value = number(body["number"])
         if body["over"]:
             return value / number(body["over"])
         return value * Fraction(10) ** int(body["e"] or body["power"] or 0)
     except (ZeroDivisionError, ValueError):
         return None
-
-
-def _tail(tail: str, currency: str) -> tuple[int, bool, str] | None:
-    """What follows a number: a scale such as million, whether it is a percentage, its unit. None where it is no number after all."""
-    spaced, tail = tail[:1].isspace(), tail.strip().strip("$").strip()
-    unit = _CURRENCY.get(currency, "")
-    if _UNSAYS.search(tail) or _DATE.match(tail):
-        return None
-    if tail in _CURRENCY and not unit:
-        return 1, False, _CURRENCY[tail]
-    if not tail or re.fullmatch(r"(?:%|(?:percent|percentage|pct)\b)\D*", tail, re.I):
-        return 1, tail != "", unit
-    if re.fullmatch(r"°\D*", tail):
-        return 1, False, "degree"
-    return _words_behind(tail, spaced, currency)
-
-
-def _words_behind(tail: str, spaced: bool, currency: str) -> tuple[int, bool, str] | None:
-    """The same for words: a scale, a unit, or a noun. Glued to a number only what is known to be a unit counts."""
-    unit = _CURRENCY.get(currency, "")
-    words = re.fullmatch(
-        r"(?P<raised>(?:square|sq\.?|cubic|cu\.?) (?=[a-z]))?(?P<first>[A-Za-z][A-Za-z.'-]*)"
-        r"(?P<rest>(?:[^\d=+*/^<>\\]|/(?=[A-Za-z]))*|/(?:s|sec|second|min|h|hr|hour)\^?\{?[2²]\}?|\^\{?[23]\}?|[²³])",
-        tail,
-        re.IGNORECASE,
-    )
-    if words is None:
-        return None
-    first = words["first"].lower().rstrip(".") if words["first"].lower() not in UNIT_OF else words["first"].lower()
-    if first in _SCALES and spaced:
-        inner = _tail(words["rest"], currency)
-        return None if inner is None else (_SCALES[first] * inner[0], *inner[1:])
-    known = UNIT_OF.get(first)
-    if first in _NOT_UNITS and not (first == "times" and not words["rest"].strip()):
-        return None
-    if known is None and ((not spaced and first not in ("st", "nd", "rd", "th")) or len(first) < 2):
-        return None
-    if known and not unit:
-        unit = known
-        if words["rest"] and words["rest"][0] in "^²³":
-            unit += "^" + words["rest"].strip("^{}").translate(str.maketrans("²³", "23"))
-        elif words["raised"]:
-            unit += "^2" if words["raised"].lower().startswith("s") else "^3"
-    return 1, False, unit
-
-
-# ---------------------------------------------------------------------- numbers in words
-
-
-_ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
-_SPELLED = {word: number for number, word in enumerate(_ONES.split())} | {
-    word: 10 * number
-    for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
-}
-_TENS = set("twenty thirty forty fifty sixty seventy eighty ninety".split())
-_PARTS = {
-    "half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "eighth": 8, "tenth": 10,
-    "thirds": 3, "quarters": 4, "fourths": 4, "fifths": 5, "sixths": 6, "eighths": 8, "tenths": 10,
-}  # fmt: skip
-_MANY = {part for part in _PARTS if part.endswith("s")}
-
-
-def spelled(text: str) -> Number | None:
-    """Returns the number that words spell: below a million, at most with a noun behind it, or a fraction such as two thirds."""
-    words = re.findall(r"[a-z]+", text.lower()) if re.fullmatch(r"[A-Za-z -]+\.?", text.strip()) else []
-    if words and len(words) <= 2 and words[-1] in _PARTS and words[0] in {**_SPELLED, "a": 1, "half": 1}:
-        top = 1 if len(words) == 1 else {**_SPELLED, "a": 1}.get(words[0], 0)
-        if (len(words) == 2) == (words[0] != "half") and top and (top > 1) == (words[-1] in _MANY):
-            return Number(Fraction(top, _PARTS[words[-1]]))
-    value, used = _counted(words)
-    if value is not None and words[used:] == ["and", "a", "half"]:
-        return Number(value + Fraction(1, 2))
-    if value is None or len(words) - used > 1:
-        return None
-    return Number(Fraction(value)) if used == len(words) else read_number(f"{value} {words[used]}")
-
-
-def _counted(words: Sequence[str]) -> tuple[int | None, int]:
-    """The number that the first words count, and how many of them it takes."""
-    if words[:1] == ["a"] and words[1:2] and words[1] in ("hundred", "thousand"):
-        words = ["one", *words[1:]]
-    total, part, used, last = 0, None, 0, ""
-    for at, word in enumerate(words):
-        if word in _SPELLED:
-            value = _SPELLED[word]
-            joins = last in ("hundred", "thousand", "and") or (last in _TENS and 0 < value < 10)
-            if last and not joins:
-                return None, 0
-            part = (part or 0) + value
-        elif word == "hundred" and part is not None and 0 < part < 10:
-            part *= 100
-        elif word == "thousand" and part is not None and total == 0 and part > 0:
-            total, part = 1000 * part, 0
-        elif word == "and" and last in ("hundred", "thousand") and at + 1 < len(words) and words[at + 1] in _SPELLED:
-            pass
-        else:
-            break
-        used, last = at + 1, word
-    return (None, 0) if part is None else (total + part, used)
