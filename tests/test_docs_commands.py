@@ -71,6 +71,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prompts = next(block for block in json_blocks() if '"items"' in block.text)
     (place / "my_needles.jsonl").write_text(needles.text)
     (place / "my_prompts.jsonl").write_text(prompts.text)
+    (place / "sentences.tsv").write_text("id\ttext\na\tA sentence of one's own.\n")
     for name, text in named_files().items():
         (place / name).write_text(text)
     for folder in ("my_texts", "my_corpus"):
@@ -147,6 +148,8 @@ def is_answered(words: list[str], asked: Asked) -> None:
     if places := [place for place, word in enumerate(filled) if word in ("RUN", "6ca2", "1417", "a2d0")]:
         for place, run in zip(places, asked.getfixturevalue("runs"), strict=False):
             filled[place] = str(run.folder)
+    if filled[0] == "runs":
+        asked.getfixturevalue("runs")  # there are some to list
     if filled[0] == "figures" and not has_browser():
         filled = [*filled[: filled.index("--format")], "--format"]
     status, said, errors = asked.getfixturevalue("call")(*filled)
@@ -249,7 +252,7 @@ def is_measured(words: list[str], asked: Asked) -> None:
 
 
 RULES: list[tuple[str, Callable[[list[str], Asked], None]]] = [
-    (r"make \w+( \w+=[\w.]+)*", is_made),
+    (r"make [\w-]+( \w+=[\w.]+)*", is_made),
     (r"(python -m )?pip (install|download) .*", is_installed),
     (r"(mkdir|mv|export|cd|git clone) .*|\w+=\$\(.*|ray (symmetric-run|get-auth-token|start)\b.*", is_the_shells),
     (r"python3 -m venv \.venv|source \.venv/bin/activate", is_the_shells),

@@ -61,7 +61,8 @@ def _check_fast(tokenizer: PreTrainedTokenizerBase) -> None:
 
 def _inside_controls(tokenizer: PreTrainedTokenizerBase, controls: "Controls", text: str, piece: Piece) -> set[int]:
     """The places behind the first character of each control token among a text's tokens."""
-    found = [(id, *offset) for id, offset in zip(piece.ids, piece.offsets, strict=True) if id in controls.ids]
+    ids = controls.ids - _unknown_ids(tokenizer)  # what the tokenizer does not know is no control token: see `unread`
+    found = [(id, *offset) for id, offset in zip(piece.ids, piece.offsets, strict=True) if id in ids]
     for id, start, end in found:
         if end - start < 2:
             raise ArgumentError(

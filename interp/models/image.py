@@ -102,7 +102,7 @@ class ImageModel(TextSide):
         Height and width are in pixels and default to `size`.
         Raises ArgumentError for a size the model cannot draw.
         """
-        height, width = (own if given is None else given for given, own in zip((height, width), self.size, strict=True))
+        height, width = (self.size[side] if given is None else given for side, given in enumerate((height, width)))
         multiple, scale = self._family.size_multiple(), self.pipeline.vae_scale_factor
         if height <= 0 or width <= 0 or height % multiple or width % multiple:
             raise ArgumentError(
