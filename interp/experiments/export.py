@@ -55,7 +55,7 @@ def write_csv(run: "Run") -> list[Path]:
     paths = []
     for name, frame in run.tables.items():
         path = run.folder / "tables" / f"{name}.csv"
-        pictures = [column for column in frame if frame[column].map(type).eq(bytes).any()]
+        pictures = [column for column in frame if any(isinstance(value, bytes) for value in frame[column])]
         shown = frame.drop(columns=pictures)
         write_aside(path, lambda aside, shown=shown: shown.to_csv(aside, index=False, lineterminator="\n"))
         paths.append(path)

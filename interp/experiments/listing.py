@@ -117,7 +117,8 @@ def _state(folder: Path, status: str) -> State:
 
     if status == "running":
         return "under way" if is_locked(folder) else "interrupted"
-    return next((state for state in STATES if state == status), "damaged")
+    known: dict[str, State] = {state: state for state in STATES}
+    return known.get(status, "damaged")
 
 
 def _headline(description: dict[str, Any]) -> str:

@@ -102,7 +102,7 @@ _TRAINING = (
 )
 
 
-def _check_k(sae: Any, config: dict[str, Any], name: str) -> None:
+def _check_k(sae: Any, config: Mapping[str, Any], name: str) -> None:
     """Raises ArgumentError unless what was loaded keeps as many features as the configuration says, or all as it says nothing."""
     named, kept = _named_k(config, name), sae.cfg.k if sae.cfg.architecture() == "topk" else None
     if named == ({kept} if kept is not None else set()) and (type(kept) is int or sae.cfg.architecture() != "topk"):
@@ -118,7 +118,7 @@ def _check_k(sae: Any, config: dict[str, Any], name: str) -> None:
     )
 
 
-def _named_k(config: dict[str, Any], name: str) -> set[int]:
+def _named_k(config: Mapping[str, Any], name: str) -> set[int]:
     """The numbers of acting features that a configuration names, wherever it does.
 
     Raises ArgumentError for one that is no whole number.

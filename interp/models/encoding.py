@@ -121,7 +121,7 @@ def unread(tokenizer: PreTrainedTokenizerBase, piece: Piece, text: str, start: i
 
 def _unknown_ids(tokenizer: Any) -> set[int]:
     """The token for what a vocabulary lacks, as the tokenizer declares it and as its model has it."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     named = getattr(backend.model, "unk_token", None) if backend else None
     return {tokenizer.unk_token_id, backend.token_to_id(named) if named else None} - {None}
 

@@ -68,7 +68,7 @@ def _shuffle_positions(hf: nn.Module, model: LanguageModel, generator: torch.Gen
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         positions = options.get("position_ids")
         if positions is None:  # transformers would number them from what was read before
-            text = options.get("input_ids", options.get("inputs_embeds", inputs[0] if inputs else None))
+            text: Any = options.get("input_ids", options.get("inputs_embeds", inputs[0] if inputs else None))
             kept = options.get("past_key_values")
             start = kept.get_seq_length() if kept is not None else 0
             positions = torch.arange(start, start + text.shape[1], device=text.device)[None]
