@@ -45,7 +45,7 @@ def export_run(run: "Run", formats: Sequence[ExportFormat]) -> list[Path]:
 
     Raises RunError when no Chromium is there to draw the figures.
     """
-    pictures = [format for format in formats if format in get_args(FigureFormat)]
+    pictures: list[FigureFormat] = [format for format in get_args(FigureFormat) if format in formats]
     tables = write_csv(run) if "csv" in formats else []
     return [*tables, *(export_figures(run, pictures) if pictures else [])]
 
