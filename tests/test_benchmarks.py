@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import NAMES, page, tables
+from benchmarks import NAMES, crowded, page, tables
 from benchmarks.function_tokens import count_vectors, counts_apart, random_dictionary
 from benchmarks.growth import exponents, fitted_exponent, summarise
 from benchmarks.stopwatch import measure
@@ -191,3 +191,9 @@ def test_every_figure_of_the_page_is_there() -> None:
 def test_what_was_not_measured_is_said(tmp_path) -> None:
     with pytest.raises(RunError, match="python -m benchmarks retrieval_heads"):
         page.stored(tmp_path)
+
+
+def test_the_stored_measurement_beside_busy_processes_keeps_its_bound() -> None:
+    table = pd.read_csv(crowded.TABLE)
+    assert set(table["neighbours"]) == {0, crowded.NEIGHBOURS}
+    assert crowded.times_as_long(table)["toolkit"] <= crowded.AT_MOST
