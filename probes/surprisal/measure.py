@@ -7,6 +7,7 @@ A word is what stands between blanks, punctuation included; it ends where a toke
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import nan
 from typing import Any
 
@@ -31,21 +32,37 @@ from interp.words import is_unspaced
 from probes.surprisal.settings import Mode, Settings, Text
 
 LOGITS_AT_ONCE = 2**26
-"""Vocabulary scores held at one time (256 MB in float32)."""
+"""Vocabulary scores held at one time (256 MB in float32): longer texts are read in pieces."""
 WAY_OUT = "Leave exact out of --modes."
 
 _WORD = re.compile(r"\s*\S+")
 
 
 @dataclass(frozen=True)
+class SpacedWord:
+    """A word of a text as tokens."""
+
+    word: str
+    ids: tuple[int, ...]
+    follows: bool
+    """Whether anything stands before it in what is read: not before a text's first word."""
+    closes: bool
+    """Whether its last token holds the blank behind it too, as ":\\n" may."""
+
+
+@dataclass(frozen=True)
 class _Reading:
-    """A text as tokens: what is read first, and the words that are scored after it."""
+    """A text as tokens: what is read first, and its words, the first of which is not scored where nothing stands before it."""
 
     text: Text
     lead: tuple[int, ...]
-    unscored: EncodedWords
-    """The first word, where nothing stands before it."""
-    scored: EncodedWords
+    unscored: tuple[SpacedWord, ...]
+    scored: tuple[SpacedWord, ...]
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that are scored."""
+        return sum(len(word.ids) for word in self.scored)
 
 
 def surprisal(
@@ -85,55 +102,51 @@ def measure_words(model: LanguageModel, texts: Sequence[Text], settings: Setting
 
 def _encode(model: LanguageModel, text: Text, settings: Settings) -> _Reading:
     tokenizer: Any = model.tokenizer
-    before = beginning(tokenizer, settings.bos)
     prefix = encode_piece(tokenizer, text.prefix, first=True).ids if text.prefix else []
-    words = encode_words(tokenizer, text, behind=bool(text.prefix))
-    lead = (*before, *prefix)
-    n_unscored = 0 if lead else words.spans[0][1]
-    return _Reading(
-        text,
-        lead or words.ids[:n_unscored],
-        EncodedWords(words.words[:1], words.ids[:n_unscored], words.spans[:1])
-        if n_unscored
-        else EncodedWords((), (), ()),
-        EncodedWords(
-            words.words[bool(n_unscored) :],
-            words.ids[n_unscored:],
-            tuple((a - n_unscored, b - n_unscored) for a, b in words.spans[bool(n_unscored) :]),
-        ),
-    )
+    words = encode_words(tokenizer, text)
+    lead = (*beginning(tokenizer, settings.bos), *prefix)
+    n_unscored = 0 if lead else 1
+    return _Reading(text, lead or words[0].ids, words[:n_unscored], words[n_unscored:])
 
 
-def encode_words(tokenizer: Any, text: Text, *, behind: bool) -> EncodedWords:
-    """Returns a text as tokens with the span of each word; `behind` a prefix the text begins with a space."""
+def encode_words(tokenizer: Any, text: Text) -> tuple[SpacedWord, ...]:
+    """Returns the words of a text as tokens; a token belongs to the word it begins in. Behind a prefix the text begins with a space.
+
+    Raises ArgumentError for a script without spaces, and for a word that the tokenizer cannot spell or joins with the next one.
+    """
     if unspaced := next((sign for sign in text.text if is_unspaced(sign)), None):
         raise ArgumentError(
             f"Text {text.id} is written without spaces between words ({unspaced}): put spaces between them, or take its tokens with "
             "model.surprisal."
         )
-    written = f" {text.text}" if behind else text.text
-    piece = encode_piece(tokenizer, written, first=not behind)
-    words, spans = [], []
+    written = f" {text.text}" if text.prefix else text.text
+    piece = encode_piece(tokenizer, written, first=not text.prefix)
+    words = []
     for match in _WORD.finditer(written):
         own = [index for index, (start, _) in enumerate(piece.offsets) if match.start() <= start < match.end()]
         word = match[0].strip()
         if unread(tokenizer, piece, written, *match.span()):
             raise ArgumentError(f"The tokenizer cannot spell {word!r} of text {text.id}: leave it out.")
-        if not own or piece.offsets[own[-1]][1] > match.end():
+        end = piece.offsets[own[-1]][1] if own else 0
+        if not own or written[match.end() : end].strip():
             raise ArgumentError(
                 f"The tokenizer joins {word!r} of text {text.id} with the word beside it: leave it out."
             )
-        words.append(word)
-        spans.append((own[0], own[-1] + 1))
-    return EncodedWords(tuple(words), tuple(piece.ids), tuple(spans))
+        follows = bool(words or text.prefix)
+        words.append(SpacedWord(word, tuple(piece.ids[index] for index in own), follows, end > match.end()))
+    return tuple(words)
+
+
+def _at_once(model: LanguageModel) -> int:
+    """Tokens whose vocabulary scores are held at one time."""
+    return max(1, LOGITS_AT_ONCE // model.hf.config.get_text_config(decoder=True).vocab_size)
 
 
 def _batches(model: LanguageModel, readings: Sequence[_Reading]) -> Iterator[list[_Reading]]:
     """Readings of similar length together, as many as their vocabulary scores fit into memory."""
-    at_once = max(1, LOGITS_AT_ONCE // model.hf.config.get_text_config(decoder=True).vocab_size)
     waiting: list[_Reading] = []
-    for reading in sorted(readings, key=lambda one: len(one.scored.ids)):
-        if waiting and (len(waiting) + 1) * max(1, len(reading.scored.ids)) > at_once:
+    for reading in sorted(readings, key=lambda one: one.n_tokens):
+        if waiting and (len(waiting) + 1) * max(1, reading.n_tokens) > _at_once(model):
             yield waiting
             waiting = []
         waiting.append(reading)
@@ -141,44 +154,101 @@ def _batches(model: LanguageModel, readings: Sequence[_Reading]) -> Iterator[lis
         yield waiting
 
 
+def _pieces(words: Sequence[SpacedWord], n_tokens: int) -> Iterator[Sequence[SpacedWord]]:
+    """Runs of words with at most so many tokens, or one word."""
+    first = size = 0
+    for place, word in enumerate(words):
+        if size and size + len(word.ids) > n_tokens:
+            yield words[first:place]
+            first, size = place, 0
+        size += len(word.ids)
+    yield words[first:]
+
+
 @torch.inference_mode()
 def _read(
     model: LanguageModel, batch: Sequence[_Reading], vocabulary: Vocabulary, settings: Settings
 ) -> list[list[dict[str, Any]]]:
-    """The rows of each text of a batch. Words that nothing is scored of are read with what stands before."""
-    rows = model.rows(len(batch), max(len(one.lead) + len(one.scored.ids) for one in batch))
+    """The rows of each text of a batch. A text that is longer than a batch may be is alone in its own and read in pieces."""
+    rows = model.rows(len(batch), max(len(one.lead) + one.n_tokens for one in batch))
     before = model.extend(rows, [list(one.lead) for one in batch])
-    scored = [index for index, one in enumerate(batch) if one.scored.words]
     found = [_unscored_rows(one, settings) for one in batch]
+    scored = [index for index, one in enumerate(batch) if one.scored]
     if not scored:
         return found
     if len(scored) < len(batch):
         rows, before = rows.select(scored), before[scored]
-    texts = [batch[index].scored for index in scored]
-    starts = list(rows.lengths)
-    logits = model.extend(rows, [list(one.ids) for one in texts], logits="all")
-    log_p = torch.log_softmax(torch.cat([before, logits], dim=1), dim=-1)  # column i predicts token i of the text
-    exact = _exact(model, rows, starts, texts, log_p, vocabulary, settings)
-    taken = token_log_probabilities(log_p, [one.ids for one in texts])
-    ends = boundary_log_probability(log_p, vocabulary.boundary).double().cpu()
-    for row, (index, words) in enumerate(zip(scored, texts, strict=True)):
-        whole = not batch[index].unscored.words and not batch[index].text.prefix
-        for place, (first, last) in enumerate(words.spans):
-            begins = 0.0 if whole and place == 0 else float(ends[row, first])  # a text's first word follows no word
-            one = word_surprisal(float(taken[row, first:last].sum()), begins, float(ends[row, last]))
-            nats = dict(one.surprisal_nats)
-            if (row, place) in exact:
-                nats["exact"] = begins - exact[row, place][0]
-            at = log_p[row, first]
-            named = {
-                **_named(batch[index], words, place),
-                "entropy_nats": float(torch.special.entr(at.double().exp()).sum()),
-                "rank": int((at > at[words.ids[first]]).sum()) + 1,
-            }
-            for mode in settings.modes:
-                left_out = exact[row, place][1] if mode == "exact" else nan
-                found[index].append({**named, "mode": mode, "surprisal_nats": nats[mode], "left_out_share": left_out})
+    pieces: list[list[Sequence[SpacedWord]]] = [[batch[index].scored for index in scored]]
+    if len(scored) == 1:
+        pieces = [[piece] for piece in _pieces(batch[scored[0]].scored, _at_once(model))]
+    for piece in pieces:
+        scores, before = _score(model, rows, before, piece, vocabulary, settings)
+        for index, words, of_words in zip(scored, piece, scores, strict=True):
+            first = len(found[index]) // len(settings.modes)
+            found[index] += [
+                {**_named(batch[index], first + place, word), **row}
+                for place, (word, modes) in enumerate(zip(words, of_words, strict=True))
+                for row in modes
+            ]
     return found
+
+
+def _score(
+    model: LanguageModel,
+    rows: Prefix | History,
+    before: Float[Tensor, "row one vocabulary"],
+    texts: Sequence[Sequence[SpacedWord]],
+    vocabulary: Vocabulary,
+    settings: Settings,
+) -> tuple[list[list[list[dict[str, Any]]]], Float[Tensor, "row one vocabulary"]]:
+    """Reads words on, in place; returns by text, word and mode what is said of them, and the logits after the longest text."""
+    encoded = [_encoded(words) for words in texts]
+    starts = list(rows.lengths)
+    logits = model.extend(rows, [list(one.ids) for one in encoded], logits="all")
+    log_p = torch.log_softmax(torch.cat([before, logits], dim=1), dim=-1)  # column i predicts token i of the words
+    exact = _exact(model, rows, starts, encoded, log_p, vocabulary, settings)
+    taken = token_log_probabilities(log_p, [one.ids for one in encoded])
+    ends = boundary_log_probability(log_p, vocabulary.boundary).double().cpu()
+    found: list[list[list[dict[str, Any]]]] = []
+    for row, words in enumerate(texts):
+        found.append([])
+        for place, (word, (first, last)) in enumerate(zip(words, encoded[row].spans, strict=True)):
+            # Where the word before took the blank, this one's first token has none, and nothing is left to divide by.
+            opens = word.follows and bool(vocabulary.boundary[word.ids[0]])
+            begins = float(ends[row, first]) if opens else 0.0
+            nats: dict[str, float] = dict(
+                word_surprisal(
+                    float(taken[row, first:last].sum()), begins, 0.0 if word.closes else float(ends[row, last])
+                ).surprisal_nats
+            )
+            sum_of_spellings, left_out = exact.get((row, place), (nan, nan))
+            nats["exact"] = nan if word.closes else begins - sum_of_spellings  # its blank would be spelled too
+            at = log_p[row, first]
+            expected = {
+                "entropy_nats": float(torch.special.entr(at.double().exp()).sum()),
+                "rank": int((at > at[word.ids[0]]).sum()) + 1,
+            }
+            found[-1].append(
+                [
+                    {
+                        **expected,
+                        "mode": mode,
+                        "surprisal_nats": nats[mode],
+                        "left_out_share": left_out if mode == "exact" else nan,
+                    }
+                    for mode in settings.modes
+                ]
+            )
+    return found, logits[:, -1:]
+
+
+def _encoded(words: Sequence[SpacedWord]) -> EncodedWords:
+    spans, start = [], 0
+    for word in words:
+        spans.append((start, start + len(word.ids)))
+        start += len(word.ids)
+    ids = tuple(chain.from_iterable(word.ids for word in words))
+    return EncodedWords(tuple(word.word for word in words), ids, tuple(spans))
 
 
 def _exact(
@@ -199,17 +269,14 @@ def _exact(
 def _unscored_rows(reading: _Reading, settings: Settings) -> list[dict[str, Any]]:
     without = {"entropy_nats": nan, "rank": -1, "surprisal_nats": nan, "left_out_share": nan}
     return [
-        {**_named(reading, reading.unscored, 0), **without, "mode": mode}
-        for _ in reading.unscored.words
-        for mode in settings.modes
+        {**_named(reading, 0, word), **without, "mode": mode} for word in reading.unscored for mode in settings.modes
     ]
 
 
-def _named(reading: _Reading, words: EncodedWords, place: int) -> dict[str, Any]:
-    first, last = words.spans[place]
+def _named(reading: _Reading, word_index: int, word: SpacedWord) -> dict[str, Any]:
     return {
         "text_id": reading.text.id,
-        "word_index": place + (len(reading.unscored.words) if words is reading.scored else 0),
-        "word": words.words[place],
-        "token_ids": list(words.ids[first:last]),
+        "word_index": word_index,
+        "word": word.word,
+        "token_ids": list(word.ids),
     }

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from itertools import chain
 from pathlib import Path
 
@@ -11,12 +12,16 @@ import torch
 
 from interp.errors import ArgumentError
 from interp.models import load
+from interp.models.spellings import Vocabulary
 from interp.statistics import mean_estimate
+from probes.surprisal import measure
 from probes.surprisal.experiment import Surprisal
-from probes.surprisal.measure import surprisal
+from probes.surprisal.measure import encode_words, surprisal
+from probes.surprisal.settings import Text
 from probes.surprisal.summaries import summarise
+from tests.script_texts import SCRIPTS
 from tests.tiny_models import tiny
-from tests.tiny_tokenizers import byte_level
+from tests.tiny_tokenizers import KINDS, byte_level, of_kind
 
 TEXTS = (
     "The keys to the cabinet are on the table.",
@@ -64,13 +69,67 @@ def test_modes_entropy_and_rank_are_those_of_one_plain_forward_pass(model) -> No
             logits = model.hf(input_ids=torch.tensor([[model.tokenizer.bos_token_id, *before, *own]])).logits[0]
         log_p = logits.double().log_softmax(-1)[len(before) :]
         raw = -sum(float(log_p[place, token]) for place, token in enumerate(own))
-        begins = float(log_p[0, blanks].logsumexp(0)) if word_index else 0.0
-        ends = float(log_p[len(own), blanks].logsumexp(0))
+        begins = float(log_p[0, blanks].logsumexp(0)) if word_index and blanks[own[0]] else 0.0
+        closes = model.tokenizer.decode(own[-1:])[-1:].isspace()  # ":\n" holds the blank behind the word
+        ends = 0.0 if closes else float(log_p[len(own), blanks].logsumexp(0))
         assert nats["raw"] == pytest.approx(raw, abs=1e-4)
         assert nats["boundary"] == pytest.approx(begins + raw - ends, abs=1e-4)
-        assert nats["exact"] <= nats["boundary"] + 1e-5  # more spellings, more probability
+        assert math.isnan(nats["exact"]) if closes else nats["exact"] <= nats["boundary"] + 1e-5  # more spellings
         assert rows["rank"].iloc[0] == int((log_p[0] > log_p[0, own[0]]).sum()) + 1
         assert rows["entropy_nats"].iloc[0] == pytest.approx(float(-(log_p[0].exp() * log_p[0]).sum()), abs=1e-4)
+
+
+def test_a_long_text_is_read_in_pieces_with_the_same_numbers(monkeypatch) -> None:
+    model = tiny("llama", tokenizer=byte_level(), vocab_size=300)
+    texts = ["the cat and hat, and " * 12 + "end.", "the cat"]
+    whole = surprisal(model, texts, modes=("raw", "boundary", "exact"), bos="always")
+    monkeypatch.setattr(measure, "LOGITS_AT_ONCE", 300 * 9)  # nine tokens
+    pieces = surprisal(model, texts, modes=("raw", "boundary", "exact"), bos="always")
+    pd.testing.assert_frame_equal(whole, pieces, rtol=1e-4)
+
+
+def test_a_token_that_takes_the_blank_behind_a_word_ends_it_and_the_next_has_none_to_begin_with() -> None:
+    text = SCRIPTS["code"].text.strip()
+    tokenizer = of_kind("byte fallback, normalizer", tuple(one.text for one in SCRIPTS.values()))
+    model = tiny("llama", tokenizer=tokenizer, vocab_size=len(tokenizer))
+    words = encode_words(tokenizer, Text("a", text))
+    closing = [index for index, word in enumerate(words) if word.closes]
+    assert closing
+    ids = [tokenizer.bos_token_id, *chain.from_iterable(word.ids for word in words)]
+    with torch.no_grad():
+        log_p = model.hf(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
+    boundary = Vocabulary.of(model, "", lambda token: not token[:1].isspace()).boundary
+    nats = surprisal(model, [text], bos="always", modes=("raw", "boundary")).pivot(
+        index="word_index", columns="mode", values="surprisal_nats"
+    )
+    for index in closing:
+        first = sum(len(word.ids) for word in words[:index])
+        last = first + len(words[index].ids)
+        begins = float(log_p[first, boundary].logsumexp(0)) if boundary[words[index].ids[0]] and index else 0.0
+        assert nats["boundary"][index] == pytest.approx(nats["raw"][index] + begins, abs=1e-3)
+        if not boundary[words[index + 1].ids[0]]:
+            ends = float(log_p[last + len(words[index + 1].ids), boundary].logsumexp(0))
+            ends = 0.0 if words[index + 1].closes else ends
+            assert nats["boundary"][index + 1] == pytest.approx(nats["raw"][index + 1] - ends, abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_words_of_any_script_are_the_tokens_that_the_tokenizer_writes_or_refused(kind: str, script: str) -> None:
+    tokenizer, text = of_kind(kind, tuple(one.text for one in SCRIPTS.values())), SCRIPTS[script].text.strip()
+    said, words = "", ()
+    try:
+        words = encode_words(tokenizer, Text("a", text))
+    except ArgumentError as refusal:
+        said = str(refusal)
+    if said:
+        assert re.match(r"(Text a is written without|The tokenizer (cannot spell|joins))", said)
+        return
+    assert [word.word for word in words] == text.split()
+    assert (
+        list(chain.from_iterable(word.ids for word in words)) == tokenizer(text, add_special_tokens=False)["input_ids"]
+    )
+    assert [word.follows for word in words] == [False, *[True] * (len(words) - 1)]
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mamba"])
