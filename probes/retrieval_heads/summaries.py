@@ -227,7 +227,9 @@ def _differences(
 ) -> dict[str, float]:
     values, clusters = group[outcome].to_numpy(), group["needle_id"].to_numpy()
     mean = (share_estimate if outcome == "recall" else mean_estimate)(values, clusters, seed=seed)
-    differing = share_difference if outcome == "recall" else paired_difference
+    # The unchanged model against itself is 0 by definition, not by measurement.
+    is_share = outcome == "recall" and not group["condition"].eq("none").all()
+    differing = share_difference if is_share else paired_difference
     before = unchanged.loc[group["sample_id"], outcome].to_numpy()
     lost = differing(sign * values, sign * before, clusters, seed=seed)
     found = {

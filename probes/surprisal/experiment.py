@@ -28,7 +28,7 @@ class TextsUnit(WorkUnit):
 
 @dataclass(frozen=True, kw_only=True)
 class Surprisal(Settings):
-    """How surprising is every word of one's own texts?"""
+    """How surprising is every word of your own texts?"""
 
     name: ClassVar[str] = "surprisal"
     summary: ClassVar[str] = "surprisal of every word of your own texts"
