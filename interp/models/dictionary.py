@@ -16,8 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import ArgumentError, RunError, did_you_mean
-from interp.models.dictionary_config import Training, check_config, check_scale, layer_of, training_of
+from interp.models.dictionary_config import check_config, check_scale, layer_of
 from interp.models.dictionary_files import UNREADABLE, first_line, read_folder, saelens_quiet
+from interp.models.dictionary_windows import Training, training_of
 from interp.models.features import CHUNK_FEATURES, Events, active_features
 from interp.models.language import LanguageModel
 from interp.models.residuals import mean_is_unread

@@ -6,7 +6,7 @@ word. So there is no fourth kind: a field that is on none of these lists is refu
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from interp.errors import ArgumentError
 
@@ -110,21 +110,6 @@ _ENCODER_DEFAULTS: Mapping[str, Any] = {
 _OFF = (None, False, "", [], {}, ())
 
 
-class Training(NamedTuple):
-    """How texts were read when a dictionary was trained, as far as its makers say."""
-
-    prepend_bos: bool | None = None
-    """Whether each window began with the beginning-of-sequence token."""
-    context_tokens: int | None = None
-    """Length of a window, that token included."""
-    first_position: int = 0
-    """Positions of a window before this one were left out."""
-    excluded_ids: tuple[int, ...] = ()
-    """Token ids whose positions were left out (special tokens are in any case)."""
-    centred: bool = False
-    """Whether the stream was centred: its mean over the residual dimension taken off."""
-
-
 def layer_of(hook_name: str | None, name: str) -> int:
     """Returns the layer after which the residual stream of a hook is read.
 
@@ -152,7 +137,7 @@ def check_config(config: Mapping[str, Any], name: str) -> None:
     `config` is what SAELens writes: fields of the dictionary, and under `metadata` those of its training (before version 6 all
     in one).
     """
-    metadata = _object(config, "metadata", name)
+    metadata = object_in(config, "metadata", name)
     beside = {key: value for key, value in config.items() if key != "metadata"}
     _check_said_once(beside, metadata, name)
     fields = {**metadata, **{key: value for key, value in beside.items() if value is not None}}
@@ -160,11 +145,9 @@ def check_config(config: Mapping[str, Any], name: str) -> None:
         if value is None or field in HARMLESS or field in APPLIED:
             continue
         if field not in REFUSED:
-            raise _refusal(
-                name, field, value, "the toolkit does not know this field, so it cannot tell what it changes"
-            )
+            raise refusal(name, field, value, "the toolkit does not know this field, so it cannot tell what it changes")
         if value not in _OFF:
-            raise _refusal(name, field, value, REFUSED[field])
+            raise refusal(name, field, value, REFUSED[field])
     _check_architecture(fields, name)
     for field, allowed in (
         ("reshape_activations", ("none",)),
@@ -173,8 +156,8 @@ def check_config(config: Mapping[str, Any], name: str) -> None:
     ):
         value = fields.get(field)
         if value is not None and value not in allowed:
-            raise _refusal(name, field, value, "only " + " or ".join(map(str, allowed)) + " can be read")
-    _check_model_arguments(_object(fields, "model_from_pretrained_kwargs", name), name)
+            raise refusal(name, field, value, "only " + " or ".join(map(str, allowed)) + " can be read")
+    _check_model_arguments(object_in(fields, "model_from_pretrained_kwargs", name), name)
 
 
 def _check_said_once(beside: Mapping[str, Any], metadata: Mapping[str, Any], name: str) -> None:
@@ -185,7 +168,7 @@ def _check_said_once(beside: Mapping[str, Any], metadata: Mapping[str, Any], nam
         other = beside.get(field)
         other = _ENCODER_DEFAULTS.get(field, value) if other is None else other
         if other != value:
-            raise _refusal(
+            raise refusal(
                 name, f"metadata.{field}", value, f"beside the metadata, where SAELens reads it, stands {other}"
             )
 
@@ -193,7 +176,7 @@ def _check_said_once(beside: Mapping[str, Any], metadata: Mapping[str, Any], nam
 def check_scale(normalize_activations: object, name: str) -> None:
     """Raises ArgumentError when a loaded dictionary still expects its input scaled by numbers that are not beside it."""
     if normalize_activations not in _NORMALISATIONS:
-        raise _refusal(
+        raise refusal(
             name,
             "normalize_activations",
             normalize_activations,
@@ -207,75 +190,33 @@ def check_sparsify(config: Mapping[str, Any], name: str) -> None:
     for field, value in config.items():
         if value in _OFF or field in SPARSIFY_APPLIED | SPARSIFY_HARMLESS:
             continue
-        raise _refusal(name, field, value, SPARSIFY_REFUSED.get(field, "the toolkit does not know this field"))
+        raise refusal(name, field, value, SPARSIFY_REFUSED.get(field, "the toolkit does not know this field"))
     if config.get("activation", "topk") != "topk":
-        raise _refusal(name, "activation", config["activation"], "only topk can be read")
+        raise refusal(name, "activation", config["activation"], "only topk can be read")
     if type(config.get("k")) is not int or config["k"] < 1:
-        raise _refusal(name, "k", config.get("k"), "it is the number of features that act, 1 or more")
-
-
-def training_of(metadata: Mapping[str, Any], name: str) -> Training:
-    """Returns how texts were read in training.
-
-    Raises ArgumentError when positions were chosen in a way that windows here cannot follow.
-    """
-    prepend_bos, context, positions, excluded = (
-        metadata.get(field) for field in ("prepend_bos", "context_size", "seqpos_slice", "exclude_special_tokens")
-    )
-    if prepend_bos is not None and not isinstance(prepend_bos, bool):
-        raise _refusal(name, "prepend_bos", prepend_bos, "it is true or false")
-    if context is not None and (isinstance(context, bool) or not isinstance(context, int) or context < 1):
-        raise _refusal(name, "context_size", context, "it is a number of tokens")
-    ids = excluded if isinstance(excluded, list | tuple) else ()
-    if excluded not in (None, True, False) and not ids and excluded not in ([], ()):
-        raise _refusal(name, "exclude_special_tokens", excluded, "it is true, false or a list of token ids")
-    if any(isinstance(id, bool) or not isinstance(id, int) for id in ids):
-        raise _refusal(name, "exclude_special_tokens", excluded, "it is true, false or a list of token ids")
-    arguments = _object(metadata, "model_from_pretrained_kwargs", name)
-    if prepend_bos is None and isinstance(arguments.get("default_prepend_bos"), bool):
-        prepend_bos = arguments["default_prepend_bos"]
-    return Training(
-        prepend_bos,
-        context,
-        _first_position(positions, name),
-        tuple(ids),
-        bool(arguments.get("center_writing_weights")),
-    )
-
-
-def _first_position(positions: Any, name: str) -> int:
-    """The start of a slice of positions that has no other bound."""
-    if positions is None:
-        return 0
-    if isinstance(positions, list | tuple) and 1 <= len(positions) <= 3:
-        start, stop, step = (None, positions[0], None) if len(positions) == 1 else (*positions, None)[:3]
-        if stop is None and step in (None, 1) and (start is None or (isinstance(start, int) and start >= 0)):
-            return int(start or 0)
-    raise _refusal(
-        name, "seqpos_slice", positions, "only windows from a position to their end can be read, as [4, null]"
-    )
+        raise refusal(name, "k", config.get("k"), "it is the number of features that act, 1 or more")
 
 
 def _check_architecture(fields: Mapping[str, Any], name: str) -> None:
     architecture = fields.get("architecture", "standard")
     reason = _ARCHITECTURES.get(architecture, "SAELens' autoencoders of a residual stream are read, and no others")
     if reason:
-        raise _refusal(name, "architecture", architecture, reason)
-    arguments = _object(fields, "activation_fn_kwargs", name)
+        raise refusal(name, "architecture", architecture, reason)
+    arguments = object_in(fields, "activation_fn_kwargs", name)
     activation = fields.get("activation_fn", fields.get("activation_fn_str"))
     top_k = architecture == "topk" or activation == "topk"
     if architecture not in ("standard", "topk") and activation == "topk":
-        raise _refusal(name, "activation_fn", activation, f"SAELens encodes {architecture} without it")
+        raise refusal(name, "activation_fn", activation, f"SAELens encodes {architecture} without it")
     if activation not in (None, "relu", "topk"):
-        raise _refusal(name, "activation_fn", activation, "only relu and topk can be read")
+        raise refusal(name, "activation_fn", activation, "only relu and topk can be read")
     for field, value in arguments.items():
         if not (top_k and field == "k") and value not in _OFF:
-            raise _refusal(name, f"activation_fn_kwargs.{field}", value, "SAELens encodes without it")
+            raise refusal(name, f"activation_fn_kwargs.{field}", value, "SAELens encodes without it")
     if fields.get("rescale_acts_by_decoder_norm") and architecture != "topk":
-        raise _refusal(name, "rescale_acts_by_decoder_norm", True, f"SAELens encodes {architecture} without it")
+        raise refusal(name, "rescale_acts_by_decoder_norm", True, f"SAELens encodes {architecture} without it")
     k, width = fields.get("k", arguments.get("k")), fields.get("d_sae")
     if top_k and isinstance(k, int) and isinstance(width, int) and not 0 < k <= width:
-        raise _refusal(name, "k", k, f"it has {width} features, so give k from 1 to {width}")
+        raise refusal(name, "k", k, f"it has {width} features, so give k from 1 to {width}")
 
 
 def _check_model_arguments(arguments: Mapping[str, Any], name: str) -> None:
@@ -283,26 +224,28 @@ def _check_model_arguments(arguments: Mapping[str, Any], name: str) -> None:
         if value is None or field in _MODEL_HARMLESS:
             continue
         if field not in _MODEL_APPLIED:
-            raise _refusal(
+            raise refusal(
                 name,
                 f"model_from_pretrained_kwargs.{field}",
                 value,
                 "it was trained on a model that was loaded otherwise",
             )
         if not isinstance(value, bool):
-            raise _refusal(name, f"model_from_pretrained_kwargs.{field}", value, "it is true or false")
+            raise refusal(name, f"model_from_pretrained_kwargs.{field}", value, "it is true or false")
 
 
-def _object(fields: Mapping[str, Any], field: str, name: str) -> Mapping[str, Any]:
+def object_in(fields: Mapping[str, Any], field: str, name: str) -> Mapping[str, Any]:
+    """Returns the named values of a field, none where it is not there; raises ArgumentError for another value."""
     value = fields.get(field)
     if value in (None, [], ""):
         return {}
     if not isinstance(value, Mapping):
-        raise _refusal(name, field, value, "it is an object of named values")
+        raise refusal(name, field, value, "it is an object of named values")
     return value
 
 
-def _refusal(name: str, field: str, value: object, reason: str) -> ArgumentError:
+def refusal(name: str, field: str, value: object, reason: str) -> ArgumentError:
+    """Returns the error that says which field of which dictionary is refused, and why."""
     shown = str(value)
     shown = shown if len(shown) <= 60 else f"{shown[:57]}…"
     return ArgumentError(f"{name} says {field}: {shown} in its configuration, and {reason}; name another --dictionary.")
