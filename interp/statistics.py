@@ -178,19 +178,24 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Es
     return Estimate(successes / trials, low, high, trials)
 
 
-def spearman(first: ArrayLike, second: ArrayLike) -> float:
-    """Returns Spearman's rank correlation, ties at their mean rank; NaN when one side is constant."""
+def spearman(first: ArrayLike, second: ArrayLike) -> Array:
+    """Returns Spearman's rank correlation of each row with its like, ties at their mean rank: [..., n] to [...].
+
+    NaN where one side is constant.
+    """
     from scipy.stats import rankdata
 
-    return pearson(rankdata(np.asarray(first)), rankdata(np.asarray(second)))
+    return pearson(rankdata(np.asarray(first), axis=-1), rankdata(np.asarray(second), axis=-1))
 
 
-def pearson(first: ArrayLike, second: ArrayLike) -> float:
-    """Returns Pearson's correlation; NaN when one side is constant."""
+def pearson(first: ArrayLike, second: ArrayLike) -> Array:
+    """Returns Pearson's correlation of each row with its like: [..., n] to [...]; NaN where one side is constant."""
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    if (a == a[:1]).all() or (b == b[:1]).all():
-        return float("nan")
-    return float(np.corrcoef(a, b)[0, 1])
+    constant = (a == a[..., :1]).all(axis=-1) | (b == b[..., :1]).all(axis=-1)
+    a, b = (side - side.mean(axis=-1, keepdims=True) for side in (a, b))
+    scale = np.sqrt((a * a).sum(axis=-1) * (b * b).sum(axis=-1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(constant, np.nan, np.clip((a * b).sum(axis=-1) / scale, -1.0, 1.0))[()]
 
 
 def top_indices(scores: ArrayLike, k: int) -> list[int]:
@@ -198,6 +203,14 @@ def top_indices(scores: ArrayLike, k: int) -> list[int]:
     return [int(index) for index in np.argsort(-np.asarray(scores, dtype=float), kind="stable")[:k]]
 
 
-def top_overlap(first: ArrayLike, second: ArrayLike, k: int) -> float:
-    """Returns the share of the k largest of one list that are among the k largest of the other."""
-    return len(set(top_indices(first, k)) & set(top_indices(second, k))) / k
+def top_overlap(first: ArrayLike, second: ArrayLike, k: int) -> Array:
+    """Returns the share of the k largest of each row that are among the k largest of its like: [..., n] to [...]."""
+    return np.logical_and(_among_top(first, k), _among_top(second, k)).sum(axis=-1) / k
+
+
+def _among_top(scores: ArrayLike, k: int) -> Array:
+    """Whether each score is one of its row's k largest, of equal scores the first."""
+    scores = np.asarray(scores, dtype=float)
+    among = np.zeros(scores.shape, dtype=bool)
+    np.put_along_axis(among, np.argsort(-scores, axis=-1, kind="stable")[..., :k], True, axis=-1)
+    return among

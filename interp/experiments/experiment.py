@@ -69,8 +69,6 @@ class Experiment:
     """Raised when the tables or the meaning of their numbers change: it is part of a run's name."""
     needs_attention: ClassVar[bool] = True
     """Whether a language model must have attention heads to look at."""
-    needs: ClassVar[tuple[str, ...]] = ()
-    """Verdicts of the check at load (interp.models.verdicts) without which nothing is measured."""
     model_kind: ClassVar[ModelKind] = "language"
     """What the model makes: text, or pictures (`measure` is then given an ImageModel)."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -94,6 +92,11 @@ class Experiment:
     def schemas(self) -> "Schemas":
         """Returns the schema of every table, measured or summarised, by name."""
         raise NotImplementedError
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the verdicts of the check at load (interp.models.verdicts) without which nothing is measured."""
+        return ()
 
     def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
         """Returns all units that are known to be needed, given what has been measured so far.

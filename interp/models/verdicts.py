@@ -23,7 +23,7 @@ WAYS_OUT = {
     "heads": "use what looks at no attention rows, such as verbatim_memory, or name another model",
     "head_outputs": "use recorded attention rows instead, or name another model",
     "edits": "leave out what silences or blocks heads, or name another model",
-    "contributions": "use recorded attention rows instead, or name another model",
+    "contributions": "leave them out (in retrieval_heads --no-contributions), or name another model",
 }
 """The names of the verdicts, and what to do without each."""
 

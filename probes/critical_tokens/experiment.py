@@ -29,9 +29,13 @@ class CriticalTokens(Settings):
         "LLM's Reasoning Capability, arXiv:2411.19943"
     )
     schema_version: ClassVar[int] = 2
-    needs: ClassVar[tuple[str, ...]] = ("forks", "ragged")
 
     # ------------------------------------------------------------------ plan
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Branches of a trajectory are forks, read side by side."""
+        return ("forks", "ragged")
 
     def schemas(self) -> "Schemas":
         """Returns the schema of every table."""

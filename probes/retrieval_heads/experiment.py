@@ -28,10 +28,15 @@ class RetrievalHeads(Settings):
     paper: ClassVar[str] = (
         "Wu, Wang, Xiao, Peng, Fu 2024, Retrieval Head Mechanistically Explains Long-Context Factuality, arXiv:2404.15574"
     )
-    schema_version: ClassVar[int] = 2
-    needs: ClassVar[tuple[str, ...]] = ("forks", "ragged", "heads", "head_outputs", "edits", "contributions")
+    schema_version: ClassVar[int] = 3
 
     # ------------------------------------------------------------------ plan
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Everything that looks at heads or silences them; what reads their outputs only where contributions are asked for."""
+        outputs = ("head_outputs", "contributions") if self.contributions else ()
+        return ("forks", "ragged", "heads", "edits", *outputs)
 
     def schemas(self) -> "Schemas":
         """Returns the schema of every table; the heads of --heads-from are one where they are given."""

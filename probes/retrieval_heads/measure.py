@@ -12,6 +12,7 @@ from torch import Tensor
 from interp.models.language import LanguageModel
 from interp.models.logit_directions import LogitDirections
 from interp.models.recording import TopKeys
+from interp.tables import empty
 from probes.retrieval_heads.answers import AnsweredBatch, answer_all, answer_plainly, answer_stop_ids
 from probes.retrieval_heads.needles import read_needle
 from probes.retrieval_heads.plan import DetectionUnit
@@ -27,6 +28,7 @@ from probes.retrieval_heads.scores import (
 )
 from probes.retrieval_heads.settings import Settings
 from probes.retrieval_heads.stimuli import Sample, build_control, build_samples, build_surroundings
+from probes.retrieval_heads.tables import LogitContribution
 
 Frames = dict[str, pd.DataFrame]
 
@@ -47,26 +49,33 @@ def measure_detection(settings: Settings, model: LanguageModel, unit: DetectionU
         max_new_tokens=settings.max_new_tokens,
         stop_ids=answer_stop_ids(model, frame),
         sharing=settings.sharing,
+        contributions=settings.contributions,
     )
 
 
 def measure_samples(
-    model: LanguageModel, samples: Sequence[Sample], *, max_new_tokens: int, stop_ids: Sequence[int], sharing: bool
+    model: LanguageModel,
+    samples: Sequence[Sample],
+    *,
+    max_new_tokens: int,
+    stop_ids: Sequence[int],
+    sharing: bool,
+    contributions: bool = True,
 ) -> Frames:
     """Returns the rows of `samples`, `sample_head_scores` and `logit_contribution` for samples of one or more needles.
 
     Every sample is scored, also one that was answered wrong; controls without needle have a row in `samples` only.
-    `sharing=False` is the plain path.
+    `sharing=False` is the plain path; without `contributions` the third table is empty.
     """
 
     def finish(batch: AnsweredBatch) -> Frames:
-        return _look(model, batch)
+        return _look(model, batch, contributions=contributions)
 
     def finish_plainly(sample: Sample) -> Frames:
         answer = answer_plainly(model, sample.ids, max_new_tokens=max_new_tokens, stop_ids=stop_ids)
         rows = model.prefix(sample.ids[:-1], room=max_new_tokens)
         batch = AnsweredBatch([sample], rows, [answer.emitted], [len(sample.ids) - 1])
-        return _look(model, batch, (answer.attended[:, None], answer.logits[:, None]))
+        return _look(model, batch, (answer.attended[:, None], answer.logits[:, None]), contributions=contributions)
 
     if sharing:
         parts = answer_all(model, samples, max_new_tokens=max_new_tokens, stop_ids=stop_ids, finish=finish)
@@ -74,21 +83,30 @@ def measure_samples(
         parts = [finish_plainly(sample) for sample in samples]
     order = {sample.sample_id: place for place, sample in enumerate(samples)}
     tables = {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]}
+    if not contributions:
+        tables["logit_contribution"] = empty(LogitContribution)
     return {
         name: table.sort_values("sample_id", key=lambda ids: ids.map(order), kind="stable", ignore_index=True)
         for name, table in tables.items()
     }
 
 
-def _look(model: LanguageModel, batch: AnsweredBatch, seen: tuple[Tensor, Tensor] | None = None) -> Frames:
+def _look(
+    model: LanguageModel, batch: AnsweredBatch, seen: tuple[Tensor, Tensor] | None = None, *, contributions: bool
+) -> Frames:
     """One teacher-forced pass over a batch's answers; `seen` are attended positions from elsewhere (the plain path)."""
     queries, emitted = _queries(batch)
-    reader = ContributionReader(LogitDirections(model), emitted, _needle_positions(batch))
     read = [[sample.ids[-1], *written[:-1]] for sample, written in zip(batch.samples, batch.emitted, strict=True)]
-    with model.record(queries, TopKeys(2), reader) as recording, reader.directions.watching_scales() as scales:
-        model.extend(batch.rows, read, logits="none", phase="decode")
+    sums: dict[str, Tensor] = {}
+    if contributions:
+        reader = ContributionReader(LogitDirections(model), emitted, _needle_positions(batch))
+        with model.record(queries, TopKeys(2), reader) as recording, reader.directions.watching_scales() as scales:
+            model.extend(batch.rows, read, logits="none", phase="decode")
+        sums = {"locos": recording["locos"], "direct": divide_by_scales(recording["direct"], scales)}
+    else:
+        with model.record(queries, TopKeys(2)) as recording:
+            model.extend(batch.rows, read, logits="none", phase="decode")
     attended, logits = seen or (recording["top_position"], recording["top_logit"])
-    sums = {"locos": recording["locos"], "direct": divide_by_scales(recording["direct"], scales)}
     frames = [
         _rows_of(
             model, batch, row, attended[:, row], logits[:, row], {name: part[:, row] for name, part in sums.items()}
@@ -142,9 +160,10 @@ def _rows_of(
         )
         near_ties = int(scores.near_ties.sum())
         frames["sample_head_scores"] = _score_rows(model, names, scores)
-        beginnings = tokenizer.batch_decode([written[: step + 1] for step in range(steps)])
-        chosen = answer_steps(written, list(sample.gold_ids), beginnings, sample.needle.real_needle)
-        frames["logit_contribution"] = _contribution_rows(model, names, sample, steps, chosen, sums)
+        if sums:
+            beginnings = tokenizer.batch_decode([written[: step + 1] for step in range(steps)])
+            chosen = answer_steps(written, list(sample.gold_ids), beginnings, sample.needle.real_needle)
+            frames["logit_contribution"] = _contribution_rows(model, names, sample, steps, chosen, sums)
     return {"samples": _sample_row(batch, row, names, text, recall, near_ties), **frames}
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from interp.tables import Tables
     from probes.retrieval_heads.needles import Needle
 
-K_GRID = (2, 5, 10, 20, 30, 50)
+K_GRID = (2, 5, 10, 20, 50)
 K_SHARE = 0.2
 """The default grid of k stops at this share of a model's heads."""
 NEEDLES_PER_UNIT = 4
@@ -97,7 +97,7 @@ def default_ks(geometry: HeadGeometry) -> tuple[int, ...]:
 
 
 def split_needles(settings: Settings) -> "tuple[list[Needle], list[Needle]]":
-    """Returns the needles that find heads and those held out.
+    """Returns the needles that find heads, at most `finding_needles` of them, and those held out.
 
     Of the held-out share half are literal and half not, as far as there are enough, for the causal test to tell both.
     """
@@ -113,7 +113,7 @@ def split_needles(settings: Settings) -> "tuple[list[Needle], list[Needle]]":
     held_out = literal + other
     held_out += [needle for needle in shuffled if needle not in held_out][: n_held_out - len(held_out)]
     finding = [needle for needle in shuffled if needle not in held_out]
-    return finding, held_out
+    return finding[: settings.finding_needles], held_out
 
 
 def deal_cells(settings: Settings, n_needles: int) -> list[tuple[Cell, ...]]:

@@ -30,29 +30,40 @@ STEP_NEEDLES = 4
 
 def summarise_reliability(totals: Mapping[str, NeedleTotals], model: str, seed: int) -> pd.DataFrame:
     """Returns `reliability`: over random splits of the needles into disjoint halves, how well their head scores agree."""
-    rows = []
+    frames = [pd.DataFrame()]
     for definition, total in totals.items():
         n = len(total.needle_ids)
+        if n < 2:
+            continue
         scoring = total.means() >= SCORING
-        generator = np.random.default_rng([seed, 1])
-        for split in range(SPLITS if n >= 2 else 0):
-            half = np.zeros(n)
-            half[generator.permutation(n)[: n // 2]] = 1
-            a, b = total.means(half), total.means(1 - half)
-            rows.append(
+        halves = _halves(n, seed)
+        # One product for each half: a product of all of them rounds otherwise, and parts heads that are tied.
+        a, b = (np.stack([total.means(half) for half in side]) for side in (halves, 1 - halves))
+        frames.append(
+            pd.DataFrame(
                 {
                     "model": model,
                     "definition": definition,
-                    "split": split,
+                    "split": np.arange(len(halves)),
                     "n_needles_half": n // 2,
                     "pearson": pearson(a, b),
                     "spearman": spearman(a, b),
-                    "spearman_scoring": spearman(a[scoring], b[scoring]) if scoring.sum() > 2 else np.nan,
+                    "spearman_scoring": spearman(a[:, scoring], b[:, scoring]) if scoring.sum() > 2 else np.nan,
                     "n_scoring_heads": int(scoring.sum()),
-                    "top10_overlap": top_overlap(a, b, min(10, len(a))),
+                    "top10_overlap": top_overlap(a, b, min(10, a.shape[1])),
                 }
             )
-    return pd.DataFrame(rows)
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def _halves(n: int, seed: int) -> Array:
+    """Random halves of n needles: [split, needle], 1 for those of the first half."""
+    generator = np.random.default_rng([seed, 1])
+    halves = np.zeros((SPLITS, n))
+    for half in halves:
+        half[generator.permutation(n)[: n // 2]] = 1
+    return halves
 
 
 def summarise_convergence(totals: Mapping[str, NeedleTotals], k: int, model: str, seed: int) -> pd.DataFrame:
@@ -92,7 +103,7 @@ def stability(total: NeedleTotals, n_needles: int, k: int, seed: int, draws: int
     weights[:, :n_needles] = cluster_weights(n_needles, draws, seed)
     so_far = (np.arange(len(total.needle_ids)) < n_needles).astype(float)
     now, drawn = total.means(so_far), total.means(weights)
-    return float(np.mean([top_overlap(now, one, k) >= 0.9 for one in drawn]))
+    return float(np.mean(top_overlap(now, drawn, k) >= 0.9))
 
 
 def needles_until_stable(
@@ -132,12 +143,13 @@ def summarise_agreement(
     rows = []
     for first, second in combinations(names, 2):
         a, b = (_scores(name, totals, fixed) for name in (first, second))
-        drawn = zip(*(_drawn(name, totals, fixed, ids, draws) for name in (first, second)), strict=True)
-        pairs = [(x, y) for x, y in drawn if np.isfinite(x).all() and np.isfinite(y).all()]
-        varies = bool(pairs) and (first in totals or second in totals)
-        rho = _interval([spearman(x, y) for x, y in pairs], varies)
-        shared = top_overlap(a, b, k)
-        overlap = bounded(Estimate(shared, *_interval([top_overlap(x, y, k) for x, y in pairs], varies), len(ids)))
+        x, y = (_drawn(name, totals, fixed, ids, draws) for name in (first, second))
+        scored = np.isfinite(x).all(axis=-1) & np.isfinite(y).all(axis=-1)
+        x, y = x[scored], y[scored]
+        varies = len(x) > 0 and (first in totals or second in totals)
+        rho = _interval(spearman(x, y), varies)
+        shared = float(top_overlap(a, b, k))
+        overlap = bounded(Estimate(shared, *_interval(top_overlap(x, y, k), varies), len(ids)))
         rows.append(
             {
                 "model": model,
@@ -170,8 +182,8 @@ def _drawn(
     return np.atleast_2d(total.means(draws[:, [ids.index(id) for id in total.needle_ids]]))
 
 
-def _interval(values: list[float], varies: bool) -> tuple[float, float]:
+def _interval(values: Array, varies: bool) -> tuple[float, float]:
     if not varies:
         return float("nan"), float("nan")
-    low, high = percentile_interval(np.array(values))
+    low, high = percentile_interval(values)
     return float(low), float(high)

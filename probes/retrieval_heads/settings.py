@@ -20,17 +20,22 @@ class Settings(Experiment):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {"context_tokens": (256,), "samples_per_needle": 1, "random_draws": 2},
+        "demo": {"context_tokens": (256, 512), "finding_needles": 4, "k": (10,)},
         "paper": {
             "context_tokens": tuple(round(1000 + step * 49000 / 19) for step in range(20)),
             "depths": tuple(step / 9 for step in range(10)),
             "samples_per_needle": None,
+            "finding_needles": None,
             "max_new_tokens": 50,
+            "random_draws": 5,
         },
         "reference": {
             "context_tokens": tuple(round(1000 + step * 49000 / 19) for step in range(20)),
             "depths": tuple(step / 9 for step in range(10)),
             "samples_per_needle": None,
+            "finding_needles": None,
             "max_new_tokens": 50,
+            "random_draws": 5,
             "prompt_format": "reference",
             "success_filter": True,
             "definition": "count",
@@ -53,6 +58,9 @@ class Settings(Experiment):
     """How many cells of the grid (length, depth) each needle is measured in; over all needles every cell comes as often.
     None measures every needle in every cell. What differs most between samples is the needle: few samples of many needles
     tell more than many of few."""
+    finding_needles: int | None = 16
+    """At most how many of the needles that are not held out find heads; None takes all. The top ten heads of 12 needles with two
+    prompts each share .94 with those of 12 others (docs/performance.md)."""
     prompt_format: Literal["auto", "chat", "plain", "reference"] = "auto"
     """chat: the model's chat template; plain: text, question, "Answer:"; reference: the public script's wording."""
     bos: Literal["auto", "always", "never"] = "auto"
@@ -65,6 +73,9 @@ class Settings(Experiment):
     """Variables of the chat template, such as enable_thinking=false; system_message=TEXT becomes a system message."""
     recall_measure: Literal["words", "reference"] = field(default="words", metadata=ADDED)
     """words: Unicode's words, in any script; reference: the public script's stemmed ROUGE-1, which reads a-z and 0-9 only."""
+    contributions: bool = field(default=True, metadata=ADDED)
+    """Score logit contributions too (LOCOS, direct). --no-contributions is for models whose logits are no sum of what their heads
+    write: copy, echo and induction scores need no such sum."""
     success_filter: bool = False
     """Score only samples that were answered right (recall above 0.5)."""
     definition: Literal["set", "count"] = "set"
@@ -76,8 +87,8 @@ class Settings(Experiment):
     held_out_share: float = 0.3
     """Share of the needles that are kept for the ablation and never used to find heads."""
     k: tuple[int, ...] | None = None
-    """Numbers of heads to mask; if not given 2 5 10 20 30 50, as far as they are at most a fifth of the heads."""
-    random_draws: int = 5
+    """Numbers of heads to mask; if not given 2 5 10 20 50, as far as they are at most a fifth of the heads."""
+    random_draws: int = 3
     """Random sets of heads per k, as many heads in the same layers, none of the top."""
     ablation_modes: tuple[Literal["zero", "mean", "uniform"], ...] = ("zero",)
     """What masking puts in place of a head: zero output, its mean output, or uniform attention (the reference's)."""
@@ -129,6 +140,7 @@ class Settings(Experiment):
             "until_stable": self.until_stable if self.until_stable is not None else 1,
             "k": min(self.k) if self.k else 1,
             "samples_per_needle": self.samples_per_needle if self.samples_per_needle is not None else 1,
+            "finding_needles": self.finding_needles if self.finding_needles is not None else 1,
         }
         for name, value in positive.items():
             if value < 1:

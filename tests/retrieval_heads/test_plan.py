@@ -1,6 +1,7 @@
 """Which needles find heads and which test them, in which cells, under which conditions."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,16 +13,21 @@ from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.needles import read_needles
 from probes.retrieval_heads.plan import deal_cells, default_ks, plan_conditions, split_needles
 
+EVERY = RetrievalHeads(finding_needles=None, held_out_share=0.3)
+
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_needles_are_split_into_disjoint_halves_the_same_way_every_time(seed):
-    finding, held_out = split_needles(RetrievalHeads(seed=seed, held_out_share=0.3))
+    settings = replace(EVERY, seed=seed)
+    finding, held_out = split_needles(settings)
     assert len(held_out) == round(0.3 * len(read_needles()))
     assert sum(not needle.literal for needle in held_out) == len(held_out) // 2
     ids = [needle.id for needle in finding + held_out]
     assert sorted(ids) == sorted(needle.id for needle in read_needles())
-    assert (finding, held_out) == split_needles(RetrievalHeads(seed=seed, held_out_share=0.3))
-    assert held_out != split_needles(RetrievalHeads(seed=seed + 1, held_out_share=0.3))[1]
+    assert (finding, held_out) == split_needles(settings)
+    assert held_out != split_needles(replace(settings, seed=seed + 1))[1]
+    for few in (1, 4, len(finding), len(finding) + 1):  # fewer that find heads; the same ones are held out
+        assert split_needles(replace(settings, finding_needles=few)) == (finding[:few], held_out)
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 20), st.integers(1, 12), st.integers(0, 9))
@@ -87,7 +93,7 @@ def test_conditions_are_no_change_the_top_and_its_controls_and_the_other_ranking
 
 @pytest.mark.parametrize(
     ("n_layers", "n_heads", "ks"),
-    [(1, 4, (1,)), (1, 10, (2,)), (5, 5, (2, 5)), (10, 10, (2, 5, 10, 20)), (25, 10, (2, 5, 10, 20, 30, 50))],
+    [(1, 4, (1,)), (1, 10, (2,)), (5, 5, (2, 5)), (10, 10, (2, 5, 10, 20)), (25, 10, (2, 5, 10, 20, 50))],
 )
 def test_the_default_numbers_of_heads_stop_at_a_fifth(n_layers, n_heads, ks):
     assert default_ks(HeadGeometry(n_layers, n_heads, 1, 8)) == ks

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from transformers import GPT2LMHeadModel
 
+from interp.errors import UserError
 from interp.experiments.run import Run, open_run
 from interp.models.loading import load, look_up
 from interp.tables import checked
@@ -214,6 +215,26 @@ def test_a_needle_that_cannot_be_found_is_counted_and_left_out_only_by_the_filte
         assert planted["score"] == pytest.approx(SET_SCORE * 3 / needles)  # the lost needle's samples score 0
         warnings = [finding.text for finding in settled.findings(tables) if finding.kind == "warning"]
         assert any("2 of 8 samples were answered wrong" in text and fate in text for text in warnings)
+
+
+def test_a_model_without_contributions_is_refused_in_a_sentence_and_scored_without_them(tmp_path, monkeypatch):
+    def no_sum(*_: Any) -> None:
+        raise UserError("its logits are no sum of what the heads write")
+
+    lines = [needle_line(index) for index in range(4)]
+    whole = run(settings(tmp_path / "whole", lines, **QUICK), tmp_path)
+    monkeypatch.setattr("interp.models.check_ways.contributions", no_sum)
+    monkeypatch.setattr("interp.models.check.kept_verdicts", lambda *_: None)
+    monkeypatch.setattr("interp.models.check.keep_verdicts", lambda *_: None)
+    asked = settings(tmp_path / "without", lines, **QUICK)
+    with pytest.raises(UserError, match=r"no sum of what the heads write.*--no-contributions"):
+        run(asked, tmp_path / "b")
+    without = run(replace(asked, contributions=False), tmp_path / "b")
+    for name in ("set", "count", "echo", "induction"):
+        pd.testing.assert_series_equal(scores(without, name), scores(whole, name))
+    assert not {"locos", "direct"} & set(without.tables["head_scores"]["definition"])
+    assert not len(without.tables["logit_contribution"])
+    assert not set(without.tables["ablation"]["ranking"]) & {"locos", "direct"}
 
 
 @pytest.fixture(scope="module")
