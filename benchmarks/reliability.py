@@ -94,7 +94,7 @@ def overlap_of_two(by_needle: dict[str, np.ndarray], needles: int, cells: int, g
     for half in (chosen[:needles], chosen[needles : 2 * needles]):
         means = [by_needle[name][generator.permutation(len(by_needle[name]))[:cells]].mean(axis=0) for name in half]
         tops.append(np.mean(means, axis=0))
-    return top_overlap(tops[0], tops[1], TOP)
+    return float(top_overlap(tops[0], tops[1], TOP))
 
 
 def seconds_of_prompts(model: LanguageModel) -> Callable[[int, int], float]:

@@ -178,7 +178,7 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Es
     return Estimate(successes / trials, low, high, trials)
 
 
-def spearman(first: ArrayLike, second: ArrayLike) -> Array:
+def spearman(first: ArrayLike, second: ArrayLike) -> Array | np.float64:
     """Returns Spearman's rank correlation of each row with its like, ties at their mean rank: [..., n] to [...].
 
     NaN where one side is constant.
@@ -188,7 +188,7 @@ def spearman(first: ArrayLike, second: ArrayLike) -> Array:
     return pearson(rankdata(np.asarray(first), axis=-1), rankdata(np.asarray(second), axis=-1))
 
 
-def pearson(first: ArrayLike, second: ArrayLike) -> Array:
+def pearson(first: ArrayLike, second: ArrayLike) -> Array | np.float64:
     """Returns Pearson's correlation of each row with its like: [..., n] to [...]; NaN where one side is constant."""
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     constant = (a == a[..., :1]).all(axis=-1) | (b == b[..., :1]).all(axis=-1)
@@ -203,12 +203,12 @@ def top_indices(scores: ArrayLike, k: int) -> list[int]:
     return [int(index) for index in np.argsort(-np.asarray(scores, dtype=float), kind="stable")[:k]]
 
 
-def top_overlap(first: ArrayLike, second: ArrayLike, k: int) -> Array:
+def top_overlap(first: ArrayLike, second: ArrayLike, k: int) -> Array | np.float64:
     """Returns the share of the k largest of each row that are among the k largest of its like: [..., n] to [...]."""
     return np.logical_and(_among_top(first, k), _among_top(second, k)).sum(axis=-1) / k
 
 
-def _among_top(scores: ArrayLike, k: int) -> Array:
+def _among_top(scores: ArrayLike, k: int) -> NDArray[np.bool_]:
     """Whether each score is one of its row's k largest, of equal scores the first."""
     scores = np.asarray(scores, dtype=float)
     among = np.zeros(scores.shape, dtype=bool)

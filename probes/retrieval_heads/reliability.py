@@ -182,8 +182,8 @@ def _drawn(
     return np.atleast_2d(total.means(draws[:, [ids.index(id) for id in total.needle_ids]]))
 
 
-def _interval(values: Array, varies: bool) -> tuple[float, float]:
+def _interval(values: Array | np.float64, varies: bool) -> tuple[float, float]:
     if not varies:
         return float("nan"), float("nan")
-    low, high = percentile_interval(values)
+    low, high = percentile_interval(np.asarray(values))
     return float(low), float(high)
