@@ -14,7 +14,7 @@ help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/'
 
 demo: $(VENV)/.core  ## find the retrieval heads of the default model and prove them by ablation
-	$(BIN)/python -m interp.experiments retrieval_heads
+	$(BIN)/python -m interp.experiments retrieval_heads --preset demo
 
 test: $(VENV)/.dev browser  ## lint, then run the tests in two processes (WORKERS=4: in four)
 	$(BIN)/ruff check .
