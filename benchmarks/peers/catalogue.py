@@ -31,7 +31,13 @@ LOCOS = {
 
 PEERS = (
     Peer("minicons", "minicons", "surprisal of a token, nats", 1e-4, ("minicons==0.3.39", TRANSFORMERS)),
-    Peer("surprisal", "surprisal", "surprisal of a token, nats", 1e-4, ("surprisal==0.1.7", TRANSFORMERS)),
+    Peer(
+        "surprisal",
+        "surprisal",
+        "surprisal of a token when <|im_end|> has no probability, nats",
+        1e-4,
+        ("surprisal==0.1.7", TRANSFORMERS),
+    ),
     Peer("lm-eval", "lm_eval", "log-likelihood of a text, nats", 1e-3, ("lm-eval==0.4.13", TRANSFORMERS)),
     Peer("TransformerLens detect_head", "detect_head", "induction score of a head", 1e-4),
     Peer("SAELens encode", "saelens", "activation of a feature, of its pairs with tokens", 1e-3),

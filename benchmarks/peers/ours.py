@@ -29,6 +29,20 @@ def token_surprisals(model: LanguageModel, inputs: dict[str, Any]) -> Work:
     return work
 
 
+def surprisals_without_padding(model: LanguageModel, inputs: dict[str, Any]) -> Work:
+    """The same when the end-of-sequence token cannot come: the tool pads with it and gives it no probability."""
+    tokenizer: Any = model.tokenizer
+
+    def work() -> Numbers:
+        texts = inputs["ids"]
+        logits = model.extend(model.rows(len(texts)), texts, logits="all").clone()
+        logits[..., tokenizer.eos_token_id] = -torch.inf
+        nats = -torch.log_softmax(logits[:, :-1], dim=-1)
+        return [nats[row, torch.arange(len(ids) - 1), torch.tensor(ids[1:])].tolist() for row, ids in enumerate(texts)]
+
+    return work
+
+
 def text_log_likelihoods(model: LanguageModel, inputs: dict[str, Any]) -> Work:
     """Log-likelihood of each text after its first token."""
     tokens = token_surprisals(model, inputs)
@@ -109,7 +123,7 @@ def head_scores(column: str) -> Callable[[LanguageModel, dict[str, Any]], Work]:
 
 OURS: dict[str, Callable[[LanguageModel, dict[str, Any]], Work]] = {
     "minicons": token_surprisals,
-    "surprisal": token_surprisals,
+    "surprisal": surprisals_without_padding,
     "lm_eval": text_log_likelihoods,
     "detect_head": induction_scores,
     "saelens": feature_sums,
