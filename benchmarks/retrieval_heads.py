@@ -19,9 +19,9 @@ import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from benchmarks.tables import Difference, Results, compare, grow, results
-from interp.models.language import LanguageModel
-from interp.models.loading import converted_asset, load
-from interp.models.recording import TopKeys
+from interp.models.language.model import LanguageModel
+from interp.models.language.recording import TopKeys
+from interp.models.loading.language import converted_asset, load
 from interp.prose import news_articles
 from probes.retrieval_heads.answers import answer_plainly
 from probes.retrieval_heads.haystack import build_haystack

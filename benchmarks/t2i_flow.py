@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from benchmarks.tables import Difference, Results, compare, grow, results
-from interp.models.heat_maps import HeatMaps
-from interp.models.image import ImageModel
-from interp.models.image_loading import load_image
+from interp.models.image.heat_maps import HeatMaps
+from interp.models.image.model import ImageModel
+from interp.models.loading.image import load_image
 from probes.t2i_flow.drawing import Cell, Sampling, draw
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.measure import encode

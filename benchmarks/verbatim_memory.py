@@ -17,8 +17,8 @@ import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from benchmarks.tables import Difference, Results, compare, grow, results
-from interp.models.language import LanguageModel
-from interp.models.loading import converted_asset, load
+from interp.models.language.model import LanguageModel
+from interp.models.loading.language import converted_asset, load
 from probes.verbatim_memory.experiment import VerbatimMemory
 from probes.verbatim_memory.lists import second_list
 from probes.verbatim_memory.measure import measure_lists

@@ -16,7 +16,7 @@ from benchmarks.t2i_flow import pixels_apart
 from benchmarks.verbatim_memory import surprisals_apart
 from figures.performance import plot_growth
 from interp.errors import RunError
-from interp.models.dictionary import Dictionary, shipped_dictionaries
+from interp.models.dictionary.dictionary import Dictionary, shipped_dictionaries
 
 pytestmark = pytest.mark.filterwarnings("ignore:The 'utils' module has been deprecated:DeprecationWarning")
 

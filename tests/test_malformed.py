@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from interp.errors import UserError
 from interp.experiments.__main__ import _read_toml
 from interp.experiments.run import configured, open_run
-from interp.models.dictionary import Dictionary
+from interp.models.dictionary.dictionary import Dictionary
 from interp.prose import read_folder
 from interp.tables import TableSchema, read_table
 from probes.critical_tokens.experiment import CriticalTokens

@@ -13,11 +13,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from interp.errors import ArgumentError, UserError
-from interp.models.encoding import beginning, check_single_beginning, covering, encode_piece, token_texts, unread
-from interp.models.spellings import Vocabulary
-from interp.models.token_bytes import token_bytes
-from interp.models.windows import cut_windows, tokenize
-from interp.models.word_surprisal import read_words
+from interp.models.dictionary.windows import cut_windows, tokenize
+from interp.models.language.spellings import Vocabulary
+from interp.models.language.word_surprisal import read_words
+from interp.models.tokens.encoding import beginning, check_single_beginning, covering, encode_piece, token_texts, unread
+from interp.models.tokens.token_bytes import token_bytes
 from interp.sentences import sentences
 from interp.words import is_word, normalised
 from probes.function_tokens.token_classes import classify

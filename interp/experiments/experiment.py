@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from interp.models.identity import ModelFacts
-from interp.models.registry import ModelKind
+from interp.models.loading.names import ModelKind
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
     from interp.experiments.run import Run
-    from interp.models.image import ImageModel
-    from interp.models.language import LanguageModel
+    from interp.models.image.model import ImageModel
+    from interp.models.language.model import LanguageModel
     from interp.tables import Schemas, Tables
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -70,7 +70,7 @@ class Experiment:
     needs_attention: ClassVar[bool] = True
     """Whether a language model must have attention heads to look at."""
     needs: ClassVar[tuple[str, ...]] = ()
-    """Verdicts of the check at load (interp.models.verdicts) without which nothing is measured."""
+    """Verdicts of the check at load (interp.models.check.verdicts) without which nothing is measured."""
     model_kind: ClassVar[ModelKind] = "language"
     """What the model makes: text, or pictures (`measure` is then given an ImageModel)."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

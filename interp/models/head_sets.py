@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.models.edits import EditMode, EditPhase
-from interp.models.language import LanguageModel
+from interp.models.language.edits import EditMode, EditPhase
+from interp.models.language.model import LanguageModel
 
 Head = tuple[int, int]
 """A layer and a query head in it."""

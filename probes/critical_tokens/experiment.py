@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from interp.models.language import LanguageModel
+    from interp.models.language.model import LanguageModel
     from interp.tables import Schemas, Tables
 
 
@@ -61,7 +61,7 @@ class CriticalTokens(Settings):
 
         check_tasks(self)
         if self.sampler == "vllm":
-            from interp.models.vllm_sampling import check_vllm
+            from interp.models.language.vllm_sampling import check_vllm
 
             check_vllm()
         window = facts.context_window

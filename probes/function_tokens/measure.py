@@ -9,9 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from interp.experiments.experiment import WorkUnit
-from interp.models.language import LanguageModel
-from interp.models.residuals import read_residuals
-from interp.models.windows import Windows
+from interp.models.dictionary.windows import Windows
+from interp.models.language.model import LanguageModel
+from interp.models.language.residuals import read_residuals
 from probes.function_tokens import plan
 from probes.function_tokens.activations import Tally, active_features, joined, to_masks
 from probes.function_tokens.inputs import Inputs, document_slices, parts_of, set_up, special_positions

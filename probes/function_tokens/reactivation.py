@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.errors import UserError
-from interp.models.attention import AttentionCall, Barred
-from interp.models.hooks import EditPhase, Phase
-from interp.models.language import LanguageModel
-from interp.models.residuals import read_residuals
+from interp.models.language.attention import AttentionCall, Barred
+from interp.models.language.hooks import EditPhase, Phase
+from interp.models.language.model import LanguageModel
+from interp.models.language.residuals import read_residuals
 from probes.function_tokens.inputs import Inputs, Loaded
 from probes.function_tokens.token_classes import CONTENT, FUNCTION
 

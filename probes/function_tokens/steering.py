@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.models.language import LanguageModel
-from interp.models.residuals import changed_residuals, read_residuals
+from interp.models.language.model import LanguageModel
+from interp.models.language.residuals import changed_residuals, read_residuals
 from probes.function_tokens.inputs import Inputs, Loaded
 from probes.function_tokens.reactivation import EARLIEST, prompt_windows
 

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import ArgumentError
-from interp.models.language import LanguageModel
-from interp.models.recording import AttentionRows
+from interp.models.language.model import LanguageModel
+from interp.models.language.recording import AttentionRows
 from interp.prose import news_articles
 from interp.statistics import Array
 

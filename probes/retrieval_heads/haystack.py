@@ -11,7 +11,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import ArgumentError
-from interp.models.encoding import Piece, encode_piece
+from interp.models.tokens.encoding import Piece, encode_piece
 from interp.sentences import grapheme_starts, sentence_starts, word_starts
 
 LONGEST_SENTENCE_TOKENS = 160

@@ -17,8 +17,8 @@ from probes.retrieval_heads.settings import Settings
 if TYPE_CHECKING:
     import pandas as pd
 
-    from interp.models.edits import EditMode
     from interp.models.head_sets import Head
+    from interp.models.language.edits import EditMode
     from interp.tables import Tables
     from probes.retrieval_heads.needles import Needle
 

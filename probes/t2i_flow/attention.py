@@ -11,8 +11,8 @@ from probes.t2i_flow.prompts import FLOOR_ROLES, Prompt, words
 from probes.t2i_flow.scores import item_views, rate
 
 if TYPE_CHECKING:
-    from interp.models.heat_maps import HeatMaps
-    from interp.models.image import ImageModel
+    from interp.models.image.heat_maps import HeatMaps
+    from interp.models.image.model import ImageModel
     from probes.t2i_flow.drawing import Sampling
 
 EFFECTS = ("effect_removed", "effect_only", "change_removed")

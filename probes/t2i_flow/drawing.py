@@ -10,10 +10,10 @@ from jaxtyping import Float32
 from PIL import Image
 from torch import Tensor
 
-from interp.models.attention_scale import scaled_attention
-from interp.models.conditioning import BlockEdit, Conditioning
-from interp.models.heat_maps import HeatMaps
-from interp.models.image import ImageModel
+from interp.models.image.attention_scale import scaled_attention
+from interp.models.image.conditioning import BlockEdit, Conditioning
+from interp.models.image.heat_maps import HeatMaps
+from interp.models.image.model import ImageModel
 from probes.t2i_flow.judges import Judge, as_columns, ask
 from probes.t2i_flow.prompts import Prompt
 from probes.t2i_flow.variants import ALL_SUBSETS_UP_TO, Encoded, Variant

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from interp.models.token_spans import spelling
+from interp.models.tokens.token_spans import spelling
 from probes.t2i_flow.prompts import Prompt
 from probes.t2i_flow.scores import item_views, rate, readings, usual_reading
 
 if TYPE_CHECKING:
-    from interp.models.conditioning import Conditioning
-    from interp.models.image import ImageModel
+    from interp.models.image.conditioning import Conditioning
+    from interp.models.image.model import ImageModel
 
 VECTORS = {"item": "from_prompt", "alone": "from_alone", "full": "in_full"}
 """Variants that the flow is read from, and the columns they become."""

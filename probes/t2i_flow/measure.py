@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from interp.experiments.experiment import WorkUnit
-from interp.models.heat_maps import HeatMaps
-from interp.models.image import ImageModel
+from interp.models.image.heat_maps import HeatMaps
+from interp.models.image.model import ImageModel
 from probes.t2i_flow.attention import attention_by_seed, heat_maps
 from probes.t2i_flow.drawing import Cell, Sampling, answers, draw, judged, stored_pictures
 from probes.t2i_flow.inter_item import vectors_moved

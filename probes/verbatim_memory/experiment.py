@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from interp.models.language import LanguageModel
+    from interp.models.language.model import LanguageModel
     from interp.tables import Schemas, Tables
 
 
@@ -93,7 +93,7 @@ class VerbatimMemory(Settings):
 
     def _check_revisions(self) -> None:
         """Refuses a checkpoint that does not exist before anything is measured."""
-        from interp.models.loading import look_up
+        from interp.models.loading.language import look_up
 
         for revision in self.revisions:
             look_up(self.model, dtype=self.dtype, revision=revision)

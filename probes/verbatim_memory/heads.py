@@ -24,9 +24,9 @@ from interp.heads.given import given_files, given_heads, ranking_run
 from interp.heads.places import is_file_of_heads
 from interp.models.head_sets import Edit, Head, editing_rows, heads_as_text, layer_matched
 from interp.models.identity import ModelFacts
-from interp.models.language import LanguageModel
-from interp.models.memory import halving_on_out_of_memory
-from interp.models.recording import WeightAt
+from interp.models.language.model import LanguageModel
+from interp.models.language.out_of_memory import halving_on_out_of_memory
+from interp.models.language.recording import WeightAt
 from probes.verbatim_memory.trials import Trial
 
 Look = Literal["matching", "postmatch", "recent"]

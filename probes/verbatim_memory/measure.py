@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import pandas as pd
 
-from interp.models.language import LanguageModel
-from interp.models.memory import halving_on_out_of_memory
-from interp.models.nulls import NULLS, Null, null_model
-from interp.models.spellings import Vocabulary
+from interp.models.language.model import LanguageModel
+from interp.models.language.nulls import NULLS, Null, null_model
+from interp.models.language.out_of_memory import halving_on_out_of_memory
+from interp.models.language.spellings import Vocabulary
 from probes.verbatim_memory.heads import measure_looks, measure_masks
 from probes.verbatim_memory.lists import Condition, second_list
 from probes.verbatim_memory.plan import FLOAT32, ListUnit, LooksUnit, MaskUnit, first_lists

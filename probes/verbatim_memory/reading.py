@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.models.history import History
-from interp.models.language import LanguageModel
-from interp.models.prefix import Prefix
-from interp.models.spellings import Vocabulary
-from interp.models.word_probability import EncodedWords, WordSurprisal, token_log_probabilities
-from interp.models.word_surprisal import read_words
+from interp.models.language.history import History
+from interp.models.language.model import LanguageModel
+from interp.models.language.prefix import Prefix
+from interp.models.language.spellings import Vocabulary
+from interp.models.language.word_probability import EncodedWords, WordSurprisal, token_log_probabilities
+from interp.models.language.word_surprisal import read_words
 from probes.verbatim_memory.lists import FirstList, second_list
 from probes.verbatim_memory.plan import ListUnit
 from probes.verbatim_memory.settings import Settings

@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import ArgumentError
-from interp.models.encoding import BosPolicy, Piece, beginning, check_single_beginning, encode_piece, unread
-from interp.models.word_probability import EncodedWords
+from interp.models.language.word_probability import EncodedWords
+from interp.models.tokens.encoding import BosPolicy, Piece, beginning, check_single_beginning, encode_piece, unread
 from probes.verbatim_memory.lists import FirstList
 from probes.verbatim_memory.texts import Texts
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.models.recording import Weights
+from interp.models.language.recording import Weights
 from interp.tables import checked
 from probes.joined.answers import attention_answers, critical_answers, memory_answers
 from probes.joined.class_mass import TOKEN_GROUPS, Text, group_of_ids, measure_class_mass, needle_texts

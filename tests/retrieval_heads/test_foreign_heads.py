@@ -16,7 +16,7 @@ from interp.experiments.__main__ import main
 from interp.experiments.experiment import run_hash
 from interp.experiments.run import Run
 from interp.heads.files import read_heads
-from interp.models.loading import look_up
+from interp.models.loading.language import look_up
 from probes.retrieval_heads.comparison import compare_all
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.interchange import (

@@ -12,7 +12,7 @@ import pytest
 from transformers import GPT2LMHeadModel
 
 from interp.experiments.run import Run, open_run
-from interp.models.loading import load, look_up
+from interp.models.loading.language import load, look_up
 from interp.tables import checked
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.interchange import read_public_scores

@@ -159,7 +159,7 @@ def test_only_as_much_text_is_encoded_as_is_used(monkeypatch):
         "probes.retrieval_heads.haystack.encode_piece",
         lambda tokenizer, text: read.append(len(text)) or encode_piece(tokenizer, text),
     )
-    from interp.models.encoding import encode_piece
+    from interp.models.tokens.encoding import encode_piece
 
     for text in ("A visitor counted ships in May. " * 200_000, "河边的老桥在春天关闭了" * 200_000):
         read.clear()

@@ -9,7 +9,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedTokenizerFast
 
 from interp.errors import ArgumentError
-from interp.models.encoding import encode_piece
+from interp.models.tokens.encoding import encode_piece
 from interp.sentences import sentence_starts
 from probes.retrieval_heads.haystack import Haystack, build_haystack
 from probes.retrieval_heads.needles import Needle

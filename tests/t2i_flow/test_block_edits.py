@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from interp.errors import ArgumentError
-from interp.models.image import ImageModel
+from interp.models.image.model import ImageModel
 from probes.t2i_flow.drawing import Cell, Sampling, draw
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.measure import measure_prompts

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from interp.models.recording import WeightAt
+from interp.models.language.recording import WeightAt
 from interp.prose import news_articles
 from interp.statistics import paired_difference
 from interp.tables import TableSchema
