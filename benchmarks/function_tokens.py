@@ -26,7 +26,7 @@ from interp.models.dictionary.windows import Windows, cut_windows, tokenize
 from interp.models.language.model import LanguageModel
 from interp.models.language.residuals import read_residuals
 from interp.models.loading.language import load
-from interp.prose import news_articles
+from interp.stimuli.prose import news_articles
 from probes.function_tokens.counts import PairCounter
 from probes.function_tokens.inputs import document_slices
 

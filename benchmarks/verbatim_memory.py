@@ -23,8 +23,7 @@ from probes.verbatim_memory.experiment import VerbatimMemory
 from probes.verbatim_memory.lists import second_list
 from probes.verbatim_memory.measure import measure_lists
 from probes.verbatim_memory.plan import ListUnit, first_lists, plan_units
-from probes.verbatim_memory.texts import read_texts
-from probes.verbatim_memory.trials import Trial, build_trial
+from probes.verbatim_memory.trials import Trial, build_trial, read_texts
 
 NAME, MODEL = "verbatim_memory", "smollm2-135m"
 GRID = VerbatimMemory(

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from interp.moved import MovedModules
+from interp.imports import MovedModules
 
 __version__ = "0.1.0"
 

@@ -15,9 +15,9 @@ from interp.models.check import check as checking
 from interp.models.check.check import check, check_at_load
 from interp.models.check.verdicts import Verdict, kept_verdicts
 from interp.models.language.attention_function import ATTENTION
-from interp.models.language.history import History
 from interp.models.language.logit_directions import LogitDirections
 from interp.models.language.model import LanguageModel
+from interp.models.language.prefix import History
 from interp.models.language.recording import HeadOutputs, TopKeys
 from tests.reading import IDS, close
 from tests.tiny_models import FAMILIES, tiny

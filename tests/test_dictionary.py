@@ -368,7 +368,7 @@ def test_shipped_dictionaries_load_with_saelens_and_keep_their_promise(folder):
 def test_training_texts_are_known_by_name():
     folders = shipped_dictionaries("smollm2-135m")
     assert [folder.name for folder in folders] == ["layer_6", "layer_15", "layer_23"]
-    from interp.prose import news_articles
+    from interp.stimuli.prose import news_articles
 
     names = training_texts(folders)
     assert 200 < sum(text_name(text) in names for text in news_articles()) == len(names)
@@ -383,7 +383,7 @@ def test_a_dictionary_that_is_not_there_ships_nothing():
 @pytest.mark.parametrize("folder", shipped_dictionaries("smollm2-135m"), ids=lambda folder: folder.name)
 def test_shipped_dictionaries_explain_articles_they_were_not_trained_on(folder):
     from interp.models.dictionary.windows import tokenize
-    from interp.prose import news_articles
+    from interp.stimuli.prose import news_articles
 
     dictionary = Dictionary.from_folder(folder)
     model = load("smollm2-135m", device="cpu")

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from interp.moved import MOVED
+from interp.imports import MOVED
 
 
 @pytest.mark.parametrize(("old", "new"), [*MOVED.items()])

@@ -12,7 +12,7 @@ from interp.models.language.recording import Weights
 from interp.models.loading.language import converted_asset, load
 from interp.models.tokens.chat import chat_frame
 from interp.models.tokens.encoding import beginning, encode_piece
-from interp.prose import news_articles
+from interp.stimuli.prose import news_articles
 
 pytestmark = pytest.mark.real
 

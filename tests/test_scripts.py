@@ -14,16 +14,14 @@ from transformers import PreTrainedTokenizerFast
 
 from interp.errors import ArgumentError, UserError
 from interp.models.dictionary.windows import cut_windows, tokenize
-from interp.models.language.spellings import Vocabulary
+from interp.models.language.spellings import Vocabulary, token_bytes
 from interp.models.language.word_surprisal import read_words
 from interp.models.tokens.encoding import beginning, check_single_beginning, covering, encode_piece, token_texts, unread
-from interp.models.tokens.token_bytes import token_bytes
-from interp.sentences import sentences
+from interp.stimuli.sentences import sentences
 from interp.words import is_word, normalised
 from probes.function_tokens.token_classes import classify
 from probes.verbatim_memory.lists import read_pool
-from probes.verbatim_memory.texts import scramble
-from probes.verbatim_memory.trials import encode_list, encode_text, last_words
+from probes.verbatim_memory.trials import encode_list, encode_text, last_words, scramble
 from tests.script_texts import SCRIPTS
 from tests.tiny_models import tiny
 from tests.tiny_tokenizers import KINDS, of_kind

@@ -8,8 +8,8 @@ from interp.models.dictionary.dictionary import Dictionary, shipped_dictionaries
 from interp.models.dictionary.windows import cut_windows, tokenize
 from interp.models.language.model import LanguageModel
 from interp.models.loading.language import converted_asset
-from interp.prose import news_articles
-from probes.retrieval_heads.haystack import build_haystack
+from interp.stimuli.haystack import build_haystack
+from interp.stimuli.prose import news_articles
 from probes.retrieval_heads.needles import read_needles
 from probes.retrieval_heads.stimuli import Sample, build_frame, build_samples
 

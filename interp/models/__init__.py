@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from interp.lazy import lazily
+from interp.imports import lazily
 
 if TYPE_CHECKING:
     from interp.models.image.model import ImageModel

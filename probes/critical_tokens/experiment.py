@@ -107,6 +107,6 @@ class CriticalTokens(Settings):
 
     def documents(self, tables: "Tables") -> Mapping[str, str]:
         """Returns preference data as JSON lines that TRL reads."""
-        from probes.critical_tokens.preferences import preference_documents
+        from probes.critical_tokens.critical import preference_documents
 
         return preference_documents(tables)

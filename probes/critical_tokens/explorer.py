@@ -18,7 +18,7 @@ from interp.models.language.model import LanguageModel
 from interp.models.language.sampling import Job, Policy, draw, stream
 from probes.critical_tokens.problems import Outcome, Problem
 from probes.critical_tokens.responses import Setting, decode, prompt_ids
-from probes.critical_tokens.spine import branch_points, branches_needed
+from probes.critical_tokens.scores import branch_points, branches_needed
 
 # ---------------------------------------------------------------------- the tree of continuations
 

@@ -18,8 +18,8 @@ from probes.critical_tokens.answers.equality import same_latex, same_number
 from probes.critical_tokens.answers.extraction import extract_math, extract_number
 from probes.critical_tokens.answers.numbers import read_number
 from probes.critical_tokens.answers.prose import number_in
-from probes.critical_tokens.families import FAMILIES, Level, Task, parse_level
 from probes.critical_tokens.grader import Grader, load_grader, verdict
+from probes.critical_tokens.problem_generators import FAMILIES, Level, Task, parse_level
 from probes.critical_tokens.settings import Settings
 
 Outcome = Literal["right", "wrong", "unextracted"]

@@ -20,7 +20,7 @@ from interp.models.language.model import LanguageModel
 from interp.models.language.residuals import check_layer, read_residuals
 from interp.models.loading.refusals import check_ids
 from interp.models.tokens.encoding import BosPolicy, beginning
-from interp.prose import news_articles, read_folder
+from interp.stimuli.prose import news_articles, read_folder
 from probes.function_tokens.settings import Settings
 from probes.function_tokens.token_classes import FUNCTION, classify, token_ranks
 

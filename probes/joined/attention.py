@@ -120,9 +120,9 @@ class AttentionJoin(Join):
 
     def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
         """Returns the lift of function tokens for sets of heads and for each head, and the answers."""
-        from interp.models.head_sets import layer_matched
-        from probes.joined.answers import attention_answers
+        from interp.heads.sets import layer_matched
         from probes.joined.class_mass import heads_of
+        from probes.joined.headlines import attention_answers
         from probes.joined.summaries import summarise_heads, summarise_lift
 
         assert facts.geometry is not None

@@ -13,8 +13,8 @@ from torch import Tensor
 from interp.errors import ArgumentError
 from interp.models.language.model import LanguageModel
 from interp.models.language.recording import AttentionRows
-from interp.prose import news_articles
 from interp.statistics import Array
+from interp.stimuli.prose import news_articles
 
 TOKEN_GROUPS = ("function words", "function signs", "content")
 FUNCTION, WORDS = "function", ("word", "part of word")

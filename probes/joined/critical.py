@@ -63,7 +63,7 @@ class CriticalJoin(Join):
 
     def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
         """Returns every critical token beside its controls, the shares, and the answers."""
-        from probes.joined.answers import critical_answers
+        from probes.joined.headlines import critical_answers
         from probes.joined.summaries import match_critical, summarise_overlap, token_rules
 
         run = self.tables_of("critical_tokens")

@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.models.head_sets import Edit, editing_rows, heads_as_text
+from interp.heads.sets import Edit, editing_rows, heads_as_text
 from interp.models.language.model import LanguageModel
 from interp.models.language.out_of_memory import halving_on_out_of_memory
 from interp.models.language.prefix import Prefix

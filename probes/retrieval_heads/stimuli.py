@@ -24,10 +24,10 @@ from interp.models.tokens.encoding import (
     unread,
 )
 from interp.models.tokens.template_args import parse_template_args
-from interp.prose import news_articles, read_folder
-from interp.sentences import follows_without_a_space
+from interp.stimuli.haystack import Haystack, build_haystack
+from interp.stimuli.prose import news_articles, read_folder
+from interp.stimuli.sentences import follows_without_a_space
 from interp.words import holds_letters
-from probes.retrieval_heads.haystack import Haystack, build_haystack
 from probes.retrieval_heads.needles import Needle, find_words
 from probes.retrieval_heads.plan import Cell
 from probes.retrieval_heads.scores import RecallMeasure, reference_reads

@@ -10,8 +10,8 @@ from jaxtyping import Float32
 from PIL import Image
 from torch import Tensor
 
-from interp.models.image.attention_scale import scaled_attention
 from interp.models.image.conditioning import BlockEdit, Conditioning
+from interp.models.image.drawing import scaled_attention
 from interp.models.image.heat_maps import HeatMaps
 from interp.models.image.model import ImageModel
 from probes.t2i_flow.judges import Judge, as_columns, ask

@@ -88,7 +88,7 @@ class T2IFlow(Settings):
 
     def documents(self, tables: "Tables") -> "Mapping[str, str | bytes]":
         """Returns the grids as PNG files, and the fitted rule that tells representative tokens."""
-        from figures.t2i_flow_png import grid_documents
+        from figures.t2i_flow_grids import grid_documents
         from probes.t2i_flow.predictor import predictor_document
 
         return {**grid_documents(tables), **predictor_document(tables)}

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from interp.errors import ArgumentError
 from interp.heads.given import given_files, given_heads, ranking_run
-from interp.heads.places import is_file_of_heads
-from interp.models.head_sets import Edit, Head, editing_rows, heads_as_text, layer_matched
+from interp.heads.kinds import is_file_of_heads
+from interp.heads.sets import Edit, Head, editing_rows, heads_as_text, layer_matched
 from interp.models.identity import ModelFacts
 from interp.models.language.model import LanguageModel
 from interp.models.language.out_of_memory import halving_on_out_of_memory

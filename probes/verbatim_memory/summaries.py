@@ -20,7 +20,7 @@ from probes.verbatim_memory.lists import surviving_pairs
 from probes.verbatim_memory.scores import drops_2024, trial_ratios
 from probes.verbatim_memory.settings import Settings
 from probes.verbatim_memory.tables import MaskingSummary
-from probes.verbatim_memory.texts import read_texts
+from probes.verbatim_memory.trials import read_texts
 
 DRAWS = 1000
 CELL = [

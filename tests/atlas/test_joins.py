@@ -9,9 +9,9 @@ import torch
 
 from interp.models.language.recording import Weights
 from interp.tables import checked
-from probes.joined.answers import attention_answers, critical_answers, memory_answers
 from probes.joined.class_mass import TOKEN_GROUPS, Text, group_of_ids, measure_class_mass, needle_texts
 from probes.joined.findings import find_attention, find_critical, find_memory
+from probes.joined.headlines import attention_answers, critical_answers, memory_answers
 from probes.joined.summaries import (
     match_critical,
     shuffled_shares,

@@ -9,14 +9,14 @@ import torch
 
 from interp.models.language.recording import Weights
 from interp.models.language.residuals import read_residuals
-from probes.function_tokens.inputs import Loaded
-from probes.function_tokens.reactivation import (
+from probes.function_tokens.causes import (
     BlockedPairs,
     Case,
     activations_under_knockout,
     choose_case,
+    steered,
 )
-from probes.function_tokens.steering import steered
+from probes.function_tokens.inputs import Loaded
 from probes.function_tokens.summaries import summarise_reactivation, summarise_steering
 from tests.tiny_models import random_ids, tiny
 

@@ -11,9 +11,9 @@ import torch
 from interp.errors import UserError
 from interp.models.language.architecture import output_projection
 from interp.models.language.model import LanguageModel
+from interp.stimuli.haystack import build_haystack
 from probes.retrieval_heads.ablation import Prose, measure_ablation
 from probes.retrieval_heads.answers import reading_order
-from probes.retrieval_heads.haystack import build_haystack
 from probes.retrieval_heads.measure import measure_samples
 from probes.retrieval_heads.needles import Needle
 from probes.retrieval_heads.plan import Condition

@@ -5,8 +5,8 @@ import pandas as pd
 import torch
 
 from interp.models.language.recording import WeightAt
-from interp.prose import news_articles
 from interp.statistics import paired_difference
+from interp.stimuli.prose import news_articles
 from interp.tables import TableSchema
 
 

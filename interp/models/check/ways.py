@@ -14,11 +14,10 @@ from interp.errors import UserError
 from interp.models.check.reference import Compared, Plain, compare, plainly, spreads
 from interp.models.language.architecture import output_projection, output_projection_weight
 from interp.models.language.attention import mix_values
-from interp.models.language.history import History
 from interp.models.language.logit_directions import LogitDirections, Scales
 from interp.models.language.logit_path import residuals_without_heads
 from interp.models.language.model import LanguageModel
-from interp.models.language.prefix import Prefix
+from interp.models.language.prefix import History, Prefix
 from interp.models.language.recording import AttentionRows, HeadOutputs, Weights
 from interp.models.language.replay import few_tokens
 

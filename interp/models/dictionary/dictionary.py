@@ -19,7 +19,7 @@ from interp.errors import ArgumentError, RunError, did_you_mean
 from interp.models.dictionary.config import check_config, check_scale, layer_of
 from interp.models.dictionary.features import CHUNK_FEATURES, Events, active_features
 from interp.models.dictionary.files import UNREADABLE, first_line, read_folder, saelens_quiet
-from interp.models.dictionary.training_windows import Training, training_of
+from interp.models.dictionary.windows import Training, training_of
 from interp.models.language.model import LanguageModel
 from interp.models.language.residuals import mean_is_unread
 

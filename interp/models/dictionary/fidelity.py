@@ -181,7 +181,7 @@ def describe(
         "hook_name": dictionary.hook_name,
         "layer": dictionary.layer,
         "width": dictionary.n_features,
-        "texts": "news articles of interp.prose; the names of those used are in ../training_texts.txt",
+        "texts": "news articles of interp.stimuli.prose; the names of those used are in ../training_texts.txt",
         "vectors_harvested": len(vectors),
         "vectors_held_out": len(held_out),
         "l0": measured.l0,

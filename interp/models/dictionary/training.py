@@ -75,7 +75,7 @@ class Recipe:
 def train_all(recipe: Recipe) -> None:
     """Harvests once and trains, checks and saves one dictionary per layer; what is finished is left alone."""
     from interp.models.loading.language import load
-    from interp.prose import news_articles
+    from interp.stimuli.prose import news_articles
 
     model = load(recipe.model, dtype=recipe.dtype)
     training, validation, _ = deal_texts(news_articles(), (TRAINING_SHARE, VALIDATION_SHARE))

@@ -2,12 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from interp.lazy import lazily
+from interp.imports import lazily
 
 if TYPE_CHECKING:
-    from interp.models.language.history import History
     from interp.models.language.model import LanguageModel
-    from interp.models.language.prefix import Prefix
+    from interp.models.language.prefix import History, Prefix
 
 __all__ = ["History", "LanguageModel", "Prefix"]
 

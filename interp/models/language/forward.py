@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from interp.errors import UserError, check_choice
 from interp.models.language.architecture import restart_rotary, rotary_grows, rotary_switch
 from interp.models.language.attention_function import QUERY_POSITIONS
-from interp.models.language.history import History
 from interp.models.language.hooks import Phase, check_begun
 from interp.models.language.lstm import LSTMForCausalLM
-from interp.models.language.prefix import Prefix
+from interp.models.language.prefix import History, Prefix
 from interp.models.language.wrapped import WrappedModel
 
 CHUNK_TOKENS = 2048

@@ -15,9 +15,8 @@ from interp.models.check.verdicts import Verdicts
 from interp.models.identity import HeadGeometry, ModelFacts, ModelIdentity
 from interp.models.language.architecture import attention_modules, context_window, head_geometry, output_projection
 from interp.models.language.attention_function import ATTENTION
-from interp.models.language.history import History
 from interp.models.language.hooks import HOOKS_ATTRIBUTE, AttentionHooks
-from interp.models.language.prefix import Prefix
+from interp.models.language.prefix import History, Prefix
 from interp.models.language.watching import watch_calls, watch_projection
 from interp.models.loading.refusals import check_ids
 from interp.models.tokens.chat import chat_date

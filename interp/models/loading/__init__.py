@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from interp.lazy import lazily
+from interp.imports import lazily
 
 if TYPE_CHECKING:
     from interp.models.loading.image import load_image, look_up_image

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from interp.errors import ArgumentError
 from interp.models.tokens.encoding import Piece, encode_piece
-from interp.sentences import grapheme_starts, sentence_starts, word_starts
+from interp.stimuli.sentences import grapheme_starts, sentence_starts, word_starts
 
 LONGEST_SENTENCE_TOKENS = 160
 """A longer stretch without a boundary is no sentence: a needle is then put at the next finer kind of boundary."""

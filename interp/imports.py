@@ -1,12 +1,25 @@
-"""Module paths that pages and notebooks have shown and that have moved since: they still import, with a DeprecationWarning."""
+"""How names of the toolkit are found: short ones when they are asked for, and modules under paths that pages have shown before."""
 
 import importlib
 import importlib.util
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
+from typing import Any
+
+
+def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """Returns the `__getattr__` of a package (PEP 562): `homes` says in which module of the package each name is defined."""
+
+    def look_up(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package} has no attribute {name}")
+        return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+
+    return look_up
+
 
 MOVED = {
     "interp.models.architecture": "interp.models.language.architecture",
@@ -19,10 +32,10 @@ MOVED = {
     "interp.models.fidelity": "interp.models.dictionary.fidelity",
     "interp.models.forward": "interp.models.language.forward",
     "interp.models.heat_maps": "interp.models.image.heat_maps",
-    "interp.models.history": "interp.models.language.history",
+    "interp.models.history": "interp.models.language.prefix",
     "interp.models.image_loading": "interp.models.loading.image",
     "interp.models.logit_directions": "interp.models.language.logit_directions",
-    "interp.models.norms": "interp.models.language.norms",
+    "interp.models.norms": "interp.models.language.architecture",
     "interp.models.prefix": "interp.models.language.prefix",
     "interp.models.recording": "interp.models.language.recording",
     "interp.models.residuals": "interp.models.language.residuals",
@@ -30,6 +43,7 @@ MOVED = {
     "interp.models.token_spans": "interp.models.tokens.token_spans",
     "interp.models.vllm_sampling": "interp.models.language.vllm_sampling",
     "interp.models.windows": "interp.models.dictionary.windows",
+    "interp.prose": "interp.stimuli.prose",
 }
 
 

@@ -1,4 +1,4 @@
-"""What the figures of the function-token experiment are put together from: panels, lines, points, names."""
+"""What figures are put together from: panels, lines, points, error bars, short names."""
 
 from collections.abc import Sequence
 from typing import Any
