@@ -11,8 +11,7 @@ import torch
 from interp.errors import ArgumentError, RunError
 from interp.models.dictionary.dictionary import Dictionary, shipped_dictionaries, training_texts
 from interp.models.dictionary.fidelity import cross_entropy_recovered, explained, refuse_mismatch
-from interp.models.dictionary.harvest import deal_texts, harvest, read_harvest, text_name
-from interp.models.dictionary.windows import cut_windows
+from interp.models.dictionary.windows import cut_windows, deal_texts, harvest, read_harvest, text_name
 from interp.models.language.residuals import changed_residuals, layer_modules, read_residuals
 from interp.models.loading.language import load
 from tests.counting import save_model
@@ -285,7 +284,7 @@ def test_texts_are_dealt_into_disjoint_groups():
 
 
 def test_harvest_goes_on_where_it_stopped_and_leaves_sinks_out(tmp_path, monkeypatch):
-    from interp.models.dictionary import harvest as module
+    from interp.models.dictionary import windows as module
 
     monkeypatch.setattr(module, "WINDOWS_PER_FILE", 2)
     model = tiny("llama")

@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerFast
 
 from interp.errors import ArgumentError, UserError
 from interp.models.dictionary.windows import cut_windows, tokenize
-from interp.models.language.spellings import Vocabulary, token_bytes
 from interp.models.language.word_surprisal import read_words
+from interp.models.language.word_tokens import Vocabulary, token_bytes
 from interp.models.tokens.encoding import beginning, check_single_beginning, covering, encode_piece, token_texts, unread
 from interp.stimuli.sentences import sentences
 from interp.words import is_word, normalised

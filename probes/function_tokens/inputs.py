@@ -14,8 +14,7 @@ from torch import Tensor
 from interp.errors import ArgumentError
 from interp.models.dictionary.dictionary import Dictionary, training_texts
 from interp.models.dictionary.fidelity import Fidelity, explained, refuse_mismatch
-from interp.models.dictionary.harvest import text_name
-from interp.models.dictionary.windows import Windows, cut_windows, tokenize
+from interp.models.dictionary.windows import Windows, cut_windows, text_name, tokenize
 from interp.models.language.model import LanguageModel
 from interp.models.language.residuals import check_layer, read_residuals
 from interp.models.loading.refusals import check_ids

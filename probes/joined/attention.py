@@ -122,8 +122,8 @@ class AttentionJoin(Join):
         """Returns the lift of function tokens for sets of heads and for each head, and the answers."""
         from interp.heads.sets import layer_matched
         from probes.joined.class_mass import heads_of
-        from probes.joined.headlines import attention_answers
         from probes.joined.summaries import summarise_heads, summarise_lift
+        from probes.joined.tables import attention_answers
 
         assert facts.geometry is not None
         scores = self.tables_of("retrieval_heads")["head_scores"]

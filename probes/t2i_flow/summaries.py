@@ -6,7 +6,7 @@ import pandas as pd
 
 from interp.errors import ArgumentError
 from interp.tables import Tables, empty
-from probes.t2i_flow.attention import attention_mass, attention_rates
+from probes.t2i_flow.attention_mass import attention_mass, attention_rates
 from probes.t2i_flow.items import choose_repairs, in_item, in_item_rates, inter_item, inter_item_rates, role_rates
 from probes.t2i_flow.judges import judge_check
 from probes.t2i_flow.plan import prompts_of

@@ -13,7 +13,7 @@ from interp.errors import UserError
 from interp.models.language.architecture import attention_modules, query_key_weights, rotary_switch
 from interp.models.language.model import LanguageModel
 from interp.models.language.out_of_memory import halving_on_out_of_memory
-from interp.models.language.spellings import Vocabulary
+from interp.models.language.word_tokens import Vocabulary
 from probes.verbatim_memory.heads import measure_looks, measure_masks
 from probes.verbatim_memory.lists import Condition, second_list
 from probes.verbatim_memory.plan import FLOAT32, ListUnit, LooksUnit, MaskUnit, first_lists

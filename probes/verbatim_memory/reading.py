@@ -14,9 +14,8 @@ from torch import Tensor
 
 from interp.models.language.model import LanguageModel
 from interp.models.language.prefix import History, Prefix
-from interp.models.language.spellings import Vocabulary
-from interp.models.language.word_probability import EncodedWords, WordSurprisal, token_log_probabilities
 from interp.models.language.word_surprisal import read_words
+from interp.models.language.word_tokens import EncodedWords, Vocabulary, WordSurprisal, token_log_probabilities
 from probes.verbatim_memory.lists import FirstList, second_list
 from probes.verbatim_memory.plan import ListUnit
 from probes.verbatim_memory.settings import Settings

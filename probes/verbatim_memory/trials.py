@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,8 +19,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import ArgumentError
-from interp.models.language.word_probability import EncodedWords
+from interp.models.language.word_tokens import EncodedWords
 from interp.models.tokens.encoding import BosPolicy, Piece, beginning, check_single_beginning, encode_piece, unread
+from interp.statistics import Array
 from interp.stimuli.sentences import sentences, without_stop
 from interp.words import normalised
 from probes.verbatim_memory.lists import FirstList
@@ -215,3 +216,30 @@ def last_words(tokenizer: PreTrainedTokenizerBase, text: str, n_words: int) -> l
             raise ArgumentError(f"The tokenizer joins {word!r} with the word before it: give other --texts.")
         words.append((word, (own[0], own[-1] + 1)))
     return words
+
+
+class TrialRatios(NamedTuple):
+    """The estimators of single trials, in per cent."""
+
+    ratio: Array
+    first_noun: Array
+    all_positions: Array
+
+
+def trial_ratios(first: Array, second: Array) -> TrialRatios:
+    """Returns 100 × mean(second) / mean(first) per trial, from surprisals [trial, position]: without the first noun, of the
+    first noun alone, and over all nouns.
+    """
+    return TrialRatios(
+        100 * second[:, 1:].mean(axis=1) / first[:, 1:].mean(axis=1),
+        100 * second[:, 0] / first[:, 0],
+        100 * second.mean(axis=1) / first.mean(axis=1),
+    )
+
+
+def drops_2024(first: Array, second: Array) -> Array:
+    """Returns Armeni et al.'s 2024 measure of single trials in per cent: 100 · (1 − second / first), mean over positions.
+
+    They take its 20% trimmed mean over trials, a tenth left out at each end.
+    """
+    return (100 * (1 - second / first)).mean(axis=1)

@@ -307,7 +307,7 @@ def test_a_dictionary_that_does_not_do_what_is_published(place, tmp_path):
 
 
 def test_texts_a_dictionary_was_trained_on_are_left_out(place, tmp_path):
-    from interp.models.dictionary.harvest import text_name
+    from interp.models.dictionary.windows import text_name
 
     shutil.copytree(place / "dictionary", tmp_path / "trained" / "layer_1")
     texts = [path.read_text(encoding="utf-8") for path in sorted((place / "corpus").glob("*.txt"))]

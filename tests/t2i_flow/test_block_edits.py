@@ -5,9 +5,9 @@ import pytest
 
 from interp.errors import ArgumentError
 from interp.models.image.model import ImageModel
-from probes.t2i_flow.drawing import Cell, Sampling, draw
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.measure import measure_prompts
+from probes.t2i_flow.pictures import Cell, Sampling, draw
 from probes.t2i_flow.plan import PromptsUnit
 from probes.t2i_flow.prompts import Prompt, PromptItem
 from probes.t2i_flow.variants import Encoded, Variant

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from interp.errors import RunError
 from interp.models.dictionary.dictionary import Dictionary
-from interp.models.dictionary.harvest import MASSIVE, SKIP_FIRST
-from interp.models.dictionary.windows import Windows
+from interp.models.dictionary.windows import MASSIVE, SKIP_FIRST, Windows
 from interp.models.language.model import LanguageModel
 from interp.models.language.residuals import changed_residuals, read_residuals
 

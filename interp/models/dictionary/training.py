@@ -25,8 +25,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from interp.models.dictionary.fidelity import describe
-from interp.models.dictionary.harvest import SKIP_FIRST, deal_texts, harvest, read_harvest, text_name
-from interp.models.dictionary.windows import Windows, cut_windows, tokenize
+from interp.models.dictionary.windows import (
+    SKIP_FIRST,
+    Windows,
+    cut_windows,
+    deal_texts,
+    harvest,
+    read_harvest,
+    text_name,
+    tokenize,
+)
 from interp.models.identity import DtypeName
 from interp.models.language.model import LanguageModel
 from interp.tables import write_aside

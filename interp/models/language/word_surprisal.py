@@ -1,4 +1,4 @@
-"""The surprisal of words in a text that a model reads, in the modes of `word_probability`.
+"""The surprisal of words in a text that a model reads, in the modes of `word_tokens`.
 
 For the exact mode, other spellings of a word by the same tokenizer are followed through the model in batches, byte by byte, so
 that tokens which hold part of a letter count.
@@ -15,9 +15,11 @@ from torch import Tensor
 
 from interp.models.language.model import LanguageModel
 from interp.models.language.prefix import History, Prefix
-from interp.models.language.spellings import Spellings, Vocabulary, Word
-from interp.models.language.word_probability import (
+from interp.models.language.word_tokens import (
     EncodedWords,
+    Spellings,
+    Vocabulary,
+    Word,
     WordSurprisal,
     boundary_log_probability,
     token_log_probabilities,

@@ -13,7 +13,7 @@ from probes.t2i_flow.scores import item_views, rate
 if TYPE_CHECKING:
     from interp.models.image.heat_maps import HeatMaps
     from interp.models.image.model import ImageModel
-    from probes.t2i_flow.drawing import Sampling
+    from probes.t2i_flow.pictures import Sampling
 
 EFFECTS = ("effect_removed", "effect_only", "change_removed")
 CONTROLS = ("all tokens", "words")
