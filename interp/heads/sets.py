@@ -38,6 +38,11 @@ def layer_matched(top: Sequence[Head], n_heads: int, key: tuple[Any, ...]) -> tu
     return tuple(sorted(drawn))
 
 
+def matched_draws(top: Sequence[Head], n_heads: int, key: tuple[Any, ...], draws: int) -> list[tuple[Head, ...]]:
+    """Returns the random controls of `top`: so many sets of `layer_matched`, each drawn from the key and its own number."""
+    return [layer_matched(top, n_heads, (*key, draw)) for draw in range(draws)]
+
+
 @contextmanager
 def editing_rows(
     model: LanguageModel,

@@ -120,7 +120,7 @@ class AttentionJoin(Join):
 
     def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
         """Returns the lift of function tokens for sets of heads and for each head, and the answers."""
-        from interp.heads.sets import layer_matched
+        from interp.heads.sets import matched_draws
         from probes.joined.class_mass import heads_of
         from probes.joined.summaries import summarise_heads, summarise_lift
         from probes.joined.tables import attention_answers
@@ -130,10 +130,7 @@ class AttentionJoin(Join):
         scores = scores[scores["definition"] == "set"].sort_values(["layer", "head"])
         ranked = scores.sort_values("score", ascending=False, kind="stable")
         top = heads_of(ranked.head(self.k))
-        random = [
-            layer_matched(top, facts.geometry.n_heads, (self.seed, self.name, self.k, draw))
-            for draw in range(self.random_draws)
-        ]
+        random = matched_draws(top, facts.geometry.n_heads, (self.seed, self.name, self.k), self.random_draws)
         mass = measured["class_mass"]
         lift = summarise_lift(mass, top, random, self.seed)
         return {

@@ -197,7 +197,7 @@ def plan_conditions(
 
     `rankings` hold heads in falling order of their score.
     """
-    from interp.heads.sets import layer_matched
+    from interp.heads.sets import matched_draws
 
     def against_random(name: str, heads: "Sequence[Head]", ks: Sequence[int]) -> Iterator[Condition]:
         for mode in modes:
@@ -205,8 +205,7 @@ def plan_conditions(
                 for k in sorted({k for k in ks if k > 0}):
                     top = tuple(heads[:k])
                     yield Condition("top", name, k, mode, phase, 0, top)
-                    for draw in range(random_draws):
-                        random = layer_matched(top, n_heads, (seed, name, k, draw))
+                    for draw, random in enumerate(matched_draws(top, n_heads, (seed, name, k), random_draws)):
                         yield Condition("random", name, k, mode, phase, draw, random)
 
     conditions = [Condition("none", "none", 0, modes[0], phases[0], 0, ())]
