@@ -1,8 +1,4 @@
-"""What causes a feature, and what it causes: re-activation and steering.
-
-Re-activation: does a feature at a token come from attention to where it was active before? Steering: a feature added at a
-function or a content token, at the last position or before it, against a random direction.
-"""
+"""What causes a feature, attention to where it was active before (re-activation), and what it causes when it is added (steering)."""
 
 from dataclasses import dataclass
 
