@@ -13,7 +13,7 @@ __all__ = ["History", "LanguageModel", "Prefix"]
 __getattr__ = lazily(
     __name__,
     {
-        "History": "history",
+        "History": "prefix",
         "LanguageModel": "model",
         "Prefix": "prefix",
     },
