@@ -41,7 +41,7 @@ OTHER = (1, 0)
 def closed_vocabulary() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("probes.retrieval_heads.stimuli.news_articles", news)
-        patch.setattr("probes.retrieval_heads.rankings.DRAWS", 10)
+        patch.setattr("probes.retrieval_heads.rankings.STABILITY_DRAWS", 10)
         patch.setattr("probes.retrieval_heads.rankings.SPLITS", 5)
         yield
 

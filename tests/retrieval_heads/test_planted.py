@@ -47,7 +47,7 @@ def closed_vocabulary() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("probes.retrieval_heads.stimuli.news_articles", news)
         # Fewer random draws, for speed alone: what is tested here is the same in every draw.
-        patch.setattr("probes.retrieval_heads.rankings.DRAWS", 20)
+        patch.setattr("probes.retrieval_heads.rankings.STABILITY_DRAWS", 20)
         patch.setattr("probes.retrieval_heads.rankings.SPLITS", 20)
         patch.setattr("probes.retrieval_heads.rankings.stability", partial(stability, draws=50))
         yield
