@@ -19,8 +19,8 @@ from scipy.stats import chi2, fisher_exact
 
 from benchmarks.tables import Results, compare, grow, results
 from interp.errors import RunError
-from interp.models.language import LanguageModel
-from interp.models.loading import load
+from interp.models.language.model import LanguageModel
+from interp.models.loading.language import load
 from probes.critical_tokens.definitions import (
     BLOCK,
     Scan,

@@ -31,7 +31,7 @@ def measure_unit(way: str) -> dict[str, Any]:
     import torch  # read before interp where torch's own defaults are wanted: see interp/__init__.py
 
     from interp.experiments.engine import computing_threads
-    from interp.models.loading import load
+    from interp.models.loading.language import load
     from probes.retrieval_heads.experiment import RetrievalHeads
 
     experiment = RetrievalHeads()

@@ -21,12 +21,12 @@ import torch
 from scipy.stats import norm
 
 from benchmarks.tables import Difference, Results, compare, grow, results
-from interp.models.dictionary import Dictionary, shipped_dictionaries
-from interp.models.language import LanguageModel
-from interp.models.loading import load
-from interp.models.residuals import read_residuals
-from interp.models.windows import Windows, cut_windows, tokenize
-from interp.prose import news_articles
+from interp.models.dictionary.dictionary import Dictionary, shipped_dictionaries
+from interp.models.dictionary.windows import Windows, cut_windows, tokenize
+from interp.models.language.model import LanguageModel
+from interp.models.language.residuals import read_residuals
+from interp.models.loading.language import load
+from interp.stimuli.prose import news_articles
 from probes.function_tokens.counts import PairCounter
 from probes.function_tokens.inputs import document_slices
 

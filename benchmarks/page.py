@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import NAMES
+from benchmarks.figure import plot_growth
 from benchmarks.growth import exponents
 from benchmarks.page_tables import (
     TITLES,
@@ -27,7 +28,6 @@ from benchmarks.page_tables import (
     ways_table,
 )
 from benchmarks.tables import RESULTS, Results, read
-from figures.performance import plot_growth
 from interp.experiments.export import shrink_png, write_images
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from benchmarks.crowded import NEIGHBOURS
+from benchmarks.figure import SIZES
 from benchmarks.growth import exponents, summarise
 from benchmarks.tables import Results
-from figures.performance import SIZES
 
 TITLES = {
     "retrieval_heads": "Retrieval heads",

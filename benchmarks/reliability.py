@@ -27,8 +27,8 @@ from benchmarks.critical_tokens import FULL, brute, cliff, explorers, paper
 from benchmarks.stopwatch import measure, one_thread, say
 from benchmarks.tables import RESULTS, Machine, write_machine
 from interp.experiments.run import Run, open_run
-from interp.models.language import LanguageModel
-from interp.models.loading import load
+from interp.models.language.model import LanguageModel
+from interp.models.loading.language import load
 from interp.statistics import top_overlap
 from probes.critical_tokens.definitions import critical_by_rule
 from probes.critical_tokens.explorer import Explorer

@@ -19,12 +19,12 @@ import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from benchmarks.tables import Difference, Results, compare, grow, results
-from interp.models.language import LanguageModel
-from interp.models.loading import converted_asset, load
-from interp.models.recording import TopKeys
-from interp.prose import news_articles
+from interp.models.language.model import LanguageModel
+from interp.models.language.recording import TopKeys
+from interp.models.loading.language import converted_asset, load
+from interp.stimuli.haystack import build_haystack
+from interp.stimuli.prose import news_articles
 from probes.retrieval_heads.answers import answer_plainly
-from probes.retrieval_heads.haystack import build_haystack
 from probes.retrieval_heads.measure import measure_samples
 from probes.retrieval_heads.needles import read_needles
 from probes.retrieval_heads.scores import CopyScores, copy_scores

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from benchmarks.tables import Difference, Results, compare, grow, results
-from interp.models.heat_maps import HeatMaps
-from interp.models.image import ImageModel
-from interp.models.image_loading import load_image
-from probes.t2i_flow.drawing import Cell, Sampling, draw
+from interp.models.image.heat_maps import HeatMaps
+from interp.models.image.model import ImageModel
+from interp.models.loading.image import load_image
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.measure import encode
+from probes.t2i_flow.pictures import Cell, Sampling, draw
 from probes.t2i_flow.plan import PROMPTS_PER_UNIT, prompts_of
 from probes.t2i_flow.variants import Variant, prompt_variants
 

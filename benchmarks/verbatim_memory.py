@@ -17,14 +17,13 @@ import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from benchmarks.tables import Difference, Results, compare, grow, results
-from interp.models.language import LanguageModel
-from interp.models.loading import converted_asset, load
+from interp.models.language.model import LanguageModel
+from interp.models.loading.language import converted_asset, load
 from probes.verbatim_memory.experiment import VerbatimMemory
 from probes.verbatim_memory.lists import second_list
 from probes.verbatim_memory.measure import measure_lists
 from probes.verbatim_memory.plan import ListUnit, first_lists, plan_units
-from probes.verbatim_memory.texts import read_texts
-from probes.verbatim_memory.trials import Trial, build_trial
+from probes.verbatim_memory.trials import Trial, build_trial, read_texts
 
 NAME, MODEL = "verbatim_memory", "smollm2-135m"
 GRID = VerbatimMemory(

@@ -22,12 +22,10 @@ import plotly.graph_objects as go
 import figures.critical_tokens
 import figures.retrieval_heads
 import figures.verbatim_memory
-from figures.function_tokens import plot_accumulation, plot_coverage
-from figures.function_tokens_causes import plot_pair_losses, plot_reactivation, plot_steering
+from figures.function_tokens import plot_accumulation, plot_coverage, plot_pair_losses, plot_reactivation, plot_steering
 from figures.function_tokens_graph import most_specific, plot_bipartite
-from figures.t2i_flow import plot_attention, plot_flow_matrix, plot_repair, plot_roles
+from figures.t2i_flow import plot_attention, plot_flow_matrix, plot_lens, plot_repair, plot_roles
 from figures.t2i_flow_grids import plot_grid, repair_grid, token_grid
-from figures.t2i_flow_lens import plot_lens
 from interp.errors import ArgumentError
 from interp.experiments.catalogue import find_experiment
 from interp.experiments.experiment import Experiment

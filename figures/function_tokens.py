@@ -1,26 +1,27 @@
-"""Figures of the function-token experiment, each from its tables: those of the graph here, the others beside."""
+"""Figures of the function-token experiment, each from its tables: coverage, losses, knock-out, steering; the graph's beside."""
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
-from figures.function_tokens_causes import plot_pair_losses, plot_reactivation, plot_steering
-from figures.function_tokens_graph import plot_bipartite
-from figures.function_tokens_panels import (
+from figures.function_tokens_graph import (
+    plot_bipartite,
+    plot_degree_distribution,
+    plot_degree_frequency,
+    plot_feature_entropy,
+    plot_rarefied,
+)
+from figures.marks import (
     Place,
     add_line,
-    add_points,
     error_bars,
     layer_panels,
     model_of,
     short,
-    thinned,
     wide_figure,
 )
-from figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, band
+from figures.style import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, RED, SKY, band, styled
 from interp.tables import Tables
-
-CLASS_COLOURS = {"function": ORANGE, "content": BLUE}
 
 
 def draw_all(tables: Tables) -> dict[str, go.Figure]:
@@ -128,125 +129,119 @@ def plot_accumulation(accumulation: pd.DataFrame) -> go.Figure:
     )
 
 
-def plot_degree_frequency(degrees: pd.DataFrame) -> go.Figure:
-    """Returns degree against occurrences, observed and by chance."""
-    dictionaries = list(degrees["dictionary"].unique())
-    figure = layer_panels(dictionaries)
-    for column, dictionary in enumerate(dictionaries, start=1):
-        table = degrees[(degrees["dictionary"] == dictionary) & (degrees["degree"] > 0)]
-        place: Place = {"row": 1, "col": column}
-        _add_tokens(figure, table, "degree", place)
-        line = table.drop_duplicates("occurrences").sort_values("occurrences")
-        add_line(figure, line["occurrences"], line["null_degree"], "chance", GREY, place, dash="dash")
-    figure.update_xaxes(type="log", title="occurrences")
-    figure.update_yaxes(type="log")
-    figure.update_yaxes(title="features reached (degree)", col=1)
-    return wide_figure(
-        figure,
-        len(dictionaries),
-        f"Degree against chance · {model_of(degrees)}",
-        "Distinct features active at a token at least once, against its occurrences. Dashed: expected degree of a token with as many "
-        "occurrences when labels are shuffled over all positions.",
+PAIRS = (("function", "function"), ("function", "content"), ("content", "function"), ("content", "content"))
+
+
+def plot_pair_losses(losses: pd.DataFrame, threshold: float) -> go.Figure:
+    """Returns loss by class of the current and the next token: per prediction, above a bigram model, share of the total."""
+    rows = losses[losses["threshold"] == threshold].set_index(["current_class", "next_class"])
+    pairs = [pair for pair in PAIRS if pair in rows.index]
+    rows = rows.loc[pairs]
+    names = [f"{current}→<br>{following}" for current, following in pairs]
+    panels = (
+        ("mean_loss_nats", "loss per prediction, nats"),
+        ("above_bigram_nats", "loss minus bigram model, nats"),
+        ("loss_share", "share of the total loss"),
     )
-
-
-def plot_rarefied(degrees: pd.DataFrame) -> go.Figure:
-    """Returns the expected number of distinct features in 20 occurrences, against occurrences."""
-    dictionaries = list(degrees["dictionary"].unique())
-    figure = layer_panels(dictionaries)
-    for column, dictionary in enumerate(dictionaries, start=1):
-        table = degrees[(degrees["dictionary"] == dictionary) & degrees["rarefied_20"].notna()]
-        place: Place = {"row": 1, "col": column}
-        _add_tokens(figure, table, "rarefied_20", place)
-        ends = [table["occurrences"].min(), table["occurrences"].max()] if len(table) else [1, 2]
-        null = [table["null_rarefied_20"].iloc[0]] * 2 if len(table) else [0, 0]
-        add_line(figure, ends, null, "20 random positions", GREY, place, dash="dash")
-    figure.update_xaxes(type="log", title="occurrences")
-    figure.update_yaxes(rangemode="tozero")
-    figure.update_yaxes(title="features in 20 occurrences", col=1)
-    return wide_figure(
-        figure,
-        len(dictionaries),
-        f"Frequency taken out · {model_of(degrees)}",
-        "Expected distinct features in 20 random occurrences of a token (exact, from counts). Dashed: in 20 random positions of the texts.",
-    )
-
-
-def _add_tokens(figure: go.Figure, degrees: pd.DataFrame, column: str, place: Place) -> None:
-    """Adds a point per token, against its occurrences, in the colour of its class."""
-    for name in ("content", "function"):
-        part = thinned(degrees[degrees["token_class"] == name])
-        text = f"{name} tokens"
-        add_points(figure, part["occurrences"], part[column], part["token"], text, CLASS_COLOURS[name], place)
-
-
-def plot_degree_distribution(degrees: pd.DataFrame, profile: pd.DataFrame, fits: pd.DataFrame) -> go.Figure:
-    """Returns the distribution of degrees (share of nodes with at least that degree) and the fitted power law."""
-    dictionaries = list(degrees["dictionary"].unique())
-    figure = layer_panels(dictionaries)
-    for column, dictionary in enumerate(dictionaries, start=1):
-        place: Place = {"row": 1, "col": column}
-        for side, table, colour in (("token", degrees, ORANGE), ("feature", profile, BLUE)):
-            values = np.sort(table.loc[table["dictionary"] == dictionary, "degree"].to_numpy())
-            values = values[values > 0]
-            distinct, first = np.unique(values, return_index=True)
-            above = 1 - first / len(values)
-            add_line(figure, distinct, above, f"degrees of {side}s", colour, place, width=2.5)
-            fit = fits[(fits["dictionary"] == dictionary) & (fits["side"] == side)]
-            if len(fit):
-                xmin, exponent = float(fit["xmin"].iloc[0]), float(fit["exponent"].iloc[0])
-                tail = distinct[distinct >= xmin]
-                start = float((values >= xmin).mean())
-                curve = start * (tail / xmin) ** (1 - exponent)
-                add_line(figure, tail, curve, f"power law, {side}s", colour, place, dash="dash")
-    figure.update_xaxes(type="log", title="degree")
-    figure.update_yaxes(type="log")
-    figure.update_yaxes(title="share with at least this degree", col=1)
-    fits = fits.assign(text=fits["side"] + "s against " + fits["alternative"].str.replace("_", " "))
-    verdicts = "; ".join(
-        f"{short(str(row.dictionary))} {row.text}: {row.likelihood_ratio:+.1f} (p {row.p:.2g})"
-        for row in fits.itertuples()
-    )
-    return wide_figure(
-        figure,
-        len(dictionaries),
-        f"Degree distributions and the best power law · {model_of(degrees)}",
-        "Dashed: the power law that fits the tail best (Clauset, Shalizi, Newman 2009). Normalised log likelihood ratios (positive: the "
-        f"power law fits better): {verdicts}.",
-    )
-
-
-def plot_feature_entropy(profile: pd.DataFrame) -> go.Figure:
-    """Returns at how many tokens features live, and how much of each feature's activation is at function tokens."""
-    dictionaries = list(profile["dictionary"].unique())
-    figure = layer_panels(dictionaries)
-    for column, dictionary in enumerate(dictionaries, start=1):
-        table = profile[profile["dictionary"] == dictionary]
-        figure.add_scatter(
-            x=table["effective_tokens"],
-            y=table["function_mass_share"],
-            mode="markers",
-            marker={
-                "size": 4,
-                "opacity": 0.5,
-                "color": np.log10(table["occurrences"]),
-                "colorscale": "Cividis",
-                "coloraxis": "coloraxis",
-            },
-            text=table["top_token"].map(repr),
-            hovertemplate="feature %{customdata}: mostly at %{text}<extra></extra>",
-            customdata=table["feature_id"],
+    figure = make_subplots(rows=1, cols=3, subplot_titles=[title for _, title in panels], horizontal_spacing=0.08)
+    for column, (value, _) in enumerate(panels, start=1):
+        figure.add_bar(
+            x=names,
+            y=rows[value],
+            marker_color=[ORANGE, RED, SKY, BLUE][: len(names)],
             showlegend=False,
+            error_y=error_bars(rows[value], rows[f"{value}_ci_low"], rows[f"{value}_ci_high"]),
             row=1,
             col=column,
         )
-    figure.update_layout(coloraxis={"colorscale": "Cividis", "colorbar": {"title": "log₁₀<br>occurrences"}})
-    figure.update_xaxes(type="log", title="effective number of tokens")
-    figure.update_yaxes(range=[-0.02, 1.02], tickformat=".0%")
-    figure.update_yaxes(title="activation at function tokens", col=1)
-    return wide_figure(
-        figure,
-        len(dictionaries),
-        f"From one token to all of them · {model_of(profile)}",
-        "Each point is a feature. Effective number of tokens: exp of the entropy of the token given that the feature is active.",
+    figure.add_scatter(
+        x=names,
+        y=rows["frequency"],
+        mode="markers",
+        name="share of the predictions",
+        marker={"symbol": "line-ew-open", "size": 26, "color": "#1b1f24", "line": {"width": 3}},
+        row=1,
+        col=3,
     )
+    figure.update_xaxes(tickangle=0, tickfont={"size": 11})
+    figure.update_yaxes(tickformat=".0%", row=1, col=3)
+    figure.update_layout(legend={"orientation": "h", "y": -0.2, "x": 1, "xanchor": "right"})
+    return styled(
+        figure,
+        title=f"Where the loss is: class of the current → of the next token · {model_of(losses)}",
+        caption=f"Function tokens cover {threshold:.0%} of the occurrences. Dashes: share of the predictions. 95% bootstrap over texts.",
+        width=1080,
+    )
+
+
+def plot_reactivation(reactivation: pd.DataFrame) -> go.Figure:
+    """Returns the share of a feature's activation lost under knock-out of its sources and of controls."""
+    figure = go.Figure()
+    reactivation = reactivation.sort_values(["layer", "dictionary", "token_class"])
+    for name, value, colour in (("where it was active", "lost", RED), ("neighbours (control)", "control_lost", GREY)):
+        figure.add_bar(
+            x=[reactivation["dictionary"].map(short), reactivation["token_class"]],
+            y=reactivation[value],
+            name=name,
+            marker_color=colour,
+            error_y=error_bars(reactivation[value], reactivation[f"{value}_ci_low"], reactivation[f"{value}_ci_high"]),
+        )
+    figure.update_layout(barmode="group")
+    figure.update_yaxes(title="share of the activation lost", tickformat=".0%")
+    return styled(
+        figure,
+        title=f"Do tokens fetch features from where they were active? · {model_of(reactivation)}",
+        caption="Mean share of a feature's activation that is lost when the token may not attend to the earlier positions where the "
+        "feature was active, or to as many neighbouring positions where it was not. 95% bootstrap over prompts.",
+        width=860,
+    )
+
+
+def plot_steering(steering: pd.DataFrame) -> go.Figure:
+    """Returns what steering does by place and class of the steered token, features beside random directions."""
+    outcomes = (("promoted_gain_nats", "gain of promoted tokens, nats"), ("kl_nats", "KL from the unsteered, nats"))
+    figure = make_subplots(rows=1, cols=2, subplot_titles=[title for _, title in outcomes], horizontal_spacing=0.1)
+    for column, (outcome, _) in enumerate(outcomes, start=1):
+        part = steering[steering["outcome"] == outcome].sort_values(["layer", "dictionary", "where", "token_class"])
+        x = [part["dictionary"].map(short), part["where"] + "<br>" + part["token_class"]]
+        for name, colour in (("feature", RED), ("random", GREY)):
+            figure.add_bar(
+                x=x,
+                y=part[name],
+                name="feature" if name == "feature" else "random direction",
+                marker_color=colour,
+                legendgroup=name,
+                showlegend=column == 1,
+                error_y=error_bars(part[name], part[f"{name}_ci_low"], part[f"{name}_ci_high"]),
+                row=1,
+                col=column,
+            )
+    figure.update_layout(barmode="group")
+    return styled(
+        figure,
+        title=f"Steering at function and content tokens, last and earlier · {model_of(steering)}",
+        caption="A feature's direction added at one token (or a random direction of the same length), and what it does to the next-token "
+        "distribution at the last token. 95% bootstrap over prompts.",
+        width=max(1180, 560 * steering["dictionary"].nunique()),
+    )
+
+
+def draw_comparison(tables: Tables) -> dict[str, go.Figure]:
+    """Returns pair losses of several runs side by side."""
+    losses = tables["pair_losses"]
+    if not len(losses):
+        return {}
+    figure = go.Figure()
+    for (current, following), colour in zip(PAIRS, PALETTE, strict=False):
+        part = losses[(losses["current_class"] == current) & (losses["next_class"] == following)]
+        figure.add_scatter(
+            x=part["run"],
+            y=part["mean_loss_nats"],
+            mode="lines+markers",
+            name=f"{current}→{following}",
+            line={"color": colour},
+            error_y=error_bars(part["mean_loss_nats"], part["mean_loss_nats_ci_low"], part["mean_loss_nats_ci_high"]),
+        )
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(title="loss per prediction, nats", rangemode="tozero")
+    return {"pair_losses": styled(figure, title="Loss by class pair, run by run", caption="95% bootstrap over texts.")}

@@ -1,4 +1,4 @@
-"""A picture of the bipartite graph: frequent tokens on the left, the features that are most their own on the right."""
+"""Figures of the graph of tokens and features: degrees, their distribution, entropy, and the graph itself."""
 
 from typing import Any
 
@@ -6,9 +6,21 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from figures.marks import (
+    Place,
+    add_line,
+    add_points,
+    layer_panels,
+    model_of,
+    short,
+    thinned,
+    wide_figure,
+)
 from figures.style import BLUE, GREY, ORANGE, faint, styled
 
 TOKENS, FEATURES_EACH = 24, 2
+
+CLASS_COLOURS = {"function": ORANGE, "content": BLUE}
 
 
 def plot_bipartite(degrees: pd.DataFrame, edges: pd.DataFrame, profile: pd.DataFrame, dictionary: str) -> go.Figure:
@@ -98,3 +110,127 @@ def _curve(left: float, right: float) -> tuple[np.ndarray, np.ndarray]:
 def _shown(token: str) -> str:
     """The token with its invisible signs made visible."""
     return (token.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·") or "∅") + " "
+
+
+def plot_degree_frequency(degrees: pd.DataFrame) -> go.Figure:
+    """Returns degree against occurrences, observed and by chance."""
+    dictionaries = list(degrees["dictionary"].unique())
+    figure = layer_panels(dictionaries)
+    for column, dictionary in enumerate(dictionaries, start=1):
+        table = degrees[(degrees["dictionary"] == dictionary) & (degrees["degree"] > 0)]
+        place: Place = {"row": 1, "col": column}
+        _add_tokens(figure, table, "degree", place)
+        line = table.drop_duplicates("occurrences").sort_values("occurrences")
+        add_line(figure, line["occurrences"], line["null_degree"], "chance", GREY, place, dash="dash")
+    figure.update_xaxes(type="log", title="occurrences")
+    figure.update_yaxes(type="log")
+    figure.update_yaxes(title="features reached (degree)", col=1)
+    return wide_figure(
+        figure,
+        len(dictionaries),
+        f"Degree against chance · {model_of(degrees)}",
+        "Distinct features active at a token at least once, against its occurrences. Dashed: expected degree of a token with as many "
+        "occurrences when labels are shuffled over all positions.",
+    )
+
+
+def plot_rarefied(degrees: pd.DataFrame) -> go.Figure:
+    """Returns the expected number of distinct features in 20 occurrences, against occurrences."""
+    dictionaries = list(degrees["dictionary"].unique())
+    figure = layer_panels(dictionaries)
+    for column, dictionary in enumerate(dictionaries, start=1):
+        table = degrees[(degrees["dictionary"] == dictionary) & degrees["rarefied_20"].notna()]
+        place: Place = {"row": 1, "col": column}
+        _add_tokens(figure, table, "rarefied_20", place)
+        ends = [table["occurrences"].min(), table["occurrences"].max()] if len(table) else [1, 2]
+        null = [table["null_rarefied_20"].iloc[0]] * 2 if len(table) else [0, 0]
+        add_line(figure, ends, null, "20 random positions", GREY, place, dash="dash")
+    figure.update_xaxes(type="log", title="occurrences")
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_yaxes(title="features in 20 occurrences", col=1)
+    return wide_figure(
+        figure,
+        len(dictionaries),
+        f"Frequency taken out · {model_of(degrees)}",
+        "Expected distinct features in 20 random occurrences of a token (exact, from counts). Dashed: in 20 random positions of the texts.",
+    )
+
+
+def _add_tokens(figure: go.Figure, degrees: pd.DataFrame, column: str, place: Place) -> None:
+    """Adds a point per token, against its occurrences, in the colour of its class."""
+    for name in ("content", "function"):
+        part = thinned(degrees[degrees["token_class"] == name])
+        text = f"{name} tokens"
+        add_points(figure, part["occurrences"], part[column], part["token"], text, CLASS_COLOURS[name], place)
+
+
+def plot_degree_distribution(degrees: pd.DataFrame, profile: pd.DataFrame, fits: pd.DataFrame) -> go.Figure:
+    """Returns the distribution of degrees (share of nodes with at least that degree) and the fitted power law."""
+    dictionaries = list(degrees["dictionary"].unique())
+    figure = layer_panels(dictionaries)
+    for column, dictionary in enumerate(dictionaries, start=1):
+        place: Place = {"row": 1, "col": column}
+        for side, table, colour in (("token", degrees, ORANGE), ("feature", profile, BLUE)):
+            values = np.sort(table.loc[table["dictionary"] == dictionary, "degree"].to_numpy())
+            values = values[values > 0]
+            distinct, first = np.unique(values, return_index=True)
+            above = 1 - first / len(values)
+            add_line(figure, distinct, above, f"degrees of {side}s", colour, place, width=2.5)
+            fit = fits[(fits["dictionary"] == dictionary) & (fits["side"] == side)]
+            if len(fit):
+                xmin, exponent = float(fit["xmin"].iloc[0]), float(fit["exponent"].iloc[0])
+                tail = distinct[distinct >= xmin]
+                start = float((values >= xmin).mean())
+                curve = start * (tail / xmin) ** (1 - exponent)
+                add_line(figure, tail, curve, f"power law, {side}s", colour, place, dash="dash")
+    figure.update_xaxes(type="log", title="degree")
+    figure.update_yaxes(type="log")
+    figure.update_yaxes(title="share with at least this degree", col=1)
+    fits = fits.assign(text=fits["side"] + "s against " + fits["alternative"].str.replace("_", " "))
+    verdicts = "; ".join(
+        f"{short(str(row.dictionary))} {row.text}: {row.likelihood_ratio:+.1f} (p {row.p:.2g})"
+        for row in fits.itertuples()
+    )
+    return wide_figure(
+        figure,
+        len(dictionaries),
+        f"Degree distributions and the best power law · {model_of(degrees)}",
+        "Dashed: the power law that fits the tail best (Clauset, Shalizi, Newman 2009). Normalised log likelihood ratios (positive: the "
+        f"power law fits better): {verdicts}.",
+    )
+
+
+def plot_feature_entropy(profile: pd.DataFrame) -> go.Figure:
+    """Returns at how many tokens features live, and how much of each feature's activation is at function tokens."""
+    dictionaries = list(profile["dictionary"].unique())
+    figure = layer_panels(dictionaries)
+    for column, dictionary in enumerate(dictionaries, start=1):
+        table = profile[profile["dictionary"] == dictionary]
+        figure.add_scatter(
+            x=table["effective_tokens"],
+            y=table["function_mass_share"],
+            mode="markers",
+            marker={
+                "size": 4,
+                "opacity": 0.5,
+                "color": np.log10(table["occurrences"]),
+                "colorscale": "Cividis",
+                "coloraxis": "coloraxis",
+            },
+            text=table["top_token"].map(repr),
+            hovertemplate="feature %{customdata}: mostly at %{text}<extra></extra>",
+            customdata=table["feature_id"],
+            showlegend=False,
+            row=1,
+            col=column,
+        )
+    figure.update_layout(coloraxis={"colorscale": "Cividis", "colorbar": {"title": "log₁₀<br>occurrences"}})
+    figure.update_xaxes(type="log", title="effective number of tokens")
+    figure.update_yaxes(range=[-0.02, 1.02], tickformat=".0%")
+    figure.update_yaxes(title="activation at function tokens", col=1)
+    return wide_figure(
+        figure,
+        len(dictionaries),
+        f"From one token to all of them · {model_of(profile)}",
+        "Each point is a feature. Effective number of tokens: exp of the entropy of the token given that the feature is active.",
+    )

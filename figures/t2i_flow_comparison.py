@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from figures.style import PALETTE, styled
-from figures.t2i_flow_terms import ARM_NAMES, LEGEND_ABOVE, LEVELS, error_bars
+from figures.t2i_flow import ARM_NAMES, LEGEND_ABOVE, LEVELS, error_bars
 
 
 def draw_comparison(tables: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:

@@ -27,7 +27,7 @@ from interp.experiments.catalogue import experiments
 import torch
 
 from interp.models import load
-from interp.models.recording import TopKeys, Weights
+from interp.models.language.recording import TopKeys, Weights
 
 model = load("smollm2-135m")
 model.geometry

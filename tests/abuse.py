@@ -135,7 +135,7 @@ def small(name: str, folder: Path) -> Experiment:
         needles.write_text("\n".join(OWN_NEEDLES.read_text().splitlines()[:4]))
         return dataclasses.replace(experiment, needles=needles)
     if name == "function_tokens":
-        from interp.prose import news_articles
+        from interp.stimuli.prose import news_articles
 
         (folder / "corpus").mkdir()
         for index, text in enumerate(news_articles()[:30]):

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from interp.models.conditioning import Conditioning
-from interp.models.image import ImageModel
+from interp.models.image.conditioning import Conditioning
+from interp.models.image.model import ImageModel
 from tests.tiny_pipelines import BUILDERS
 
 FAMILIES = list(BUILDERS)

@@ -31,7 +31,7 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from interp.models.identity import ModelIdentity
-from interp.models.language import LanguageModel
+from interp.models.language.model import LanguageModel
 
 PREVIOUS_HEAD, COPY_HEAD = (0, 1), (1, 2)
 N_LAYERS, N_HEADS, HEAD_DIM = 3, 4, 112

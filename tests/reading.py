@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp.models.language import LanguageModel
+from interp.models.language.model import LanguageModel
 from tests.tiny_models import random_ids, tiny, tiny_hf
 
 N = 48

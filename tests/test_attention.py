@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from interp.errors import UserError
-from interp.models.prefix import stack
-from interp.models.recording import HeadOutputs, TopKeys, WeightAt, Weights
+from interp.models.language.prefix import stack
+from interp.models.language.recording import HeadOutputs, TopKeys, WeightAt, Weights
 from tests.tiny_models import FAMILIES, random_ids, tiny, tiny_hf
 
 N = 40
@@ -68,12 +68,12 @@ def test_tokens_read_one_by_one_and_in_chunks_give_the_same(family, eager, monke
     prefix = model.prefix()
     single = torch.cat([model.extend(prefix, [[token]]) for token in IDS], dim=1)
     close(single[0], eager[0])
-    monkeypatch.setattr("interp.models.forward.CHUNK_TOKENS", 7)
+    monkeypatch.setattr("interp.models.language.forward.CHUNK_TOKENS", 7)
     close(model.extend(model.prefix(), [IDS], logits="all")[0], eager[0])
 
 
 def test_masked_queries_in_blocks_give_the_same(family, eager, monkeypatch):
-    monkeypatch.setattr("interp.models.attention.QUERIES_AT_ONCE", 7)
+    monkeypatch.setattr("interp.models.language.attention.QUERIES_AT_ONCE", 7)
     model = tiny(family)
     read_on = model.prefix(IDS[:10])
     close(model.extend(read_on, [IDS[10:]], logits="all")[0], eager[0][10:])
@@ -86,7 +86,7 @@ def test_masked_queries_in_blocks_give_the_same(family, eager, monkeypatch):
 
 
 def test_zeroing_a_head_equals_zeroing_the_input_of_the_output_projection(family):
-    from interp.models.architecture import output_projection
+    from interp.models.language.architecture import output_projection
 
     model, plain = tiny(family), tiny(family)
     width = model.geometry.head_dim

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from interp.errors import ArgumentError
-from interp.models.attention_scale import scale_bias, scaled_attention, takes_scaled_attention
+from interp.models.image.drawing import scale_bias, scaled_attention, takes_scaled_attention
 from tests.tiny_pipelines import tiny_image
 
 TEXT = "a red circle"

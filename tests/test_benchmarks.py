@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from benchmarks import NAMES, crowded, page, tables
+from benchmarks.figure import plot_growth
 from benchmarks.function_tokens import count_vectors, counts_apart, random_dictionary
 from benchmarks.growth import exponents, fitted_exponent, summarise
 from benchmarks.stopwatch import measure
 from benchmarks.t2i_flow import pixels_apart
 from benchmarks.verbatim_memory import surprisals_apart
-from figures.performance import plot_growth
 from interp.errors import RunError
-from interp.models.dictionary import Dictionary, shipped_dictionaries
+from interp.models.dictionary.dictionary import Dictionary, shipped_dictionaries
 
 pytestmark = pytest.mark.filterwarnings("ignore:The 'utils' module has been deprecated:DeprecationWarning")
 

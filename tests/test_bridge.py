@@ -14,9 +14,9 @@ from transformers.models.cohere import modeling_cohere
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb as rotate_split_halves
 
 from interp.errors import UserError
-from interp.models.bridge import TOLERANCE, _boot, _relative_error
-from interp.models.language import LanguageModel
-from interp.models.recording import HeadOutputs, Weights
+from interp.models.language.bridge import TOLERANCE, _boot, _relative_error
+from interp.models.language.model import LanguageModel
+from interp.models.language.recording import HeadOutputs, Weights
 from tests.tiny_models import FAMILIES, VOCABULARY, random_ids, tiny, tiny_hf
 
 N = 24  # longer than the sliding windows of the tiny models
@@ -188,7 +188,7 @@ def test_logits_beyond_the_tolerance_are_refused(share, refused, tmp_path, monke
         hf.get_output_embeddings().weight.data *= 1 + share * TOLERANCE  # tiny models have logits around 0
         return bridge
 
-    monkeypatch.setattr("interp.models.bridge._boot", boot_and_scale)
+    monkeypatch.setattr("interp.models.language.bridge._boot", boot_and_scale)
     if refused:
         with pytest.raises(UserError, match=r"off by 0\.2%"):
             model.bridge()
@@ -204,7 +204,7 @@ def test_a_logit_that_is_no_number_is_refused(tmp_path, monkeypatch):
         hf.get_output_embeddings().weight.data[5] = torch.nan
         return bridge
 
-    monkeypatch.setattr("interp.models.bridge._boot", boot_and_break)
+    monkeypatch.setattr("interp.models.language.bridge._boot", boot_and_break)
     with pytest.raises(UserError, match="other logits"):
         model.bridge()
 

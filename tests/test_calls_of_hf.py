@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import DynamicCache, StaticCache
 
 from interp.errors import UserError
-from interp.models.attention_function import attend
-from interp.models.recording import HeadOutputs, TopKeys, Weights
+from interp.models.language.attention_function import attend
+from interp.models.language.recording import HeadOutputs, TopKeys, Weights
 from tests.reading import close
 from tests.tiny_models import random_ids, tiny, tiny_hf
 
@@ -226,7 +226,7 @@ def test_a_model_that_changes_values_after_the_cache_is_not_forked():
 
 @pytest.mark.parametrize("no_rope", [[0, 1, 1], [1, 1, 0]], ids=["first layer", "last layer"])
 def test_a_model_that_counts_the_tokens_of_one_row_is_not_read_in_ragged_rows(no_rope):
-    from interp.models.prefix import stack
+    from interp.models.language.prefix import stack
 
     family: dict[str, Any] = dict(
         vocab_size=97, hidden_size=64, intermediate_size=64, intermediate_size_mlp=64, num_hidden_layers=3,

@@ -9,8 +9,8 @@ from tokenizers import normalizers
 from transformers import PreTrainedTokenizerFast
 
 from interp.errors import ArgumentError, UserError
-from interp.models.chat import CHAT_DATE, chat_frame, chat_prompt, render_chat
-from interp.models.template_args import parse_template_args
+from interp.models.tokens.chat import CHAT_DATE, chat_frame, chat_prompt, render_chat
+from interp.models.tokens.template_args import parse_template_args
 from tests import script_tokenizers
 from tests.tiny_tokenizers import CHAT, byte_level
 

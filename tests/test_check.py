@@ -11,14 +11,14 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, eager_attention_forward
 
 from interp.errors import RunError, UserError
-from interp.models import check as checking
-from interp.models.attention_function import ATTENTION
-from interp.models.check import check, check_at_load
-from interp.models.history import History
-from interp.models.language import LanguageModel
-from interp.models.logit_directions import LogitDirections
-from interp.models.recording import HeadOutputs, TopKeys
-from interp.models.verdicts import Verdict, kept_verdicts
+from interp.models.check import check as checking
+from interp.models.check.check import check, check_at_load
+from interp.models.check.verdicts import Verdict, kept_verdicts
+from interp.models.language.attention_function import ATTENTION
+from interp.models.language.logit_directions import LogitDirections
+from interp.models.language.model import LanguageModel
+from interp.models.language.prefix import History
+from interp.models.language.recording import HeadOutputs, TopKeys
 from tests.reading import IDS, close
 from tests.tiny_models import FAMILIES, tiny
 

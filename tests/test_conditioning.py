@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from interp.errors import ArgumentError
-from interp.models.conditioning import Block, Conditioning
+from interp.models.image.conditioning import Block, Conditioning
 
 BLOCKS = (Block("clip", 0, 2), Block("t5", 2, 4))
 

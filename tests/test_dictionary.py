@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from interp.errors import ArgumentError, RunError
-from interp.models.dictionary import Dictionary, shipped_dictionaries, training_texts
-from interp.models.fidelity import cross_entropy_recovered, explained, refuse_mismatch
-from interp.models.harvest import deal_texts, harvest, read_harvest, text_name
-from interp.models.loading import load
-from interp.models.residuals import changed_residuals, layer_modules, read_residuals
-from interp.models.windows import cut_windows
+from interp.models.dictionary.dictionary import Dictionary, shipped_dictionaries, training_texts
+from interp.models.dictionary.fidelity import cross_entropy_recovered, explained, refuse_mismatch
+from interp.models.dictionary.windows import cut_windows, deal_texts, harvest, read_harvest, text_name
+from interp.models.language.residuals import changed_residuals, layer_modules, read_residuals
+from interp.models.loading.language import load
 from tests.counting import save_model
 from tests.tiny_models import FAMILIES, random_ids, tiny
 
@@ -285,7 +284,7 @@ def test_texts_are_dealt_into_disjoint_groups():
 
 
 def test_harvest_goes_on_where_it_stopped_and_leaves_sinks_out(tmp_path, monkeypatch):
-    from interp.models import harvest as module
+    from interp.models.dictionary import windows as module
 
     monkeypatch.setattr(module, "WINDOWS_PER_FILE", 2)
     model = tiny("llama")
@@ -304,7 +303,7 @@ def test_harvest_goes_on_where_it_stopped_and_leaves_sinks_out(tmp_path, monkeyp
 
 
 def training(tmp_path: Path, name: str, **changes: Any):
-    from interp.models import dictionary_training as module
+    from interp.models.dictionary import training as module
 
     generator = torch.Generator().manual_seed(0)
     atoms = torch.nn.functional.normalize(torch.randn(40, 16, generator=generator), dim=1)
@@ -368,7 +367,7 @@ def test_shipped_dictionaries_load_with_saelens_and_keep_their_promise(folder):
 def test_training_texts_are_known_by_name():
     folders = shipped_dictionaries("smollm2-135m")
     assert [folder.name for folder in folders] == ["layer_6", "layer_15", "layer_23"]
-    from interp.prose import news_articles
+    from interp.stimuli.prose import news_articles
 
     names = training_texts(folders)
     assert 200 < sum(text_name(text) in names for text in news_articles()) == len(names)
@@ -382,8 +381,8 @@ def test_a_dictionary_that_is_not_there_ships_nothing():
 @pytest.mark.real
 @pytest.mark.parametrize("folder", shipped_dictionaries("smollm2-135m"), ids=lambda folder: folder.name)
 def test_shipped_dictionaries_explain_articles_they_were_not_trained_on(folder):
-    from interp.models.windows import tokenize
-    from interp.prose import news_articles
+    from interp.models.dictionary.windows import tokenize
+    from interp.stimuli.prose import news_articles
 
     dictionary = Dictionary.from_folder(folder)
     model = load("smollm2-135m", device="cpu")

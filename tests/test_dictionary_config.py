@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import save_file
 
 from interp.errors import ArgumentError, RunError
-from interp.models import dictionary_config
-from interp.models.dictionary import Dictionary
-from interp.models.dictionary_config import layer_of
-from interp.models.fidelity import explained, refuse_mismatch
-from interp.models.loading import load
-from interp.models.residuals import read_residuals
+from interp.models.dictionary import config as dictionary_config
+from interp.models.dictionary.config import layer_of
+from interp.models.dictionary.dictionary import Dictionary
+from interp.models.dictionary.fidelity import explained, refuse_mismatch
+from interp.models.language.residuals import read_residuals
+from interp.models.loading.language import load
 from tests.counting import save_model
 from tests.test_dictionary import VECTORS, WIDTH, D, identity_dictionary, make_sae, wrap
 from tests.tiny_models import random_ids, tiny

@@ -36,7 +36,7 @@ from interp.experiments.export import require_browser
 from interp.experiments.options import RunOptions
 from interp.experiments.run import Run, configured, with_checked_settings
 from interp.models.identity import ModelFacts
-from interp.models.registry import ModelEntry, aliases
+from interp.models.loading.names import ModelEntry, aliases
 from interp.tables import empty
 from tests.abuse import small
 from tests.counting import install_package, installed
@@ -189,8 +189,8 @@ def stop_at_the_atlas(atlas: Atlas, _: RunOptions) -> None:
 
 def facts_here(experiment: Experiment) -> ModelFacts | None:
     """Identity and size of a model that is here without a hub, or None."""
-    from interp.models.image_loading import look_up_image
-    from interp.models.loading import look_up
+    from interp.models.loading.image import look_up_image
+    from interp.models.loading.language import look_up
 
     if experiment.model not in aliases() or not aliases()[experiment.model].source.startswith(OURS):
         return None

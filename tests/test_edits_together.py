@@ -12,12 +12,12 @@ from jaxtyping import config
 from torch import Tensor
 from transformers import AttentionInterface, DynamicCache
 
-import interp.models.falcon
-import interp.models.forward
+import interp.models.language.falcon
+import interp.models.language.forward
 from interp.errors import ArgumentError, UserError
-from interp.models.architecture import output_projection
-from interp.models.prefix import stack
-from interp.models.recording import HeadOutputs, TopKeys, WeightAt, Weights
+from interp.models.language.architecture import output_projection
+from interp.models.language.prefix import stack
+from interp.models.language.recording import HeadOutputs, TopKeys, WeightAt, Weights
 from tests.reading import close
 from tests.tiny_models import random_ids, tiny, tiny_hf
 
@@ -135,7 +135,7 @@ def read(model: Any, way: str, monkeypatch: pytest.MonkeyPatch, late: list[Wish]
     rows = model.rows(2)
     with monkeypatch.context() as patch:
         if way == "steps":
-            patch.setattr(interp.models.forward, "CHUNK_TOKENS", 5)
+            patch.setattr(interp.models.language.forward, "CHUNK_TOKENS", 5)
         logits = model.extend(rows, [row[:cut] for row, cut in zip(ROWS, cuts, strict=True)], logits="all")
         if way != "whole":
             rest = [row[cut:] for row, cut in zip(ROWS, cuts, strict=True)]
@@ -160,7 +160,7 @@ def test_all_open_edits_act_and_recordings_show_what_the_model_saw(family, seed,
         hand = ByHand([*early, *late], way)
         with monkeypatch.context() as patch, torch.no_grad():
             patch.setitem(AttentionInterface._global_mapping, "interp", hand.attend)
-            patch.setattr(interp.models.falcon, "attend", hand.attend)
+            patch.setattr(interp.models.language.falcon, "attend", hand.attend)
             expected = reference.hf(torch.tensor(ROWS), use_cache=False).logits
         with opened(model, early), model.record(torch.arange(N)[None], Weights(N), HeadOutputs()) as recording:
             logits = read(model, way, monkeypatch, late)

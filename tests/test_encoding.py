@@ -10,8 +10,8 @@ from tokenizers import normalizers
 from transformers import ByT5Tokenizer, GenerationConfig, PreTrainedTokenizerFast
 
 from interp.errors import ArgumentError, UserError
-from interp.models.chat import chat_frame
-from interp.models.encoding import (
+from interp.models.tokens.chat import chat_frame
+from interp.models.tokens.encoding import (
     Piece,
     beginning,
     check_single_beginning,

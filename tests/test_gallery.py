@@ -19,7 +19,7 @@ from interp.experiments.atlas_settings import Atlas, configured_experiments, rea
 from interp.experiments.experiment import Experiment
 from interp.experiments.export import shrink_png
 from interp.experiments.run import Run, configured
-from interp.models.registry import aliases
+from interp.models.loading.names import aliases
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGURATIONS = sorted((ROOT / "experiments").glob("*.toml"))

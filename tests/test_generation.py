@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from interp.models.prefix import Prefix, stack
-from interp.models.recording import TopKeys, Weights
+from interp.models.language.prefix import Prefix, stack
+from interp.models.language.recording import TopKeys, Weights
 from tests.reading import IDS, ROWS, close, count_reads, plain
 from tests.tiny_models import FAMILIES, random_ids, tiny
 

@@ -8,9 +8,9 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
-from interp.models.conditioning import Conditioning
-from interp.models.heat_maps import HeatMaps, attention_weights, joint_attention_weights, resolution
-from interp.models.image import ImageModel
+from interp.models.image.conditioning import Conditioning
+from interp.models.image.heat_maps import HeatMaps, attention_weights, joint_attention_weights, resolution
+from interp.models.image.model import ImageModel
 from tests.tiny_pipelines import BUILDERS, N_CLIP, tiny_image
 
 FAMILIES = list(BUILDERS)
@@ -175,7 +175,7 @@ def test_joint_weights_do_not_depend_on_how_many_pixels_are_computed_at_a_time(m
     image, text = torch.randn(2, 10, 16), torch.randn(2, 7, 16)
     with torch.no_grad():
         whole = joint_attention_weights(attn, image, text, None, 10)
-        monkeypatch.setattr("interp.models.heat_maps._SCORES_AT_A_TIME", 3 * 2 * 17 * 2)
+        monkeypatch.setattr("interp.models.image.heat_maps._SCORES_AT_A_TIME", 3 * 2 * 17 * 2)
         torch.testing.assert_close(joint_attention_weights(attn, image, text, None, 10), whole)
     assert whole.shape == (2, 10, 7)
 

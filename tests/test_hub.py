@@ -9,8 +9,8 @@ import pytest
 from huggingface_hub.utils._http import default_client_factory
 
 from interp.errors import ArgumentError, RunError, UserError
-from interp.models.image_loading import look_up_image
-from interp.models.loading import load, look_up
+from interp.models.loading.image import look_up_image
+from interp.models.loading.language import load, look_up
 from tests.tiny_models import tiny_hf
 from tests.tiny_pipelines import save
 from tests.tiny_tokenizers import word_level

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from interp.errors import ArgumentError, RunError
-from interp.models.conditioning import Block, BlockEdit
 from interp.models.identity import ModelIdentity
-from interp.models.image import ImageModel
+from interp.models.image.conditioning import Block, BlockEdit
+from interp.models.image.model import ImageModel
 from tests.pictures import CROSS, FAMILIES, JOINT, OTHER, PIXELS, TEXT, draw, furthest, noise
 from tests.tiny_pipelines import BUILDERS, N_CLIP, tiny_image, tiny_pipeline
 
@@ -109,7 +109,7 @@ def test_every_distinct_text_is_encoded_once_and_alone(monkeypatch):
 
 def test_the_cache_of_encoded_texts_is_bounded(monkeypatch):
     model = ImageModel(tiny_image("sd")._family, tiny_image("sd").identity, {})
-    monkeypatch.setattr("interp.models.image_text._CACHED_ELEMENTS", 3 * N_CLIP * 16)
+    monkeypatch.setattr("interp.models.image.text._CACHED_ELEMENTS", 3 * N_CLIP * 16)
     model.encode([f"red {word}" for word in "abcdefg"])
     assert list(model._encoded) == ["red e", "red f", "red g"]
 

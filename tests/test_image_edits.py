@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from interp.errors import ArgumentError
-from interp.models.conditioning import BlockEdit, Conditioning
-from interp.models.heat_maps import HeatMaps
-from interp.models.image import ImageModel
+from interp.models.image.conditioning import BlockEdit, Conditioning
+from interp.models.image.heat_maps import HeatMaps
+from interp.models.image.model import ImageModel
 from tests.pictures import CROSS, FAMILIES, JOINT, OTHER, TEXT, draw, furthest
 from tests.tiny_pipelines import N_CLIP, tiny_image
 

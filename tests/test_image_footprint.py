@@ -6,9 +6,9 @@ import logging
 import pytest
 import torch
 
-from interp.models import footprint
-from interp.models.footprint import image_weights_bytes
-from interp.models.image_loading import load_image
+from interp.models.loading import footprint
+from interp.models.loading.footprint import image_weights_bytes
+from interp.models.loading.image import load_image
 from tests.tiny_pipelines import BUILDERS
 
 
@@ -29,7 +29,7 @@ def test_the_bytes_said_before_are_those_of_the_loaded_parts(family, tmp_path):
 
 def test_a_pipeline_that_does_not_fit_is_said_before_it_is_loaded(tmp_path, monkeypatch, caplog):
     BUILDERS["sd"]().save_pretrained(tmp_path)
-    monkeypatch.setattr("interp.models.image_loading.free_bytes", lambda *_: 1000)
+    monkeypatch.setattr("interp.models.loading.image.free_bytes", lambda *_: 1000)
     with caplog.at_level(logging.WARNING, footprint.__name__):
         load_image(str(tmp_path), device="cpu")
     (said,) = caplog.messages

@@ -15,12 +15,12 @@ import torch
 
 from interp.errors import ArgumentError, RunError, UserError
 from interp.experiments.runner import check_kind
-from interp.models.image import ImageModel
-from interp.models.image_families import family_of
-from interp.models.image_loading import load_image, look_up_image
-from interp.models.loading import load, look_up
+from interp.models.image.families import family_of
+from interp.models.image.model import ImageModel
+from interp.models.loading.image import load_image, look_up_image
+from interp.models.loading.language import load, look_up
+from interp.models.loading.names import aliases, known_kind, resolve
 from interp.models.pixel_latents import PixelLatents
-from interp.models.registry import aliases, known_kind, resolve
 from tests.counting import Counting
 from tests.tiny_models import tiny_hf
 from tests.tiny_pipelines import BUILDERS, clip_tokenizer, save, tiny_image, tiny_pipeline

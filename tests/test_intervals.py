@@ -33,18 +33,16 @@ from probes.joined.summaries import (
 from probes.joined.tables import ATTENTION_SCHEMAS, CRITICAL_SCHEMAS, MEMORY_SCHEMAS
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.findings import find_all as retrieval_findings
-from probes.retrieval_heads.rankings import detection_totals
-from probes.retrieval_heads.reliability import summarise_agreement
+from probes.retrieval_heads.rankings import detection_totals, summarise_agreement
 from probes.retrieval_heads.summaries import summarise_ablation, summarise_head_scores, summarise_sparsity
 from probes.retrieval_heads.tables import SCHEMAS as RETRIEVAL
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.findings import find_all as flow_findings
-from probes.t2i_flow.in_item import in_item, in_item_rates, role_rates
-from probes.t2i_flow.inter_item import inter_item, inter_item_rates
+from probes.t2i_flow.items import in_item, in_item_rates, inter_item, inter_item_rates, role_rates
 from probes.t2i_flow.judges import judge_check
-from probes.t2i_flow.lens import first_layer_rates, lens_rates
 from probes.t2i_flow.predictor import predictor_table
 from probes.t2i_flow.repair import before_and_after, choice_rates, repair_pairs, repair_rates
+from probes.t2i_flow.scores import first_layer_rates, lens_rates
 from probes.t2i_flow.tables import SUMMARIES as FLOW
 from probes.verbatim_memory.experiment import VerbatimMemory
 from probes.verbatim_memory.findings import find_all as memory_findings

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from interp.errors import UserError
-from interp.models.logit_directions import LogitDirections, take_apart
-from interp.models.recording import HeadOutputs
+from interp.models.language.logit_directions import LogitDirections, take_apart
+from interp.models.language.recording import HeadOutputs
 from probes.retrieval_heads.scores import ContributionReader, contribution_scores, divide_by_scales
 from tests.tiny_models import FAMILIES, random_ids, tiny
 
@@ -72,7 +72,7 @@ def _final_residual_logit(model, directions, toward, scales):
 
 def _attention_block_logit(model, directions, layer, toward, scales):
     """What the block really adds: the output of the projection without its bias, through the norm after it if there is one."""
-    from interp.models.architecture import output_projection
+    from interp.models.language.architecture import output_projection
 
     projection = output_projection(model.attention_modules[layer])
     written = _capture(model, projection, output=True)
@@ -110,7 +110,7 @@ def test_an_unknown_norm_is_refused():
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "olmo2", "gpt2", "falcon-multi-query"])
 def test_contribution_equals_brute_force_over_positions(family):
     """φ of every position written out in full width: weight · (u · W_O v), summed over the needle and over all."""
-    from interp.models.architecture import output_projection_weight
+    from interp.models.language.architecture import output_projection_weight
 
     model = tiny(family)
     directions = LogitDirections(model)
@@ -189,7 +189,7 @@ def other(family: str) -> Any:
 
 @pytest.mark.parametrize("family", OTHER)
 def test_contributions_add_up_to_the_change_when_the_last_layers_heads_fall_silent_and_its_mlp_is_frozen(family):
-    from interp.models.architecture import output_projection
+    from interp.models.language.architecture import output_projection
 
     model = other(family)
     ids, last = torch.tensor([IDS[:-1]]), model.n_layers - 1

@@ -13,20 +13,20 @@ from hypothesis import strategies as st
 from interp.errors import UserError
 from interp.experiments.__main__ import _read_toml
 from interp.experiments.run import configured, open_run
-from interp.models.dictionary import Dictionary
-from interp.prose import read_folder
+from interp.models.dictionary.dictionary import Dictionary
+from interp.stimuli.prose import read_folder
 from interp.tables import TableSchema, read_table
 from probes.critical_tokens.experiment import CriticalTokens
 from probes.critical_tokens.problems import read_problems
 from probes.function_tokens.experiment import FunctionTokens
+from probes.retrieval_heads.comparison import public_head_scores
 from probes.retrieval_heads.experiment import RetrievalHeads
-from probes.retrieval_heads.interchange import public_head_scores
 from probes.retrieval_heads.needles import read_needles
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.prompts import read_prompts
 from probes.verbatim_memory.experiment import VerbatimMemory
 from probes.verbatim_memory.lists import read_pool, read_public_lists
-from probes.verbatim_memory.texts import read_texts
+from probes.verbatim_memory.trials import read_texts
 from tests.test_dictionary import make_sae
 
 # sae-lens imports a module that TransformerLens 3.9 has renamed.

@@ -9,10 +9,10 @@ import torch
 from transformers import AutoConfig
 
 from interp.errors import RunError, UserError
-from interp.models.architecture import context_window, head_geometry, rotary_switch
 from interp.models.identity import HeadGeometry, ModelFacts, ModelIdentity
-from interp.models.memory import halving_on_out_of_memory, is_out_of_memory
-from interp.models.recording import TopKeys
+from interp.models.language.architecture import context_window, head_geometry, rotary_switch
+from interp.models.language.out_of_memory import halving_on_out_of_memory, is_out_of_memory
+from interp.models.language.recording import TopKeys
 from tests.tiny_models import FAMILIES, random_ids, tiny
 
 TOO_MUCH = 2**62  # bytes: no machine has them

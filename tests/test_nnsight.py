@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from interp.models.architecture import output_projection
-from interp.models.language import LanguageModel
-from interp.models.recording import Weights
+from interp.models.language.architecture import output_projection
+from interp.models.language.model import LanguageModel
+from interp.models.language.recording import Weights
 from tests.test_bridge import word_tokenizer
 from tests.tiny_models import FAMILIES, random_ids, tiny, tiny_hf
 

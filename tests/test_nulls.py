@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from interp.errors import UserError
-from interp.models.architecture import query_key_weights
-from interp.models.language import LanguageModel
-from interp.models.nulls import NULLS, null_model
-from interp.models.recording import Weights
+from interp.models.language.architecture import query_key_weights
+from interp.models.language.model import LanguageModel
+from interp.models.language.recording import Weights
+from probes.verbatim_memory.measure import NULLS, null_model
 from tests.tiny_models import FAMILIES, random_ids, tiny
 
 IDS = random_ids(40)

@@ -10,7 +10,7 @@ import torch
 from pandas.testing import assert_frame_equal
 
 from interp.experiments import runner
-from interp.models.recording import TopKeys, WeightAt, Weights
+from interp.models.language.recording import TopKeys, WeightAt, Weights
 from tests.abuse import small
 from tests.elsewhere import DEVICE, Elsewhere, OtherDevice, move
 from tests.tiny_models import FAMILIES, random_ids, tiny

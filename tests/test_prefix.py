@@ -7,8 +7,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from interp.errors import UserError
-from interp.models.language import LanguageModel
-from interp.models.prefix import Prefix, stack
+from interp.models.language.model import LanguageModel
+from interp.models.language.prefix import Prefix, stack
 from tests.reading import IDS, ROWS, close, count_reads, shared, whole
 from tests.tiny_models import FAMILIES, tiny
 
@@ -199,7 +199,7 @@ def test_a_failed_pass_leaves_the_prefix_as_it_was(n_read, continued):
 
 
 def test_a_failure_between_chunks_can_be_reread(monkeypatch):
-    monkeypatch.setattr("interp.models.forward.CHUNK_TOKENS", 7)
+    monkeypatch.setattr("interp.models.language.forward.CHUNK_TOKENS", 7)
     model = tiny("llama")
     prefix = model.prefix(IDS[:5])
     module = model.attention_modules[0]

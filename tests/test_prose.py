@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from interp.assets import ASSETS, fetch_asset
 from interp.errors import ArgumentError
-from interp.prose import clean_article, news_articles, read_folder
+from interp.stimuli.prose import clean_article, news_articles, read_folder
 
 SCARS = {
     "closing quote after a comma": ('"It is late,"?he said.', '"It is late," he said.'),

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from interp.models.chat import chat_frame
-from interp.models.encoding import beginning, encode_piece
-from interp.models.language import LanguageModel
-from interp.models.loading import converted_asset, load
-from interp.models.recording import Weights
-from interp.prose import news_articles
+from interp.models.language.model import LanguageModel
+from interp.models.language.recording import Weights
+from interp.models.loading.language import converted_asset, load
+from interp.models.tokens.chat import chat_frame
+from interp.models.tokens.encoding import beginning, encode_piece
+from interp.stimuli.prose import news_articles
 
 pytestmark = pytest.mark.real
 

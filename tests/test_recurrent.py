@@ -15,13 +15,13 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from interp.errors import RunError, UserError
-from interp.models import registry
-from interp.models.history import History
-from interp.models.language import LanguageModel
-from interp.models.loading import load, look_up
-from interp.models.nulls import null_model
-from interp.models.recurrent import LSTMForCausalLM
-from interp.models.registry import ModelEntry
+from interp.models.language.lstm import LSTMForCausalLM
+from interp.models.language.model import LanguageModel
+from interp.models.language.prefix import History
+from interp.models.loading import names as registry
+from interp.models.loading.language import load, look_up
+from interp.models.loading.names import ModelEntry
+from probes.verbatim_memory.measure import null_model
 from tests.test_loading import word_level
 from tests.tiny_models import VOCABULARY, random_ids, tiny, tiny_hf
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from interp.errors import UserError
-from interp.models.prefix import Prefix, stack
+from interp.models.language.prefix import Prefix, stack
 from tests.reading import IDS, close, whole
 from tests.tiny_models import tiny
 
@@ -34,7 +34,7 @@ def test_a_text_past_the_trained_length_of_dynamic_ntk_equals_transformers_whate
 
 
 def test_texts_on_either_side_of_the_rotary_switch_equal_transformers(monkeypatch):
-    monkeypatch.setattr("interp.models.forward.CHUNK_TOKENS", 7)
+    monkeypatch.setattr("interp.models.language.forward.CHUNK_TOKENS", 7)
     model = tiny("phi3", **LONGROPE)
     for start, end in ((0, 48), (0, 20), (0, 32), (0, 33), (40, 48), (20, 32)):
         logits = model.extend(model.prefix(IDS[:start]), [IDS[start:end]])

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-import interp.models.sampling as sampling
+import interp.models.language.sampling as sampling
 from interp.errors import UserError
-from interp.models.recording import Weights
+from interp.models.language.recording import Weights
 from tests.tiny_models import random_ids, tiny
 
 ALL = [(layer, head) for layer in range(3) for head in range(4)]

@@ -15,7 +15,7 @@ from interp.experiments.__main__ import main
 from interp.experiments.experiment import ADDED, run_hash
 from interp.experiments.options import RunOptions
 from interp.experiments.provenance import command_line
-from interp.models.loading import look_up
+from interp.models.loading.language import look_up
 from probes.retrieval_heads.experiment import RetrievalHeads
 from tests.counting import Counting
 
@@ -80,7 +80,7 @@ def test_the_day_of_chats_is_recorded_and_named_only_where_a_prompt_holds_it(
         template.write_text(written)
         names = {}
         for today in ("2024-07-26", "2030-01-01"):
-            monkeypatch.setattr("interp.models.chat.CHAT_DATE", today)
+            monkeypatch.setattr("interp.models.tokens.chat.CHAT_DATE", today)
             facts = look_up(str(folder), dtype="float32")
             assert facts.chat_date == (day and today)
             for wanted in ("auto", "chat", "plain"):

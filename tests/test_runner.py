@@ -23,8 +23,8 @@ from interp.experiments import runner
 from interp.experiments.__main__ import main
 from interp.experiments.experiment import WorkUnit, run_hash
 from interp.experiments.run import Run
-from interp.models.loading import load, look_up
-from interp.models.verdicts import WAYS_OUT
+from interp.models.check.verdicts import WAYS_OUT
+from interp.models.loading.language import load, look_up
 from tests.counting import FAIL, HOLD, Counting, environment, save_model
 
 UNITS = ["text-0", "text-1", "text-2", "text-3", "again-text-2", "again-text-0"]

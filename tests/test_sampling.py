@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from interp.errors import ArgumentError
-from interp.models.language import LanguageModel
-from interp.models.loading import load
-from interp.models.prefix import Prefix
-from interp.models.sampling import Job, Policy, StopRule, draw, sample, stream
+from interp.models.language.model import LanguageModel
+from interp.models.language.prefix import Prefix
+from interp.models.language.sampling import Job, Policy, StopRule, draw, sample, stream
+from interp.models.loading.language import load
 from tests.tiny_models import random_ids, tiny
 
 LOGITS = torch.log(torch.tensor([0.1, 0.4, 0.2, 0.3]))
@@ -125,7 +125,7 @@ def test_rollouts_are_those_of_the_plainest_loop() -> None:
 
 def test_a_near_tie_is_decided_on_the_text_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """With arithmetic made worse than float32, results still do not depend on the batch."""
-    import interp.models.sampling as sampling
+    import interp.models.language.sampling as sampling
 
     model = tiny("llama")
     spine, wanted = spine_of(model), jobs(12)

@@ -13,9 +13,9 @@ from diffusers.schedulers import KarrasDiffusionSchedulers
 
 from interp.errors import ArgumentError, UserError
 from interp.models.identity import ModelIdentity
-from interp.models.image import ImageModel
-from interp.models.image_drawing import own_noise
-from interp.models.image_families import family_of
+from interp.models.image.drawing import own_noise
+from interp.models.image.families import family_of
+from interp.models.image.model import ImageModel
 from tests.pictures import PIXELS
 from tests.tiny_pipelines import BUILDERS
 

@@ -13,17 +13,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from interp.errors import ArgumentError, UserError
-from interp.models.encoding import beginning, check_single_beginning, covering, encode_piece, token_texts, unread
-from interp.models.spellings import Vocabulary
-from interp.models.token_bytes import token_bytes
-from interp.models.windows import cut_windows, tokenize
-from interp.models.word_surprisal import read_words
-from interp.sentences import sentences
+from interp.models.dictionary.windows import cut_windows, tokenize
+from interp.models.language.word_surprisal import read_words
+from interp.models.language.word_tokens import Vocabulary, token_bytes
+from interp.models.tokens.encoding import beginning, check_single_beginning, covering, encode_piece, token_texts, unread
+from interp.stimuli.sentences import sentences
 from interp.words import is_word, normalised
 from probes.function_tokens.token_classes import classify
 from probes.verbatim_memory.lists import read_pool
-from probes.verbatim_memory.texts import scramble
-from probes.verbatim_memory.trials import encode_list, encode_text, last_words
+from probes.verbatim_memory.trials import encode_list, encode_text, last_words, scramble
 from tests.script_texts import SCRIPTS
 from tests.tiny_models import tiny
 from tests.tiny_tokenizers import KINDS, of_kind

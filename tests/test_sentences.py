@@ -7,8 +7,8 @@ from itertools import permutations
 
 import pytest
 
-from interp.sentences import sentence_starts, sentences, without_stop
-from probes.verbatim_memory.texts import scramble
+from interp.stimuli.sentences import sentence_starts, sentences, without_stop
+from probes.verbatim_memory.trials import scramble
 
 SPLIT = """
 ეს წიგნია.|ის სახლია.|სად არის?|აქ!

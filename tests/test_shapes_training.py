@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard
 from torch.nn.functional import pixel_shuffle
 from transformers import T5EncoderModel
 
-from interp.models.image_loading import load_image
+from interp.models.loading.image import load_image
 from interp.models.pixel_latents import PixelLatents
 from probes.t2i_flow.judges import is_exact
 from probes.t2i_flow.scenes import COLOURS, SENSES, SHAPES, Item, Scene, caption, item_named, sample_scenes

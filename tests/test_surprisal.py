@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from interp.models.architecture import attention_modules, output_projection
-from interp.models.prefix import stack
-from interp.models.recording import HeadOutputs, Weights
+from interp.models.language.architecture import attention_modules, output_projection
+from interp.models.language.prefix import stack
+from interp.models.language.recording import HeadOutputs, Weights
 from tests.reading import IDS, ROWS, N, close, whole
 from tests.tiny_models import FAMILIES, tiny, tiny_hf
 
@@ -28,7 +28,7 @@ def test_surprisal_is_minus_log_softmax_of_transformers_logits(family, monkeypat
         assert surprisal[row, len(ids) :].isnan().all()
 
     # Behind ragged prefixes: the first token is the last of the context, so that nothing that follows is left unscored.
-    monkeypatch.setattr("interp.models.forward.LOGITS_AT_ONCE", 97 * 3 * 4)  # four tokens of three rows
+    monkeypatch.setattr("interp.models.language.forward.LOGITS_AT_ONCE", 97 * 3 * 4)  # four tokens of three rows
     contexts = [IDS[:11], IDS[30:47], IDS[5:9]]
     rows = stack([model.prefix(context[:-1]) for context in contexts])
     surprisal = model.surprisal([[context[-1], *row] for context, row in zip(contexts, ROWS, strict=True)], rows)
@@ -70,8 +70,8 @@ def test_mean_head_outputs_are_the_mean_input_of_the_output_projection(family):
 
 @pytest.mark.parametrize(
     ("family", "limit", "at_once"),
-    [(family, "interp.models.forward.CHUNK_TOKENS", 5) for family in ("llama", "mistral", "falcon-alibi")]
-    + [(family, "interp.models.attention.SCORES_AT_ONCE", 500) for family in ("llama", "gemma2")],
+    [(family, "interp.models.language.forward.CHUNK_TOKENS", 5) for family in ("llama", "mistral", "falcon-alibi")]
+    + [(family, "interp.models.language.attention.SCORES_AT_ONCE", 500) for family in ("llama", "gemma2")],
 )
 def test_how_much_is_read_at_once_changes_no_number(family, limit, at_once, monkeypatch):
     def run() -> tuple[list[list[int]], list[Tensor]]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from interp.errors import ArgumentError
-from interp.models.token_spans import Token, find_phrase, read_tokens, spelling, spelling_apart
+from interp.models.tokens.token_spans import Token, find_phrase, read_tokens, spelling, spelling_apart
 from tests.tiny_pipelines import clip_tokenizer, t5_tokenizer
 
 TEXT = "A  Red\ttriangle, and\na RED triangle."

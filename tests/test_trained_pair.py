@@ -11,11 +11,11 @@ from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from interp.assets import file_sha256
-from interp.models.encoding import beginning, encode_piece
-from interp.models.language import LanguageModel
-from interp.models.loading import load
-from interp.models.recurrent import LSTMConfig
-from interp.models.registry import TRAINED, resolve
+from interp.models.language.lstm import LSTMConfig
+from interp.models.language.model import LanguageModel
+from interp.models.loading.language import load
+from interp.models.loading.names import TRAINED, resolve
+from interp.models.tokens.encoding import beginning, encode_piece
 from training.corpus import cut_windows, pad_windows, plan_batches, split_articles, train_tokenizer
 from training.loss import mean_nats
 from training.recipe import SIZES, Recipe, architecture

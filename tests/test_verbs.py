@@ -11,7 +11,7 @@ from figures.style import HEIGHT, WIDTH
 from interp.errors import RunError
 from interp.experiments.export import require_browser
 from interp.experiments.run import Run
-from interp.models.verdicts import WAYS_OUT
+from interp.models.check.verdicts import WAYS_OUT
 from tests.counting import Call, Counting, Yardstick
 
 pytestmark = pytest.mark.usefixtures("counting_installed")

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from interp.errors import ArgumentError
-from interp.models import vllm_sampling
-from interp.models.language import LanguageModel
-from interp.models.sampling import Job, Policy, StopRule
-from interp.models.vllm_sampling import check_vllm, sample_with_vllm, until_stop
+from interp.models.language import vllm_sampling
+from interp.models.language.model import LanguageModel
+from interp.models.language.sampling import Job, Policy, StopRule
+from interp.models.language.vllm_sampling import check_vllm, sample_with_vllm, until_stop
 from tests.tiny_models import random_ids, tiny
 
 PROMPT = random_ids(9, seed=1)

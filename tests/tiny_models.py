@@ -6,7 +6,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from interp.models.identity import ModelIdentity
-from interp.models.language import LanguageModel
+from interp.models.language.model import LanguageModel
 
 VOCABULARY = 97
 _SPECIAL = dict(bos_token_id=1, eos_token_id=2)

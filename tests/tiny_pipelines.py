@@ -223,8 +223,8 @@ def tiny_pipeline(family: str) -> Any:
 def tiny_image(family: str) -> Any:
     """An ImageModel around the tiny pipeline, with 3 steps and a guidance of 2 as its own."""
     from interp.models.identity import ModelIdentity
-    from interp.models.image import ImageModel
-    from interp.models.image_families import family_of
+    from interp.models.image.families import family_of
+    from interp.models.image.model import ImageModel
 
     pipeline = tiny_pipeline(family)
     kind = family_of(family, type(pipeline).__name__)

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from interp.prose import news_articles
+from interp.stimuli.prose import news_articles
 
 END_OF_TEXT = "<|endoftext|>"
 HELD_OUT_EVERY = 20

@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import LlamaConfig, PreTrainedConfig
 
-from interp.models.recurrent import LSTMConfig
+from interp.models.language.lstm import LSTMConfig
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from benchmarks.stopwatch import measure, one_thread, say
 from benchmarks.tables import RESULTS, Machine, write_machine
 from interp.assets import cache_folder
 from interp.errors import RunError
-from interp.models.loading import load
+from interp.models.loading.language import load
 
 PLACE = RESULTS / "peers"
 

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from interp.models.dictionary import Dictionary, shipped_dictionaries
-from interp.models.language import LanguageModel
-from interp.models.loading import converted_asset
-from interp.models.windows import cut_windows, tokenize
-from interp.prose import news_articles
-from probes.retrieval_heads.haystack import build_haystack
+from interp.models.dictionary.dictionary import Dictionary, shipped_dictionaries
+from interp.models.dictionary.windows import cut_windows, tokenize
+from interp.models.language.model import LanguageModel
+from interp.models.loading.language import converted_asset
+from interp.stimuli.haystack import build_haystack
+from interp.stimuli.prose import news_articles
 from probes.retrieval_heads.needles import read_needles
 from probes.retrieval_heads.stimuli import Sample, build_frame, build_samples
 

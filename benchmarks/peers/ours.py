@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.peers.inputs import samples_of
-from interp.models.dictionary import Dictionary
-from interp.models.language import LanguageModel
-from interp.models.recording import AttentionRows
-from interp.models.residuals import read_residuals
+from interp.models.dictionary.dictionary import Dictionary
+from interp.models.language.model import LanguageModel
+from interp.models.language.recording import AttentionRows
+from interp.models.language.residuals import read_residuals
 from probes.retrieval_heads.measure import measure_samples
 
 Numbers = list[list[float]]

@@ -26,7 +26,7 @@ from interp.experiments.experiment import Experiment
 from interp.experiments.options import RunOptions
 from interp.experiments.runner import check_kind, check_usable, facts_of, run_experiment
 from interp.models.identity import ModelFacts
-from interp.models.registry import ModelKind, known_kind
+from interp.models.loading.names import ModelKind, known_kind
 from interp.tables import write_aside, write_table
 
 

@@ -5,7 +5,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from interp.errors import ArgumentError, did_you_mean
 from interp.experiments.experiment import Experiment
-from interp.models.registry import ModelKind
+from interp.models.loading.names import ModelKind
 
 EXPERIMENTS, JOINS = "interp.experiments", "interp.joins"
 """Groups of entry points."""

@@ -21,8 +21,8 @@ from interp.experiments.experiment import Experiment, WorkUnit
 from interp.experiments.options import RunOptions
 
 if TYPE_CHECKING:
-    from interp.models.image import ImageModel
-    from interp.models.language import LanguageModel
+    from interp.models.image.model import ImageModel
+    from interp.models.language.model import LanguageModel
     from interp.tables import Tables
 
 WATCHED_SECONDS = 0.2
@@ -107,7 +107,7 @@ def worker_device(options: RunOptions) -> str:
     """
     if options.engine == "ray":
         return "cuda" if gpus_per_worker(options) else "cpu"
-    from interp.models.loading import pick_device
+    from interp.models.loading.language import pick_device
 
     return pick_device(options.device)
 

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from interp.models.identity import ModelFacts
-from interp.models.registry import ModelKind
+from interp.models.loading.names import ModelKind
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
     from interp.experiments.run import Run
-    from interp.models.image import ImageModel
-    from interp.models.language import LanguageModel
+    from interp.models.image.model import ImageModel
+    from interp.models.language.model import LanguageModel
     from interp.tables import Schemas, Tables
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -95,7 +95,7 @@ class Experiment:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Names of the verdicts of the check at load (interp.models.verdicts) without which nothing is measured."""
+        """Names of the verdicts of the check at load (interp.models.check.verdicts) without which nothing is measured."""
         return ()
 
     def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:

@@ -18,10 +18,10 @@ from interp.experiments.options import RunOptions
 from interp.experiments.provenance import command_line, versions
 from interp.experiments.run import Run, with_checked_settings
 from interp.experiments.store import MeasuredTables, RunStore, folder_bytes
+from interp.models.check.verdicts import kept_verdicts
 from interp.models.identity import ModelFacts
-from interp.models.loading import load, look_up, pick_dtype
-from interp.models.registry import IN_WORDS, ModelKind, aliases, known_kind
-from interp.models.verdicts import kept_verdicts
+from interp.models.loading.language import load, look_up, pick_dtype
+from interp.models.loading.names import IN_WORDS, ModelKind, aliases, known_kind
 
 LOG = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def check_kind(experiment: Experiment) -> None:
 def _loaders(kind: ModelKind) -> tuple[Callable[..., Any], Callable[..., ModelFacts]]:
     """The functions that load a model and that look it up; diffusers is imported only where pictures are made."""
     if kind == "image":
-        from interp.models.image_loading import load_image, look_up_image
+        from interp.models.loading.image import load_image, look_up_image
 
         return load_image, look_up_image
     return load, look_up

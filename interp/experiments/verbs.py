@@ -70,7 +70,7 @@ def list_models(
         dtype: Precision of the weights.
 
     """
-    from interp.models.registry import aliases, known_kind
+    from interp.models.loading.names import aliases, known_kind
 
     if model is not None:
         if known_kind(model) == "image":
@@ -82,7 +82,7 @@ def list_models(
 
 
 def _say_verdicts(name: str, revision: str | None, device: str, dtype: str) -> None:
-    from interp.models.loading import load
+    from interp.models.loading.language import load
 
     model = load(name, revision=revision, device=device, dtype=dtype)
     assert model.verdicts is not None

@@ -1,1 +1,1 @@
-"""Rankings of heads that others made: read from the files of other tools or from our own runs, and written for other tools."""
+"""Heads of a model: sets of them and random controls, and rankings that others made, read from and written for their tools."""

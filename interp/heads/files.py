@@ -10,10 +10,18 @@ from typing import Any
 import pandas as pd
 
 from interp.errors import ArgumentError
-from interp.heads.duo_pattern import model_named_beside, numbers_in_text, read_gates
-from interp.heads.kinds import KINDS
-from interp.heads.places import PATTERN_FILE, pattern_in
-from interp.heads.score_files import check_once, head_means, head_of, is_number, kind_of, sample_scores
+from interp.heads.formats import (
+    check_once,
+    head_means,
+    head_of,
+    is_number,
+    kind_of,
+    model_named_beside,
+    numbers_in_text,
+    read_gates,
+    sample_scores,
+)
+from interp.heads.kinds import KINDS, PATTERN_FILE, pattern_in
 
 LARGEST_BYTES = 500_000_000
 KNOWN = (

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandera.pandas as pa
+
 from interp.errors import ArgumentError
 from interp.heads.files import HeadFile, read_heads
-from interp.heads.kinds import KINDS
-from interp.heads.places import PATTERN_FILE, is_file_of_heads, pattern_in
-from interp.heads.score_files import how_to_name
+from interp.heads.formats import how_to_name
+from interp.heads.kinds import KINDS, PATTERN_FILE, is_file_of_heads, pattern_in
+from interp.tables import TableSchema, may_lack
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,3 +182,19 @@ def _same_name(first: str, second: str) -> bool:
     """Whether two names may be one model's: Qwen/Qwen2.5-7B-Instruct and qwen2.5-7b."""
     a, b = (re.sub(r"[^a-z0-9]", "", name.lower().rpartition("/")[2]) for name in (first, second))
     return a.startswith(b) or b.startswith(a)
+
+
+class HeadsFrom(TableSchema):
+    """The heads of --heads-from, best first; empty without that setting."""
+
+    rank: int = pa.Field(ge=1)
+    layer: int = pa.Field(ge=0)
+    head: int = pa.Field(ge=0)
+    kv_head: int = pa.Field(ge=0)
+    score: float = may_lack()
+    kind: str
+    """What the score is: a key of interp.heads.kinds.KINDS."""
+    per_kv_head: bool
+    """Whether the file scores key-value heads, each standing for the query heads that share it."""
+    named_model: str
+    """The model that the file names, "" where it names none."""

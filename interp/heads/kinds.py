@@ -1,6 +1,10 @@
-"""What a score of a head measures. Scores of different kinds can be compared by rank, never by value."""
+"""What --heads-from points at: a file that ranks heads, the folder of a DuoAttention pattern, or a run; and what its scores measure.
+
+Scores of different kinds can be compared by rank, never by value. Imports nothing heavy.
+"""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 GIVEN = "heads_from"
 """The name of the table of a ranking that was given from outside, and of the ranking in other tables."""
@@ -58,3 +62,17 @@ METHODS: dict[str, str] = {
 
 NAMING = '{"meta": {"method": "count"}, "scores": {"layer-head": [score, …]}}'
 """How a file says what its scores are; any of METHODS will do."""
+
+
+PATTERN_FILE = "full_attention_heads.tsv"
+"""The file of gates in a DuoAttention folder."""
+
+
+def pattern_in(place: Path) -> Path:
+    """Returns the pattern of a DuoAttention folder, or the place itself."""
+    return place / PATTERN_FILE if place.is_dir() and (place / PATTERN_FILE).is_file() else place
+
+
+def is_file_of_heads(place: Path) -> bool:
+    """Whether a place is a file, or the folder of a DuoAttention pattern, rather than a run."""
+    return pattern_in(place).is_file()

@@ -21,8 +21,8 @@ from probes.critical_tokens.definitions import (
     screen,
     thresholds_of,
 )
+from probes.critical_tokens.scores import Chain, branch_points, chain_with_drop
 from probes.critical_tokens.settings import Settings
-from probes.critical_tokens.spine import Chain, branch_points, chain_with_drop
 
 CHAINS = 200
 SUSPICIOUS = 0.001

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import ArgumentError
-from interp.models.language import LanguageModel
+from interp.models.language.model import LanguageModel
 from probes.critical_tokens.plan import ContrastiveUnit
 from probes.critical_tokens.problems import find_problem, split_id
 from probes.critical_tokens.responses import prompt_ids, setting_of

@@ -20,8 +20,8 @@ from numpy import ndarray as Nd
 from scipy.stats import beta
 
 from interp.sequential import beta_binomial_bounds, betting_bounds, e_benjamini_hochberg, log_betting_e_values
+from probes.critical_tokens.scores import certified
 from probes.critical_tokens.settings import Settings
-from probes.critical_tokens.spine import certified
 
 BLOCK = 8
 """Draws that are made at a time."""

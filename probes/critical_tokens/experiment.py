@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from interp.models.language import LanguageModel
+    from interp.models.language.model import LanguageModel
     from interp.tables import Schemas, Tables
 
 
@@ -65,7 +65,7 @@ class CriticalTokens(Settings):
 
         check_tasks(self)
         if self.sampler == "vllm":
-            from interp.models.vllm_sampling import check_vllm
+            from interp.models.language.vllm_sampling import check_vllm
 
             check_vllm()
         window = facts.context_window
@@ -111,6 +111,6 @@ class CriticalTokens(Settings):
 
     def documents(self, tables: "Tables") -> Mapping[str, str]:
         """Returns preference data as JSON lines that TRL reads."""
-        from probes.critical_tokens.preferences import preference_documents
+        from probes.critical_tokens.critical import preference_documents
 
         return preference_documents(tables)

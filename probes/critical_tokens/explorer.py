@@ -14,11 +14,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import RunError
-from interp.models.language import LanguageModel
-from interp.models.sampling import Job, Policy, draw, stream
+from interp.models.language.model import LanguageModel
+from interp.models.language.sampling import Job, Policy, draw, stream
 from probes.critical_tokens.problems import Outcome, Problem
 from probes.critical_tokens.responses import Setting, decode, prompt_ids
-from probes.critical_tokens.spine import branch_points, branches_needed
+from probes.critical_tokens.scores import branch_points, branches_needed
 
 # ---------------------------------------------------------------------- the tree of continuations
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from interp.experiments.experiment import WorkUnit
-from interp.models.language import LanguageModel
-from interp.models.sampling import stream
+from interp.models.language.model import LanguageModel
+from interp.models.language.sampling import stream
 from interp.words import holds_letters
 from probes.critical_tokens.contrastive import measure_contrastive
 from probes.critical_tokens.definitions import backward_scan, confirm, thresholds_of

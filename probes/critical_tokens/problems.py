@@ -1,6 +1,6 @@
 r"""Problems with exact checking: what is asked, how a response is graded, and where a run's problems come from.
 
-They are generated (`families.py`) or read from JSON lines of the user's, in the format of GSM8K or MATH. Unlike the script of
+They are generated (`problem_generators.py`) or read from JSON lines of the user's, in the format of GSM8K or MATH. Unlike the script of
 Lin et al. 2024, a response that states no answer has none (it is counted as unextracted), numbers are compared exactly, and 100
 times too much is right only on request. GSM8K answers are numbers, golds and responses read alike; MATH answers are LaTeX.
 """
@@ -18,8 +18,8 @@ from probes.critical_tokens.answers.equality import same_latex, same_number
 from probes.critical_tokens.answers.extraction import extract_math, extract_number
 from probes.critical_tokens.answers.numbers import read_number
 from probes.critical_tokens.answers.prose import number_in
-from probes.critical_tokens.families import FAMILIES, Level, Task, parse_level
 from probes.critical_tokens.grader import Grader, load_grader, verdict
+from probes.critical_tokens.problem_generators import FAMILIES, Level, Task, parse_level
 from probes.critical_tokens.settings import Settings
 
 Outcome = Literal["right", "wrong", "unextracted"]

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from interp.models.chat import chat_prompt
-from interp.models.encoding import beginning, encode_piece, stop_ids
-from interp.models.language import LanguageModel
-from interp.models.prefix import Prefix
-from interp.models.sampling import BATCH_ROWS, Job, Policy, Rollout, StopRule, sample
-from interp.models.template_args import TemplateArgs, parse_template_args
-from interp.models.vllm_sampling import sample_with_vllm
+from interp.models.language.model import LanguageModel
+from interp.models.language.prefix import Prefix
+from interp.models.language.sampling import BATCH_ROWS, Job, Policy, Rollout, StopRule, sample
+from interp.models.language.vllm_sampling import sample_with_vllm
+from interp.models.tokens.chat import chat_prompt
+from interp.models.tokens.encoding import beginning, encode_piece, stop_ids
+from interp.models.tokens.template_args import TemplateArgs, parse_template_args
 from probes.critical_tokens.problems import Outcome, Problem
 from probes.critical_tokens.settings import Settings
 
@@ -42,7 +42,7 @@ class Setting:
     seed: int
     batch_rows: int = BATCH_ROWS
     sampler: Callable[..., list[Rollout]] = sample
-    """What writes rollouts: interp.models.sampling.sample, or another engine with the same interface."""
+    """What writes rollouts: interp.models.language.sampling.sample, or another engine with the same interface."""
 
     chat: TemplateArgs | None = None
     """Arguments of the model's chat template, which prompts are put through; None where they are plain text."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from interp.errors import ArgumentError
 from interp.experiments.experiment import Experiment
-from interp.models.template_args import parse_template_args
+from interp.models.tokens.template_args import parse_template_args
 
 
 @dataclass(frozen=True, kw_only=True)

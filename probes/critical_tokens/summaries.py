@@ -11,9 +11,8 @@ from interp.tables import Tables, empty
 from probes.critical_tokens.audit import audit_all
 from probes.critical_tokens.critical import causal_counts, critical_tokens, curve_draws, tested
 from probes.critical_tokens.plan import calibration_problem_ids, usable_levels
-from probes.critical_tokens.scores import agreement_row, pass_at_k
+from probes.critical_tokens.scores import agreement_row, certified, pass_at_k
 from probes.critical_tokens.settings import Settings
-from probes.critical_tokens.spine import certified
 from probes.critical_tokens.tables import SCHEMAS
 
 KS = (1, 2, 4, 8, 16, 32, 64)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from interp.models.windows import Windows
+from interp.models.dictionary.windows import Windows
 from probes.function_tokens.counts import PairCounter, Run
 from probes.function_tokens.inputs import Loaded
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from interp.models.language import LanguageModel
+    from interp.models.language.model import LanguageModel
     from interp.tables import Schemas, Tables
 
 
@@ -79,7 +79,7 @@ class FunctionTokens(Settings):
 
     def compare(self, runs: "Mapping[str, Tables]") -> "tuple[Mapping[str, pd.DataFrame], Mapping[str, go.Figure]]":
         """Returns pair losses and coverage of several runs (models, checkpoints, precisions) side by side."""
-        from figures.function_tokens_causes import draw_comparison
+        from figures.function_tokens import draw_comparison
         from probes.function_tokens.summaries import compare_all
 
         tables = compare_all(runs)

@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from interp.errors import ArgumentError
-from interp.models.dictionary import Dictionary, training_texts
-from interp.models.encoding import BosPolicy, beginning
-from interp.models.fidelity import Fidelity, explained, refuse_mismatch
-from interp.models.harvest import text_name
-from interp.models.language import LanguageModel
-from interp.models.refusals import check_ids
-from interp.models.residuals import check_layer, read_residuals
-from interp.models.windows import Windows, cut_windows, tokenize
-from interp.prose import news_articles, read_folder
+from interp.models.dictionary.dictionary import Dictionary, training_texts
+from interp.models.dictionary.fidelity import Fidelity, explained, refuse_mismatch
+from interp.models.dictionary.windows import Windows, cut_windows, text_name, tokenize
+from interp.models.language.model import LanguageModel
+from interp.models.language.residuals import check_layer, read_residuals
+from interp.models.loading.refusals import check_ids
+from interp.models.tokens.encoding import BosPolicy, beginning
+from interp.stimuli.prose import news_articles, read_folder
 from probes.function_tokens.settings import Settings
 from probes.function_tokens.token_classes import FUNCTION, classify, token_ranks
 

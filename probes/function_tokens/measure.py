@@ -9,15 +9,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from interp.experiments.experiment import WorkUnit
-from interp.models.language import LanguageModel
-from interp.models.residuals import read_residuals
-from interp.models.windows import Windows
+from interp.models.dictionary.windows import Windows
+from interp.models.language.model import LanguageModel
+from interp.models.language.residuals import read_residuals
 from probes.function_tokens import plan
 from probes.function_tokens.activations import Tally, active_features, joined, to_masks
+from probes.function_tokens.causes import measure_reactivation, measure_steering
 from probes.function_tokens.inputs import Inputs, document_slices, parts_of, set_up, special_positions
-from probes.function_tokens.reactivation import measure_reactivation
 from probes.function_tokens.settings import Settings
-from probes.function_tokens.steering import measure_steering
 from probes.function_tokens.token_classes import CONTENT, FUNCTION, is_function
 
 SAMPLED_FEATURES, CONTEXTS_PER_BLOCK = 20, 3

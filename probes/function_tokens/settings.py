@@ -162,7 +162,7 @@ def _refuse_equal_names(dictionaries: Sequence[str]) -> None:
 
 
 def _shipped_folder() -> Path:
-    """Where interp.models.dictionary.SHIPPED is, without importing torch."""
+    """Where interp.models.dictionary.dictionary.SHIPPED is, without importing torch."""
     import interp
 
     return Path(str(interp.__file__)).parent / "models" / "dictionaries"

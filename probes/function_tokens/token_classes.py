@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from interp.models.encoding import token_texts
+from interp.models.tokens.encoding import token_texts
 from interp.words import attaches, begins_word, holds_letters
 
 Kind = Literal["word", "part of word", "number", "punctuation", "whitespace", "other"]

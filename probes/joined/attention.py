@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from interp.models.language import LanguageModel
+    from interp.models.language.model import LanguageModel
     from interp.tables import Schemas, Tables
 
 TEXTS_PER_UNIT = 8
@@ -120,20 +120,17 @@ class AttentionJoin(Join):
 
     def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
         """Returns the lift of function tokens for sets of heads and for each head, and the answers."""
-        from interp.models.head_sets import layer_matched
-        from probes.joined.answers import attention_answers
+        from interp.heads.sets import matched_draws
         from probes.joined.class_mass import heads_of
         from probes.joined.summaries import summarise_heads, summarise_lift
+        from probes.joined.tables import attention_answers
 
         assert facts.geometry is not None
         scores = self.tables_of("retrieval_heads")["head_scores"]
         scores = scores[scores["definition"] == "set"].sort_values(["layer", "head"])
         ranked = scores.sort_values("score", ascending=False, kind="stable")
         top = heads_of(ranked.head(self.k))
-        random = [
-            layer_matched(top, facts.geometry.n_heads, (self.seed, self.name, self.k, draw))
-            for draw in range(self.random_draws)
-        ]
+        random = matched_draws(top, facts.geometry.n_heads, (self.seed, self.name, self.k), self.random_draws)
         mass = measured["class_mass"]
         lift = summarise_lift(mass, top, random, self.seed)
         return {

@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import ArgumentError
-from interp.models.language import LanguageModel
-from interp.models.recording import AttentionRows
-from interp.prose import news_articles
+from interp.models.language.model import LanguageModel
+from interp.models.language.recording import AttentionRows
 from interp.statistics import Array
+from interp.stimuli.prose import news_articles
 
 TOKEN_GROUPS = ("function words", "function signs", "content")
 FUNCTION, WORDS = "function", ("word", "part of word")

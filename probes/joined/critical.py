@@ -63,8 +63,8 @@ class CriticalJoin(Join):
 
     def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
         """Returns every critical token beside its controls, the shares, and the answers."""
-        from probes.joined.answers import critical_answers
         from probes.joined.summaries import match_critical, summarise_overlap, token_rules
+        from probes.joined.tables import critical_answers
 
         run = self.tables_of("critical_tokens")
         positions = token_rules(run["positions"], self.tables_of("function_tokens")["token_classes"])

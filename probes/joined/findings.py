@@ -8,7 +8,7 @@ import pandas as pd
 
 from interp.experiments.experiment import Finding
 from interp.tables import Tables
-from probes.joined.answers import headline_change
+from probes.joined.tables import headline_change
 
 FEW_CRITICAL = 30
 """Fewer critical tokens than this leave an interval too wide for small differences: the report says so."""

@@ -71,8 +71,8 @@ class MemoryJoin(Join):
 
     def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
         """Returns the change of surprisal under every mask, and the answers."""
-        from probes.joined.answers import memory_answers
         from probes.joined.summaries import summarise_memory_change
+        from probes.joined.tables import memory_answers
 
         change = summarise_memory_change(self.tables_of("verbatim_memory")["masking"], self.seed)
         return {"memory_change": change, "answers": memory_answers(change)}

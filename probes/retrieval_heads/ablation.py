@@ -13,11 +13,11 @@ import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.models.encoding import beginning
-from interp.models.head_sets import Edit, editing_rows, heads_as_text
-from interp.models.language import LanguageModel
-from interp.models.memory import halving_on_out_of_memory
-from interp.models.prefix import Prefix
+from interp.heads.sets import Edit, editing_rows, heads_as_text
+from interp.models.language.model import LanguageModel
+from interp.models.language.out_of_memory import halving_on_out_of_memory
+from interp.models.language.prefix import Prefix
+from interp.models.tokens.encoding import beginning
 from probes.retrieval_heads.answers import answer_stop_ids, reading_order
 from probes.retrieval_heads.needles import read_needle
 from probes.retrieval_heads.plan import AblationUnit, Condition

@@ -14,10 +14,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
-from interp.models.encoding import stop_ids
-from interp.models.language import LanguageModel
-from interp.models.memory import halving_on_out_of_memory
-from interp.models.prefix import Prefix
+from interp.models.language.model import LanguageModel
+from interp.models.language.out_of_memory import halving_on_out_of_memory
+from interp.models.language.prefix import Prefix
+from interp.models.tokens.encoding import stop_ids
 from probes.retrieval_heads.stimuli import Frame, Sample
 
 Result = TypeVar("Result")

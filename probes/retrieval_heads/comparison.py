@@ -3,14 +3,25 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 
 import pandas as pd
 
 from interp.errors import ArgumentError
+from interp.heads.files import read_heads, read_json
+from interp.heads.formats import (
+    head_means,
+    sample_scores,
+    write_duo_pattern,
+    write_locos_scores,
+    write_public_scores,
+    write_qrhead_set,
+)
 from interp.heads.given import expanded
-from interp.heads.kinds import KINDS
+from interp.heads.kinds import KINDS, PATTERN_FILE
 from interp.statistics import pearson, spearman
 from interp.tables import Tables
+from probes.retrieval_heads.rankings import scored_rows
 from probes.retrieval_heads.summaries import BUCKETS, bucket_shares
 
 LISTS = ("order", "members")
@@ -179,3 +190,50 @@ def _activation(sides: Mapping[str, _Side]) -> pd.DataFrame:
             for run, side in sides.items()
         ]
     )
+
+
+READABLE = (".json", ".tsv", ".txt", ".yaml", ".yml")
+"""Suffixes of files that `compare` looks into."""
+
+
+def documents_of(tables: Tables, *, definition: str, only_passed: bool) -> dict[str, str]:
+    """Returns a run's scores in the formats of other tools, by path; nothing of a table that has no scores."""
+    scores = scored_rows(tables, "sample_head_scores", only_passed=only_passed)
+    documents = {f"head_score_{name}.json": write_public_scores(scores, f"{name}_score") for name in ("set", "count")}
+    heads, kv_heads = (tables.get(name, pd.DataFrame({"definition": []})) for name in ("head_scores", "kv_head_scores"))
+    if definition in set(heads["definition"]):
+        model = str(heads["model"].iloc[0])
+        documents |= write_duo_pattern(kv_heads, definition, model)
+        documents["qrhead.yaml"] = write_qrhead_set(heads, definition, model)
+    if "locos" in set(heads["definition"]):
+        contributions = scored_rows(tables, "logit_contribution", only_passed=only_passed)
+        documents["locos_scores.json"] = write_locos_scores(contributions, str(heads["model"].iloc[0]))
+    return documents
+
+
+def read_public_scores(path: Path) -> pd.DataFrame:
+    """Returns one row per head and sample of a public score file, {"layer-head": [score, …]}: layer, head, sample, score.
+
+    Raises ArgumentError for a file that is not in that format, with what is wrong.
+    """
+    return sample_scores(path, read_json(path))
+
+
+def public_head_scores(path: Path) -> pd.DataFrame:
+    """Returns per head the mean score and activation frequency of a public file of copy scores: layer, head, score, …
+
+    The scores are of the `count` definition; the file tells no needles, so there are no intervals.
+    """
+    return head_means(read_public_scores(path)).assign(definition="count")
+
+
+def foreign_head_scores(place: Path) -> pd.DataFrame | None:
+    """Returns the heads of a file of any known tool, or of a DuoAttention folder, as `head_scores` has them: layer, head, score,
+    definition (the kind of score), and whether `head` counts key-value heads. None for files of other sorts.
+
+    Raises ArgumentError for a file that should rank heads and does not.
+    """
+    if not (place / PATTERN_FILE).is_file() and (place.suffix not in READABLE or not place.is_file()):
+        return None
+    heads = read_heads(place)
+    return heads.scores.assign(definition=heads.kind, per_kv_head=heads.per_kv_head, file_format=heads.format)

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.models.encoding import beginning
-from interp.models.language import LanguageModel
-from interp.models.recording import WeightAt
+from interp.models.language.model import LanguageModel
+from interp.models.language.recording import WeightAt
+from interp.models.tokens.encoding import beginning
 from probes.retrieval_heads.measure import head_columns
 from probes.retrieval_heads.plan import EchoUnit
 from probes.retrieval_heads.settings import Settings

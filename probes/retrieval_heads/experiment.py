@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from interp.models.language import LanguageModel
+    from interp.models.language.model import LanguageModel
     from interp.tables import Schemas, Tables
 
 
@@ -40,7 +40,7 @@ class RetrievalHeads(Settings):
 
     def schemas(self) -> "Schemas":
         """Returns the schema of every table; the heads of --heads-from are one where they are given."""
-        from interp.heads.table import HeadsFrom
+        from interp.heads.given import HeadsFrom
         from probes.retrieval_heads.tables import SCHEMAS
 
         return {**SCHEMAS, GIVEN: HeadsFrom} if self.heads_from else SCHEMAS
@@ -87,13 +87,13 @@ class RetrievalHeads(Settings):
 
     def documents(self, tables: "Tables") -> Mapping[str, str]:
         """Returns the scores in the formats of other tools: the public one and HeadKV's, LOCOS', DuoAttention's, QRHead's."""
-        from probes.retrieval_heads.interchange import documents_of
+        from probes.retrieval_heads.comparison import documents_of
 
         return documents_of(tables, definition=self.definition, only_passed=self.success_filter)
 
     def read_foreign(self, path: Path) -> "Tables | None":
         """Returns the heads in a file of another tool, or a DuoAttention folder; None for a file of another sort."""
-        from probes.retrieval_heads.interchange import foreign_head_scores
+        from probes.retrieval_heads.comparison import foreign_head_scores
 
         scores = foreign_head_scores(path)
         return None if scores is None else {"head_scores": scores}

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.models.language import LanguageModel
-from interp.models.logit_directions import LogitDirections
-from interp.models.recording import TopKeys
+from interp.models.language.logit_directions import LogitDirections
+from interp.models.language.model import LanguageModel
+from interp.models.language.recording import TopKeys
 from interp.tables import empty
 from probes.retrieval_heads.answers import AnsweredBatch, answer_all, answer_plainly, answer_stop_ids
 from probes.retrieval_heads.needles import read_needle

@@ -17,8 +17,8 @@ from probes.retrieval_heads.settings import Settings
 if TYPE_CHECKING:
     import pandas as pd
 
-    from interp.models.edits import EditMode
-    from interp.models.head_sets import Head
+    from interp.heads.sets import Head
+    from interp.models.language.edits import EditMode
     from interp.tables import Tables
     from probes.retrieval_heads.needles import Needle
 
@@ -137,7 +137,7 @@ def _detection_units(settings: Settings, needles: "list[Needle]", measured: "Tab
     units = [DetectionUnit(f"needles-{index:03d}-{hand[0][0]}", hand) for index, hand in enumerate(hands)]
     if settings.until_stable is None:
         return units
-    from probes.retrieval_heads.reliability import needles_until_stable
+    from probes.retrieval_heads.rankings import needles_until_stable
 
     enough = needles_until_stable(
         measured,
@@ -197,7 +197,7 @@ def plan_conditions(
 
     `rankings` hold heads in falling order of their score.
     """
-    from interp.models.head_sets import layer_matched
+    from interp.heads.sets import matched_draws
 
     def against_random(name: str, heads: "Sequence[Head]", ks: Sequence[int]) -> Iterator[Condition]:
         for mode in modes:
@@ -205,8 +205,7 @@ def plan_conditions(
                 for k in sorted({k for k in ks if k > 0}):
                     top = tuple(heads[:k])
                     yield Condition("top", name, k, mode, phase, 0, top)
-                    for draw in range(random_draws):
-                        random = layer_matched(top, n_heads, (seed, name, k, draw))
+                    for draw, random in enumerate(matched_draws(top, n_heads, (seed, name, k), random_draws)):
                         yield Condition("random", name, k, mode, phase, draw, random)
 
     conditions = [Condition("none", "none", 0, modes[0], phases[0], 0, ())]

@@ -1,16 +1,30 @@
-"""Every detector's scores of all heads: added up by needle, which all statistics start from, and ranked, best head first."""
+"""Every detector's scores of all heads: added up by needle, which all statistics start from, and ranked, best head first; and how
+far they can be trusted: over halves of the needles, over more and more of them, resampled, and between detectors.
+"""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from interp.statistics import Array, cluster_weights, top_indices
+from interp.statistics import (
+    Array,
+    Estimate,
+    bounded,
+    cluster_weights,
+    pearson,
+    percentile_interval,
+    spearman,
+    top_indices,
+    top_overlap,
+)
 from interp.tables import Tables
 
 Head = tuple[int, int]
 """(layer, head)."""
-DRAWS = 2000
+BOOTSTRAP_DRAWS = 2000
 COPY_DEFINITIONS = {"set": "set_score", "count": "count_score"}
 CONTRIBUTION_DEFINITIONS = ("locos", "direct")
 
@@ -49,7 +63,7 @@ class NeedleTotals:
             means = (weights @ self.sums.to_numpy()) / (weights @ self.counts.to_numpy())[:, None]
         return means[0] if len(means) == 1 else means
 
-    def bootstrap(self, seed: int, draws: int = DRAWS) -> Array:
+    def bootstrap(self, seed: int, draws: int = BOOTSTRAP_DRAWS) -> Array:
         """Returns bootstrap draws of the mean scores over needles: [draw, head]."""
         return self.means(cluster_weights(len(self.needle_ids), draws, seed))
 
@@ -105,3 +119,172 @@ def echo_induction_means(measured: Tables) -> pd.DataFrame:
         .mean()
         .sort_values(["layer", "head"], ignore_index=True)
     )
+
+
+SPLITS = 200
+STABILITY_DRAWS = 500
+SCORING = 0.01
+"""Heads below this over all needles are mostly tied at zero."""
+FIRST_NEEDLES = 4
+STEP_NEEDLES = 4
+
+
+def summarise_reliability(totals: Mapping[str, NeedleTotals], model: str, seed: int) -> pd.DataFrame:
+    """Returns `reliability`: over random splits of the needles into disjoint halves, how well their head scores agree."""
+    frames = [pd.DataFrame()]
+    for definition, total in totals.items():
+        n = len(total.needle_ids)
+        if n < 2:
+            continue
+        scoring = total.means() >= SCORING
+        halves = _halves(n, seed)
+        # One product for each half: a product of all of them rounds otherwise, and parts heads that are tied.
+        a, b = (np.stack([total.means(half) for half in side]) for side in (halves, 1 - halves))
+        frames.append(
+            pd.DataFrame(
+                {
+                    "model": model,
+                    "definition": definition,
+                    "split": np.arange(len(halves)),
+                    "n_needles_half": n // 2,
+                    "pearson": pearson(a, b),
+                    "spearman": spearman(a, b),
+                    "spearman_scoring": spearman(a[:, scoring], b[:, scoring]) if scoring.sum() > 2 else np.nan,
+                    "n_scoring_heads": int(scoring.sum()),
+                    "top10_overlap": top_overlap(a, b, min(10, a.shape[1])),
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def _halves(n: int, seed: int) -> Array:
+    """Random halves of n needles: [split, needle], 1 for those of the first half."""
+    generator = np.random.default_rng([seed, 1])
+    halves = np.zeros((SPLITS, n))
+    for half in halves:
+        half[generator.permutation(n)[: n // 2]] = 1
+    return halves
+
+
+def summarise_convergence(totals: Mapping[str, NeedleTotals], k: int, model: str, seed: int) -> pd.DataFrame:
+    """Returns `convergence`: scores after the first 1, 2, … needles against those after all."""
+    rows = []
+    for definition, total in totals.items():
+        final = total.means()
+        k = min(k, len(final))
+        for n in range(1, len(total.needle_ids) + 1):
+            so_far = (np.arange(len(total.needle_ids)) < n).astype(float)
+            now = total.means(so_far)
+            rows.append(
+                {
+                    "model": model,
+                    "definition": definition,
+                    "n_needles": n,
+                    "n_samples": int(total.counts.iloc[:n].sum()),
+                    "k": k,
+                    "pearson_with_final": pearson(now, final),
+                    "top_k_overlap_with_final": top_overlap(now, final, k),
+                    "stability": stability(total, n, k, seed),
+                }
+            )
+    columns = ["n_needles", "n_samples", "k", "pearson_with_final", "top_k_overlap_with_final", "stability"]
+    return pd.DataFrame(rows, columns=["model", "definition", *columns])
+
+
+def stability(total: NeedleTotals, n_needles: int, k: int, seed: int, draws: int = STABILITY_DRAWS) -> float:
+    """Returns the share of bootstrap draws over the first n needles that keep at least nine tenths of the top k heads.
+
+    NaN below two needles: nothing can be resampled.
+    """
+    if n_needles < 2:
+        return float("nan")
+    k = min(k, len(total.heads))
+    weights = np.zeros((draws, len(total.needle_ids)))
+    weights[:, :n_needles] = cluster_weights(n_needles, draws, seed)
+    so_far = (np.arange(len(total.needle_ids)) < n_needles).astype(float)
+    now, drawn = total.means(so_far), total.means(weights)
+    return float(np.mean(top_overlap(now, drawn, k) >= 0.9))
+
+
+def needles_until_stable(
+    measured: Tables, order: list[str], definition: str, k: int, confidence: float, only_passed: bool, seed: int
+) -> int:
+    """Returns how many needles of the order are needed, as far as is known: the next checkpoint that is not yet reached.
+
+    Checkpoints are 4, 8, 12, … needles; at each, detection stops if at least `confidence` of the bootstrap draws over the
+    needles so far keep at least nine tenths of the top k. Only the needles before a checkpoint count there, so the answer
+    does not depend on how a run was interrupted.
+    """
+    done = set(measured["samples"]["needle_id"])
+    totals = detection_totals(measured, only_passed=only_passed).get(definition)
+    checkpoints = math.ceil(max(0, len(order) - FIRST_NEEDLES) / STEP_NEEDLES) + 1
+    for step in range(checkpoints):
+        needed = min(FIRST_NEEDLES + step * STEP_NEEDLES, len(order))
+        if not done.issuperset(order[:needed]):
+            return needed
+        if totals is not None:
+            counted = [id for id in order[:needed] if id in totals.needle_ids]
+            if counted == totals.needle_ids[: len(counted)] and stability(totals, len(counted), k, seed) >= confidence:
+                return needed
+    return len(order)
+
+
+def summarise_agreement(
+    totals: Mapping[str, NeedleTotals], fixed: Mapping[str, Array], *, k: int, model: str, seed: int
+) -> pd.DataFrame:
+    """Returns `agreement` for every pair of detectors.
+
+    `fixed` are scores that do not depend on needles (echo, induction), in layer-major order. Intervals resample needles,
+    the same draw for both detectors of a pair; two fixed detectors have none.
+    """
+    names = [*totals, *fixed]
+    ids = list(dict.fromkeys(id for total in totals.values() for id in total.needle_ids))
+    draws = cluster_weights(len(ids), STABILITY_DRAWS, seed) if len(ids) > 1 else np.zeros((0, len(ids)))
+    rows = []
+    for first, second in combinations(names, 2):
+        a, b = (_scores(name, totals, fixed) for name in (first, second))
+        x, y = (_drawn(name, totals, fixed, ids, draws) for name in (first, second))
+        scored = np.isfinite(x).all(axis=-1) & np.isfinite(y).all(axis=-1)
+        x, y = x[scored], y[scored]
+        varies = len(x) > 0 and (first in totals or second in totals)
+        rho = _interval(spearman(x, y), varies)
+        shared = float(top_overlap(a, b, k))
+        overlap = bounded(Estimate(shared, *_interval(top_overlap(x, y, k), varies), len(ids)))
+        rows.append(
+            {
+                "model": model,
+                "first": first,
+                "second": second,
+                "k": k,
+                "spearman": spearman(a, b),
+                "spearman_ci_low": rho[0],
+                "spearman_ci_high": rho[1],
+                "top_k_overlap": shared,
+                "top_k_overlap_ci_low": overlap.ci_low,
+                "top_k_overlap_ci_high": overlap.ci_high,
+                "n_needles": len(ids) if varies else 0,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _scores(name: str, totals: Mapping[str, NeedleTotals], fixed: Mapping[str, Array]) -> Array:
+    return totals[name].means() if name in totals else np.asarray(fixed[name], dtype=float)
+
+
+def _drawn(
+    name: str, totals: Mapping[str, NeedleTotals], fixed: Mapping[str, Array], ids: list[str], draws: Array
+) -> Array:
+    """Scores in every bootstrap draw over all needles; NaN in draws without a needle this detector could score."""
+    if name in fixed:
+        return np.broadcast_to(np.asarray(fixed[name], dtype=float), (len(draws), len(fixed[name])))
+    total = totals[name]
+    return np.atleast_2d(total.means(draws[:, [ids.index(id) for id in total.needle_ids]]))
+
+
+def _interval(values: Array | np.float64, varies: bool) -> tuple[float, float]:
+    if not varies:
+        return float("nan"), float("nan")
+    low, high = percentile_interval(np.asarray(values))
+    return float(low), float(high)

@@ -22,9 +22,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.models.attention import mix_values
-from interp.models.logit_directions import LogitDirections, Scales
-from interp.models.recording import AttentionRows
+from interp.models.language.attention import mix_values
+from interp.models.language.logit_directions import LogitDirections, Scales
+from interp.models.language.recording import AttentionRows
 from probes.retrieval_heads.needles import spellings_of, stem, words_of
 
 RecallMeasure = Literal["words", "reference"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from interp.errors import ArgumentError
 from interp.experiments.experiment import ADDED, Experiment
 from interp.models.identity import ModelFacts
-from interp.models.template_args import parse_template_args
+from interp.models.tokens.template_args import parse_template_args
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,9 @@ from typing import Any, Literal
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import ArgumentError
-from interp.models.chat import chat_frame
-from interp.models.encoding import (
+from interp.models.language.model import LanguageModel
+from interp.models.tokens.chat import chat_frame
+from interp.models.tokens.encoding import (
     BosPolicy,
     Piece,
     beginning,
@@ -22,12 +23,11 @@ from interp.models.encoding import (
     encode_piece,
     unread,
 )
-from interp.models.language import LanguageModel
-from interp.models.template_args import parse_template_args
-from interp.prose import news_articles, read_folder
-from interp.sentences import follows_without_a_space
+from interp.models.tokens.template_args import parse_template_args
+from interp.stimuli.haystack import Haystack, build_haystack
+from interp.stimuli.prose import news_articles, read_folder
+from interp.stimuli.sentences import follows_without_a_space
 from interp.words import holds_letters
-from probes.retrieval_heads.haystack import Haystack, build_haystack
 from probes.retrieval_heads.needles import Needle, find_words
 from probes.retrieval_heads.plan import Cell
 from probes.retrieval_heads.scores import RecallMeasure, reference_reads

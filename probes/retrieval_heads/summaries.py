@@ -19,8 +19,15 @@ from interp.statistics import (
     share_estimate,
 )
 from interp.tables import Tables, empty
-from probes.retrieval_heads.rankings import COPY_DEFINITIONS, NeedleTotals, detection_totals, echo_induction_means
-from probes.retrieval_heads.reliability import summarise_agreement, summarise_convergence, summarise_reliability
+from probes.retrieval_heads.rankings import (
+    COPY_DEFINITIONS,
+    NeedleTotals,
+    detection_totals,
+    echo_induction_means,
+    summarise_agreement,
+    summarise_convergence,
+    summarise_reliability,
+)
 from probes.retrieval_heads.settings import Settings
 from probes.retrieval_heads.tables import SCHEMAS, HeadScores
 

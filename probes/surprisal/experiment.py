@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from interp.models.language import LanguageModel
+    from interp.models.language.model import LanguageModel
     from interp.tables import Schemas, Tables
 
 TEXTS_PER_UNIT = 32

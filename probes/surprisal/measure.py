@@ -17,17 +17,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import ArgumentError
-from interp.models.encoding import beginning, encode_piece, unread
-from interp.models.history import History
-from interp.models.language import LanguageModel
-from interp.models.prefix import Prefix
-from interp.models.spellings import Vocabulary, exact_probabilities
-from interp.models.word_probability import (
+from interp.models.language.model import LanguageModel
+from interp.models.language.prefix import History, Prefix
+from interp.models.language.word_surprisal import exact_probabilities
+from interp.models.language.word_tokens import (
     EncodedWords,
+    Vocabulary,
     boundary_log_probability,
     token_log_probabilities,
     word_surprisal,
 )
+from interp.models.tokens.encoding import beginning, encode_piece, unread
 from interp.words import is_unspaced
 from probes.surprisal.settings import Mode, Settings, Text
 

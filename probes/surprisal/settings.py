@@ -77,8 +77,8 @@ class Settings(Experiment):
 
 @lru_cache(maxsize=2)
 def _own_texts(prefix: str) -> tuple[Text, ...]:
-    from interp.prose import news_articles
-    from interp.sentences import sentences
+    from interp.stimuli.prose import news_articles
+    from interp.stimuli.sentences import sentences
 
     firsts = (sentences(article)[0] for article in news_articles()[:OWN_TEXTS])
     return tuple(Text(f"{number:03d}", sentence, prefix) for number, sentence in enumerate(firsts))
@@ -86,7 +86,7 @@ def _own_texts(prefix: str) -> tuple[Text, ...]:
 
 @lru_cache(maxsize=4)
 def _read(path: Path, _stamp: int, text: str, id: str, before: str, prefix: str) -> tuple[Text, ...]:
-    from interp.prose import read_text
+    from interp.stimuli.prose import read_text
 
     readers = {".txt": _lines, ".csv": _csv, ".tsv": _tsv, ".jsonl": _jsonl}
     if not path.is_file():

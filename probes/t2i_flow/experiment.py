@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from interp.errors import ArgumentError
 from interp.experiments.experiment import Finding, WorkUnit
 from interp.models.identity import ModelFacts
-from interp.models.registry import ModelKind
+from interp.models.loading.names import ModelKind
 from probes.t2i_flow.plan import plan_units, prompts_of
 from probes.t2i_flow.settings import Settings
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from interp.models.image import ImageModel
+    from interp.models.image.model import ImageModel
     from interp.tables import Schemas, Tables
 
 
@@ -49,7 +49,7 @@ class T2IFlow(Settings):
         """Raises ArgumentError when the prompts are not as they must be, the judge cannot see what they name, or there are no
         blocks to edit.
         """
-        from interp.models.image_families import family_of
+        from interp.models.image.families import family_of
         from probes.t2i_flow.judges import check_descriptions
 
         if self.edit_blocks == "every" and not family_of(facts.name, facts.model_type).joint:
@@ -88,7 +88,7 @@ class T2IFlow(Settings):
 
     def documents(self, tables: "Tables") -> "Mapping[str, str | bytes]":
         """Returns the grids as PNG files, and the fitted rule that tells representative tokens."""
-        from figures.t2i_flow_png import grid_documents
+        from figures.t2i_flow_grids import grid_documents
         from probes.t2i_flow.predictor import predictor_document
 
         return {**grid_documents(tables), **predictor_document(tables)}

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from interp.errors import ArgumentError, RunError, UserError
-from interp.models.chat import render_chat
+from interp.models.tokens.chat import render_chat
 from probes.t2i_flow.judges import Judge, Picture, PixelAnswers, Verdict
 from probes.t2i_flow.settings import check_judge
 

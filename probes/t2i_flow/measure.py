@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from interp.experiments.experiment import WorkUnit
-from interp.models.heat_maps import HeatMaps
-from interp.models.image import ImageModel
-from probes.t2i_flow.attention import attention_by_seed, heat_maps
-from probes.t2i_flow.drawing import Cell, Sampling, answers, draw, judged, stored_pictures
-from probes.t2i_flow.inter_item import vectors_moved
+from interp.models.image.heat_maps import HeatMaps
+from interp.models.image.model import ImageModel
+from probes.t2i_flow.attention_mass import attention_by_seed, heat_maps
+from probes.t2i_flow.items import vectors_moved
 from probes.t2i_flow.judge_models import load_judge
 from probes.t2i_flow.judges import Judge, judge_truth
+from probes.t2i_flow.pictures import Cell, Sampling, answers, draw, judged, stored_pictures
 from probes.t2i_flow.plan import ItemsUnit, JudgeUnit, LensUnit, PromptsUnit, RepairUnit
 from probes.t2i_flow.prompts import Prompt, item_positions, roles
 from probes.t2i_flow.settings import Settings

@@ -102,8 +102,7 @@ def plan_units(settings: Settings, measured: "Tables") -> Sequence[WorkUnit]:
 def _repair_units(
     settings: Settings, prompts: Sequence[Prompt], alone: Sequence[Prompt], measured: "Tables"
 ) -> list[RepairUnit]:
-    from probes.t2i_flow.in_item import in_item, redundant_tokens
-    from probes.t2i_flow.inter_item import choose_repairs
+    from probes.t2i_flow.items import choose_repairs, in_item, redundant_tokens
 
     variants = measured["variants"]
     if not {prompt.id for prompt in (*prompts, *alone)} <= set(variants["prompt_id"]):

@@ -20,7 +20,7 @@ from interp.statistics import Array, bounded, resampled
 from interp.tables import Tables
 
 if TYPE_CHECKING:
-    from interp.models.image import ImageModel
+    from interp.models.image.model import ImageModel
 
 PENALTY = 1.0
 """Weight of half the squared length of the coefficients, beside the sum of the losses; vectors are standardised before."""

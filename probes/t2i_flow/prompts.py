@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import ArgumentError, did_you_mean
-from interp.models.token_spans import Token, find_phrase, spelling, spelling_apart
+from interp.models.tokens.token_spans import Token, find_phrase, spelling, spelling_apart
 from interp.words import attaches
 
 ALONE = "a {}"

@@ -6,14 +6,13 @@ import pandas as pd
 
 from interp.errors import ArgumentError
 from interp.tables import Tables, empty
-from probes.t2i_flow.attention import attention_mass, attention_rates
-from probes.t2i_flow.in_item import in_item, in_item_rates, role_rates
-from probes.t2i_flow.inter_item import choose_repairs, inter_item, inter_item_rates
+from probes.t2i_flow.attention_mass import attention_mass, attention_rates
+from probes.t2i_flow.items import choose_repairs, in_item, in_item_rates, inter_item, inter_item_rates, role_rates
 from probes.t2i_flow.judges import judge_check
-from probes.t2i_flow.lens import first_layer_rates, lens_rates
 from probes.t2i_flow.plan import prompts_of
 from probes.t2i_flow.predictor import predictor_table
 from probes.t2i_flow.repair import before_and_after, choice_rates, repair_pairs, repair_rates, repair_table
+from probes.t2i_flow.scores import first_layer_rates, lens_rates
 from probes.t2i_flow.settings import Settings
 from probes.t2i_flow.tables import SUMMARIES
 

@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from interp.models.attention_scale import takes_scaled_attention
-from interp.models.conditioning import BlockEdit, Conditioning
-from interp.models.image import ImageModel
+from interp.models.image.conditioning import BlockEdit, Conditioning
+from interp.models.image.drawing import takes_scaled_attention
+from interp.models.image.model import ImageModel
 from probes.t2i_flow.prompts import Prompt, floor_positions, item_positions, roles, words
 from probes.t2i_flow.repair import REMOVAL
 

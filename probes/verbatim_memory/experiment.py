@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from interp.models.language import LanguageModel
+    from interp.models.language.model import LanguageModel
     from interp.tables import Schemas, Tables
 
 
@@ -40,7 +40,7 @@ class VerbatimMemory(Settings):
         """Returns the schema of every table; the heads of --heads-from are one where they are given (empty of a run, which has
         its own tables).
         """
-        from interp.heads.table import HeadsFrom
+        from interp.heads.given import HeadsFrom
         from probes.verbatim_memory.tables import SCHEMAS
 
         return {**SCHEMAS, GIVEN: HeadsFrom} if self.heads_from else SCHEMAS
@@ -48,7 +48,7 @@ class VerbatimMemory(Settings):
     def input_files(self) -> Sequence[Path]:
         """Returns the files that words and texts come from."""
         from probes.verbatim_memory.lists import OWN_POOLS
-        from probes.verbatim_memory.texts import OWN_TEXTS
+        from probes.verbatim_memory.trials import OWN_TEXTS
 
         pools = [self.nouns] if self.nouns else [OWN_POOLS[pool] for pool in self.pools]
         return [*pools, self.texts or OWN_TEXTS, *self._run_files()]
@@ -61,7 +61,7 @@ class VerbatimMemory(Settings):
     def check_model(self, facts: ModelFacts) -> None:
         """Raises ArgumentError when the words and texts do not do for these settings."""
         from probes.verbatim_memory.plan import first_lists
-        from probes.verbatim_memory.texts import read_texts
+        from probes.verbatim_memory.trials import read_texts
 
         texts = read_texts(self.texts)
         for context in self.contexts:
@@ -93,7 +93,7 @@ class VerbatimMemory(Settings):
 
     def _check_revisions(self) -> None:
         """Refuses a checkpoint that does not exist before anything is measured."""
-        from interp.models.loading import look_up
+        from interp.models.loading.language import look_up
 
         for revision in self.revisions:
             look_up(self.model, dtype=self.dtype, revision=revision)
@@ -160,7 +160,7 @@ class VerbatimMemory(Settings):
 
     def compare(self, runs: "Mapping[str, Tables]") -> "tuple[Mapping[str, pd.DataFrame], Mapping[str, go.Figure]]":
         """Returns repeat surprisal of several models side by side."""
-        from figures.verbatim_memory_comparison import draw_comparison
+        from figures.verbatim_memory import draw_comparison
         from probes.verbatim_memory.summaries import compare_all
 
         tables = compare_all(runs)

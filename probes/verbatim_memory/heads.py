@@ -21,12 +21,12 @@ from torch import Tensor
 
 from interp.errors import ArgumentError
 from interp.heads.given import given_files, given_heads, ranking_run
-from interp.heads.places import is_file_of_heads
-from interp.models.head_sets import Edit, Head, editing_rows, heads_as_text, layer_matched
+from interp.heads.kinds import is_file_of_heads
+from interp.heads.sets import Edit, Head, editing_rows, heads_as_text, matched_draws
 from interp.models.identity import ModelFacts
-from interp.models.language import LanguageModel
-from interp.models.memory import halving_on_out_of_memory
-from interp.models.recording import WeightAt
+from interp.models.language.model import LanguageModel
+from interp.models.language.out_of_memory import halving_on_out_of_memory
+from interp.models.language.recording import WeightAt
 from probes.verbatim_memory.trials import Trial
 
 Look = Literal["matching", "postmatch", "recent"]
@@ -160,7 +160,7 @@ def plan_masks(
             top = tuple(ranking[:k])
             masks.append(Mask(name, "top", k, 0, top))
             try:
-                drawn = [layer_matched(top, n_heads, (seed, name, k, draw)) for draw in range(draws)]
+                drawn = matched_draws(top, n_heads, (seed, name, k), draws)
             except ValueError as error:
                 raise ArgumentError(f"{error}: use smaller values of --mask-k.") from error
             masks += [Mask(name, "random", k, draw, heads) for draw, heads in enumerate(drawn)]

@@ -1,23 +1,28 @@
-"""Measuring one unit: the model (or its null) of the unit, and what is read, looked at or masked."""
+"""Measuring one unit: the model of the unit, or a damaged copy of it (its null), and what is read, looked at or masked."""
 
 import copy
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import pandas as pd
+import torch
+from torch import nn
 
-from interp.models.language import LanguageModel
-from interp.models.memory import halving_on_out_of_memory
-from interp.models.nulls import NULLS, Null, null_model
-from interp.models.spellings import Vocabulary
+from interp.errors import UserError
+from interp.models.language.architecture import attention_modules, query_key_weights, rotary_switch
+from interp.models.language.model import LanguageModel
+from interp.models.language.out_of_memory import halving_on_out_of_memory
+from interp.models.language.word_tokens import Vocabulary
 from probes.verbatim_memory.heads import measure_looks, measure_masks
 from probes.verbatim_memory.lists import Condition, second_list
 from probes.verbatim_memory.plan import FLOAT32, ListUnit, LooksUnit, MaskUnit, first_lists
 from probes.verbatim_memory.reading import Reading
 from probes.verbatim_memory.settings import Settings
-from probes.verbatim_memory.texts import read_texts
-from probes.verbatim_memory.trials import Trial, build_trial
+from probes.verbatim_memory.trials import Trial, build_trial, read_texts
+
+Null = Literal["random_init", "qk_shuffled", "qk_shuffled_per_head", "positions_shuffled"]
+NULLS: tuple[Null, ...] = get_args(Null)
 
 
 def measure_lists(settings: Settings, model: LanguageModel, unit: ListUnit) -> dict[str, pd.DataFrame]:
@@ -95,3 +100,72 @@ def _null(model: LanguageModel, null: Null, seed: int) -> LanguageModel:
 @lru_cache(maxsize=1)
 def _vocabulary(model: LanguageModel) -> Vocabulary:
     return Vocabulary.of(model, "Leave the exact probability out with --exact-rotations 0.")
+
+
+def null_model(model: LanguageModel, null: Null, seed: int) -> LanguageModel:
+    """Returns a copy of a model with a part of its weights drawn anew or shuffled; the model itself is left alone.
+
+    random_init: fresh weights from the model's own initialisation. qk_shuffled: the entries of every query and key matrix
+    shuffled. qk_shuffled_per_head: shuffled within each head only, so every head keeps its scale. Values, feed-forward
+    layers and embeddings stay (Armeni et al. 2022, appendix; their per-head split takes the number of layers for the
+    number of heads, which is right for GPT-2 small alone). positions_shuffled: every position of the window is given the
+    place of another, the same one everywhere; what a token may see stays (theirs permutes GPT-2's position embeddings,
+    which is the same thing; this holds for rotary ones too).
+    Raises UserError for shuffles of a model whose query and key matrices, or positions, are not found.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if null == "random_init":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            hf: Any = type(model.hf)(copy.deepcopy(model.hf.config))
+        hf = hf.to(device=model.device, dtype=model.hf.dtype)
+        return model.rewrapped(hf)
+    hf = copy.deepcopy(model.hf)
+    if null == "positions_shuffled":
+        _shuffle_positions(hf, model, generator)
+        return model.rewrapped(hf)
+    heads = model.geometry  # refuses models without heads
+    for module in attention_modules(hf):
+        weights = query_key_weights(module, heads)
+        if weights is None:
+            raise UserError(
+                f"{model.identity.name} keeps its query and key weights where this toolkit does not look: leave out the "
+                "qk_shuffled nulls."
+            )
+        for weight in weights:
+            for block in [weight] if null == "qk_shuffled" else weight:
+                _shuffle(block, generator)
+    return model.rewrapped(hf)
+
+
+def _shuffle(block: torch.Tensor, generator: torch.Generator) -> None:
+    order = torch.randperm(block.numel(), generator=generator).to(block.device)
+    block.copy_(block.flatten()[order].view_as(block))
+
+
+def _shuffle_positions(hf: nn.Module, model: LanguageModel, generator: torch.Generator) -> None:
+    """Gives the model other position ids than it is called with."""
+    if not _told_positions(hf) or model.context_window is None or rotary_switch(model.hf.config) is not None:
+        raise UserError(
+            f"{model.identity.name} is not told positions that could be shuffled: leave out the null positions_shuffled."
+        )
+    places = torch.randperm(model.context_window, generator=generator)
+
+    def elsewhere(
+        _: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        positions = options.get("position_ids")
+        if positions is None:  # transformers would number them from what was read before
+            text: Any = options.get("input_ids", options.get("inputs_embeds", inputs[0] if inputs else None))
+            kept = options.get("past_key_values")
+            start = kept.get_seq_length() if kept is not None else 0
+            positions = torch.arange(start, start + text.shape[1], device=text.device)[None]
+        return inputs, {**options, "position_ids": places.to(positions.device)[positions]}
+
+    hf.register_forward_pre_hook(elsewhere, with_kwargs=True)
+
+
+def _told_positions(hf: Any) -> bool:
+    """Whether position ids reach the model's embedding or rotary embedding: ALiBi has neither."""
+    names = {name.rpartition(".")[2] for name, _ in hf.named_modules()}
+    return bool(names & {"rotary_emb", "wpe", "embed_positions"}) and not getattr(hf.config, "alibi", False)

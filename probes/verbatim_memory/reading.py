@@ -12,17 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.models.history import History
-from interp.models.language import LanguageModel
-from interp.models.prefix import Prefix
-from interp.models.spellings import Vocabulary
-from interp.models.word_probability import EncodedWords, WordSurprisal, token_log_probabilities
-from interp.models.word_surprisal import read_words
+from interp.models.language.model import LanguageModel
+from interp.models.language.prefix import History, Prefix
+from interp.models.language.word_surprisal import read_words
+from interp.models.language.word_tokens import EncodedWords, Vocabulary, WordSurprisal, token_log_probabilities
 from probes.verbatim_memory.lists import FirstList, second_list
 from probes.verbatim_memory.plan import ListUnit
 from probes.verbatim_memory.settings import Settings
-from probes.verbatim_memory.texts import read_texts
-from probes.verbatim_memory.trials import encode_list, encode_preface, encode_text, last_words
+from probes.verbatim_memory.trials import encode_list, encode_preface, encode_text, last_words, read_texts
 
 TAIL_WORDS = 4
 """Words before the second list whose surprisal is kept too, as in the paper's time course."""

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from interp.errors import ArgumentError
 from interp.experiments.experiment import Dtype, Experiment
-from interp.heads.kinds import GIVEN
-from interp.heads.places import is_file_of_heads
+from interp.heads.kinds import GIVEN, is_file_of_heads
 from interp.models.identity import ModelFacts
 
 if TYPE_CHECKING:

@@ -17,10 +17,9 @@ from interp.errors import ArgumentError
 from interp.statistics import Array, Estimate, resampled, weighted_median, weighted_trimmed_mean
 from interp.tables import Tables, empty
 from probes.verbatim_memory.lists import surviving_pairs
-from probes.verbatim_memory.scores import drops_2024, trial_ratios
 from probes.verbatim_memory.settings import Settings
 from probes.verbatim_memory.tables import MaskingSummary
-from probes.verbatim_memory.texts import read_texts
+from probes.verbatim_memory.trials import drops_2024, read_texts, trial_ratios
 
 DRAWS = 1000
 CELL = [

@@ -20,7 +20,7 @@ from interp.experiments.experiment import Finding
 from interp.experiments.join import Join
 from interp.experiments.options import RunOptions
 from interp.experiments.run import configured, open_run
-from interp.models.registry import ModelKind
+from interp.models.loading.names import ModelKind
 from tests.counting import FAIL, Counting, Yardstick, save_model
 
 

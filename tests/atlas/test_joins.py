@@ -7,9 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.models.recording import Weights
+from interp.models.language.recording import Weights
 from interp.tables import checked
-from probes.joined.answers import attention_answers, critical_answers, memory_answers
 from probes.joined.class_mass import TOKEN_GROUPS, Text, group_of_ids, measure_class_mass, needle_texts
 from probes.joined.findings import find_attention, find_critical, find_memory
 from probes.joined.summaries import (
@@ -21,7 +20,14 @@ from probes.joined.summaries import (
     summarise_overlap,
     token_rules,
 )
-from probes.joined.tables import ATTENTION_SCHEMAS, CRITICAL_SCHEMAS, MEMORY_SCHEMAS
+from probes.joined.tables import (
+    ATTENTION_SCHEMAS,
+    CRITICAL_SCHEMAS,
+    MEMORY_SCHEMAS,
+    attention_answers,
+    critical_answers,
+    memory_answers,
+)
 from tests.planted import COPY_HEAD, IDS, copy_model
 
 # ---------------------------------------------------------------------- memory

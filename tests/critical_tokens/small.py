@@ -2,8 +2,8 @@
 
 from transformers import PreTrainedTokenizerFast
 
-from interp.models.language import LanguageModel
-from interp.models.sampling import Policy, StopRule
+from interp.models.language.model import LanguageModel
+from interp.models.language.sampling import Policy, StopRule
 from probes.critical_tokens.explorer import Explorer
 from probes.critical_tokens.problems import Problem
 from probes.critical_tokens.responses import Setting

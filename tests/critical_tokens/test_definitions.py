@@ -15,7 +15,7 @@ from probes.critical_tokens.definitions import (
     screen,
     settled,
 )
-from probes.critical_tokens.spine import chain_with_drop
+from probes.critical_tokens.scores import chain_with_drop
 
 T = Thresholds()
 

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import binomtest, chi2_contingency
 
 from interp.errors import RunError
-from interp.models.language import LanguageModel
+from interp.models.language.model import LanguageModel
 from probes.critical_tokens.explorer import Pool, enumerate_value
 from probes.critical_tokens.responses import Setting, prompt_ids, respond
 from tests.critical_tokens.small import PROBLEM, small_explorer, small_model, small_setting

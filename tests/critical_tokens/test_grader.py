@@ -8,7 +8,7 @@ import pytest
 
 from interp.errors import ArgumentError, RunError
 from interp.experiments.experiment import run_hash
-from interp.models.language import LanguageModel
+from interp.models.language.model import LanguageModel
 from probes.critical_tokens.experiment import CriticalTokens
 from probes.critical_tokens.problems import Problem, read_problems
 from probes.critical_tokens.responses import prompt_ids, setting_of

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from interp.models.identity import ModelIdentity
-from interp.models.language import LanguageModel
+from interp.models.language.model import LanguageModel
 from probes.critical_tokens.explorer import Explorer, with_own
 from probes.critical_tokens.findings import _rereading
 from probes.critical_tokens.measure import spine_rows

@@ -14,12 +14,12 @@ from interp.experiments.experiment import WorkUnit
 from interp.experiments.run import Run
 from interp.tables import checked
 from probes.critical_tokens import audit, contrastive, measure, problems
+from probes.critical_tokens.critical import response_pairs, token_pairs
 from probes.critical_tokens.experiment import CriticalTokens
 from probes.critical_tokens.plan import (
     ReplacementUnit,
     TrajectoryUnit,
 )
-from probes.critical_tokens.preferences import response_pairs, token_pairs
 from probes.critical_tokens.problems import Problem
 from probes.critical_tokens.tables import SCHEMAS
 from tests.critical_tokens.hand_tables import FACTS, SETTINGS, analysed, calibrated, pairs, tables

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from probes.critical_tokens.audit import coverage, curve_outcomes, null_chain, random_chain, search
 from probes.critical_tokens.definitions import Thresholds
-from probes.critical_tokens.spine import (
+from probes.critical_tokens.scores import (
     Chain,
     branch_points,
     branches_needed,

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2
 
-from interp.models.language import LanguageModel
+from interp.models.language.model import LanguageModel
 from interp.tables import checked
 from probes.critical_tokens import contrastive, measure
 from probes.critical_tokens.experiment import CriticalTokens

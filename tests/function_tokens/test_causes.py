@@ -7,16 +7,16 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.models.recording import Weights
-from interp.models.residuals import read_residuals
-from probes.function_tokens.inputs import Loaded
-from probes.function_tokens.reactivation import (
+from interp.models.language.recording import Weights
+from interp.models.language.residuals import read_residuals
+from probes.function_tokens.causes import (
     BlockedPairs,
     Case,
     activations_under_knockout,
     choose_case,
+    steered,
 )
-from probes.function_tokens.steering import steered
+from probes.function_tokens.inputs import Loaded
 from probes.function_tokens.summaries import summarise_reactivation, summarise_steering
 from tests.tiny_models import random_ids, tiny
 
@@ -130,7 +130,7 @@ def test_steering_by_nothing_does_nothing_and_acts_only_from_its_position_on():
     assert outcome[0].tolist() == pytest.approx([0.0, 0.0], abs=1e-5)
     assert outcome[1, 0] > 1e-3
     with torch.no_grad():
-        from interp.models.residuals import changed_residuals
+        from interp.models.language.residuals import changed_residuals
 
         def add(x):
             x = x.clone()

@@ -6,7 +6,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
-from interp.models.windows import cut_windows
+from interp.models.dictionary.windows import cut_windows
 from probes.function_tokens.activations import dealt_anew
 from probes.function_tokens.inputs import Corpus
 from probes.function_tokens.token_classes import classify, count_tokens, is_function, kind_of

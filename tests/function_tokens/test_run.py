@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from interp.errors import ArgumentError, RunError, UserError
-from interp.models.dictionary import Dictionary
-from interp.models.fidelity import explained
-from interp.models.loading import load
-from interp.models.residuals import read_residuals
-from interp.models.windows import cut_windows, tokenize
+from interp.models.dictionary.dictionary import Dictionary
+from interp.models.dictionary.fidelity import explained
+from interp.models.dictionary.windows import cut_windows, tokenize
+from interp.models.language.residuals import read_residuals
+from interp.models.loading.language import load
 from probes.function_tokens.experiment import FunctionTokens
 from probes.function_tokens.graph import build_graph, edge_overlap
 from tests.counting import save_model
@@ -307,7 +307,7 @@ def test_a_dictionary_that_does_not_do_what_is_published(place, tmp_path):
 
 
 def test_texts_a_dictionary_was_trained_on_are_left_out(place, tmp_path):
-    from interp.models.harvest import text_name
+    from interp.models.dictionary.windows import text_name
 
     shutil.copytree(place / "dictionary", tmp_path / "trained" / "layer_1")
     texts = [path.read_text(encoding="utf-8") for path in sorted((place / "corpus").glob("*.txt"))]

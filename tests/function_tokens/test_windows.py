@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from interp.errors import ArgumentError
-from interp.models.dictionary import Dictionary
-from interp.models.loading import load
-from interp.models.residuals import read_residuals
-from interp.models.windows import tokenize
+from interp.models.dictionary.dictionary import Dictionary
+from interp.models.dictionary.windows import tokenize
+from interp.models.language.residuals import read_residuals
+from interp.models.loading.language import load
 from probes.function_tokens import inputs
 from probes.function_tokens.experiment import FunctionTokens
 from tests.function_tokens.test_run import CONTEXT, SKIP, place, settings  # noqa: F401 (the fixture is used by its name)

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from probes.retrieval_heads.rankings import detection_totals, rankings_of
-from probes.retrieval_heads.reliability import summarise_agreement
+from probes.retrieval_heads.rankings import detection_totals, rankings_of, summarise_agreement
 from tests.retrieval_heads.hand_tables import NOISE, TWO, measured, totals
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import GPT2LMHeadModel
 
-from probes.retrieval_heads.haystack import build_haystack
+from interp.stimuli.haystack import build_haystack
 from probes.retrieval_heads.measure import measure_samples
 from probes.retrieval_heads.needles import Needle
 from probes.retrieval_heads.stimuli import Sample, build_control, build_frame, build_samples

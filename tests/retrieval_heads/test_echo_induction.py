@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.models.language import LanguageModel
+from interp.models.language.model import LanguageModel
 from probes.retrieval_heads.echo import (
     earlier_positions,
     measure_echo_induction,

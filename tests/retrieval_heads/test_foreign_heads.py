@@ -10,21 +10,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from figures.retrieval_heads_ablation import plot_ablation
+from figures.retrieval_heads import plot_ablation
 from interp.errors import ArgumentError
 from interp.experiments.__main__ import main
 from interp.experiments.experiment import run_hash
 from interp.experiments.run import Run
 from interp.heads.files import read_heads
-from interp.models.loading import look_up
-from probes.retrieval_heads.comparison import compare_all
-from probes.retrieval_heads.experiment import RetrievalHeads
-from probes.retrieval_heads.interchange import (
+from interp.models.loading.language import look_up
+from probes.retrieval_heads.comparison import (
+    compare_all,
     write_duo_pattern,
     write_locos_scores,
     write_public_scores,
     write_qrhead_set,
 )
+from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.plan import plan_conditions
 from probes.retrieval_heads.summaries import summarise_ablation
 from tests.planted import COPY_HEAD, N_HEADS, N_LAYERS, needle_line, news, write_files
@@ -41,8 +41,8 @@ OTHER = (1, 0)
 def closed_vocabulary() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("probes.retrieval_heads.stimuli.news_articles", news)
-        patch.setattr("probes.retrieval_heads.reliability.DRAWS", 10)
-        patch.setattr("probes.retrieval_heads.reliability.SPLITS", 5)
+        patch.setattr("probes.retrieval_heads.rankings.STABILITY_DRAWS", 10)
+        patch.setattr("probes.retrieval_heads.rankings.SPLITS", 5)
         yield
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from interp.errors import UserError
-from interp.models.architecture import output_projection
-from interp.models.language import LanguageModel
+from interp.models.language.architecture import output_projection
+from interp.models.language.model import LanguageModel
+from interp.stimuli.haystack import build_haystack
 from probes.retrieval_heads.ablation import Prose, measure_ablation
 from probes.retrieval_heads.answers import reading_order
-from probes.retrieval_heads.haystack import build_haystack
 from probes.retrieval_heads.measure import measure_samples
 from probes.retrieval_heads.needles import Needle
 from probes.retrieval_heads.plan import Condition
@@ -141,7 +141,7 @@ def test_small_batches_give_the_numbers_of_one_batch(shared):
 
 def test_reading_in_chunks_gives_the_same_numbers(shared, monkeypatch):
     name, samples, frames = shared
-    monkeypatch.setattr("interp.models.forward.CHUNK_TOKENS", 7)  # answers of 9 tokens are read in two
+    monkeypatch.setattr("interp.models.language.forward.CHUNK_TOKENS", 7)  # answers of 9 tokens are read in two
     assert_same_numbers(measure(build(name), samples), frames)
 
 

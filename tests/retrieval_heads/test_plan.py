@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp.models.head_sets import layer_matched
+from interp.heads.sets import layer_matched
 from interp.models.identity import HeadGeometry
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.needles import read_needles

@@ -13,12 +13,12 @@ from transformers import GPT2LMHeadModel
 
 from interp.errors import UserError
 from interp.experiments.run import Run, open_run
-from interp.models.loading import load, look_up
+from interp.models.loading.language import load, look_up
 from interp.tables import checked
+from probes.retrieval_heads.comparison import read_public_scores
 from probes.retrieval_heads.experiment import RetrievalHeads
-from probes.retrieval_heads.interchange import read_public_scores
 from probes.retrieval_heads.plan import AblationUnit, Condition, split_needles
-from probes.retrieval_heads.reliability import stability
+from probes.retrieval_heads.rankings import stability
 from probes.retrieval_heads.tables import SCHEMAS
 from tests.planted import COPY_HEAD, N_HEADS, N_LAYERS, NEEDLE_TOKENS, needle_line, news, write_files
 from tests.retrieval_heads.test_paths import eager_scores
@@ -48,9 +48,9 @@ def closed_vocabulary() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("probes.retrieval_heads.stimuli.news_articles", news)
         # Fewer random draws, for speed alone: what is tested here is the same in every draw.
-        patch.setattr("probes.retrieval_heads.reliability.DRAWS", 20)
-        patch.setattr("probes.retrieval_heads.reliability.SPLITS", 20)
-        patch.setattr("probes.retrieval_heads.reliability.stability", partial(stability, draws=50))
+        patch.setattr("probes.retrieval_heads.rankings.STABILITY_DRAWS", 20)
+        patch.setattr("probes.retrieval_heads.rankings.SPLITS", 20)
+        patch.setattr("probes.retrieval_heads.rankings.stability", partial(stability, draws=50))
         yield
 
 
@@ -223,9 +223,9 @@ def test_a_model_without_contributions_is_refused_in_a_sentence_and_scored_witho
 
     lines = [needle_line(index) for index in range(4)]
     whole = run(settings(tmp_path / "whole", lines, **QUICK), tmp_path)
-    monkeypatch.setattr("interp.models.check_ways.contributions", no_sum)
-    monkeypatch.setattr("interp.models.check.kept_verdicts", lambda *_: None)
-    monkeypatch.setattr("interp.models.check.keep_verdicts", lambda *_: None)
+    monkeypatch.setattr("interp.models.check.ways.contributions", no_sum)
+    monkeypatch.setattr("interp.models.check.check.kept_verdicts", lambda *_: None)
+    monkeypatch.setattr("interp.models.check.check.keep_verdicts", lambda *_: None)
     asked = settings(tmp_path / "without", lines, **QUICK)
     with pytest.raises(UserError, match=r"no sum of what the heads write.*--no-contributions"):
         run(asked, tmp_path / "b")

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp.models.encoding import encode_piece
+from interp.models.tokens.encoding import encode_piece
 from probes.retrieval_heads.scores import NEAR_TIE_LOGITS, CopyScores, answer_recall, answer_steps, copy_scores, passes
 from tests import tiny_tokenizers
 

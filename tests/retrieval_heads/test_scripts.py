@@ -8,8 +8,8 @@ import pytest
 import regex
 
 from interp.errors import ArgumentError
-from interp.sentences import sentence_starts
-from probes.retrieval_heads.haystack import LONGEST_SENTENCE_TOKENS, build_haystack
+from interp.stimuli.haystack import LONGEST_SENTENCE_TOKENS, build_haystack
+from interp.stimuli.sentences import sentence_starts
 from probes.retrieval_heads.needles import Needle
 from probes.retrieval_heads.stimuli import build_control, build_frame, build_samples
 from tests.script_texts import SCRIPTS, numbered
@@ -156,10 +156,10 @@ def test_only_as_much_text_is_encoded_as_is_used(monkeypatch):
     tokenizer = EXACT[0]()
     read = []
     monkeypatch.setattr(
-        "probes.retrieval_heads.haystack.encode_piece",
+        "interp.stimuli.haystack.encode_piece",
         lambda tokenizer, text: read.append(len(text)) or encode_piece(tokenizer, text),
     )
-    from interp.models.encoding import encode_piece
+    from interp.models.tokens.encoding import encode_piece
 
     for text in ("A visitor counted ships in May. " * 200_000, "河边的老桥在春天关闭了" * 200_000):
         read.clear()

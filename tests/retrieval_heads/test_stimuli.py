@@ -9,9 +9,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedTokenizerFast
 
 from interp.errors import ArgumentError
-from interp.models.encoding import encode_piece
-from interp.sentences import sentence_starts
-from probes.retrieval_heads.haystack import Haystack, build_haystack
+from interp.models.tokens.encoding import encode_piece
+from interp.stimuli.haystack import Haystack, build_haystack
+from interp.stimuli.sentences import sentence_starts
 from probes.retrieval_heads.needles import Needle
 from probes.retrieval_heads.stimuli import build_control, build_frame, build_samples, gold_span
 

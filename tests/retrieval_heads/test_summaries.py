@@ -7,8 +7,8 @@ import pytest
 from interp.tables import checked, empty
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.findings import find_all
-from probes.retrieval_heads.rankings import detection_totals
-from probes.retrieval_heads.reliability import (
+from probes.retrieval_heads.rankings import (
+    detection_totals,
     needles_until_stable,
     stability,
     summarise_convergence,

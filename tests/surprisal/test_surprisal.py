@@ -12,7 +12,7 @@ import torch
 
 from interp.errors import ArgumentError
 from interp.models import load
-from interp.models.spellings import Vocabulary
+from interp.models.language.word_tokens import Vocabulary
 from interp.statistics import mean_estimate
 from probes.surprisal import measure
 from probes.surprisal.experiment import Surprisal

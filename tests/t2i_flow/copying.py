@@ -8,8 +8,8 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 
 from interp.models.identity import ModelIdentity
-from interp.models.image import ImageModel
-from interp.models.image_families import family_of
+from interp.models.image.families import family_of
+from interp.models.image.model import ImageModel
 from interp.models.pixel_latents import PixelLatents
 from tests.tiny_pipelines import tiny_pipeline
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from interp.models.conditioning import Conditioning
-from interp.models.heat_maps import HeatMaps
 from interp.models.identity import ModelIdentity
-from interp.models.image import ImageModel
-from interp.models.image_families import family_of
+from interp.models.image.conditioning import Conditioning
+from interp.models.image.families import family_of
+from interp.models.image.heat_maps import HeatMaps
+from interp.models.image.model import ImageModel
 from probes.t2i_flow.judges import Verdict
 from tests.tiny_pipelines import tiny_pipeline
 

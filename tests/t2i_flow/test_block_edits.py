@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from interp.errors import ArgumentError
-from interp.models.image import ImageModel
-from probes.t2i_flow.drawing import Cell, Sampling, draw
+from interp.models.image.model import ImageModel
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.measure import measure_prompts
+from probes.t2i_flow.pictures import Cell, Sampling, draw
 from probes.t2i_flow.plan import PromptsUnit
 from probes.t2i_flow.prompts import Prompt, PromptItem
 from probes.t2i_flow.variants import Encoded, Variant

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from figures.t2i_flow_grids import Grid, Shown
-from figures.t2i_flow_png import grid_png
+from figures.t2i_flow_grids import Grid, Shown, grid_png
 from interp.errors import ArgumentError
 from probes.t2i_flow.predictor import (
     fit_rule,

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from interp.models.identity import ModelIdentity
-from interp.models.image import ImageModel
-from interp.models.image_families import family_of
+from interp.models.image.families import family_of
+from interp.models.image.model import ImageModel
 from probes.t2i_flow import measure
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.plan import ItemsUnit, plan_units

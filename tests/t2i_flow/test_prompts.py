@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from interp.errors import ArgumentError
-from interp.models.token_spans import Token, read_tokens
+from interp.models.tokens.token_spans import Token, read_tokens
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.prompts import (
     Prompt,

@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 
 from interp.statistics import wilson_interval
-from probes.t2i_flow.attention import attention_mass, attention_rates
-from probes.t2i_flow.in_item import in_item, in_item_rates, redundant_tokens
-from probes.t2i_flow.inter_item import choose_repairs, inter_item, inter_item_rates
+from probes.t2i_flow.attention_mass import attention_mass, attention_rates
+from probes.t2i_flow.items import choose_repairs, in_item, in_item_rates, inter_item, inter_item_rates, redundant_tokens
 from probes.t2i_flow.repair import before_and_after, repair_pairs, repair_rates, repair_table
 from probes.t2i_flow.scores import item_views, mcnemar, paired_row, rate, ratio_of_fall, readings, usual_reading
 

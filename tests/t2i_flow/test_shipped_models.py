@@ -8,10 +8,10 @@ import torch
 from diffusers import StableDiffusionPipeline
 from huggingface_hub import ModelCard
 
-from interp.models.image import ImageModel
-from interp.models.image_loading import load_image
+from interp.models.image.model import ImageModel
+from interp.models.loading.image import load_image
+from interp.models.loading.names import TRAINED, resolve
 from interp.models.pixel_latents import PixelLatents
-from interp.models.registry import TRAINED, resolve
 from probes.t2i_flow.judges import is_exact, read_scene
 from probes.t2i_flow.scenes import SENSES, caption, item_named, sample_scenes
 from training.shapes.captions import read_captions

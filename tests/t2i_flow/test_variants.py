@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from interp.models.conditioning import Block, Conditioning
-from probes.t2i_flow.drawing import Cell, Sampling, draw
+from interp.models.image.conditioning import Block, Conditioning
+from probes.t2i_flow.pictures import Cell, Sampling, draw
 from probes.t2i_flow.prompts import Prompt, PromptItem
 from probes.t2i_flow.variants import Encoded, Variant, floor_variants, some_of, subset_variants
 from tests.tiny_pipelines import tiny_image

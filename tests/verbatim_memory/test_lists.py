@@ -18,7 +18,7 @@ from probes.verbatim_memory.lists import (
     second_list,
     surviving_pairs,
 )
-from probes.verbatim_memory.texts import read_texts, scramble
+from probes.verbatim_memory.trials import read_texts, scramble
 
 BASES = read_pool(OWN_POOLS["arbitrary"]).base_lists(23, 10, seed=0)
 

@@ -7,8 +7,8 @@ import torch
 
 from interp.errors import ArgumentError
 from interp.models.identity import ModelIdentity
-from interp.models.language import LanguageModel
-from interp.models.word_probability import EncodedWords
+from interp.models.language.model import LanguageModel
+from interp.models.language.word_tokens import EncodedWords
 from probes.verbatim_memory.heads import (
     Mask,
     look_masses,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from interp.models.spellings import Spellings, WordSearch
-from interp.models.word_probability import boundary_log_probability, boundary_tokens
-from probes.verbatim_memory.scores import drops_2024, trial_ratios
+from interp.models.language.word_surprisal import WordSearch
+from interp.models.language.word_tokens import Spellings, boundary_log_probability, boundary_tokens
+from probes.verbatim_memory.trials import drops_2024, trial_ratios
 
 FIRST = np.array([[8.0, 4.0, 6.0], [9.0, 10.0, 10.0]])
 SECOND = np.array([[4.0, 1.0, 2.0], [9.0, 1.0, 4.0]])

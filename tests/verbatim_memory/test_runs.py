@@ -12,7 +12,7 @@ import torch
 from interp.errors import ArgumentError, UserError
 from interp.experiments.run import Run
 from interp.models.identity import HeadGeometry
-from interp.models.loading import look_up
+from interp.models.loading.language import look_up
 from interp.tables import write_table
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.tables import EchoInduction, HeadScores

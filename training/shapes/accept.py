@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from interp.models.image import ImageModel
-from interp.models.image_loading import load_image
+from interp.models.image.model import ImageModel
+from interp.models.loading.image import load_image
 from interp.statistics import wilson_interval
 from probes.t2i_flow.judges import is_exact, pairing_wrong, read_scene
 from probes.t2i_flow.scenes import (

@@ -16,7 +16,7 @@ from transformers import CLIPTokenizer, T5Tokenizer
 from figures.style import PALETTE, styled
 from figures.t2i_flow_grids import Grid, Shown, plot_grid
 from interp.experiments.export import require_browser
-from interp.models.image_loading import load_image
+from interp.models.loading.image import load_image
 from interp.models.pixel_latents import PixelLatents
 from training.shapes.accept import as_table, measure
 from training.shapes.denoiser import new_scheduler

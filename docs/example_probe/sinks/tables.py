@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from interp.models.recording import WeightAt
-from interp.prose import news_articles
+from interp.models.language.recording import WeightAt
 from interp.statistics import paired_difference
+from interp.stimuli.prose import news_articles
 from interp.tables import TableSchema
 
 

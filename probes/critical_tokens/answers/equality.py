@@ -18,7 +18,7 @@ from probes.critical_tokens.answers.latex import (
     without_unit,
     words_and_numbers,
 )
-from probes.critical_tokens.answers.numbers import Number, read_number
+from probes.critical_tokens.answers.numbers import Number, read_number, spelled
 from probes.critical_tokens.answers.parts import (
     ASSIGNED,
     RELATION,
@@ -35,7 +35,6 @@ from probes.critical_tokens.answers.parts import (
     unnamed,
     variable,
 )  # fmt: skip
-from probes.critical_tokens.answers.spelled import spelled
 from probes.critical_tokens.answers.units import UNIT_OF, units_agree
 
 _CHOICE = re.compile(r"^\(?([A-Z])\)?$")

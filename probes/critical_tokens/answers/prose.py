@@ -8,8 +8,7 @@ import re
 from fractions import Fraction
 
 from probes.critical_tokens.answers.algebra import evaluate
-from probes.critical_tokens.answers.numbers import LONGEST, Number, read_number, tidy
-from probes.critical_tokens.answers.spelled import spelled
+from probes.critical_tokens.answers.numbers import LONGEST, Number, read_number, spelled, tidy
 
 _CUT = re.compile(
     r"\s*(?:;(?!\s*[-$.]?\d)|[(\[]|,\s+(?=[A-Za-z])|\b(?:because|since|as|so|which|where|when|after|given|who|and not|rather than|"

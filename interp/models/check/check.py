@@ -1,0 +1,176 @@
+"""The check at load: a short text read in every way that the toolkit reads, against transformers' own eager attention.
+
+Each way gets a verdict by name (interp.models.check.verdicts). What fails is refused where it is asked for, in one sentence, and
+whatever does not need it stays usable. Two texts that begin alike are read; their logits where they are alike also show
+whether the model sees the future, which no way of reading could put right.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from interp.errors import RunError, UserError
+from interp.models.check import ways
+from interp.models.check.reference import Compared, Plain, compare, plain_pass
+from interp.models.check.verdicts import WAYS_OUT, Verdict, Verdicts, keep_verdicts, kept_verdicts
+from interp.models.language.model import LanguageModel
+from interp.models.language.replay import few_tokens
+
+N = 12
+"""Tokens of each text."""
+
+Found = TypeVar("Found")
+
+FOREIGN = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError, UserError)
+"""What a family raises when it is read in a way that it was not written for."""
+
+
+def check_at_load(model: LanguageModel) -> None:
+    """Gives the model its verdicts: those kept of an earlier check of the same weights, or those of one made now.
+
+    Raises RunError for a model that sees the future.
+    """
+    device = str(model.device)
+    verdicts = kept_verdicts(model.identity, device)
+    if verdicts is None:
+        verdicts = check(model)
+        keep_verdicts(model.identity, device, verdicts)
+    model.obey(verdicts)
+
+
+def check(model: LanguageModel) -> Verdicts:
+    """Returns the verdicts on a model as it stands.
+
+    A model that is not read right through the toolkit's attention call is handed back to transformers' own and read whole.
+    Raises RunError for a model that sees the future.
+    """
+    texts = _texts(model)
+    try:
+        plain = plain_pass(model, texts)
+    except FOREIGN as error:
+        raise RunError(
+            f"{model.identity.name} ({model.hf.config.model_type}) cannot be read by transformers itself ({_said(error)}): name another "
+            "model."
+        ) from error
+    _check_causal(model, plain)
+    if model.attention_modules:
+        found = _in_order(_check_with_heads(model, texts, plain))
+        if found["reading"].refused is None:
+            return Verdicts(found)
+        model.let_go_of_heads(
+            f"{model.identity.name} ({model.hf.config.model_type}) is not read right through this toolkit's attention call "
+            f"({found['reading'].refused}), so its heads cannot be looked at: name another model."
+        )
+        plain = plain_pass(model, texts)
+    return Verdicts(_in_order(_check_without_heads(model, texts, plain)), model.without_heads)
+
+
+def _in_order(verdicts: dict[str, Verdict]) -> dict[str, Verdict]:
+    return {name: verdicts[name] for name in WAYS_OUT}
+
+
+def _texts(model: LanguageModel) -> Int[Tensor, "two token"]:
+    n = min(N, model.context_window or N)
+    first, second = (few_tokens(model, n, step)[0].cpu() for step in (37, 53))
+    return torch.stack([first, torch.cat([first[: ways.COMMON], second[ways.COMMON :]])])
+
+
+def _check_causal(model: LanguageModel, plain: Plain) -> None:
+    first, second = plain.logits[:, : ways.COMMON - 1]
+    error = compare([(first, second)], plain)
+    if error.refused is not None and bool(plain.logits.isfinite().all()):
+        raise RunError(
+            f"{model.identity.name} ({model.hf.config.model_type}) sees the future: what it predicts changes with the tokens that come "
+            "after (in its configuration this is use_bidirectional_attention, is_causal or is_decoder), so name a causal language model."
+        )
+
+
+def _verdict(way: Callable[[], Compared]) -> Verdict:
+    compared = _tried(way)
+    if isinstance(compared, str):
+        return Verdict(refused=compared)
+    return Verdict(compared.refused, compared.error, compared.tolerance)
+
+
+def _tried(way: Callable[[], Found]) -> Found | str:
+    """What a way finds, or why it cannot be gone."""
+    try:
+        return way()
+    except FOREIGN as error:
+        return _said(error)
+
+
+def _said(error: Exception) -> str:
+    first_line = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else ""
+    return (first_line if isinstance(error, UserError) else f"{type(error).__name__}: {first_line}")[:200]
+
+
+def _check_with_heads(model: LanguageModel, texts: Tensor, plain: Plain) -> dict[str, Verdict]:
+    """One pass looks and changes at once; only where that is not right is each way gone by itself."""
+    silent = _tried(lambda: ways.silent(model))
+    directions = None if isinstance(silent, str) else silent.directions
+    looked = _tried(lambda: ways.look(model, texts, directions, edited=True))
+    edited = looked
+    reading = _verdict(lambda: _read(looked, plain))
+    if reading.refused is not None:
+        reading = _verdict(lambda: _whole(model, texts, plain))
+        if reading.refused is not None:
+            return dict.fromkeys(WAYS_OUT, Verdict(reading.refused)) | {"reading": reading}
+        looked, edited = _tried(lambda: ways.look(model, texts, directions, edited=False)), ""
+    verdicts = {"reading": reading, **_check_reading_on(model, texts, plain)}
+    verdicts["edits"] = _verdict(lambda: ways.edits(model, texts, None if isinstance(edited, str) else edited, plain))
+    if isinstance(looked, str):
+        return verdicts | dict.fromkeys(("heads", "head_outputs", "contributions"), Verdict(looked))
+    seen = looked
+    verdicts["heads"] = _verdict(lambda: ways.heads(model, seen, plain))
+    verdicts["head_outputs"] = _verdict(lambda: ways.head_outputs(model, seen, plain))
+    return verdicts | {"contributions": _contributions(model, silent, seen, plain)}
+
+
+def _contributions(model: LanguageModel, silent: ways.Silent | str, looked: ways.Looked, plain: Plain) -> Verdict:
+    if _verdict(lambda: ways.mixed(model, looked, plain)).refused is not None:
+        # Contributions take a head's output apart by the keys that it attends to.
+        return Verdict(
+            "what enters the output projection is not attention times values: a gate or a norm stands between"
+        )
+    if isinstance(silent, str):
+        return Verdict(silent)
+    return _verdict(lambda: ways.contributions(model, silent, looked, plain))
+
+
+def _check_reading_on(model: LanguageModel, texts: Tensor, plain: Plain) -> dict[str, Verdict]:
+    """Forks and ragged rows at once, and each by itself where that is not right; padding."""
+    both = _verdict(lambda: ways.ragged_forks(model, texts, plain))
+    found = {"forks": both, "ragged": both}
+    if both.refused is not None:
+        found["forks"] = _verdict(lambda: ways.forks(model, texts, plain))
+        found["ragged"] = _verdict(lambda: ways.ragged(model, texts, plain))
+        if found["forks"].refused is None and found["ragged"].refused is None:
+            found["ragged"] = both
+    return found | {"padding": _verdict(lambda: ways.padding(model, texts, plain))}
+
+
+def _read(looked: ways.Looked | str, plain: Plain) -> Compared:
+    if isinstance(looked, str):
+        raise UserError(looked)
+    return compare([(looked.logits[:2], plain.logits)], plain)
+
+
+def _whole(model: LanguageModel, texts: Tensor, plain: Plain) -> Compared:
+    """The texts read whole, with nothing open."""
+    return compare([(model.extend(model.rows(2), texts.tolist(), logits="all"), plain.logits)], plain)
+
+
+def _check_without_heads(model: LanguageModel, texts: Tensor, plain: Plain) -> dict[str, Verdict]:
+    """Reading, forks and ragged rows of a model that is read whole; the rest has no heads to look at."""
+    verdicts = {
+        "reading": _verdict(lambda: _whole(model, texts, plain)),
+        "forks": _verdict(lambda: ways.forks(model, texts, plain)),
+        "ragged": _verdict(lambda: ways.ragged(model, texts, plain)),
+        "padding": Verdict(),  # its attention is transformers' own
+    }
+    reason = "its attention is left to transformers" if model.without_heads else "it has no attention heads"
+    return verdicts | {name: Verdict(reason) for name in WAYS_OUT if name not in verdicts}

@@ -1,0 +1,283 @@
+"""The check at load, the ways: reading on and padding, recorded rows and outputs, edits, contributions to logits."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from interp.errors import UserError
+from interp.models.check.reference import Compared, Plain, compare, plainly, spreads
+from interp.models.language.architecture import output_projection, output_projection_weight
+from interp.models.language.attention import mix_values
+from interp.models.language.logit_directions import LogitDirections, Scales
+from interp.models.language.logit_path import residuals_without_heads
+from interp.models.language.model import LanguageModel
+from interp.models.language.prefix import History, Prefix
+from interp.models.language.recording import AttentionRows, HeadOutputs, Weights
+from interp.models.language.replay import few_tokens
+
+COMMON = 5
+"""Tokens that both texts begin with."""
+
+
+# ---------------------------------------------------------------------- reading on, padding
+
+
+def forks(model: LanguageModel, texts: Tensor, plain: Plain) -> Compared:
+    """The common beginning read once, two continuations in two steps each."""
+    first, second = texts.tolist()
+    middle = (COMMON + len(first)) // 2
+    trunk = model.rows(1, len(first))
+    model.extend(trunk, [first[:COMMON]], logits="none")
+    branches = trunk.fork(2)
+    pairs = []
+    for start, end in ((COMMON, middle), (middle, len(first))):
+        found = model.extend(branches, [first[start:end], second[start:end]], logits="all")
+        pairs.append((found, plain.logits[:, start:end]))
+    return compare(pairs, plain)
+
+
+def ragged(model: LanguageModel, texts: Tensor, plain: Plain) -> Compared:
+    """Rows of nothing shared that stand at different places, in two steps each."""
+    first, second = texts.tolist()
+    n = len(first)
+    rows = model.rows(2, n)
+    pairs = _read_in_steps(model, rows, (first, second), [(0, n * 5 // 8, n), (0, COMMON - 1, n - 2)], plain)
+    return compare(pairs, plain)
+
+
+def ragged_forks(model: LanguageModel, texts: Tensor, plain: Plain) -> Compared:
+    """The common beginning read once, and continuations that stand at different places: forks and ragged rows at once."""
+    first, second = texts.tolist()
+    n = len(first)
+    trunk = model.rows(1, n)
+    model.extend(trunk, [first[:COMMON]], logits="none")
+    stops = [(COMMON, n - 3, n - 1), (COMMON, COMMON + 2, n)]
+    return compare(_read_in_steps(model, trunk.fork(2), (first, second), stops, plain), plain)
+
+
+def _read_in_steps(
+    model: LanguageModel,
+    rows: Prefix | History,
+    texts: tuple[list[int], list[int]],
+    stops: list[tuple[int, int, int]],
+    plain: Plain,
+) -> list[tuple[Tensor, Tensor]]:
+    """Pairs of found and right logits of two rows that stop twice, each at places of its own."""
+    pairs = []
+    for step in (0, 1):
+        spans = [(stop[step], stop[step + 1]) for stop in stops]
+        read = [text[start:end] for text, (start, end) in zip(texts, spans, strict=True)]
+        found = model.extend(rows, read, logits="all")
+        for row, (start, end) in enumerate(spans):
+            pairs.append((found[row, : end - start], plain.logits[row, start:end]))
+    return pairs
+
+
+def padding(model: LanguageModel, texts: Tensor, plain: Plain) -> Compared:
+    """One call of transformers' model with a row padded on the left and one padded on the right.
+
+    Right is what the rows give without padding. A family that padding changes in transformers' own hands too is compared
+    with these.
+    """
+    n = texts.shape[1]
+    n_real = n - n // 3
+    mask = torch.ones_like(texts)
+    mask[0, : n // 3], mask[1, n_real:] = 0, 0
+    tokens = texts.clone()
+    tokens[0] = texts[0].roll(n // 3)
+    tokens = tokens * mask
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    options = {"attention_mask": mask.to(model.device), "position_ids": positions.to(model.device)}
+    with torch.no_grad():
+        found = model.hf(input_ids=tokens.to(model.device), use_cache=False, **options).logits.float()
+    pairs = [(found[0, n // 3 :], plain.logits[0, :n_real]), (found[1, :n_real], plain.logits[1, :n_real])]
+    compared = compare(pairs, plain)
+    if compared.refused is None:
+        return compared
+    with torch.no_grad(), plainly(model):
+        wanted = model.hf(input_ids=tokens.to(model.device), use_cache=False, **options).logits.float()
+    real = mask.bool()
+    return compare([(found[real], wanted[real])], plain)
+
+
+# ---------------------------------------------------------------------- heads
+
+
+@dataclass(frozen=True)
+class Looked:
+    """One pass with everything open: both texts, and the first once more with a head of every layer silenced."""
+
+    logits: Float[Tensor, "two_or_three token vocabulary"]
+    weights: Float[Tensor, "layer two_or_three head query key"]
+    outputs: Float[Tensor, "layer two_or_three head query dim"]
+    mixed: Float[Tensor, "layer two_or_three head query dim"]
+    """What the recorded weights make of the recorded values."""
+    scales: Scales | None
+
+
+def look(
+    model: LanguageModel, texts: Int[Tensor, "two token"], directions: LogitDirections | None, *, edited: bool
+) -> Looked:
+    """Reads the texts with recordings open, and (`edited`) a third row whose heads are silenced."""
+    n = texts.shape[1]
+    ids = texts.tolist()
+    scales = nullcontext() if directions is None else directions.watching_scales()
+    grid = torch.zeros((3, model.geometry.n_layers, model.geometry.n_heads), dtype=torch.bool)
+    for layer, head in _chosen(model):
+        grid[2, layer, head] = True
+    with (
+        model.record(torch.arange(n)[None], Weights(n), HeadOutputs(), _mixed) as recording,
+        model.edit_heads(grid) if edited else nullcontext(),
+        scales as watched,
+    ):
+        ids = [*ids, ids[0]] if edited else ids
+        logits = model.extend(Prefix.empty(model.n_layers, len(ids), n), ids, logits="all")
+    return Looked(logits, recording["weights"], recording["head_output"], recording["mixed"], watched)
+
+
+def _mixed(rows: AttentionRows) -> dict[str, Tensor]:
+    return {"mixed": mix_values(rows.weights, rows.values.float())}
+
+
+def _chosen(model: LanguageModel) -> list[tuple[int, int]]:
+    """The head of each layer that is silenced."""
+    geometry = model.geometry
+    return [(layer, layer % geometry.n_heads) for layer in range(geometry.n_layers)]
+
+
+def heads(model: LanguageModel, looked: Looked, plain: Plain) -> Compared:
+    """Recorded rows against the weights of eager attention; without these, what the rows make of the values."""
+    if plain.weights is None:
+        return mixed(model, looked, plain)
+    pairs = [(found[:2], wanted.float().cpu()) for found, wanted in zip(looked.weights, plain.weights, strict=True)]
+    if any(found.shape != wanted.shape for found, wanted in pairs):
+        raise UserError("eager attention has weights of another shape than those recorded")
+    spread = spreads(torch.stack([wanted for _, wanted in pairs]))
+    return compare([(found / spread, wanted / spread) for found, wanted in pairs], plain, by_layer=True)
+
+
+def head_outputs(model: LanguageModel, looked: Looked, plain: Plain) -> Compared:
+    """Recorded outputs against what enters the output projection."""
+    return compare(_by_layer(looked.outputs[:, :2], plain.outputs(model)), plain, by_layer=True)
+
+
+def mixed(model: LanguageModel, looked: Looked, plain: Plain) -> Compared:
+    """The recorded weights' mean of the recorded values against what enters the output projection."""
+    return compare(_by_layer(looked.mixed[:, :2], plain.outputs(model)), plain, by_layer=True)
+
+
+def _by_layer(found: Float[Tensor, "layer row head query dim"], wanted: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Pairs of what was recorded and what entered each projection, each layer on its own scale."""
+    if len(wanted) != len(found):
+        raise UserError(f"{len(found)} layers call their output projections {len(wanted)} times")
+    pairs = []
+    for layer, entered in enumerate(wanted):
+        by_head = entered.unflatten(-1, (found.shape[2], -1)).transpose(1, 2).float().cpu()
+        if by_head.shape != found[layer].shape:
+            raise UserError("a head's output has another size than its share of the output projection")
+        spread = spreads(by_head)
+        pairs.append((found[layer] / spread, by_head / spread))
+    return pairs
+
+
+def edits(model: LanguageModel, texts: Tensor, looked: Looked | None, plain: Plain) -> Compared:
+    """A head of every layer silenced by an edit, and in the plain model by zeros in its part of the output projection."""
+    if looked is not None:
+        found = looked.logits[2:]
+    else:
+        with model.edit_heads(_chosen(model)):
+            found = model.extend(model.prefix(), texts[:1].tolist(), logits="all")
+    with torch.no_grad(), plainly(model), _silenced(model):
+        wanted = model.hf(input_ids=texts[:1].to(model.device), use_cache=False).logits.float()
+    return compare([(found, wanted)], plain)
+
+
+@contextmanager
+def _silenced(model: LanguageModel) -> Iterator[None]:
+    """Takes the chosen heads out of the weights of their output projections inside the `with`.
+
+    Where a projection's weight is not all that it is (adapters, quantised weights, weights on a disk), out of its input.
+    """
+    n_heads = model.geometry.n_heads
+    taken: list[tuple[Tensor, Tensor]] = []
+    handles = []
+    try:
+        for layer, head in _chosen(model):
+            projection = output_projection(model.attention_modules[layer])
+            weight = getattr(projection, "weight", None)
+            if type(projection) in (nn.Linear, Conv1D) and isinstance(weight, Tensor) and not weight.is_meta:
+                share = output_projection_weight(model.attention_modules[layer]).unflatten(0, (n_heads, -1))[head]
+                taken.append((share, share.clone()))
+                share.zero_()
+            else:
+                handles.append(projection.register_forward_pre_hook(_zeroing(head, n_heads)))
+        yield
+    finally:
+        for share, kept in taken:
+            share.copy_(kept)
+        for handle in handles:
+            handle.remove()
+
+
+def _zeroing(head: int, n_heads: int) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
+    def hook(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden = inputs[0].unflatten(-1, (n_heads, -1)).clone()
+        hidden[..., head, :] = 0
+        return (hidden.flatten(-2), *inputs[1:])
+
+    return hook
+
+
+@dataclass(frozen=True)
+class Silent:
+    """The final residual of the first tokens as it is, and with the heads of one layer silent and all else frozen."""
+
+    layers: Sequence[int]
+    whole: Float[Tensor, "token residual"]
+    without: list[Float[Tensor, "token residual"]]
+    directions: LogitDirections
+
+
+def silent(model: LanguageModel) -> Silent:
+    """Returns what contributions are compared with, of the first and the last layer.
+
+    Raises UserError where the logits are no sum of what the heads wrote, or a norm is of an unknown kind.
+    """
+    layers = sorted({0, model.n_layers - 1})
+    whole, without = residuals_without_heads(model, layers)
+    directions = LogitDirections(model)
+    _ = directions.final_norm, directions.attention_norms  # refuses norms of an unknown kind
+    return Silent(layers, whole, without, directions)
+
+
+def contributions(model: LanguageModel, silent: Silent, looked: Looked, plain: Plain) -> Compared:
+    """Heads' contributions, added up over a layer, against the change when the layer's heads fall silent and all else is frozen."""
+    directions, scales = silent.directions, looked.scales
+    assert scales is not None
+    n = len(silent.whole)
+    targets = few_tokens(model, n).roll(-1, dims=1)
+    toward = directions.frozen(targets)
+    norm = directions.final_norm
+    pairs, rounding = [], 0.0
+    for layer, without in zip(silent.layers, silent.without, strict=True):
+        share = directions.to_head(layer, toward, through_norm=True).cpu()
+        found = (looked.outputs[layer, :1, :, :n] * share).double().sum(dim=(1, -1))[0]
+        if layer in scales.after_attention:
+            found = found / scales.after_attention[layer][0, :n].cpu()
+        found = found / scales.final[0][0, :n].cpu()
+        before, after = norm.scale(silent.whole)[:, None], norm.scale(without)[:, None]
+        with torch.no_grad():
+            normed = [norm.module(residual).double() - norm.bias.double() for residual in (silent.whole, without)]
+        change = normed[0] - normed[1] * after / before
+        wanted = (change * directions.unembedding(targets)[0].double()).sum(dim=-1).cpu() * directions.output_scale
+        spread = spreads(wanted)
+        pairs.append((found[:, None] / spread, wanted[:, None] / spread))
+        rounded = (silent.whole.double() * toward[0].double()).square().sum(dim=-1).sqrt() / before[:, 0]
+        rounding = max(rounding, float(rounded.max()) * torch.finfo(model.hf.dtype).eps / spread)
+    return compare(pairs, plain, rounding=8 * rounding)

@@ -1,0 +1,17 @@
+"""Text-to-image models: encode texts, edit what the encoders say, draw."""
+
+from typing import TYPE_CHECKING
+
+from interp.imports import lazily
+
+if TYPE_CHECKING:
+    from interp.models.image.model import ImageModel
+
+__all__ = ["ImageModel"]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "ImageModel": "model",
+    },
+)

@@ -1,0 +1,274 @@
+"""Text-to-image models: encode texts, edit what the encoders say, draw; every call to nnsight of the toolkit is here."""
+
+import dataclasses
+import importlib
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from interp.errors import ArgumentError
+from interp.models.identity import ModelFacts, ModelIdentity
+from interp.models.image.conditioning import BlockEdit, Conditioning
+from interp.models.image.drawing import arguments, check_scheduler, finite_pictures, masking, own_noise, rehearsal
+from interp.models.image.families import Family
+from interp.models.image.heat_maps import HeatMaps
+from interp.models.image.text import TextSide
+
+
+class ImageModel(TextSide):
+    """A diffusers text-to-image pipeline to look into: `encode`, edit the Conditioning, `generate`.
+
+    `pipeline` is the unmodified pipeline. Made by `load_image`.
+    """
+
+    def __init__(self, family: Family, identity: ModelIdentity, defaults: dict[str, Any]) -> None:
+        """Takes over a pipeline; `defaults` may hold steps and guidance that are not those of its class."""
+        super().__init__(family, identity)
+        self.pipeline = family.pipeline
+        self.pipeline.set_progress_bar_config(disable=True)
+        steps, guidance = family.defaults()
+        self.default_steps: int = defaults.get("steps", steps)
+        self.default_guidance: float = defaults.get("guidance", guidance)
+        self._checked: set[tuple[Any, ...]] = set()
+
+    @property
+    def family(self) -> str:
+        """One of sd, sdxl, sd3 and flux."""
+        return self._family.name
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What the model is; it has no attention heads to count and no context window of one length."""
+        return ModelFacts(self.identity, self._family.pipeline_class, None, None)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width that are drawn when none is asked for, in pixels."""
+        return self._family.size()
+
+    @property
+    def layers_taken(self) -> dict[str, int]:
+        """After how many of its layers each encoder's states go into the sequence: all, or all but the last."""
+        return {one.name: len(one.layers) - one.layers_unused for one in self._text_encoders if one.block}
+
+    @torch.no_grad()
+    def lens(
+        self, text: str, layers: Sequence[int], encoder: str | None = None, others: Conditioning | None = None
+    ) -> Conditioning:
+        """Returns one row for each layer: the text as an encoder has it after so many layers, 0 being its embeddings.
+
+        The encoder's final norm is applied where the model's own conditioning has it, so the layer of `layers_taken` gives
+        `encode(text)`. Other encoders' vectors and the pooled vector are those of `others` (one row), or of the whole text.
+        `encoder` is one of `encoder_layers` and may be left out where there is one. The diffusion lens of Toker et al. 2024,
+        who apply the final norm in any case.
+        Raises ArgumentError for an encoder or a layer that is not there.
+        """
+        chosen = self._encoder_with(layers, encoder)
+        wanted = sorted(set(layers))
+        encoding = _Called(self._family.encode, layers=chosen.layers, norm=chosen.trunk.final_layer_norm)
+        traced = _nnsight().NNsight(encoding)
+        with traced.trace(text):
+            states = _nnsight().save(list())
+            for layer in wanted:
+                before = traced.layers[layer] if layer < len(chosen.layers) else traced.norm
+                states.append(before.input)
+        after = dict(zip(wanted, states, strict=True))
+        rows = (self.encode([text]) if others is None else others).as_many(len(layers))
+        sequence = rows.sequence.clone()
+        assert chosen.block is not None
+        for row, layer in enumerate(layers):
+            state = chosen.trunk.final_layer_norm(after[layer]) if chosen.normed else after[layer]
+            channels = slice(chosen.channel, chosen.channel + state.shape[-1])
+            sequence[row, chosen.block.start : chosen.block.stop, channels] = state[0]
+        return dataclasses.replace(rows, sequence=sequence)
+
+    # ------------------------------------------------------------------ pictures
+
+    def noise(
+        self, seeds: Sequence[int], *, height: int | None = None, width: int | None = None
+    ) -> Float32[Tensor, "row channel latent_height latent_width"]:
+        """Returns the latent noise of each seed, in float32 on the CPU: the same whatever stands beside it.
+
+        Height and width are in pixels and default to `size`.
+        Raises ArgumentError for a size the model cannot draw.
+        """
+        height, width = (self.size[side] if given is None else given for side, given in enumerate((height, width)))
+        multiple, scale = self._family.size_multiple(), self.pipeline.vae_scale_factor
+        if height <= 0 or width <= 0 or height % multiple or width % multiple:
+            raise ArgumentError(
+                f"{self.identity.name} cannot draw {height} × {width} pixels: height and width must be multiples of {multiple}."
+            )
+        shape = (1, self._family.latent_channels(), height // scale, width // scale)
+        return torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+    @torch.no_grad()
+    def generate(
+        self,
+        conditioning: Conditioning,
+        noise: Float32[Tensor, "seed channel latent_height latent_width"],
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+        batch: int = 16,
+        record: HeatMaps | None = None,
+        edit: BlockEdit | None = None,
+    ) -> Float32[np.ndarray, "row height width 3"]:
+        """Returns the pictures, in 0 … 1: row i is drawn from row i of the conditioning and row i of the noise.
+
+        A single row of either serves all rows of the other. `steps` and `guidance` default to the model's own; with
+        guidance the other branch has the model's own unconditional text. `batch` rows are drawn at a time.
+        A sampler that draws further noise draws it from a seed that a row's own noise gives, so rows stay independent.
+        `record` gathers attention maps; `edit` replaces text vectors before every block of a joint-attention denoiser.
+        Raises ArgumentError for settings that cannot be, and for a sampler whose pictures depend on more than their row;
+        RunError when latents or pictures are not finite.
+        """
+        steps = self.default_steps if steps is None else steps
+        guidance = self.default_guidance if guidance is None else guidance
+        if steps < 1 or batch < 1 or guidance < 0:
+            raise ArgumentError("steps and batch must be 1 or more, and guidance 0 or more.")
+        if edit is not None:
+            self._check_edit(edit, record)
+        self._check_scheduler(steps, guidance)
+        n_rows = max(len(conditioning), len(noise))
+        conditioning = conditioning.as_many(n_rows)
+        if len(noise) not in (1, n_rows):
+            raise ValueError(f"{len(noise)} rows of noise for {n_rows}: give one, or as many")
+        noise = noise.expand(n_rows, -1, -1, -1)
+        source = None if edit is None else edit.source.as_many(n_rows)
+        pictures = []
+        for first in range(0, n_rows, batch):
+            rows = range(first, min(first + batch, n_rows))
+            part, start = conditioning.select(rows), noise[rows.start : rows.stop]
+            if edit is None or source is None:
+                drawn = self._draw(part, start, steps, guidance, record)
+            else:
+                beside = dataclasses.replace(edit, source=source.select(rows))
+                drawn = self._draw_with_source(part, start, steps, guidance, beside)
+            pictures.append(drawn)
+        return np.concatenate(pictures)
+
+    def _draw(
+        self, conditioning: Conditioning, noise: Tensor, steps: int, guidance: float, record: HeatMaps | None
+    ) -> Float32[np.ndarray, "row height width 3"]:
+        with ExitStack() as scoped:
+            if conditioning.mask is not None:
+                scoped.enter_context(masking(self._family, conditioning.mask))
+            if record is not None:
+                grid = (noise.shape[-2] // self._family.patch(), noise.shape[-1] // self._family.patch())
+                scoped.enter_context(record.watching(self._family.denoiser, len(conditioning), grid))
+            call = arguments(self._family, conditioning, self._empty, noise, steps, guidance)
+            scoped.enter_context(own_noise(self.pipeline.scheduler, call["generator"]))
+            drawn = self.pipeline(**call)
+        return finite_pictures(drawn.images)
+
+    def _check_scheduler(self, steps: int, guidance: float) -> None:
+        """Refuses a sampler whose pictures depend on more than their own row; looked at once, with the denoiser idle."""
+        scheduler = self.pipeline.scheduler
+        key = (type(scheduler).__name__, repr(dict(scheduler.config)), steps, guidance > 1)
+        if key in self._checked:
+            return
+        side = 4 * self._family.size_multiple()
+        noise, text = self.noise([0, 1], height=side, width=side), self.clean()
+        pipeline = rehearsal(self._family)
+
+        def latents_of(rows: Sequence[int]) -> Tensor:
+            part = noise[list(rows)]
+            call = arguments(self._family, text.as_many(len(rows)), self._empty, part, steps, guidance)
+            del call["callback_on_step_end"]
+            with own_noise(pipeline.scheduler, call["generator"]):
+                return pipeline(**{**call, "output_type": "latent"}).images
+
+        check_scheduler(self._family, self.identity.name, steps, latents_of)
+        self._checked.add(key)
+
+    def _draw_with_source(
+        self, conditioning: Conditioning, noise: Tensor, steps: int, guidance: float, edit: BlockEdit
+    ) -> Float32[np.ndarray, "row height width 3"]:
+        """Draws the rows and, beside them in one batch and from the same noise, the rows their vectors are taken from."""
+        n, positions = len(conditioning), list(edit.positions)
+        both = Conditioning.stack([conditioning, edit.source])
+        call = arguments(self._family, both, self._empty, torch.cat([noise, noise]), steps, guidance)
+        drawing = _Called(self.pipeline, blocks=self._joint_blocks)
+        traced = _nnsight().NNsight(drawing)
+        blocks = [traced.blocks[block] for block in (range(self.n_blocks) if edit.blocks is None else edit.blocks)]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "'model.* was never reached", UserWarning)  # how the open loop ends
+            with own_noise(self.pipeline.scheduler, call["generator"]), traced.trace(**call) as tracer:
+                for _ in tracer.iter[:]:
+                    for block in blocks:
+                        # With guidance the unconditional branch is in the rows before these.
+                        inputs, options = block.inputs
+                        text = options["encoder_hidden_states"].clone()
+                        text[-2 * n : -n, positions] = text[-n:, positions]
+                        block.inputs = (inputs, {**options, "encoder_hidden_states": text})
+        return finite_pictures(drawing.result.images[:n])
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks of the denoiser that text vectors pass through; 0 where it reads the text by cross-attention."""
+        return len(self._joint_blocks)
+
+    @property
+    def _joint_blocks(self) -> torch.nn.ModuleList:
+        denoiser = self._family.denoiser
+        single = getattr(denoiser, "single_transformer_blocks", ())
+        return torch.nn.ModuleList([*denoiser.transformer_blocks, *single] if self._family.joint else [])
+
+    def _check_edit(self, edit: BlockEdit, record: HeatMaps | None) -> None:
+        if record is not None:
+            raise ArgumentError(
+                "No heat maps are recorded of a picture with an edit of its blocks: leave out one of the two."
+            )
+        if not self.n_blocks:
+            raise ArgumentError(
+                f"{self.identity.name} gives every block of its denoiser the same text vectors: edit the conditioning instead."
+            )
+        edit.source.at(edit.positions)
+        blocks = range(self.n_blocks) if edit.blocks is None else edit.blocks
+        wrong = [block for block in blocks if not 0 <= block < self.n_blocks]
+        if wrong or not blocks:
+            what = f"There is no block {wrong[0]}" if wrong else "No block is named"
+            raise ArgumentError(f"{what}: blocks go from 0 to {self.n_blocks - 1}.")
+
+
+class _Called(torch.nn.Module):
+    """A function as a module, over modules it calls: what nnsight needs to enter them (it leaves them a pass-through)."""
+
+    def __init__(self, function: Callable[..., Any], **modules: torch.nn.Module) -> None:
+        super().__init__()
+        self._function = function
+        for name, module in modules.items():
+            self.add_module(name, module)
+        self.result: Any = None
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        self.result = self._function(*inputs, **options)
+        return self.result
+
+
+def _nnsight() -> Any:
+    """Returns nnsight, told on its first import not to add a method `save` to every object of the process."""
+    if "nnsight" not in sys.modules:
+        with tempfile.TemporaryDirectory() as folder:
+            settings = Path(folder) / "config.yaml"
+            settings.write_text("APP:\n  PYMOUNT: false\n", encoding="utf-8")
+            before = os.environ.get("NNSIGHT_CONFIG")
+            os.environ["NNSIGHT_CONFIG"] = str(settings)
+            try:
+                importlib.import_module("nnsight")
+            finally:
+                os.environ.pop("NNSIGHT_CONFIG")
+                os.environ.update({} if before is None else {"NNSIGHT_CONFIG": before})
+    import nnsight
+
+    return nnsight

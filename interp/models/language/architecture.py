@@ -1,0 +1,230 @@
+"""Where each family of transformers keeps its heads: attention modules, output projections, head counts; and its norms taken apart."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from interp.errors import UserError
+from interp.models.identity import HeadGeometry
+
+_OUTPUT_PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense")
+
+
+def head_geometry(config: PreTrainedConfig) -> HeadGeometry | None:
+    """Returns the head counts a configuration names, or None for a model without attention heads."""
+    text: Any = config.get_text_config(decoder=True)
+    n_heads = getattr(text, "num_attention_heads", None)
+    if not n_heads or text.model_type in _WITHOUT_ATTENTION:
+        return None
+    n_kv_heads = getattr(text, "num_key_value_heads", None) or n_heads
+    if text.model_type == "falcon":
+        n_kv_heads = _falcon_kv_heads(text)
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // n_heads
+    return HeadGeometry(text.num_hidden_layers, n_heads, n_kv_heads, head_dim)
+
+
+_WITHOUT_ATTENTION = ("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm")
+
+
+def _falcon_kv_heads(config: Any) -> int:
+    if config.new_decoder_architecture:
+        return config.num_kv_heads
+    return 1 if config.multi_query else config.num_attention_heads
+
+
+def context_window(config: PreTrainedConfig) -> int | None:
+    """Returns how many tokens the model reads at once, or None where nothing bounds it.
+
+    YaRN, linear and dynamic NTK scaling read `factor` times the length that the model was trained with: for these
+    `max_position_embeddings` is that length unless `original_max_position_embeddings` is. Llama 3 and LongRoPE
+    configurations state the scaled length itself, and so do those with one scaling for each type of layer (Gemma 3).
+    """
+    text: Any = config.get_text_config(decoder=True)
+    stated = getattr(text, "max_position_embeddings", None)
+    rope = getattr(text, "rope_parameters", None)
+    if not stated or not isinstance(rope, dict) or rope.get("rope_type") not in _STRETCHING:
+        return stated
+    trained = rope.get("original_max_position_embeddings") or stated
+    return max(stated, round(trained * float(rope.get("factor") or 1.0)))
+
+
+_STRETCHING = ("yarn", "linear", "dynamic")
+
+
+def reads_both_ways(config: PreTrainedConfig) -> str | None:
+    """Returns the setting that makes tokens see what comes after them, as its configuration has it, or None.
+
+    Encoders whose class can also be a decoder (BERT's) are decoders only when `is_decoder` says so.
+    """
+    text: Any = config.get_text_config(decoder=True)
+    both_ways = getattr(text, "use_bidirectional_attention", None)
+    if both_ways and both_ways != "vision":  # pictures only: text is read from left to right
+        return f"use_bidirectional_attention: {json.dumps(both_ways)}"
+    if getattr(text, "is_causal", None) is False:
+        return "is_causal: false"
+    if getattr(text, "is_decoder", None) is False and text.model_type not in _DECODERS_ALL_THE_SAME:
+        return "is_decoder: false"
+    return None
+
+
+_DECODERS_ALL_THE_SAME = ("gpt_neox", "gpt_neox_japanese", "trocr")
+"""Families whose `is_decoder` is false in every checkpoint and whose models read from left to right."""
+
+
+def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
+    """Returns the attention modules in layer order.
+
+    Raises UserError when they are not one per layer, each with an output projection under a known name.
+    """
+    found = [
+        module
+        for module in model.modules()
+        if "Attention" in type(module).__name__ and hasattr(module, "layer_idx") and _projection_name(module)
+    ]
+    found.sort(key=lambda module: int(module.layer_idx))  # type: ignore[arg-type]
+    n_layers = model.config.get_text_config(decoder=True).num_hidden_layers
+    if [int(module.layer_idx) for module in found] != list(range(n_layers)):  # type: ignore[arg-type]
+        raise UserError(
+            f"{type(model).__name__} keeps its {n_layers} attention layers where this toolkit does not look: "
+            "see docs/adding_a_model.md."
+        )
+    return found
+
+
+def _projection_name(module: nn.Module) -> str | None:
+    return next((name for name in _OUTPUT_PROJECTIONS if hasattr(module, name)), None)
+
+
+def output_projection(module: nn.Module) -> nn.Module:
+    """Returns the layer that mixes the heads' outputs into the residual stream; its input is [row, query, head · dim]."""
+    name = _projection_name(module)
+    assert name is not None
+    return getattr(module, name)
+
+
+def output_projection_weight(module: nn.Module) -> Float[Tensor, "head_times_dim residual"]:
+    """Returns the matrix that takes the concatenated heads' outputs (as a row vector) to the residual stream."""
+    projection = output_projection(module)
+    weight = projection.weight
+    assert isinstance(weight, torch.Tensor)
+    return weight if isinstance(projection, Conv1D) else weight.T
+
+
+def query_key_weights(
+    module: nn.Module, heads: HeadGeometry
+) -> tuple[Float[Tensor, "head a b"], Float[Tensor, "kv_head a b"]] | None:
+    """Returns views of an attention module's query and key weights, one matrix per head, or None where they are not found.
+
+    Separate projections, GPT-2's and Phi-3's joint one (queries, keys, values) and GPT-NeoX's (the three of each head
+    together). Which axis reads the residual stream differs.
+    """
+    sizes = [heads.n_heads, heads.n_kv_heads]
+    joint = getattr(module, "c_attn", None), getattr(module, "qkv_proj", None), getattr(module, "query_key_value", None)
+    if hasattr(module, "q_proj") and hasattr(module, "k_proj"):
+        query, key = (getattr(module, name).weight.data for name in ("q_proj", "k_proj"))
+    elif isinstance(joint[0], Conv1D):
+        query, key, _ = joint[0].weight.data.T.split(joint[0].nf // 3)
+    elif isinstance(joint[1], nn.Linear):
+        rows = [n_heads * heads.head_dim for n_heads in (*sizes, heads.n_kv_heads)]
+        query, key, _ = joint[1].weight.data.split(rows)
+    elif isinstance(joint[2], nn.Linear) and len(joint[2].weight) == 3 * heads.n_heads * heads.head_dim:
+        each = joint[2].weight.data.unflatten(0, (heads.n_heads, 3, heads.head_dim))
+        return each[:, 0], each[:, 1]
+    else:
+        return None
+    return query.unflatten(0, (sizes[0], heads.head_dim)), key.unflatten(0, (sizes[1], heads.head_dim))
+
+
+def rotary_switch(config: PreTrainedConfig) -> int | None:
+    """Returns the text length at which a model changes its rotary embedding (LongRoPE, dynamic NTK), or None.
+
+    Keys that were rotated before that point are wrong after it, so texts on both sides of it cannot share them.
+    """
+    text: Any = config.get_text_config(decoder=True)
+    parameters = getattr(text, "rope_parameters", None)
+    if not isinstance(parameters, dict) or parameters.get("rope_type") not in ("dynamic", "longrope"):
+        return None
+    original = parameters.get("original_max_position_embeddings") or getattr(
+        text, "original_max_position_embeddings", None
+    )
+    return int(original or text.max_position_embeddings)
+
+
+def shares_rotary_embedding(config: PreTrainedConfig, read: int, common: int, wanted: int) -> bool:
+    """Returns whether the first `common` of `read` tokens may be kept as the beginning of a text of `wanted` tokens.
+
+    Not when keys were rotated for texts on the other side of the model's rotary switch.
+    """
+    switch = rotary_switch(config)
+    if switch is None or max(read, wanted) <= switch:
+        return True
+    return common > switch and not rotary_grows(config)
+
+
+def rotary_grows(config: PreTrainedConfig) -> bool:
+    """Returns whether every length past the switch has a rotary embedding of its own (dynamic NTK; LongRoPE has two)."""
+    parameters: Any = getattr(config.get_text_config(decoder=True), "rope_parameters", None)
+    return isinstance(parameters, dict) and parameters.get("rope_type") == "dynamic"
+
+
+def restart_rotary(model: PreTrainedModel) -> None:
+    """Makes a growing rotary embedding forget the longest text so far, which transformers would rotate shorter ones for."""
+    for module in model.modules():
+        if hasattr(module, "max_seq_len_cached") and hasattr(module, "original_inv_freq"):
+            module.max_seq_len_cached = module.original_max_seq_len
+            module.inv_freq = module.original_inv_freq.to(module.inv_freq.device)  # type: ignore[union-attr, operator, assignment]
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A layer norm taken apart: norm(x) = gain ⊙ (x − mean x if centred) / scale(x) + bias."""
+
+    module: nn.Module
+    gain: Float[Tensor, " residual"]
+    bias: Float[Tensor, " residual"]
+    centred: bool
+    eps: float
+
+    def scale(self, x: Float[Tensor, "*axes residual"]) -> Float[Tensor, "*axes"]:
+        """Returns what the norm divides by: the root mean square, or the standard deviation when centred."""
+        x = x.double()
+        x = x - x.mean(dim=-1, keepdim=True) if self.centred else x
+        return (x.square().mean(dim=-1) + self.eps).sqrt().float()
+
+    def back(self, direction: Float[Tensor, "*axes residual"]) -> Float[Tensor, "*axes residual"]:
+        """Returns the direction before the norm that the given one after it reads, but for the division by the scale."""
+        direction = direction * self.gain
+        return direction - direction.mean(dim=-1, keepdim=True) if self.centred else direction
+
+
+def take_apart(module: nn.Module, width: int) -> Norm:
+    """Returns a norm module's gain, bias and kind, found by comparing its output with the known kinds'.
+
+    Raises UserError for a norm of another kind: a wrong guess would give wrong contributions.
+    """
+    weight = getattr(module, "weight", None)
+    eps = next((float(getattr(module, name)) for name in ("eps", "variance_epsilon") if hasattr(module, name)), 1e-6)
+    device = weight.device if isinstance(weight, Tensor) else torch.device("cpu")
+    dtype = weight.dtype if isinstance(weight, Tensor) else torch.float32
+    plain = weight.float() if isinstance(weight, Tensor) else torch.ones(width, device=device)
+    offset = getattr(module, "bias", None)
+    bias = offset.float() if isinstance(offset, Tensor) else torch.zeros(width, device=device)
+    generator = torch.Generator().manual_seed(0)
+    probe = (torch.randn(4, width, generator=generator) + 0.5).to(device, dtype)
+    with torch.no_grad():
+        wanted = module(probe).float()
+    tolerance = 1e-4 if dtype == torch.float32 else 5e-2
+    for gain in (plain, 1 + plain):  # Gemma keeps gain − 1
+        for centred in (False, True):
+            norm = Norm(module, gain, bias, centred, eps)
+            x = probe.float()
+            found = gain * (x - x.mean(-1, keepdim=True) if centred else x) / norm.scale(x)[:, None] + bias
+            if torch.allclose(found, wanted, atol=tolerance * float(wanted.abs().max())):
+                return norm
+    raise UserError(f"{type(module).__name__} is a norm of an unknown kind: logit contributions cannot be computed.")

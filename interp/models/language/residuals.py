@@ -1,0 +1,122 @@
+"""The residual stream after a layer: reading it, stopping there, and putting something else in its place."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from interp.errors import ArgumentError, UserError
+from interp.models.language.model import LanguageModel
+
+Residuals = Float[Tensor, "row token residual"]
+
+
+def layer_modules(model: LanguageModel) -> nn.ModuleList:
+    """Returns the model's layers in order: the list of modules, as long as the model is deep, that holds its attention.
+
+    Raises UserError when the layers are not kept in one such list.
+    """
+    inside = set(model.attention_modules)
+    for module in model.hf.modules():
+        if not isinstance(module, nn.ModuleList) or len(module) != model.n_layers:
+            continue
+        if all(inside & set(layer.modules()) for layer in module):
+            return module
+    raise UserError(
+        f"{model.identity.name} ({model.hf.config.model_type}) does not keep its {model.n_layers} layers in one list, so its "
+        "residual stream cannot be read: name another model."
+    )
+
+
+@torch.inference_mode()
+def read_residuals(model: LanguageModel, ids: Int[Tensor, "row token"], layers: Sequence[int]) -> dict[int, Residuals]:
+    """Returns the residual stream after each of the layers (TransformerLens: blocks.L.hook_resid_post), in the model's dtype.
+
+    Layers beyond the deepest one asked for, the final norm and the language-model head are not computed. Rows may be
+    padded on the right with any id: no earlier position sees the padding.
+    Raises ArgumentError for a layer the model does not have.
+    """
+    modules = layer_modules(model)
+    for layer in layers:
+        check_layer(model, layer)
+    found: dict[int, Residuals] = {}
+    deepest = max(layers)
+
+    def keep(layer: int) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            found[layer] = _hidden(output)
+            if layer == deepest:
+                raise _DeepEnough
+
+        return hook
+
+    handles = [modules[layer].register_forward_hook(keep(layer)) for layer in set(layers)]
+    try:
+        model.hf(input_ids=ids.to(model.device), use_cache=False)
+    except _DeepEnough:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {layer: found[layer] for layer in layers}
+
+
+class _DeepEnough(Exception):  # noqa: N818 (it is no error: it ends a forward pass that has shown what was asked for)
+    """Raised inside a forward pass once the deepest layer has run."""
+
+
+def check_layer(model: LanguageModel, layer: int) -> None:
+    """Raises ArgumentError for a layer the model does not have."""
+    if not 0 <= layer < model.n_layers:
+        raise ArgumentError(
+            f"{model.identity.name} has no layer {layer}: its layers go from 0 to {model.n_layers - 1}."
+        )
+
+
+@contextmanager
+def changed_residuals(model: LanguageModel, layer: int, change: Callable[[Residuals], Residuals]) -> Iterator[None]:
+    """Puts `change(residual stream after the layer)` in its place in every forward pass inside the `with`."""
+    check_layer(model, layer)
+
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        changed = change(_hidden(output))
+        return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+    handle = layer_modules(model)[layer].register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@torch.inference_mode()
+def mean_is_unread(model: LanguageModel, layer: int) -> bool:
+    """Returns whether nothing a model computes depends on the mean of its residual stream over the residual dimension.
+
+    So it is where every reading goes through a LayerNorm, which takes the mean off; then writing weights that are centred
+    leave the stream as it is but for its mean. Tried out: all norms are LayerNorms, and a constant as large as the stream,
+    added after the first layer and after this one, leaves the logits as they are.
+    """
+    norms = [module for module in model.hf.modules() if type(module).__name__.endswith("Norm")]
+    if not norms or not all(isinstance(norm, torch.nn.LayerNorm) for norm in norms):
+        return False
+    n_ids = int(model.hf.config.get_text_config(decoder=True).vocab_size)
+    ids = torch.arange(16)[None].to(model.device) * 7 % n_ids
+    plain = model.hf(input_ids=ids, use_cache=False).logits.float()
+    size = {
+        at: float(stream.float().std()) for at, stream in read_residuals(model, ids.cpu(), sorted({0, layer})).items()
+    }
+    for at, constant in size.items():
+        with changed_residuals(model, at, lambda stream, constant=constant: stream + constant):
+            shifted = model.hf(input_ids=ids, use_cache=False).logits.float()
+        if float((shifted - plain).abs().max()) > 0.02 * float(plain.std()):
+            return False
+    return True
+
+
+def _hidden(output: Any) -> Residuals:
+    """What a layer hands on: a tensor, or a tuple that begins with it."""
+    return output[0] if isinstance(output, tuple) else output

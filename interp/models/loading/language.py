@@ -1,0 +1,283 @@
+"""From a model's name to a model in memory, with a plain sentence for everything that can go wrong on the way."""
+
+import dataclasses
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers.utils.hub import cached_file, resolve_revision
+
+from interp.assets import ASSETS, cache_folder, fetch_asset, sha256_once
+from interp.errors import ArgumentError, RunError
+from interp.models.check.check import check_at_load
+from interp.models.identity import DtypeName, ModelFacts, ModelIdentity
+from interp.models.language.architecture import context_window, head_geometry
+from interp.models.language.model import LanguageModel
+from interp.models.loading.adapters import base_of, both_sha256, is_adapter, merge_adapter
+from interp.models.loading.footprint import footprint, free_bytes, say_footprint
+from interp.models.loading.names import ModelEntry, resolve
+from interp.models.loading.refusals import check_config, check_tokenizer, explained, too_large
+from interp.models.tokens.chat import chat_date
+
+
+def load(
+    name: str, *, device: str = "auto", dtype: str = "auto", revision: str | None = None, device_map: str | None = None
+) -> LanguageModel:
+    """Returns the model of that name (alias, Hugging Face id or folder), ready to read.
+
+    `device`: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps". `dtype`: "auto" (float32 on the CPU,
+    bfloat16 on a GPU), "float32", "bfloat16" or "float16". `device_map="auto"` spreads a large model over all GPUs.
+    Only safetensors weights are read and no code from a model's repository is run. A short text is read in every way that
+    the toolkit reads, once for the same weights and versions (interp.models.check.check); `verdicts` has what was found.
+    Raises UserError, in one sentence, when the model is unknown, gated, unreachable, incomplete or too large.
+    """
+    entry = resolve(name, revision, kind="language")
+    place = pick_device(device)
+    precision = pick_dtype(dtype, place)
+    source = _find(entry)
+    options: dict[str, Any] = {"revision": source.revision, "trust_remote_code": False}
+    try:
+        needs = footprint(source.config, getattr(torch, precision))
+        say_footprint(entry.name, needs, place, free_bytes(place, device_map))
+        tokenizer = _tokenizer(entry, source)
+        with without_progress_bars():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                source.folder_or_id,
+                config=source.config,
+                dtype=getattr(torch, precision),
+                use_safetensors=True,
+                device_map=device_map,
+                output_loading_info=True,
+                **options,
+            )
+        hf: Any = loaded[0]
+        report = loaded[1]
+        if source.adapter is not None:
+            hf = merge_adapter(hf, source.adapter)
+        hf = hf if device_map else hf.to(device=place)
+    except torch.OutOfMemoryError as error:
+        raise too_large(entry, error) from error
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
+        raise explained(entry, error) from error
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise RunError(
+            f"{entry.source} lacks {len(missing)} of the weights its configuration names (such as {missing[0]}): save the model "
+            "there again with save_pretrained."
+        )
+    model = LanguageModel(hf, tokenizer, _identify(entry, source, precision))
+    check_at_load(model)
+    return model
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a model's files are: a folder, or a hub id at a commit; and the adapter to be merged onto it, if any."""
+
+    folder_or_id: str
+    revision: str | None
+    config: PreTrainedConfig
+    adapter: Path | None = None
+    base: ModelEntry | None = None
+    """What the adapter was trained on."""
+
+
+def look_up(name: str, *, device: str = "auto", dtype: str = "auto", revision: str | None = None) -> ModelFacts:
+    """Returns what is known of a model from its configuration, without loading its weights.
+
+    Raises UserError as `load` does.
+    """
+    entry = resolve(name, revision, kind="language")
+    source = _find(entry)
+    identity = _identify(entry, source, pick_dtype(dtype, pick_device(device)))
+    geometry, window = head_geometry(source.config), context_window(source.config)
+    return ModelFacts(identity, source.config.model_type, geometry, window, _chat_date(source))
+
+
+def _chat_date(source: _Source) -> str | None:
+    """The day that the chat template among a model's files writes, as far as there are such files; an adapter's own goes first."""
+    places = [(source.folder_or_id, source.revision)]
+    if source.adapter is not None:
+        places.insert(0, (str(source.adapter), None))
+    for (place, revision), name in product(places, ("chat_template.jinja", "tokenizer_config.json")):
+        path = cached_file(
+            place,
+            name,
+            revision=revision,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        if path is not None and (day := chat_date(Path(path).read_text(encoding="utf-8", errors="replace"))):
+            return day
+    return None
+
+
+def _identify(entry: ModelEntry, source: _Source, dtype: DtypeName) -> ModelIdentity:
+    """Returns what names exactly these weights: the hub's commit, or the sha256 of the folder's files, or of both."""
+    if source.adapter is not None and source.base is not None:
+        plain = dataclasses.replace(source, adapter=None, base=None)
+        below = _identify(source.base, plain, dtype).revision
+        revision = both_sha256(below, folder_sha256(source.adapter))
+    elif entry.source.startswith("asset:"):
+        revision = ASSETS[entry.source.removeprefix("asset:")].sha256
+    elif entry.folder is not None:
+        revision = folder_sha256(entry.folder)
+    else:
+        revision = getattr(source.revision, "resolved", None) or source.revision or "main"
+    return ModelIdentity(name=entry.name, source=entry.source, revision=revision, dtype=dtype)
+
+
+def pick_device(device: str) -> str:
+    """Returns the torch device for a wish: "auto" takes a GPU if there is one.
+
+    Raises ArgumentError for a device that is not there.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    kind, colon, index = device.partition(":")
+    if kind not in there or (colon and not index.isdigit()):
+        raise ArgumentError(f"There is no device called {device}: use --device auto, cpu, cuda, cuda:N or mps.")
+    if not there[kind] or (index and kind == "cuda" and int(index) >= torch.cuda.device_count()):
+        raise ArgumentError(f"This machine has no {device}: use --device cpu, or auto to take what is there.")
+    return device
+
+
+def pick_dtype(dtype: str, device: str) -> DtypeName:
+    """Returns the precision for a wish: "auto" is float32 on the CPU and bfloat16 elsewhere."""
+    if dtype == "auto":
+        return "float32" if device.startswith("cpu") else "bfloat16"
+    if dtype not in ("float32", "bfloat16", "float16"):
+        raise ArgumentError(f"There is no precision called {dtype}: use --dtype auto, float32, bfloat16 or float16.")
+    return dtype  # type: ignore[return-value]
+
+
+def _find(entry: ModelEntry) -> _Source:
+    """Returns where a model's files are.
+
+    Raises UserError when they cannot be found, or when its configuration is not one that can be read here.
+    """
+    if is_adapter(entry.folder):
+        assert entry.folder is not None
+        base = resolve(base_of(entry.folder), kind="language")
+        return dataclasses.replace(_find(base), adapter=entry.folder, base=base)
+    if entry.source.startswith("asset:"):
+        folder = str(converted_asset(entry.source.removeprefix("asset:")))
+        return _Source(folder, None, AutoConfig.from_pretrained(folder))
+    folder_or_id = str(entry.folder or entry.source)
+    revision = None if entry.folder else resolve_revision(entry.source, entry.revision)
+    try:
+        config = AutoConfig.from_pretrained(folder_or_id, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
+        raise explained(entry, error) from error
+    check_config(entry, config)
+    return _Source(folder_or_id, revision, config)
+
+
+def _tokenizer(entry: ModelEntry, source: _Source) -> PreTrainedTokenizerBase:
+    """The tokenizer beside the weights; an adapter's own goes before that of the model it was trained on.
+
+    Raises RunError when there is none, or when it is another model's.
+    """
+    adapter = source.adapter
+    own = adapter is not None and any((adapter / name).is_file() for name in _TOKENIZER_FILES)
+    place, revision = (str(adapter), None) if own else (source.folder_or_id, source.revision)
+    folder = Path(place)
+    if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise RunError(
+            f"{folder} has no tokenizer files: save the model's tokenizer there too, with AutoTokenizer.from_pretrained(…)"
+            ".save_pretrained."
+        )
+    tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False)
+    check_tokenizer(entry, tokenizer, source.config)
+    return tokenizer
+
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "tekken.json",
+    "sentencepiece.bpe.model",
+)
+"""Files that hold a tokenizer's vocabulary, whatever its kind."""
+
+
+def converted_asset(name: str) -> Path:
+    """Returns the folder with a GGUF asset's weights as float32 safetensors, converted on the first call (about 15 s)."""
+    import filelock
+
+    asset = ASSETS[name]
+    gguf = fetch_asset(asset)
+    folder = cache_folder() / "models" / f"{name}-{asset.sha256[:12]}"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(f"{folder}.lock"):
+            if not folder.is_dir():
+                with without_progress_bars():
+                    _convert(gguf, folder)
+    except OSError as error:
+        raise RunError(
+            f"The converted model cannot be written to {folder} ({error.strerror or error}): it needs 540 MB; set "
+            "INTERP_CACHE to a folder with room."
+        ) from error
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    from transformers import GgufConfig
+
+    workplace = Path(tempfile.mkdtemp(dir=folder.parent))
+    try:
+        # Without dequantize=True the weights load but cannot be saved.
+        quantization = GgufConfig(dequantize=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, quantization_config=quantization
+        )
+        model.save_pretrained(workplace)
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(workplace)
+        workplace.rename(folder)
+    finally:
+        shutil.rmtree(workplace, ignore_errors=True)
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Silences the bars of transformers, which the runner's own would be lost among; downloads keep theirs."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+_IDENTIFYING = (".safetensors", ".json", ".jinja", ".model", ".txt")
+"""Files that change what a folder's model or tokenizer does."""
+
+
+def folder_sha256(folder: Path, pattern: str = "*") -> str:
+    """Returns a sha256 over the names and contents of the folder's files that make a model what it is.
+
+    A file is read once in a process, for as long as it stays as it is.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.glob(pattern) if path.suffix in _IDENTIFYING):
+        digest.update(f"{path.relative_to(folder).as_posix()} {sha256_once(path)}\n".encode())
+    return digest.hexdigest()
