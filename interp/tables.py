@@ -82,6 +82,11 @@ def _check_conversion(table: str, given: pd.Series, taken: pd.Series) -> None:
         )
 
 
+def named(tables: Tables, model: str) -> dict[str, pd.DataFrame]:
+    """Returns the tables with the model's name in the column `model`, which every schema begins with."""
+    return {name: table.assign(model=model) for name, table in tables.items()}
+
+
 def empty(schema: type[TableSchema]) -> pd.DataFrame:
     """Returns a table of that schema with no rows."""
     return _empty(schema).copy()

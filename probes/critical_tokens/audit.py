@@ -39,8 +39,7 @@ def audit_all(settings: Settings, measured: Tables, tables: Tables) -> pd.DataFr
             *_replication(tables["critical"], measured),
         ]
     rows += _chains(settings)
-    model = str(measured["trajectories"]["model"].iloc[0])
-    return pd.DataFrame(rows).assign(model=model)
+    return pd.DataFrame(rows)
 
 
 def _row(check: str, value: float, passed: bool, expected: str, n: int, meaning: str) -> dict[str, Any]:

@@ -42,7 +42,6 @@ def memory_answers(change: pd.DataFrame) -> pd.DataFrame:
     return _answers(
         [
             {
-                "model": row["model"],
                 "quantity": _MEMORY[row["quantity"]],
                 "about": _HEADS[row["heads"]].format(k=row["k"]),
                 "value": row["value"],
@@ -61,7 +60,6 @@ def critical_answers(overlap: pd.DataFrame) -> pd.DataFrame:
     return _answers(
         [
             {
-                "model": row["model"],
                 "quantity": f"share of function tokens ({row['token_rule']})",
                 "about": about.format_map(row),
                 "value": row[column],
@@ -88,7 +86,6 @@ def attention_answers(lift: pd.DataFrame, k: int) -> pd.DataFrame:
     return _answers(
         [
             {
-                "model": row["model"],
                 "quantity": f"lift of {_TOKENS[row['token_group']]}, {_PLACES[row['context'], row['region']]}",
                 "about": heads.get(str(row["heads"]), "retrieval − random heads"),
                 "value": row["lift"],

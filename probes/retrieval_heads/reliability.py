@@ -28,7 +28,7 @@ FIRST_NEEDLES = 4
 STEP_NEEDLES = 4
 
 
-def summarise_reliability(totals: Mapping[str, NeedleTotals], model: str, seed: int) -> pd.DataFrame:
+def summarise_reliability(totals: Mapping[str, NeedleTotals], seed: int) -> pd.DataFrame:
     """Returns `reliability`: over random splits of the needles into disjoint halves, how well their head scores agree."""
     rows = []
     for definition, total in totals.items():
@@ -41,7 +41,6 @@ def summarise_reliability(totals: Mapping[str, NeedleTotals], model: str, seed: 
             a, b = total.means(half), total.means(1 - half)
             rows.append(
                 {
-                    "model": model,
                     "definition": definition,
                     "split": split,
                     "n_needles_half": n // 2,
@@ -55,7 +54,7 @@ def summarise_reliability(totals: Mapping[str, NeedleTotals], model: str, seed: 
     return pd.DataFrame(rows)
 
 
-def summarise_convergence(totals: Mapping[str, NeedleTotals], k: int, model: str, seed: int) -> pd.DataFrame:
+def summarise_convergence(totals: Mapping[str, NeedleTotals], k: int, seed: int) -> pd.DataFrame:
     """Returns `convergence`: scores after the first 1, 2, … needles against those after all."""
     rows = []
     for definition, total in totals.items():
@@ -66,7 +65,6 @@ def summarise_convergence(totals: Mapping[str, NeedleTotals], k: int, model: str
             now = total.means(so_far)
             rows.append(
                 {
-                    "model": model,
                     "definition": definition,
                     "n_needles": n,
                     "n_samples": int(total.counts.iloc[:n].sum()),
@@ -77,7 +75,7 @@ def summarise_convergence(totals: Mapping[str, NeedleTotals], k: int, model: str
                 }
             )
     columns = ["n_needles", "n_samples", "k", "pearson_with_final", "top_k_overlap_with_final", "stability"]
-    return pd.DataFrame(rows, columns=["model", "definition", *columns])
+    return pd.DataFrame(rows, columns=["definition", *columns])
 
 
 def stability(total: NeedleTotals, n_needles: int, k: int, seed: int, draws: int = DRAWS) -> float:
@@ -119,7 +117,7 @@ def needles_until_stable(
 
 
 def summarise_agreement(
-    totals: Mapping[str, NeedleTotals], fixed: Mapping[str, Array], *, k: int, model: str, seed: int
+    totals: Mapping[str, NeedleTotals], fixed: Mapping[str, Array], *, k: int, seed: int
 ) -> pd.DataFrame:
     """Returns `agreement` for every pair of detectors.
 
@@ -135,21 +133,16 @@ def summarise_agreement(
         drawn = zip(*(_drawn(name, totals, fixed, ids, draws) for name in (first, second)), strict=True)
         pairs = [(x, y) for x, y in drawn if np.isfinite(x).all() and np.isfinite(y).all()]
         varies = bool(pairs) and (first in totals or second in totals)
-        rho = _interval([spearman(x, y) for x, y in pairs], varies)
-        shared = top_overlap(a, b, k)
-        overlap = bounded(Estimate(shared, *_interval([top_overlap(x, y, k) for x, y in pairs], varies), len(ids)))
+        rho = Estimate(spearman(a, b), *_interval([spearman(x, y) for x, y in pairs], varies), len(ids))
+        shared = _interval([top_overlap(x, y, k) for x, y in pairs], varies)
+        overlap = bounded(Estimate(top_overlap(a, b, k), *shared, len(ids)))
         rows.append(
             {
-                "model": model,
                 "first": first,
                 "second": second,
                 "k": k,
-                "spearman": spearman(a, b),
-                "spearman_ci_low": rho[0],
-                "spearman_ci_high": rho[1],
-                "top_k_overlap": shared,
-                "top_k_overlap_ci_low": overlap.ci_low,
-                "top_k_overlap_ci_high": overlap.ci_high,
+                **rho.columns("spearman"),
+                **overlap.columns("top_k_overlap"),
                 "n_needles": len(ids) if varies else 0,
             }
         )

@@ -20,7 +20,7 @@ def in_item(variants: pd.DataFrame, threshold: float) -> pd.DataFrame:
     """Returns `in_item`: every subset that was kept, with the share of seeds that show the item."""
     views = item_views(variants[variants["part"] == "in_item"])
     views = views[views["variant"].isin(SUBSETS)]
-    by = ["model", "prompt_id", "item_id", "encoder", "kept_positions", "kept_tokens", "token_role"]
+    by = ["prompt_id", "item_id", "encoder", "kept_positions", "kept_tokens", "token_role"]
     found = shares(views, by).rename(columns={"own": "visible_share", "n": "n_seeds"}).drop(columns="leak")
     found["n_kept"] = found["kept_positions"].str.count(r"\S+").astype(int)
     found["n_item_tokens"] = found.groupby("prompt_id")["n_kept"].transform("max")

@@ -35,7 +35,6 @@ def vectors_moved(model: "ImageModel", prompt: Prompt) -> Iterator[dict[str, Any
             there = [p for p in spelling(cut_tokens, start, end) if cut_tokens[p].encoder == encoder]
             bare = [p for p in alone_at if alone_tokens[p].encoder == encoder]
             yield {
-                "model": model.identity.name,
                 "prompt_id": prompt.id,
                 "group": prompt.group,
                 "item_id": item.id,
@@ -54,7 +53,7 @@ def relative_change(first: "Conditioning", at: Sequence[int], second: "Condition
 def inter_item(variants: pd.DataFrame, prompts: pd.DataFrame) -> pd.DataFrame:
     """Returns `inter_item`: for each kept item and each item asked for, the share of seeds that show it."""
     rows = variants[(variants["part"] == "inter_item") & variants["variant"].isin(VECTORS)]
-    asked = ["model", "prompt_id", "group", "item_id", "asked"]
+    asked = ["prompt_id", "group", "item_id", "asked"]
     by_seed = rows.groupby([*asked, "variant", "source_item", "seed"], sort=False)["visible"].max()  # any of the leaks
     share = by_seed.groupby([*asked, "variant", "source_item"], sort=False).agg(["mean", "count"]).reset_index()
     kept = share[share["variant"] == "item"].set_index([*asked, "source_item"])

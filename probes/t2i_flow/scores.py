@@ -19,7 +19,7 @@ def item_views(variants: pd.DataFrame) -> pd.DataFrame:
 
     An item without leaks has NaN there too.
     """
-    keys = ["model", *PICTURE, "kept_tokens", "item_id"]
+    keys = [*PICTURE, "kept_tokens", "item_id"]
     own = variants[variants["asked"] == "own"].set_index(keys)[["visible", "pixel_change"]]
     leak = variants[variants["asked"] == "leak"].groupby(keys)["visible"].max()
     views = own.rename(columns={"visible": "own"}).assign(leak=leak.reindex(own.index))

@@ -60,7 +60,7 @@ def test_masses_are_the_weight_before_on_and_just_behind():
 def test_masses_are_those_of_eager_attention():
     model = tiny("llama")
     trials = [trial(random_ids(20, seed), 4, 2, widths=(1, 2, 1), name=f"0{seed}-0") for seed in range(2)]
-    table = ListAttention.validate(measure_looks(model, trials))
+    table = ListAttention.validate(measure_looks(model, trials).assign(model="m"))
     model.hf.set_attn_implementation("eager")
     for one in trials:
         with torch.no_grad():
