@@ -20,6 +20,8 @@ from interp.statistics import (
 Statistic = Callable[[pd.DataFrame, Array], Array]
 """Takes the rows of a group and how often each counts, [draw, row]; returns one number per draw."""
 Kind = Literal["mean", "share", "median"]
+ESTIMATE: dict[str, type] = {"value": float, "ci_low": float, "ci_high": float, "n": int, "n_rows": int}
+"""The columns of estimates, as `interp.tables.schema_of` takes them: n counts clusters."""
 
 
 def estimates(

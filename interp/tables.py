@@ -45,6 +45,15 @@ def may_lack() -> Any:
     return pa.Field(nullable=True)
 
 
+def schema_of(name: str, **columns: type) -> type[TableSchema]:
+    """Returns the schema with these columns, beside the model's; numbers with a fraction may be NaN.
+
+    For tables that a class of their own, with a word on each column, would not make clearer.
+    """
+    lacking = {column: may_lack() for column, kind in columns.items() if kind is float}
+    return type(name, (TableSchema,), {"__annotations__": columns, **lacking})
+
+
 def checked(frame: pd.DataFrame, schema: type[TableSchema]) -> pd.DataFrame:
     """Returns the frame with the schema's columns, in the schema's order and types.
 
