@@ -139,7 +139,7 @@ def test_a_planted_head_carries_the_list_and_silencing_it_alone_destroys_it():
         table = measure_masks(model, planted_trial(order), masks, "everything")
         frames.append(table.assign(condition=condition, list_length=4, intervening_tokens=5))
     masking = Masking.validate(pd.concat(frames, ignore_index=True))
-    summary = MaskingSummary.validate(summarise_masking(masking, pd.DataFrame(), seed=0))
+    summary = MaskingSummary.validate(summarise_masking(masking, pd.DataFrame(), seed=0).assign(model="m"))
     value = summary.set_index(["condition", "control"])["value"]
     assert value["repeat", "none"] < 2
     assert value["repeat", "random"] < 2
