@@ -103,25 +103,9 @@ def e_benjamini_hochberg(log_e_values: ArrayLike, alpha: float) -> Flags:
     log_e = np.asarray(log_e_values, dtype=float)
     order = np.argsort(-log_e, kind="stable")
     needed = np.log(len(log_e) / (alpha * np.arange(1, len(log_e) + 1)))
-    return _largest_passing(order, log_e[order] >= needed)
-
-
-def benjamini_yekutieli(p_values: ArrayLike, alpha: float) -> Flags:
-    """Returns which hypotheses are rejected at a false-discovery rate of alpha, however the p-values depend on each other.
-
-    The k smallest, for the largest k with p_(k) <= alpha k / (n (1 + 1/2 + … + 1/n)) (Benjamini and Yekutieli 2001).
-    """
-    p = np.asarray(p_values, dtype=float)
-    order = np.argsort(p, kind="stable")
-    ranks = np.arange(1, len(p) + 1)
-    limit = alpha * ranks / (len(p) * (1 / ranks).sum()) if len(p) else ranks
-    return _largest_passing(order, p[order] <= limit)
-
-
-def _largest_passing(order: "NDArray[np.intp]", passes: Flags) -> Flags:
-    rejected = np.zeros(len(order), dtype=bool)
-    if passes.any():
-        rejected[order[: int(np.flatnonzero(passes)[-1]) + 1]] = True
+    passing = np.flatnonzero(log_e[order] >= needed)
+    rejected = np.zeros(len(log_e), dtype=bool)
+    rejected[order[: passing.max(initial=-1) + 1]] = True
     return rejected
 
 

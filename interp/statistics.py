@@ -18,6 +18,10 @@ class Estimate(NamedTuple):
     ci_high: float
     n: int
 
+    def columns(self, name: str) -> dict[str, float]:
+        """Returns the number and its interval as the columns name, name_ci_low and name_ci_high."""
+        return {name: self.value, f"{name}_ci_low": self.ci_low, f"{name}_ci_high": self.ci_high}
+
 
 def cluster_weights(n_clusters: int, draws: int, seed: int) -> Array:
     """Returns how often each cluster occurs in each bootstrap draw: [draw, cluster], rows sum to n_clusters.

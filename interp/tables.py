@@ -45,6 +45,15 @@ def may_lack() -> Any:
     return pa.Field(nullable=True)
 
 
+def schema_of(name: str, **columns: type) -> type[TableSchema]:
+    """Returns the schema with these columns, beside the model's; numbers with a fraction may be NaN.
+
+    For tables that a class of their own, with a word on each column, would not make clearer.
+    """
+    lacking = {column: may_lack() for column, kind in columns.items() if kind is float}
+    return type(name, (TableSchema,), {"__annotations__": columns, **lacking})
+
+
 def checked(frame: pd.DataFrame, schema: type[TableSchema]) -> pd.DataFrame:
     """Returns the frame with the schema's columns, in the schema's order and types.
 
@@ -80,6 +89,11 @@ def _check_conversion(table: str, given: pd.Series, taken: pd.Series) -> None:
         raise ValueError(
             f"table {table}: column {given.name}: {given.iloc[int((~same).argmax())]} is not of type {taken.dtype}"
         )
+
+
+def named(tables: Tables, model: str) -> dict[str, pd.DataFrame]:
+    """Returns the tables with the model's name in the column `model`, which every schema begins with."""
+    return {name: table.assign(model=model) for name, table in tables.items()}
 
 
 def empty(schema: type[TableSchema]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from interp.statistics import wilson_interval
-from interp.tables import Tables, checked, empty
+from interp.tables import Tables, checked, empty, named
 from probes.critical_tokens.findings import find_all as critical_findings
 from probes.critical_tokens.summaries import summarise_agreement as critical_agreement
 from probes.critical_tokens.summaries import summarise_levels, summarise_positions, summarise_replacement
@@ -53,7 +53,7 @@ from tests.atlas.test_joins import CLASSES, class_mass, masking, tokens
 from tests.critical_tokens.hand_tables import SETTINGS, analysed, calibrated, merged
 from tests.critical_tokens.hand_tables import tables as critical_tables
 from tests.function_tokens.planted import block_pairs
-from tests.retrieval_heads.hand_tables import FACTS, NO_ECHO, measured
+from tests.retrieval_heads.hand_tables import NO_ECHO, measured
 from tests.t2i_flow.test_lens import rows as lens_rows
 from tests.t2i_flow.test_predictor import tokens as predictor_tokens
 from tests.t2i_flow.test_rates import PROMPTS, flow_rows, repair_rows, subsets
@@ -83,10 +83,10 @@ def retrieval_heads(n: int) -> dict[str, pd.DataFrame]:
     ablation["ranking"] = ablation["condition"].map({"none": "none"}).fillna("set")
     return {
         **tables,
-        "head_scores": summarise_head_scores(totals, NO_ECHO, 2, "m", 0),
-        "sparsity": summarise_sparsity(totals, "m", 0),
-        "agreement": summarise_agreement(totals, {"echo": np.array([0.0, 0.9, 0.8, 0.1])}, k=2, model="m", seed=0),
-        "ablation_summary": summarise_ablation(ablation, "m", 0),
+        "head_scores": summarise_head_scores(totals, NO_ECHO, 2, 0),
+        "sparsity": summarise_sparsity(totals, 0),
+        "agreement": summarise_agreement(totals, {"echo": np.array([0.0, 0.9, 0.8, 0.1])}, k=2, seed=0),
+        "ablation_summary": summarise_ablation(ablation, 0),
     }
 
 
@@ -154,7 +154,7 @@ def function_tokens(n: int) -> dict[str, pd.DataFrame]:
             {**own, "block": range(n), "positions": 5, "early_positions": 0, "sink_positions": 0, "special_positions": 0}
         ),
     }  # fmt: skip
-    return {**tables, **function_summaries(FunctionTokens(), FACTS, tables)}
+    return {**tables, **function_summaries(FunctionTokens(), tables)}
 
 
 def t2i_flow(n: int) -> dict[str, pd.DataFrame]:
@@ -186,12 +186,13 @@ def t2i_flow(n: int) -> dict[str, pd.DataFrame]:
     vectors, labels = predictor_tokens("vector", n_items=n)
     truth = pd.DataFrame({"picture_id": names, "truth": [1, 0] * (n // 2) + [1] * (n % 2), "failure": ""})
     found: dict[str, pd.DataFrame] = {
-        "rates": pd.DataFrame(rates).assign(model="m"),
-        "lens_rates": pd.DataFrame(lens_rates(lens, 0)).assign(model="m"),
-        "paired": pd.DataFrame(repair_pairs(pairs, chosen, 0)).assign(model="m"),
+        "rates": pd.DataFrame(rates),
+        "lens_rates": lens_rates(lens, 0),
+        "paired": pd.DataFrame(repair_pairs(pairs, chosen, 0)),
         "predictor": predictor_table(vectors, labels, 0),
-        "judge_check": judge_check("j", truth.assign(visible=truth["truth"]), flows, "m"),
+        "judge_check": judge_check("j", truth.assign(visible=truth["truth"]), flows),
     }
+    found = named(found, "m")
     return {name: checked(found[name], schema) if name in found else empty(schema) for name, schema in FLOW.items()}
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from interp.experiments.bounds import check_bounds
 from interp.models.identity import ModelFacts
 from interp.models.loading.names import ModelKind
 
@@ -86,6 +87,10 @@ class Experiment:
     """Precision of the weights; auto is float32 on the CPU and bfloat16 on a GPU."""
     seed: int = 0
     """Seed of every random choice; each work unit draws from (seed, its id)."""
+
+    def __post_init__(self) -> None:
+        """Raises ArgumentError for a value outside the bounds of its field's type; a subclass may refuse more."""
+        check_bounds(self)
 
     # ------------------------------------------------------------------ what a subclass provides
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from interp.errors import ArgumentError, RunError, did_you_mean
+from interp.experiments.bounds import check_value, types_of
 from interp.experiments.catalogue import find_experiment
 from interp.experiments.experiment import Experiment, Finding
 
@@ -137,14 +138,14 @@ def with_checked_settings(experiment: Experiment) -> Experiment:
 
 
 def _as_field(kind: Any, name: str, value: Any) -> Any:
-    from typing import get_type_hints
-
     from pydantic import TypeAdapter, ValidationError
 
     if isinstance(value, str) and "\0" in value:
         raise ArgumentError(f"{kind.name}: {name} cannot be {value!r}: no name has such a character.")
+    wanted_type = types_of(kind)[name]
+    check_value(name, value, wanted_type)
     try:
-        return TypeAdapter(get_type_hints(kind)[name]).validate_python(value)
+        return TypeAdapter(wanted_type).validate_python(value)
     except ValidationError as error:
         wanted = error.errors()[0]["msg"].removeprefix("Input ").removeprefix("should be ")
         raise ArgumentError(f"{kind.name}: {name} cannot be {value!r}; it must be {wanted}.") from error

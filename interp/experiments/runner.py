@@ -126,6 +126,8 @@ def _measure_all(experiment: Experiment, engine: Engine, facts: ModelFacts, stor
     """Measures the units that are not done, wave by wave, until the plan names nothing new."""
     from tqdm.auto import tqdm
 
+    from interp.tables import named
+
     done = store.done_units()
     with tqdm(unit="unit", disable=None, desc=experiment.name) as progress:
         while True:
@@ -137,7 +139,7 @@ def _measure_all(experiment: Experiment, engine: Engine, facts: ModelFacts, stor
             if not missing:
                 return
             for unit, tables, seconds in engine.measure(missing):
-                store.write_part(unit.id, tables, seconds)
+                store.write_part(unit.id, named(tables, facts.name), seconds)
                 done[unit.id] = seconds
                 progress.update()
 
@@ -146,12 +148,13 @@ def _finish(experiment: Experiment, facts: ModelFacts, store: RunStore, descript
     """Writes whole tables, figures, foreign formats and the report, all from the parts."""
     from interp.experiments.export import write_figures
     from interp.experiments.report import write_report
+    from interp.tables import named
 
     done = store.done_units()
     order = _in_plan_order(experiment, facts, store, done)
     measured = MeasuredTables(store, order)
-    summaries = experiment.summarise(facts, measured)
-    store.write_tables({name: measured[name] for name in store.schemas if name not in summaries} | dict(summaries))
+    summaries = named(experiment.summarise(facts, measured), facts.name)
+    store.write_tables({name: measured[name] for name in store.schemas if name not in summaries} | summaries)
     description["unit_seconds"] = {id: done[id] for id in order}
     description["table_sha256"] = store.table_sha256()
     description["finished"] = _now()

@@ -39,8 +39,7 @@ def audit_all(settings: Settings, measured: Tables, tables: Tables) -> pd.DataFr
             *_replication(tables["critical"], measured),
         ]
     rows += _chains(settings)
-    model = str(measured["trajectories"]["model"].iloc[0])
-    return pd.DataFrame(rows).assign(model=model)
+    return pd.DataFrame(rows)
 
 
 def _row(check: str, value: float, passed: bool, expected: str, n: int, meaning: str) -> dict[str, Any]:
@@ -124,7 +123,7 @@ def _split_halves(rollouts: pd.DataFrame, n_scan: int) -> Iterator[dict[str, Any
     curves = rows.groupby(["trajectory_id", rows["draw"] % 2, "kept"])["right"].mean().unstack("kept")
     halves = [-np.diff(half.to_numpy(dtype=float), axis=1).ravel() for _, half in curves.groupby(level=1)]
     known = np.isfinite(halves[0]) & np.isfinite(halves[1])
-    agreement = pearson(halves[0][known], halves[1][known])
+    agreement = float(pearson(halves[0][known], halves[1][known]))
     yield _row(
         "split halves",
         agreement,

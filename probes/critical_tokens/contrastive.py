@@ -57,7 +57,6 @@ def measure_contrastive(settings: Settings, model: LanguageModel, unit: Contrast
             rows.append(
                 pd.DataFrame(
                     {
-                        "model": model.identity.name,
                         "trajectory_id": id,
                         "position": range(len(ids)),
                         "log_p_positive": sides_p[0].cpu().numpy(),

@@ -82,7 +82,7 @@ def critical_tokens(settings: Settings, measured: Tables) -> pd.DataFrame:
         for found in _found(settings, measured, str(id)):
             token = spine.iloc[found["position"]]
             relative = found["position"] - error if error >= 0 else NO_ERROR
-            shared = {name: token[name] for name in ("model", "token_id", "token", "token_class", "p", "entropy_nats")}
+            shared = {name: token[name] for name in ("token_id", "token", "token_class", "p", "entropy_nats")}
             rows.append(
                 shared | {"trajectory_id": id, "first_error_position": error, "relative_to_error": relative} | found
             )
@@ -165,7 +165,7 @@ def causal_counts(measured: Tables, critical: pd.DataFrame) -> pd.DataFrame:
     rows["position"] = rows["position"].astype(int)
     tokens = first_tokens(critical)[["trajectory_id", "definition", "position"]]
     both = tokens.merge(rows, on=["trajectory_id", "position"])
-    grouped = both.groupby(["model", "definition", "condition", "trajectory_id"], sort=False)["right"]
+    grouped = both.groupby(["definition", "condition", "trajectory_id"], sort=False)["right"]
     return grouped.agg(n_right="sum", n="size").reset_index()
 
 

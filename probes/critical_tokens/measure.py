@@ -50,7 +50,6 @@ def measure_problem(settings: Settings, model: LanguageModel, unit: ProblemUnit)
         steps = problem.check_steps(text) if problem.check_steps else None
         rows.append(
             {
-                "model": model.identity.name,
                 "trajectory_id": f"{problem.id}-{index}",
                 "problem_id": problem.id,
                 "level": problem.level,
@@ -202,7 +201,6 @@ def spine_rows(explorer: Explorer) -> pd.DataFrame:
     texts = [explorer.added_text(kept, id) for kept, id in enumerate(own)]
     return pd.DataFrame(
         {
-            "model": explorer.model.identity.name,
             "trajectory_id": explorer.key,
             "position": range(len(own)),
             "token_id": own,
@@ -224,12 +222,12 @@ def exact_rows(settings: Settings, explorer: Explorer) -> pd.DataFrame:
     kept = range(max(0, n_tokens - settings.exact_tokens), n_tokens)
     rows = [(at, *explorer.exact_value(at, most_nodes=settings.exact_nodes)) for at in kept]
     frame = pd.DataFrame(rows, columns=["kept", "low", "high", "n_nodes"])
-    return frame.assign(model=explorer.model.identity.name, trajectory_id=explorer.key)
+    return frame.assign(trajectory_id=explorer.key)
 
 
 def one_row(explorer: Explorer, **columns: Any) -> pd.DataFrame:
     """Returns one row of a trajectory."""
-    return pd.DataFrame([{"model": explorer.model.identity.name, "trajectory_id": explorer.key, **columns}])
+    return pd.DataFrame([{"trajectory_id": explorer.key, **columns}])
 
 
 def pool_rows(explorer: Explorer, pool: Pool, made: Mapping[int, int]) -> pd.DataFrame:
@@ -245,7 +243,7 @@ def pool_rows(explorer: Explorer, pool: Pool, made: Mapping[int, int]) -> pd.Dat
 def rollout_rows(explorer: Explorer, arm: str, rows: list[tuple[int, int, int, bool]]) -> pd.DataFrame:
     """Returns outcomes as rows: (tokens kept, draw, where it left the trajectory, right)."""
     frame = pd.DataFrame(rows, columns=["kept", "draw", "branched_at", "right"])
-    return frame.assign(model=explorer.model.identity.name, trajectory_id=explorer.key, arm=arm)
+    return frame.assign(trajectory_id=explorer.key, arm=arm)
 
 
 def branch_rows(explorer: Explorer, arm: str, branches: Mapping[tuple[int, int], Branch]) -> pd.DataFrame:
@@ -263,7 +261,7 @@ def branch_rows(explorer: Explorer, arm: str, branches: Mapping[tuple[int, int],
         for (kept, index), branch in sorted(branches.items())
     ]
     frame = pd.DataFrame(rows, columns=["kept", "draw", "token", "outcome", "ended", "n_tokens", "token_ids"])
-    return frame.assign(model=explorer.model.identity.name, trajectory_id=explorer.key, arm=arm)
+    return frame.assign(trajectory_id=explorer.key, arm=arm)
 
 
 # ---------------------------------------------------------------------- classes of tokens

@@ -175,7 +175,7 @@ def top1_hits(score: Float[Nd, " token"], positive: Bool[Nd, " token"], trajecto
 
 
 def agreement_row(
-    name: str, score: Float[Nd, " token"], positive: Bool[Nd, " token"], trajectory: Nd, model: str, seed: int
+    name: str, score: Float[Nd, " token"], positive: Bool[Nd, " token"], trajectory: Nd, seed: int
 ) -> dict[str, object]:
     """Returns a row of `agreement`: a score against the confirmed tokens; bootstrap intervals resample trajectories."""
     hits = top1_hits(score, positive, trajectory)
@@ -201,14 +201,9 @@ def agreement_row(
         for index, (value, n) in enumerate(zip(found, (len(ids), len(ids), len(hits)), strict=True))
     )
     return {
-        "model": model,
         "score": name,
-        "auroc": area.value,
-        "auroc_ci_low": area.ci_low,
-        "auroc_ci_high": area.ci_high,
-        "average_precision": precision.value,
-        "average_precision_ci_low": precision.ci_low,
-        "average_precision_ci_high": precision.ci_high,
+        **area.columns("auroc"),
+        **precision.columns("average_precision"),
         "top1_hit": top1.value,
         "top1_ci_low": top1.ci_low,
         "top1_ci_high": top1.ci_high,

@@ -4,9 +4,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
 
 from interp.errors import ArgumentError
+from interp.experiments.bounds import SOME, Count, CountOrNone, Hint
 from interp.experiments.experiment import Experiment
 from interp.models.tokens.template_args import parse_template_args
 
@@ -33,7 +36,7 @@ class Settings(Experiment):
         },
     }
 
-    levels: tuple[str, ...] = ("arithmetic-2-5", "arithmetic-1-9", "tally-3-1", "lookup-4-0")
+    levels: Annotated[tuple[str, ...], SOME] = ("arithmetic-2-5", "arithmetic-1-9", "tally-3-1", "lookup-4-0")
     """Problems to calibrate on, written family-size-difficulty: families arithmetic, lookup, tally and words."""
     task_file: Path | None = None
     """GSM8K or MATH problems of your own, one JSON object a line, in place of the generated ones."""
@@ -49,52 +52,52 @@ class Settings(Experiment):
     """Whether problems of --task-file are put through the model's chat template; auto: if it has one."""
     template_args: tuple[str, ...] = ()
     """Arguments of the chat template, NAME=VALUE."""
-    shots: int = 6
+    shots: Count = 6
     """Worked examples before each generated problem."""
-    calibration_problems: int = 4
+    calibration_problems: Count = 4
     """Problems per level that tell whether a level is usable (success between 5% and 95%)."""
-    responses_per_problem: int = 16
+    responses_per_problem: Count = 16
     """Responses to each problem; they estimate V_0 and are where trajectories come from."""
     calibrate_only: bool = False
     """Stop after calibration: which levels does this model sometimes solve?"""
-    max_problems: int = 40
+    max_problems: Count = 40
     """Problems per level to look through for trajectories."""
-    n_trajectories: int = 10
+    n_trajectories: Count = 10
     """Wrong trajectories to analyse, one per problem."""
-    temperature: float = 0.6
+    temperature: Annotated[float, Gt(0), Hint("for greedy decoding use --top-k 1")] = 0.6
     """Sampling temperature of responses and rollouts; what the model's own generation_config asks for is not taken."""
-    top_p: float = 1.0
+    top_p: Annotated[float, Gt(0), Le(1), Hint("1 keeps every token")] = 1.0
     """Keep the smallest set of tokens with this probability; 1 keeps all."""
-    top_k: int | None = None
+    top_k: Annotated[int, Ge(1), Hint("leave it out to keep every token")] | None = None
     """Keep this many tokens; all if not given."""
-    max_new_tokens: int = 48
+    max_new_tokens: Count = 48
     """Longest response, in tokens."""
-    definitions: tuple[Literal["paper", "cliff", "pivot"], ...] = ("paper", "cliff", "pivot")
+    definitions: Annotated[tuple[Literal["paper", "cliff", "pivot"], ...], SOME] = ("paper", "cliff", "pivot")
     """paper: first token with 0 right of --rule-rollouts and less than 5% after every later one; cliff: a proven drop;
     pivot: a proven drop or rise."""
     method: Literal["recycled", "brute"] = "recycled"
     """brute: --rule-rollouts independent rollouts after every token, nothing shared: the oracle."""
-    scan_rollouts: int = 24
+    scan_rollouts: Count = 24
     """Draws from every position for the curve of V."""
-    rule_rollouts: int = 64
+    rule_rollouts: Count = 64
     """Draws per position of the paper's rule and of the brute way."""
     effect: float = 0.2
     """Change of V that is sought; tokens with 1 − p below it cannot have it and are not tested."""
     margin: float = 0.1
     """Largest change of V that does not count: a discovery claims more than this."""
-    alpha: float = 0.05
+    alpha: Annotated[float, Gt(0), Lt(0.5)] = 0.05
     """Rate of false discoveries over a trajectory, and error of every interval (0.05: 95%)."""
-    max_pairs: int = 64
+    max_pairs: Count = 64
     """Most fresh pairs of rollouts per candidate token."""
-    exact_tokens: int = 3
+    exact_tokens: CountOrNone = 3
     """Last tokens of a trajectory at which V is also bounded by the tree of continuations, as a check (0: none)."""
-    exact_nodes: int = 32
+    exact_nodes: Count = 32
     """Most continuations to read for one such bound."""
-    replacement_rollouts: int = 16
+    replacement_rollouts: CountOrNone = 16
     """Rollouts per condition of the causal test (0: none)."""
-    contrastive_examples: int = 48
+    contrastive_examples: CountOrNone = 48
     """Right and wrong responses that each adapter is trained on (0: no contrastive estimation)."""
-    contrastive_epochs: int = 2
+    contrastive_epochs: Count = 2
     """Passes over them."""
     contrastive_learning_rate: float = 1e-3
     """Learning rate of the adapters. The paper's is 3e-4, over far more steps."""
@@ -106,52 +109,20 @@ class Settings(Experiment):
     """Folder of a LoRA adapter to take as the negative model; trained here if not given."""
     sampler: Literal["own", "vllm"] = "own"
     """vllm: rollouts by vLLM (on a GPU; not yet run against it). The draws differ from the toolkit's own."""
-    batch_rows: int = 48
+    batch_rows: Count = 48
     """Rollouts written at one time; changes speed and memory, no number."""
 
     def __post_init__(self) -> None:
         """Raises ArgumentError for settings that cannot be meant."""
-        _check_ranges(self)
+        super().__post_init__()
+        _check_together(self)
         _check_rule(self)
         _check_power(self)
 
 
-_AT_LEAST_ONE = (
-    "shots",
-    "calibration_problems",
-    "responses_per_problem",
-    "max_problems",
-    "n_trajectories",
-    "max_new_tokens",
-    "scan_rollouts",
-    "rule_rollouts",
-    "max_pairs",
-    "batch_rows",
-    "exact_nodes",
-    "contrastive_epochs",
-)
-
-
-def _check_ranges(settings: Settings) -> None:
-    for name in _AT_LEAST_ONE:
-        if getattr(settings, name) < 1:
-            raise ArgumentError(f"--{name.replace('_', '-')} must be at least 1.")
-    for name in ("levels", "definitions"):
-        if not getattr(settings, name):
-            raise ArgumentError(f"--{name} needs at least one value.")
-    if not settings.temperature > 0:
-        raise ArgumentError("--temperature lies above 0: for greedy decoding use --top-k 1.")
-    if not 0 < settings.top_p <= 1:
-        raise ArgumentError(f"--top-p lies above 0 and at most at 1, not at {settings.top_p:g}: 1 keeps every token.")
-    if settings.top_k is not None and settings.top_k < 1:
-        raise ArgumentError("--top-k is at least 1; leave it out to keep every token.")
+def _check_together(settings: Settings) -> None:
     if not 0 < settings.margin < settings.effect < 1:
         raise ArgumentError("--margin lies above 0 and below --effect, and --effect below 1.")
-    if not 0 < settings.alpha < 0.5:
-        raise ArgumentError("--alpha lies above 0 and below 0.5, such as 0.05.")
-    for name in ("replacement_rollouts", "contrastive_examples", "exact_tokens"):
-        if getattr(settings, name) < 0:
-            raise ArgumentError(f"--{name.replace('_', '-')} is 0 or more.")
     if settings.task_file is None and (settings.grader is not None or settings.prompt_format == "chat"):
         name = "--grader" if settings.grader is not None else "--prompt-format chat"
         raise ArgumentError(f"{name} goes with problems of your own: add --task-file.")

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from interp.estimates import estimates
 from interp.sequential import pairs_needed
-from interp.statistics import share_estimate, wilson_interval
+from interp.statistics import wilson_interval
 from interp.tables import Tables, empty
 from probes.critical_tokens.audit import audit_all
 from probes.critical_tokens.critical import causal_counts, critical_tokens, curve_draws, tested
@@ -44,26 +45,19 @@ def summarise_all(settings: Settings, model: str, measured: Tables) -> Mapping[s
 
 def summarise_levels(responses: pd.DataFrame, usable: list[str], first: set[str], seed: int) -> pd.DataFrame:
     """Returns `levels`: success by level over its calibration problems."""
-    rows = []
-    for level, group in responses[responses["problem_id"].isin(first)].groupby("level", sort=False):
-        success = share_estimate((group["outcome"] == "right").to_numpy(), group["problem_id"], seed=seed)
-        rows.append(
-            {
-                "model": group["model"].iloc[0],
-                "level": level,
-                "n_problems": group["problem_id"].nunique(),
-                "n_responses": len(group),
-                "success": success.value,
-                "ci_low": success.ci_low,
-                "ci_high": success.ci_high,
-                "share_unextracted": (group["outcome"] == "unextracted").mean(),
-                **{f"n_{name}": int((group["outcome"] == name).sum()) for name in ("right", "wrong", "unextracted")},
-                "share_unended": (~group["ended"]).mean(),
-                "mean_tokens": group["n_tokens"].mean(),
-                "usable": level in usable,
-            }
-        )
-    return pd.DataFrame(rows)
+    rows = responses[responses["problem_id"].isin(first)]
+    rows = rows.assign(**{name: rows["outcome"] == name for name in ("right", "wrong", "unextracted")})
+    success = estimates(rows, ["level"], value="right", over="problem_id", kind="share", seed=seed)
+    counts = rows.groupby("level").agg(
+        n_right=("right", "sum"),
+        n_wrong=("wrong", "sum"),
+        n_unextracted=("unextracted", "sum"),
+        share_unextracted=("unextracted", "mean"),
+        share_unended=("ended", lambda ended: (~ended).mean()),
+        mean_tokens=("n_tokens", "mean"),
+    )
+    table = success.rename(columns={"value": "success", "n": "n_problems", "n_rows": "n_responses"})
+    return table.join(counts, on="level").assign(usable=table["level"].isin(usable))
 
 
 def summarise_positions(settings: Settings, measured: Tables) -> pd.DataFrame:
@@ -79,9 +73,7 @@ def summarise_positions(settings: Settings, measured: Tables) -> pd.DataFrame:
             wilson_interval(int(right[k]), int(n[k]), 1 - settings.alpha) if k < len(spine) else None for k in after
         ]
         parts.append(
-            spine[
-                ["model", "trajectory_id", "position", "token_id", "token", "token_class", "p", "entropy_nats"]
-            ].assign(
+            spine[["trajectory_id", "position", "token_id", "token", "token_class", "p", "entropy_nats"]].assign(
                 value_before=(right / n).to_numpy()[:-1],
                 value=(right / n).to_numpy()[1:],
                 # Behind the last token the outcome is known, not estimated.
@@ -106,7 +98,6 @@ def summarise_candidates(settings: Settings, measured: Tables) -> pd.DataFrame:
             needed = pairs_needed(min(sought, 0.999), null, settings.alpha / (2 * len(found)))
             rows.append(
                 {
-                    "model": spine["model"].iloc[0],
                     "trajectory_id": id,
                     "position": one.token,
                     "p": p[one.token],
@@ -128,27 +119,17 @@ def summarise_replacement(measured: Tables, critical: pd.DataFrame, seed: int) -
     """Returns `replacement`: pass@k by definition and condition, mean over trajectories."""
     if not len(critical):
         return pd.DataFrame()
-    problems = measured["trajectories"].set_index("trajectory_id")["problem_id"]
-    rows = []
-    for (model, definition, condition), group in causal_counts(measured, critical).groupby(
-        ["model", "definition", "condition"], sort=False
-    ):
-        for k in (k for k in KS if k <= group["n"].min()):
-            passed = [pass_at_k(int(right), int(n), k) for right, n in zip(group["n_right"], group["n"], strict=True)]
-            mean = share_estimate(passed, problems[group["trajectory_id"]].to_numpy(), seed=seed)
-            rows.append(
-                {
-                    "model": model,
-                    "definition": definition,
-                    "condition": condition,
-                    "k": k,
-                    "pass_at_k": mean.value,
-                    "ci_low": mean.ci_low,
-                    "ci_high": mean.ci_high,
-                    "n_trajectories": len(group),
-                }
-            )
-    return pd.DataFrame(rows)
+    by = ["definition", "condition"]
+    counts = causal_counts(measured, critical).join(
+        measured["trajectories"].set_index("trajectory_id")["problem_id"], on="trajectory_id"
+    )
+    fewest = counts.groupby(by)["n"].transform("min")
+    counts = counts.assign(fewest=fewest).merge(pd.Series(KS, name="k"), how="cross").query("k <= fewest")
+    passed = [pass_at_k(*row) for row in counts[["n_right", "n", "k"]].to_numpy().tolist()]
+    found = estimates(
+        counts.assign(pass_at_k=passed), [*by, "k"], value="pass_at_k", over="problem_id", kind="share", seed=seed
+    )
+    return found.rename(columns={"value": "pass_at_k", "n_rows": "n_trajectories"}).drop(columns="n")
 
 
 def summarise_agreement(measured: Tables, critical: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -174,12 +155,7 @@ def summarise_agreement(measured: Tables, critical: pd.DataFrame, seed: int) -> 
     if table["score"].notna().all():
         scores = {"contrastive": 1 - table["score"].to_numpy()} | scores
     names = table["trajectory_id"].to_numpy()
-    return pd.DataFrame(
-        [
-            agreement_row(name, score, positive, names, str(table["model"].iloc[0]), seed)
-            for name, score in scores.items()
-        ]
-    )
+    return pd.DataFrame([agreement_row(name, score, positive, names, seed) for name, score in scores.items()])
 
 
 def summarise_cost(measured: Tables, n_rollouts: int) -> pd.DataFrame:
@@ -192,9 +168,7 @@ def summarise_cost(measured: Tables, n_rollouts: int) -> pd.DataFrame:
         return pd.DataFrame()
     lengths = measured["spines"].groupby("trajectory_id").size()
     stage = branches["arm"].map(STAGES).fillna("causal test")
-    costs = branches.groupby(["model", "trajectory_id", stage.rename("stage")], sort=False)["n_tokens"].agg(
-        ["size", "sum"]
-    )
+    costs = branches.groupby(["trajectory_id", stage.rename("stage")], sort=False)["n_tokens"].agg(["size", "sum"])
     draws = rollouts.groupby(["trajectory_id", rollouts["arm"].map(STAGES).fillna("causal test")]).size()
     table = costs.reset_index().rename(columns={"size": "n_branches", "sum": "generated_tokens"})
     n = table["trajectory_id"].map(lengths).to_numpy()

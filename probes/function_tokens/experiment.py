@@ -55,7 +55,7 @@ class FunctionTokens(Settings):
         """Returns the summary tables."""
         from probes.function_tokens.summaries import summarise_all
 
-        return summarise_all(self, facts, measured)
+        return summarise_all(self, measured)
 
     def figures(self, tables: "Tables") -> "Mapping[str, go.Figure]":
         """Returns the figures."""

@@ -28,22 +28,19 @@ Frames = Mapping[str, pd.DataFrame]
 def measure_unit(settings: Settings, model: LanguageModel, unit: WorkUnit) -> Frames:
     """Returns the unit's rows."""
     inputs = set_up(settings, model)
-    name = model.identity.name
     if isinstance(unit, plan.CheckUnit):
-        frames = measure_check(inputs)
-    elif isinstance(unit, plan.GraphUnit):
-        frames = measure_graph(inputs, unit.block)
-    elif isinstance(unit, plan.LossUnit):
-        frames = {"pair_loss_documents": measure_losses(inputs, unit.block)}
-    else:
-        assert isinstance(unit, plan.PromptUnit)
-        loaded = inputs.loaded[unit.dictionary]
-        prompts = range(unit.first_prompt, unit.first_prompt + unit.n_prompts)
-        steering = isinstance(unit, plan.SteeringUnit)
-        table = (measure_steering if steering else measure_reactivation)(inputs, loaded, prompts)
-        table = table.assign(dictionary=loaded.dictionary.name, layer=loaded.dictionary.layer)
-        frames = {"steering_prompts" if steering else "reactivation_prompts": table} if len(table) else {}
-    return {table: frame.assign(model=name) for table, frame in frames.items()}
+        return measure_check(inputs)
+    if isinstance(unit, plan.GraphUnit):
+        return measure_graph(inputs, unit.block)
+    if isinstance(unit, plan.LossUnit):
+        return {"pair_loss_documents": measure_losses(inputs, unit.block)}
+    assert isinstance(unit, plan.PromptUnit)
+    loaded = inputs.loaded[unit.dictionary]
+    prompts = range(unit.first_prompt, unit.first_prompt + unit.n_prompts)
+    steering = isinstance(unit, plan.SteeringUnit)
+    table = (measure_steering if steering else measure_reactivation)(inputs, loaded, prompts)
+    table = table.assign(dictionary=loaded.dictionary.name, layer=loaded.dictionary.layer)
+    return {"steering_prompts" if steering else "reactivation_prompts": table} if len(table) else {}
 
 
 def measure_check(inputs: Inputs) -> Frames:

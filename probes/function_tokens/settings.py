@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Le
 
 from interp.errors import ArgumentError
+from interp.experiments.bounds import SOME, Between, Count, CountOrNone, Positive
 from interp.experiments.experiment import ADDED, Experiment
 from interp.models.identity import ModelFacts
 
@@ -38,72 +41,52 @@ class Settings(Experiment):
 
     dictionary: tuple[str, ...] = ()
     """Folders or RELEASE:ID of SAELens releases; those the toolkit ships for the model if not given."""
-    expected_l0: float | None = None
+    expected_l0: Positive | None = None
     """Active features per position that the makers of the dictionary report, where its release does not say."""
-    expected_explained_variance: float | None = field(default=None, metadata=ADDED)
+    expected_explained_variance: Annotated[float, Le(1)] | None = field(default=None, metadata=ADDED)
     """Share of the variance that the makers of the dictionary report as explained, where its release does not say."""
     allow_other_model: bool = False
     """Take a dictionary trained on a model of another name, for a copy of that model."""
     corpus: Path | None = None
     """Folder of .txt files, one text each; news prose if not given. Texts a dictionary was trained on are left out."""
-    tokens: int = 24_000
+    tokens: Count = 24_000
     """Tokens of the corpus to measure, in whole texts; the other texts tell how frequent tokens are."""
-    blocks: int = 12
+    blocks: Annotated[int, Ge(2)] = 12
     """Parts of the measured texts: units of work, and what is resampled for intervals."""
     context_tokens: int = 128
     """Length of the windows that texts are cut into."""
     bos: Literal["auto", "always", "never"] = field(default="auto", metadata=ADDED)
     """Whether windows begin with the beginning-of-sequence token: auto is as in the dictionary's training, or as the tokenizer does."""
-    skip_first: int = 4
+    skip_first: CountOrNone = 4
     """Positions at the beginning of each window that are read and not counted."""
-    norm_limit: float = 5.0
+    norm_limit: Positive = 5.0
     """Positions whose residual stream is longer than this many medians (attention sinks) are not counted."""
-    threshold: float = 0.4
+    threshold: Between = 0.4
     """Share of all occurrences that function tokens cover."""
-    parts: tuple[Part, ...] = ("graph", "losses", "reactivation", "steering")
+    parts: Annotated[tuple[Part, ...], SOME] = ("graph", "losses", "reactivation", "steering")
     """What to measure; losses alone needs no dictionary."""
-    shuffles: int = 4
+    shuffles: Annotated[int, Ge(2)] = 4
     """Label shuffles to simulate in each stratum."""
-    random_sets: int = 8
+    random_sets: Count = 8
     """Random sets of tokens of each size."""
-    loss_tokens: int = 8_000
+    loss_tokens: Count = 8_000
     """Tokens of the measured texts whose prediction loss is measured."""
-    reactivation_prompts: int = 32
+    reactivation_prompts: Count = 32
     """Prompts per dictionary in which attention is knocked out."""
-    steering_prompts: int = 8
+    steering_prompts: Count = 8
     """Prompts per dictionary in which features are steered."""
-    steering_strength: float = 8.0
+    steering_strength: Positive = 8.0
     """Length of the steering vector, in multiples of the feature's highest activation in the prompt."""
     graphml: bool = False
     """Also write the bipartite graph as GraphML (graphs of at most a million edges)."""
 
     def __post_init__(self) -> None:
-        """Refuses settings that cannot be meant."""
-        if not 0 < self.threshold < 1:
-            raise ArgumentError(f"--threshold is a share of occurrences between 0 and 1, not {self.threshold:g}.")
-        if self.expected_explained_variance is not None and not self.expected_explained_variance <= 1:
+        """Raises ArgumentError for values out of bounds, and for windows of which too little is counted."""
+        super().__post_init__()
+        if self.context_tokens < self.skip_first + 9:
             raise ArgumentError(
-                f"--expected-explained-variance is a share of the variance, at most 1, not {self.expected_explained_variance:g}."
+                f"--context-tokens must be at least 9 more than --skip-first, not {self.context_tokens}."
             )
-        if not self.parts:
-            raise ArgumentError("--parts needs at least one of graph, losses, reactivation, steering.")
-        smallest = {
-            "tokens": self.tokens,
-            "blocks": self.blocks - 1,
-            "context_tokens": self.context_tokens - self.skip_first - 8,
-            "skip_first": self.skip_first + 1,
-            "norm_limit": self.norm_limit,
-            "shuffles": self.shuffles - 1,
-            "random_sets": self.random_sets,
-            "loss_tokens": self.loss_tokens,
-            "reactivation_prompts": self.reactivation_prompts,
-            "steering_prompts": self.steering_prompts,
-            "steering_strength": self.steering_strength,
-            "expected_l0": 1 if self.expected_l0 is None else self.expected_l0,
-        }
-        for name, value in smallest.items():
-            if value <= 0:
-                raise ArgumentError(f"--{name.replace('_', '-')} is too small ({getattr(self, name)}).")
 
     @property
     def needs_dictionary(self) -> bool:

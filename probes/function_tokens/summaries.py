@@ -1,23 +1,15 @@
 """All summary tables of a function-token run, from its measured tables alone, and several runs side by side."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from interp.models.identity import ModelFacts
-from interp.statistics import (
-    Estimate,
-    bounded,
-    cluster_weights,
-    mean_estimate,
-    paired_difference,
-    percentile_interval,
-    share_difference,
-    share_estimate,
-)
-from interp.tables import Tables, checked, empty
+from interp.estimates import beside, estimates
+from interp.statistics import Estimate, bounded, cluster_weights, percentile_interval
+from interp.tables import Tables, empty
 from probes.function_tokens.coverage import (
     coverage_rows,
     frequency_intervals,
@@ -48,9 +40,8 @@ SUMMARIES = (
 )
 
 
-def summarise_all(settings: Settings, facts: ModelFacts, measured: Tables) -> Mapping[str, pd.DataFrame]:
+def summarise_all(settings: Settings, measured: Tables) -> Mapping[str, pd.DataFrame]:
     """Returns every summary table; those that have nothing to say are empty, with their columns."""
-    name, seed = facts.name, settings.seed
     frames: dict[str, list[pd.DataFrame]] = {table: [] for table in SUMMARIES}
     classes = measured["token_classes"]
     checks: Any = measured["dictionary_check"].itertuples() if "graph" in settings.parts else ()
@@ -59,7 +50,7 @@ def summarise_all(settings: Settings, facts: ModelFacts, measured: Tables) -> Ma
             table: measured[table][measured[table]["dictionary"] == check.dictionary]
             for table in ("block_pairs", "block_first_ranks")
         }
-        ids = {"model": name, "dictionary": check.dictionary, "layer": check.layer}
+        ids = {"dictionary": check.dictionary, "layer": check.layer}
         summary = _DictionarySummary(settings, classes, own["block_pairs"], own["block_first_ranks"], int(check.width))
         for table, frame in summary.tables(str(check.neuronpedia_id)).items():
             frames[table].append(frame.assign(**ids))
@@ -69,9 +60,9 @@ def summarise_all(settings: Settings, facts: ModelFacts, measured: Tables) -> Ma
         ("steering", "steering_prompts", summarise_steering),
     ):
         if source in measured and len(measured[source]):
-            frames[table].append(summarise(measured[source], name, seed=seed))
+            frames[table].append(summarise(measured[source], seed=settings.seed))
     return {
-        table: checked(pd.concat(parts, ignore_index=True), SCHEMAS[table]) if parts else empty(SCHEMAS[table])
+        table: pd.concat(parts, ignore_index=True) if parts else empty(SCHEMAS[table])
         for table, parts in frames.items()
     }
 
@@ -156,7 +147,7 @@ class _DictionarySummary:
         return accumulate(self.pairs, self.counted.n_features, sets, seed=self.settings.seed)
 
 
-def summarise_losses(table: pd.DataFrame, model: str, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
+def summarise_losses(table: pd.DataFrame, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
     """Returns `pair_losses`: mean loss, frequency and share of the total per class pair and threshold, intervals over documents."""
     rows = []
     for threshold, part in table.groupby("threshold"):
@@ -178,7 +169,7 @@ def summarise_losses(table: pd.DataFrame, model: str, draws: int = 2000, seed: i
                 "above_bigram_nats": (loss - bigram) / n,
             }
         for column, pair in enumerate(sums["n"].columns):
-            row = {"model": model, "threshold": threshold, "current_class": pair[0], "next_class": pair[1]}
+            row = {"threshold": threshold, "current_class": pair[0], "next_class": pair[1]}
             row["n"], row["n_documents"] = int(n[0, column]), documents
             row["bigram_nats"] = bigram[0, column] / n[0, column]
             for name, values in found.items():
@@ -186,60 +177,40 @@ def summarise_losses(table: pd.DataFrame, model: str, draws: int = 2000, seed: i
                 estimate = Estimate(float(values[0, column]), float(low), float(high), documents)
                 if name in ("frequency", "loss_share"):
                     estimate = bounded(estimate)
-                row[name], row[f"{name}_ci_low"], row[f"{name}_ci_high"] = estimate[:3]
+                row |= estimate.columns(name)
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def summarise_reactivation(table: pd.DataFrame, model: str, seed: int = 0) -> pd.DataFrame:
+def summarise_reactivation(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Returns `reactivation`: per dictionary and class, the mean share of the activation that is lost, and its excess over controls.
 
     A feature at the edge of its threshold may be found active when it is chosen and not when it is read again beside other
     prompts: such prompts (3 of 750 in bfloat16) have no share to lose and are left out; `n_prompts` counts the others.
     """
-    rows = []
-    table = table[table["activation"] > 0]
-    for (dictionary, layer, token_class), part in table.groupby(["dictionary", "layer", "token_class"]):
-        lost = 1 - part["activation_sources_out"] / part["activation"]
-        control = 1 - part["activation_controls_out"] / part["activation"]
-        prompts = part["prompt"]
-        row = {
-            "model": model,
-            "dictionary": dictionary,
-            "layer": layer,
-            "token_class": token_class,
-            "n_prompts": len(part),
-        }
-        for name, estimate in (
-            ("lost", bounded(mean_estimate(lost, prompts, seed=seed))),
-            ("control_lost", bounded(mean_estimate(control, prompts, seed=seed))),
-            ("beyond_control", share_difference(lost, control, prompts, seed=seed)),
-            ("silenced", share_estimate(part["activation_sources_out"] == 0, prompts, seed=seed)),
-            ("control_silenced", share_estimate(part["activation_controls_out"] == 0, prompts, seed=seed)),
-        ):
-            row[name], row[f"{name}_ci_low"], row[f"{name}_ci_high"] = estimate[:3]
-        rows.append(row)
-    return pd.DataFrame(rows)
+    by = ["dictionary", "layer", "token_class"]
+    table = table[table["activation"] > 0].sort_values(by, kind="stable")
+    table = table.assign(
+        lost=1 - table["activation_sources_out"] / table["activation"],
+        control_lost=1 - table["activation_controls_out"] / table["activation"],
+        silenced=table["activation_sources_out"] == 0,
+        control_silenced=table["activation_controls_out"] == 0,
+    )
+    share = partial(estimates, table, by, over="prompt", kind="share", seed=seed)
+    found = [share(name, name=name) for name in ("lost", "control_lost", "silenced", "control_silenced")]
+    beyond = share("lost", minus="control_lost", name="beyond_control")
+    return beside(by, *found, beyond).rename(columns={"n_rows": "n_prompts"}).drop(columns="n")
 
 
-def summarise_steering(table: pd.DataFrame, model: str, seed: int = 0) -> pd.DataFrame:
+def summarise_steering(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Returns `steering`: means per dictionary, place, class and direction, and the feature's excess over the random direction."""
-    rows = []
-    keys = ["dictionary", "layer", "where", "token_class"]
-    for names, part in table.groupby(keys):
-        by_prompt = {name: group.set_index("prompt").sort_index() for name, group in part.groupby("direction")}
-        for outcome in ("kl_nats", "promoted_gain_nats"):
-            feature, random = by_prompt["feature"][outcome], by_prompt["random"][outcome]
-            prompts = feature.index.to_numpy()
-            row = {"model": model, **dict(zip(keys, names, strict=True)), "outcome": outcome, "n_prompts": len(feature)}
-            for name, estimate in (
-                ("feature", mean_estimate(feature, prompts, seed=seed)),
-                ("random", mean_estimate(random, prompts, seed=seed)),
-                ("beyond_random", paired_difference(feature, random, prompts, seed=seed)),
-            ):
-                row[name], row[f"{name}_ci_low"], row[f"{name}_ci_high"] = estimate[:3]
-            rows.append(row)
-    return pd.DataFrame(rows)
+    by = ["dictionary", "layer", "where", "token_class", "outcome"]
+    rows = table.melt([*by[:-1], "prompt", "direction"], ["kl_nats", "promoted_gain_nats"], "outcome", "nats")
+    rows = rows.pivot(index=[*by, "prompt"], columns="direction", values="nats").sort_index().reset_index()
+    mean = partial(estimates, rows, by, over="prompt", seed=seed)
+    found = [mean(name, name=name) for name in ("feature", "random")]
+    means = beside(by, *found, mean("feature", minus="random", name="beyond_random"))
+    return means.rename(columns={"n_rows": "n_prompts"}).drop(columns="n")
 
 
 def compare_all(runs: Mapping[str, Tables]) -> dict[str, pd.DataFrame]:

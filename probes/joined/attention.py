@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from annotated_types import Ge
 
 from interp.errors import ArgumentError
+from interp.experiments.bounds import Count, Hint
 from interp.experiments.experiment import Finding, WorkUnit
 from interp.experiments.join import Join
 from interp.models.identity import ModelFacts
@@ -52,26 +55,16 @@ class AttentionJoin(Join):
     """Folder of the retrieval_heads run that ranks the heads, and whose prompts are read again."""
     function_tokens: Path | None = None
     """Folder of the function_tokens run that says which tokens are function tokens."""
-    k: int = 10
+    k: Count = 10
     """How many of the best retrieval heads are looked at."""
-    random_draws: int = 5
+    random_draws: Count = 5
     """Random sets of as many heads of the same layers."""
-    n_passages: int = 48
+    n_passages: Annotated[int, Ge(2), Hint("intervals resample passages")] = 48
     """Passages of news prose, every position a query."""
-    passage_tokens: int = 256
+    passage_tokens: Annotated[int, Ge(8)] = 256
     """Length of a passage, in tokens."""
-    n_prompts: int = 48
+    n_prompts: Count = 48
     """Prompts of the retrieval run, with the answer's positions as queries."""
-
-    def __post_init__(self) -> None:
-        """Refuses settings that cannot be meant."""
-        for name in ("k", "random_draws", "n_prompts"):
-            if getattr(self, name) < 1:
-                raise ArgumentError(f"--{name.replace('_', '-')} must be at least 1.")
-        if self.n_passages < 2 or self.passage_tokens < 8:
-            raise ArgumentError(
-                "At least 2 --n-passages of 8 --passage-tokens are needed: intervals resample passages."
-            )
 
     def check_model(self, facts: ModelFacts) -> None:
         """Raises ArgumentError when the model has too few heads, or a window too short for the passages."""

@@ -164,7 +164,6 @@ def _rows(
     layer, head, group = (index.ravel() for index in np.indices((layers, heads, groups)))
     return pd.DataFrame(
         {
-            "model": model.identity.name,
             "context": text.context,
             "region": region,
             "text_id": text.id,

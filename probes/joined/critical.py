@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from interp.errors import ArgumentError
+from interp.experiments.bounds import Between, Count
 from interp.experiments.experiment import Finding, WorkUnit
 from interp.experiments.join import Join
 from interp.models.identity import ModelFacts
@@ -39,17 +39,10 @@ class CriticalJoin(Join):
     """Folder of the critical_tokens run."""
     function_tokens: Path | None = None
     """Folder of the function_tokens run, whose texts say how frequent tokens are."""
-    nearby: int = 5
+    nearby: Count = 5
     """How far from a critical token the tokens of the control "nearby" are, in tokens."""
-    uncertainty: float = 0.2
+    uncertainty: Between = 0.2
     """1 − p of a token from which it counts as uncertain: what critical_tokens tests, by default."""
-
-    def __post_init__(self) -> None:
-        """Refuses settings that cannot be meant."""
-        if self.nearby < 1:
-            raise ArgumentError("--nearby must be at least 1.")
-        if not 0 < self.uncertainty < 1:
-            raise ArgumentError("--uncertainty lies between 0 and 1.")
 
     def schemas(self) -> "Schemas":
         """Returns the schema of every table."""

@@ -41,7 +41,7 @@ def summarise_memory_change(masking: pd.DataFrame, seed: int) -> pd.DataFrame:
     """
     means = base_list_means(masking)
     rows = [
-        {"model": masking["model"].iloc[0], "head_set": head_set, "k": k, **row}
+        {"head_set": head_set, "k": k, **row}
         for head_set, k in dict.fromkeys((name, k) for name, control, k, _ in means if control == "top")
         for row in _change_rows(means, head_set, k, seed)
     ]
@@ -148,7 +148,6 @@ def _matches(
         for rule in TOKEN_RULES:
             for control, chosen in sets.items():
                 yield {
-                    "model": token["model"],
                     "definition": definition,
                     "token_rule": rule,
                     "control": control,
@@ -178,15 +177,15 @@ def summarise_overlap(matches: pd.DataFrame, positions: pd.DataFrame, seed: int)
             rows.append({**named, "control": CONTROLS[-1], **_against_shuffles(part, positions, str(rule), seed)})
     if not rows:
         return empty(CriticalOverlap)
-    return pd.DataFrame(rows).assign(model=matches["model"].iloc[0])
+    return pd.DataFrame(rows)
 
 
 def _against_control(matched: pd.DataFrame, seed: int) -> dict[str, Any]:
     clusters, function, control = matched["trajectory_id"], matched["is_function"], matched["control_share"]
     return {
-        **_columns("share_critical", share_estimate(function, clusters, draws=DRAWS, seed=seed)),
-        **_columns("share_control", share_estimate(control, clusters, draws=DRAWS, seed=seed)),
-        **_columns("difference", share_difference(function, control, clusters, draws=DRAWS, seed=seed)),
+        **share_estimate(function, clusters, draws=DRAWS, seed=seed).columns("share_critical"),
+        **share_estimate(control, clusters, draws=DRAWS, seed=seed).columns("share_control"),
+        **share_difference(function, control, clusters, draws=DRAWS, seed=seed).columns("difference"),
         "p_value": float("nan"),
         "n_critical": len(matched),
         "n_trajectories": int(clusters.nunique()),
@@ -201,9 +200,9 @@ def _against_shuffles(part: pd.DataFrame, positions: pd.DataFrame, rule: str, se
     as_far = np.abs(dealt - mean) >= abs(observed.value - mean) - 1e-12
     difference = Estimate(observed.value - mean, observed.ci_low - mean, observed.ci_high - mean, observed.n)
     return {
-        **_columns("share_critical", observed),
-        **_columns("share_control", Estimate(mean, float(low), float(high), observed.n)),
-        **_columns("difference", difference),
+        **observed.columns("share_critical"),
+        **Estimate(mean, float(low), float(high), observed.n).columns("share_control"),
+        **difference.columns("difference"),
         "p_value": float((1 + as_far.sum()) / (1 + len(dealt))),
         "n_critical": len(part),
         "n_trajectories": int(part["trajectory_id"].nunique()),
@@ -219,10 +218,6 @@ def shuffled_shares(counts: dict[Any, int], positions: pd.DataFrame, rule: str, 
         n_function = int(function.sum())
         hits += generator.hypergeometric(n_function, len(function) - n_function, n_critical, SHUFFLES)
     return hits / sum(counts.values())
-
-
-def _columns(name: str, estimate: Estimate) -> dict[str, float]:
-    return {name: estimate.value, f"{name}_ci_low": estimate.ci_low, f"{name}_ci_high": estimate.ci_high}
 
 
 # ---------------------------------------------------------------------- attention to function tokens
@@ -245,7 +240,7 @@ def summarise_lift(
             named = {"context": context, "region": region, "token_group": group}
             for row in _lift_rows(sums, masses.n_texts, seed):
                 rows.append({**named, **row, "n_draws": len(random) if row["heads"] != "all" else 0})
-    return pd.DataFrame(rows).assign(model=class_mass["model"].iloc[0])
+    return pd.DataFrame(rows)
 
 
 def _lift_rows(sums: Mapping[str, Sums], n_texts: int, seed: int) -> Iterator[dict[str, Any]]:
@@ -281,7 +276,6 @@ def summarise_heads(class_mass: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFr
             own = masses.of([(layer, head)], "function")
             rows.append(
                 {
-                    "model": class_mass["model"].iloc[0],
                     "context": context,
                     "region": region,
                     "layer": layer,

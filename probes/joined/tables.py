@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
 from interp.experiments.atlas_tables import Answers
 from interp.experiments.join import ANSWERS
-from interp.tables import Schemas, TableSchema, empty, fraction, may_lack
+from interp.tables import Schemas, TableSchema, fraction, may_lack
 
 MEMORY_QUANTITIES = (
     "repeat_change_nats",
@@ -176,68 +177,39 @@ def headline_change(change: pd.DataFrame) -> pd.DataFrame:
 
 def memory_answers(change: pd.DataFrame) -> pd.DataFrame:
     """Returns `answers` from `memory_change`."""
-    return _answers(
-        [
-            {
-                "model": row["model"],
-                "quantity": _MEMORY[row["quantity"]],
-                "about": _HEADS[row["heads"]].format(k=row["k"]),
-                "value": row["value"],
-                "ci_low": row["ci_low"],
-                "ci_high": row["ci_high"],
-                "n": row["n_base_lists"],
-                "resampled": "base lists",
-            }
-            for row in headline_change(change).to_dict("records")
-        ]
-    )
+    rows = headline_change(change)
+    about = [_HEADS[heads].format(k=k) for heads, k in zip(rows["heads"], rows["k"], strict=True)]
+    return _answers(rows, rows["quantity"].map(_MEMORY), about, "base lists", n="n_base_lists")
 
 
 def critical_answers(overlap: pd.DataFrame) -> pd.DataFrame:
     """Returns `answers` from `critical_overlap`: both shares and their difference, for every definition, rule and control."""
-    return _answers(
-        [
-            {
-                "model": row["model"],
-                "quantity": f"share of function tokens ({row['token_rule']})",
-                "about": about.format_map(row),
-                "value": row[column],
-                "ci_low": row[f"{column}_ci_low"],
-                "ci_high": row[f"{column}_ci_high"],
-                "n": row["n_trajectories"],
-                "resampled": "shuffles"
-                if row["control"] == "shuffled" and column == "share_control"
-                else "trajectories",
-            }
-            for row in overlap.to_dict("records")
-            for column, about in (
-                ("share_critical", "{n_critical} critical tokens ({definition}), held against {control}"),
-                ("share_control", "{control} of critical tokens ({definition})"),
-                ("difference", "critical ({definition}) − {control}"),
-            )
-        ]
-    )
+    frames = []
+    for name, about in (
+        ("share_critical", "{n_critical} critical tokens ({definition}), held against {control}"),
+        ("share_control", "{control} of critical tokens ({definition})"),
+        ("difference", "critical ({definition}) − {control}"),
+    ):
+        own = {name: "value", f"{name}_ci_low": "ci_low", f"{name}_ci_high": "ci_high"}
+        quantity = "share of function tokens (" + overlap["token_rule"] + ")"
+        dealt = (overlap["control"] == "shuffled") & (name == "share_control")
+        resampled = np.where(dealt, "shuffles", "trajectories")
+        told = [about.format_map(row) for row in overlap.to_dict("records")]
+        frames.append(_answers(overlap.rename(columns=own), quantity, told, resampled, n="n_trajectories"))
+    return pd.concat(frames).sort_index(kind="stable", ignore_index=True)
 
 
 def attention_answers(lift: pd.DataFrame, k: int) -> pd.DataFrame:
     """Returns `answers` from `attention_lift`."""
     heads = {"top": f"{k} retrieval heads", "random": "random heads of the same layers", "all": "all heads"}
-    return _answers(
-        [
-            {
-                "model": row["model"],
-                "quantity": f"lift of {_TOKENS[row['token_group']]}, {_PLACES[row['context'], row['region']]}",
-                "about": heads.get(str(row["heads"]), "retrieval − random heads"),
-                "value": row["lift"],
-                "ci_low": row["ci_low"],
-                "ci_high": row["ci_high"],
-                "n": row["n_texts"],
-                "resampled": "texts",
-            }
-            for row in lift.to_dict("records")
-        ]
-    )
+    quantity = [
+        f"lift of {_TOKENS[group]}, {_PLACES[context, region]}"
+        for group, context, region in zip(lift["token_group"], lift["context"], lift["region"], strict=True)
+    ]
+    about = lift["heads"].map(heads).fillna("retrieval − random heads")
+    return _answers(lift.rename(columns={"lift": "value"}), quantity, about, "texts", n="n_texts")
 
 
-def _answers(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame(rows) if rows else empty(MEMORY_SCHEMAS["answers"])
+def _answers(rows: pd.DataFrame, quantity: Any, about: Any, resampled: Any, *, n: str) -> pd.DataFrame:
+    found = rows[["value", "ci_low", "ci_high", n]].rename(columns={n: "n"}).reset_index(drop=True)
+    return found.assign(quantity=list(quantity), about=list(about), resampled=resampled)

@@ -164,7 +164,6 @@ def _rows(
     return pd.DataFrame(
         [
             {
-                "model": model.identity.name,
                 "condition": c.condition,
                 "ranking": c.ranking,
                 "k": c.k,

@@ -88,7 +88,6 @@ def measure_echo_induction(
     echo, induction = echo_and_induction(recording["weight_at"][:, 0])
     return pd.DataFrame(
         {
-            "model": model.identity.name,
             "draw": draw,
             **head_columns(model),
             "echo": echo.flatten().clamp(0, 1).numpy(),

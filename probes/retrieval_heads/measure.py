@@ -145,7 +145,7 @@ def _rows_of(
     tokenizer: Any = model.tokenizer
     text = tokenizer.decode(written, skip_special_tokens=True).strip()
     recall = answer_recall(sample.needle.real_needle, text, sample.frame.recall_measure)
-    names = {"model": model.identity.name, "sample_id": sample.sample_id, "needle_id": sample.needle.id}
+    names = {"sample_id": sample.sample_id, "needle_id": sample.needle.id}
     near_ties = 0
     frames: Frames = {"sample_head_scores": pd.DataFrame(), "logit_contribution": pd.DataFrame()}
     if sample.has_needle:

@@ -129,7 +129,7 @@ FIRST_NEEDLES = 4
 STEP_NEEDLES = 4
 
 
-def summarise_reliability(totals: Mapping[str, NeedleTotals], model: str, seed: int) -> pd.DataFrame:
+def summarise_reliability(totals: Mapping[str, NeedleTotals], seed: int) -> pd.DataFrame:
     """Returns `reliability`: over random splits of the needles into disjoint halves, how well their head scores agree."""
     frames = [pd.DataFrame()]
     for definition, total in totals.items():
@@ -143,7 +143,6 @@ def summarise_reliability(totals: Mapping[str, NeedleTotals], model: str, seed: 
         frames.append(
             pd.DataFrame(
                 {
-                    "model": model,
                     "definition": definition,
                     "split": np.arange(len(halves)),
                     "n_needles_half": n // 2,
@@ -167,7 +166,7 @@ def _halves(n: int, seed: int) -> Array:
     return halves
 
 
-def summarise_convergence(totals: Mapping[str, NeedleTotals], k: int, model: str, seed: int) -> pd.DataFrame:
+def summarise_convergence(totals: Mapping[str, NeedleTotals], k: int, seed: int) -> pd.DataFrame:
     """Returns `convergence`: scores after the first 1, 2, … needles against those after all."""
     rows = []
     for definition, total in totals.items():
@@ -178,7 +177,6 @@ def summarise_convergence(totals: Mapping[str, NeedleTotals], k: int, model: str
             now = total.means(so_far)
             rows.append(
                 {
-                    "model": model,
                     "definition": definition,
                     "n_needles": n,
                     "n_samples": int(total.counts.iloc[:n].sum()),
@@ -189,7 +187,7 @@ def summarise_convergence(totals: Mapping[str, NeedleTotals], k: int, model: str
                 }
             )
     columns = ["n_needles", "n_samples", "k", "pearson_with_final", "top_k_overlap_with_final", "stability"]
-    return pd.DataFrame(rows, columns=["model", "definition", *columns])
+    return pd.DataFrame(rows, columns=["definition", *columns])
 
 
 def stability(total: NeedleTotals, n_needles: int, k: int, seed: int, draws: int = STABILITY_DRAWS) -> float:
@@ -231,7 +229,7 @@ def needles_until_stable(
 
 
 def summarise_agreement(
-    totals: Mapping[str, NeedleTotals], fixed: Mapping[str, Array], *, k: int, model: str, seed: int
+    totals: Mapping[str, NeedleTotals], fixed: Mapping[str, Array], *, k: int, seed: int
 ) -> pd.DataFrame:
     """Returns `agreement` for every pair of detectors.
 
@@ -248,21 +246,15 @@ def summarise_agreement(
         scored = np.isfinite(x).all(axis=-1) & np.isfinite(y).all(axis=-1)
         x, y = x[scored], y[scored]
         varies = len(x) > 0 and (first in totals or second in totals)
-        rho = _interval(spearman(x, y), varies)
-        shared = float(top_overlap(a, b, k))
-        overlap = bounded(Estimate(shared, *_interval(top_overlap(x, y, k), varies), len(ids)))
+        rho = Estimate(float(spearman(a, b)), *_interval(spearman(x, y), varies), len(ids))
+        overlap = bounded(Estimate(float(top_overlap(a, b, k)), *_interval(top_overlap(x, y, k), varies), len(ids)))
         rows.append(
             {
-                "model": model,
                 "first": first,
                 "second": second,
                 "k": k,
-                "spearman": spearman(a, b),
-                "spearman_ci_low": rho[0],
-                "spearman_ci_high": rho[1],
-                "top_k_overlap": shared,
-                "top_k_overlap_ci_low": overlap.ci_low,
-                "top_k_overlap_ci_high": overlap.ci_high,
+                **rho.columns("spearman"),
+                **overlap.columns("top_k_overlap"),
                 "n_needles": len(ids) if varies else 0,
             }
         )

@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge
 
 from interp.errors import ArgumentError
+from interp.experiments.bounds import SOME, Between, Count, Fraction
 from interp.experiments.experiment import ADDED, Experiment
 from interp.models.identity import ModelFacts
 from interp.models.tokens.template_args import parse_template_args
@@ -50,22 +53,22 @@ class Settings(Experiment):
     given."""
     haystack: Path | None = None
     """Folder of .txt, .text and .md files to hide needles in; news prose if not given."""
-    context_tokens: tuple[int, ...] = (384, 640, 1024)
+    context_tokens: Annotated[tuple[Count, ...], SOME] = (384, 640, 1024)
     """Prompt lengths, in tokens, everything included."""
-    depths: tuple[float, ...] = (0.1, 0.5, 0.9)
+    depths: Annotated[tuple[Fraction, ...], SOME] = (0.1, 0.5, 0.9)
     """Where the needle goes: 0 is the beginning of the haystack, 1 its end."""
-    samples_per_needle: int | None = 2
+    samples_per_needle: Count | None = 2
     """How many cells of the grid (length, depth) each needle is measured in; over all needles every cell comes as often.
     None measures every needle in every cell. What differs most between samples is the needle: few samples of many needles
     tell more than many of few."""
-    finding_needles: int | None = 16
+    finding_needles: Count | None = 16
     """At most how many of the needles that are not held out find heads; None takes all. The top ten heads of 12 needles with two
     prompts each share .94 with those of 12 others (docs/performance.md)."""
     prompt_format: Literal["auto", "chat", "plain", "reference"] = "auto"
     """chat: the model's chat template; plain: text, question, "Answer:"; reference: the public script's wording."""
     bos: Literal["auto", "always", "never"] = "auto"
     """Whether plain prompts begin with the beginning-of-sequence token; auto does as the tokenizer does."""
-    max_new_tokens: int = 28
+    max_new_tokens: Count = 28
     """Longest answer, in tokens."""
     sharing: bool = True
     """Read what prompts begin with once. --no-sharing is the plain way, as an oracle: same scores, far slower."""
@@ -80,74 +83,42 @@ class Settings(Experiment):
     """Score only samples that were answered right (recall above 0.5)."""
     definition: Literal["set", "count"] = "set"
     """Which copy score ranks heads for the ablation."""
-    until_stable: int | None = None
+    until_stable: Count | None = None
     """Stop detection when the top K heads no longer change; all needles are used if not given."""
     stability: float = 0.9
     """With --until-stable K: the share of bootstrap draws over needles that must keep nine tenths of the top K."""
-    held_out_share: float = 0.3
+    held_out_share: Between = 0.3
     """Share of the needles that are kept for the ablation and never used to find heads."""
-    k: tuple[int, ...] | None = None
+    k: tuple[Count, ...] | None = None
     """Numbers of heads to mask; if not given 2 5 10 20 50, as far as they are at most a fifth of the heads."""
-    random_draws: int = 3
+    random_draws: Count = 3
     """Random sets of heads per k, as many heads in the same layers, none of the top."""
-    ablation_modes: tuple[Literal["zero", "mean", "uniform"], ...] = ("zero",)
+    ablation_modes: Annotated[tuple[Literal["zero", "mean", "uniform"], ...], SOME] = ("zero",)
     """What masking puts in place of a head: zero output, its mean output, or uniform attention (the reference's)."""
-    ablation_phases: tuple[Literal["decode", "both"], ...] = ("decode",)
+    ablation_phases: Annotated[tuple[Literal["decode", "both"], ...], SOME] = ("decode",)
     """When heads are masked: while the answer is written (the reference's), or in the prompt too."""
-    ablation_context_tokens: tuple[int, ...] = (256,)
+    ablation_context_tokens: Annotated[tuple[Count, ...], SOME] = (256,)
     """Prompt lengths of the ablation, in tokens."""
-    ablation_depths: tuple[float, ...] = (0.5,)
+    ablation_depths: Annotated[tuple[Fraction, ...], SOME] = (0.5,)
     """Depths of the ablation."""
-    prose_tokens: int = 24
+    prose_tokens: Annotated[int, Ge(2)] = 24
     """Length of the prose passages whose surprisal shows harm to the model in general, in tokens."""
-    other_k: int = 10
+    other_k: Count = 10
     """Heads to mask of each other detector's ranking, and k of the tables that compare detectors."""
     heads_from: Path | None = field(default=None, metadata=ADDED)
     """Someone else's ranking to mask beside the own one, at every k: a file of another tool, or another retrieval_heads run
     (its folder or hash)."""
-    echo_block_tokens: int = 256
+    echo_block_tokens: Count = 256
     """Length of the random block of the echo and induction scores, in tokens (RazorAttention: 2500)."""
-    echo_repeats: int = 4
+    echo_repeats: Annotated[int, Ge(2)] = 4
     """How often the block comes."""
-    echo_draws: int = 1
+    echo_draws: Count = 1
     """Random blocks to average over."""
 
     def __post_init__(self) -> None:
-        """Refuses settings that cannot be meant."""
-        for name in (
-            "context_tokens",
-            "depths",
-            "ablation_context_tokens",
-            "ablation_depths",
-            "ablation_modes",
-            "ablation_phases",
-        ):
-            if not getattr(self, name):
-                raise ArgumentError(f"--{name.replace('_', '-')} needs at least one value.")
-        for depth in (*self.depths, *self.ablation_depths):
-            if not 0 <= depth <= 1:
-                raise ArgumentError(f"A depth lies between 0 and 1, not at {depth:g}.")
-        positive = {
-            "context_tokens": min(self.context_tokens),
-            "ablation_context_tokens": min(self.ablation_context_tokens),
-            "max_new_tokens": self.max_new_tokens,
-            "prose_tokens": self.prose_tokens - 1,
-            "other_k": self.other_k,
-            "echo_block_tokens": self.echo_block_tokens,
-            "echo_repeats": self.echo_repeats - 1,
-            "echo_draws": self.echo_draws,
-            "random_draws": self.random_draws,
-            "until_stable": self.until_stable if self.until_stable is not None else 1,
-            "k": min(self.k) if self.k else 1,
-            "samples_per_needle": self.samples_per_needle if self.samples_per_needle is not None else 1,
-            "finding_needles": self.finding_needles if self.finding_needles is not None else 1,
-        }
-        for name, value in positive.items():
-            if value < 1:
-                raise ArgumentError(f"--{name.replace('_', '-')} is too small ({getattr(self, name)}).")
+        """Raises ArgumentError for values out of bounds and for arguments of the template that are none."""
+        super().__post_init__()
         parse_template_args(self.template_args)
-        if not 0 < self.held_out_share < 1:
-            raise ArgumentError(f"--held-out-share lies between 0 and 1, not at {self.held_out_share:g}.")
 
     def input_files(self) -> Sequence[Path]:
         """Returns the needle file and the haystack folder; the toolkit's own needles count too."""

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from interp.errors import ArgumentError, did_you_mean
+from interp.experiments.bounds import SOME, Between
 from interp.experiments.experiment import Dtype, Experiment
 
 Mode = Literal["raw", "boundary", "exact"]
@@ -47,18 +48,11 @@ class Settings(Experiment):
     bos: Literal["auto", "always", "never"] = "auto"
     """Whether a text begins with the beginning-of-sequence token; auto does as the tokenizer does. Without one, and without a
     prefix, nothing stands before a text's first word, which then has no surprisal."""
-    modes: tuple[Mode, ...] = ("raw", "boundary")
+    modes: Annotated[tuple[Mode, ...], SOME] = ("raw", "boundary")
     """raw: the sum over the word's tokens; boundary: with the probability that the word ends there; exact: summed over all ways
     to spell the word, far slower."""
-    exact_threshold: float = 1e-3
+    exact_threshold: Between = 1e-3
     """Other spellings are followed while they are at least this likely, relative to the tokenizer's own."""
-
-    def __post_init__(self) -> None:
-        """Refuses settings that cannot be meant."""
-        if not self.modes:
-            raise ArgumentError("--modes needs at least one of raw, boundary, exact.")
-        if not 0 < self.exact_threshold < 1:
-            raise ArgumentError(f"--exact-threshold lies between 0 and 1, not at {self.exact_threshold:g}.")
 
     def input_files(self) -> Sequence[Path]:
         """Returns the file of texts."""

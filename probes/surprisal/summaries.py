@@ -4,7 +4,7 @@ import pandas as pd
 import pandera.pandas as pa
 from pandera.typing import Series
 
-from interp.statistics import mean_estimate
+from interp.estimates import estimates
 from interp.tables import Schemas, TableSchema, may_lack
 
 
@@ -70,19 +70,14 @@ SCHEMAS: Schemas = {"words": Words, "texts": Texts, "means": Means, "places": Pl
 def summarise(words: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
     """Returns the tables texts, means and places."""
     scored = words[words["surprisal_nats"].notna()]
-    by_text = scored.groupby(["model", "text_id", "mode"], sort=False)["surprisal_nats"]
-    texts = by_text.agg(n_words="size", sum_nats="sum", mean_nats="mean").reset_index()
+    by_text = scored.groupby(["text_id", "mode"], sort=False)["surprisal_nats"]
     return {
-        "texts": texts,
-        "means": _estimates(scored, ["mode"], seed).assign(n_words=lambda frame: frame.pop("n_rows")),
-        "places": _estimates(scored, ["mode", "word_index"], seed).drop(columns="n_rows"),
+        "texts": by_text.agg(n_words="size", sum_nats="sum", mean_nats="mean").reset_index(),
+        "means": _means(scored, ["mode"], seed).rename(columns={"n_rows": "n_words"}),
+        "places": _means(scored, ["mode", "word_index"], seed).drop(columns="n_rows"),
     }
 
 
-def _estimates(scored: pd.DataFrame, by: list[str], seed: int) -> pd.DataFrame:
-    columns = ["model", *by, "mean_nats", "ci_low", "ci_high", "n", "n_rows", "resampled"]
-    rows = []
-    for names, group in scored.groupby(["model", *by], sort=False):
-        estimate = mean_estimate(group["surprisal_nats"], group["text_id"], seed=seed)
-        rows.append((*names, *estimate, len(group), "texts"))
-    return pd.DataFrame(rows, columns=columns)
+def _means(scored: pd.DataFrame, by: list[str], seed: int) -> pd.DataFrame:
+    found = estimates(scored, by, value="surprisal_nats", over="text_id", seed=seed)
+    return found.rename(columns={"value": "mean_nats"}).assign(resampled="texts")

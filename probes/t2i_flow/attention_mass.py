@@ -32,7 +32,6 @@ def attention_by_seed(
         for index, word in enumerate(words(prompt, model.tokens(prompt.text))):
             for seed, share in zip(sampling.seeds, by_seed[:, list(word.positions)].sum(dim=1).tolist(), strict=True):
                 yield {
-                    "model": model.identity.name,
                     "prompt_id": prompt.id,
                     "word_index": index,
                     "word": word.text,
@@ -60,7 +59,6 @@ def heat_maps(
         for index, word in enumerate(words(prompt, model.tokens(prompt.text))):
             overlay = record.overlay(word.positions, height, width)[number * len(sampling.seeds)]
             yield {
-                "model": model.identity.name,
                 "prompt_id": prompt.id,
                 "word_index": index,
                 "word": word.text,
@@ -73,7 +71,7 @@ def heat_maps(
 
 def attention_mass(variants: pd.DataFrame, attention_seeds: pd.DataFrame) -> pd.DataFrame:
     """Returns `attention_mass`: each word's share of attention and its causal effects, means over seeds and items."""
-    keys = ["model", "prompt_id", "word_index", "word", "token_role", "positions"]
+    keys = ["prompt_id", "word_index", "word", "token_role", "positions"]
     found = attention_seeds.groupby(keys, sort=False)["mass"].mean().reset_index()
     found["mass"] = found["mass"].clip(upper=1.0)
     found["n_tokens"] = found["positions"].str.count(r"\S+").astype(int)

@@ -78,7 +78,7 @@ class T2IFlow(Settings):
         """Returns the summary tables."""
         from probes.t2i_flow.summaries import summarise_all
 
-        return summarise_all(self, facts.name, measured)
+        return summarise_all(self, measured)
 
     def figures(self, tables: "Tables") -> "Mapping[str, go.Figure]":
         """Returns the figures."""

@@ -26,7 +26,7 @@ def in_item(variants: pd.DataFrame, threshold: float) -> pd.DataFrame:
     """Returns `in_item`: every subset that was kept, with the share of seeds that show the item."""
     views = item_views(variants[variants["part"] == "in_item"])
     views = views[views["variant"].isin(SUBSETS)]
-    by = ["model", "prompt_id", "item_id", "encoder", "kept_positions", "kept_tokens", "token_role"]
+    by = ["prompt_id", "item_id", "encoder", "kept_positions", "kept_tokens", "token_role"]
     found = shares(views, by).rename(columns={"own": "visible_share", "n": "n_seeds"}).drop(columns="leak")
     found["n_kept"] = found["kept_positions"].str.count(r"\S+").astype(int)
     found["n_item_tokens"] = found.groupby("prompt_id")["n_kept"].transform("max")
@@ -122,7 +122,6 @@ def vectors_moved(model: "ImageModel", prompt: Prompt) -> Iterator[dict[str, Any
             there = [p for p in spelling(cut_tokens, start, end) if cut_tokens[p].encoder == encoder]
             bare = [p for p in alone_at if alone_tokens[p].encoder == encoder]
             yield {
-                "model": model.identity.name,
                 "prompt_id": prompt.id,
                 "group": prompt.group,
                 "item_id": item.id,
@@ -141,7 +140,7 @@ def relative_change(first: "Conditioning", at: Sequence[int], second: "Condition
 def inter_item(variants: pd.DataFrame, prompts: pd.DataFrame) -> pd.DataFrame:
     """Returns `inter_item`: for each kept item and each item asked for, the share of seeds that show it."""
     rows = variants[(variants["part"] == "inter_item") & variants["variant"].isin(VECTORS)]
-    asked = ["model", "prompt_id", "group", "item_id", "asked"]
+    asked = ["prompt_id", "group", "item_id", "asked"]
     by_seed = rows.groupby([*asked, "variant", "source_item", "seed"], sort=False)["visible"].max()  # any of the leaks
     share = by_seed.groupby([*asked, "variant", "source_item"], sort=False).agg(["mean", "count"]).reset_index()
     kept = share[share["variant"] == "item"].set_index([*asked, "source_item"])

@@ -190,7 +190,7 @@ def check_descriptions(name: str, descriptions: Sequence[str]) -> None:
 # ---------------------------------------------------------------------- errors of a judge where the truth is known
 
 
-def judge_truth(judge: Judge, n: int, seed: int, model: str) -> list[dict[str, Any]]:
+def judge_truth(judge: Judge, n: int, seed: int) -> list[dict[str, Any]]:
     """Returns the rows of `judge_truth`: what the judge says of n rendered scenes.
 
     It is asked for every item that is there, and for as many that are not: the item in another colour, which is not there
@@ -210,7 +210,6 @@ def judge_truth(judge: Judge, n: int, seed: int, model: str) -> list[dict[str, A
             truth = int(place < len(scene.items))
             rows.append(
                 {
-                    "model": model,
                     "picture_id": f"truth-{number:03d}",
                     "item_id": description,
                     "asked": "own",
@@ -235,7 +234,7 @@ def _changed(rng: np.random.Generator, items: tuple[Item, ...]) -> list[Item]:
     ]
 
 
-def judge_check(judge: str, truth: pd.DataFrame, variants: pd.DataFrame, model: str) -> pd.DataFrame:
+def judge_check(judge: str, truth: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
     """Returns `judge_check`: errors on what is there and what is not, and failures on rendered and on drawn pictures."""
     known = truth.dropna(subset=["visible"])
     present, absent = known[known["truth"] == 1], known[known["truth"] == 0]
@@ -252,5 +251,5 @@ def judge_check(judge: str, truth: pd.DataFrame, variants: pd.DataFrame, model: 
     for check, (n, errors) in counts.items():
         interval = wilson_interval(errors, n)[:3] if n else (np.nan, np.nan, np.nan)
         rates = dict(zip(("error_rate", "ci_low", "ci_high"), interval, strict=True))
-        rows.append({"model": model, "judge": judge, "check": check, "n": n, "errors": errors, **rates})
+        rows.append({"judge": judge, "check": check, "n": n, "errors": errors, **rates})
     return pd.DataFrame(rows)

@@ -37,7 +37,7 @@ Tables = dict[str, pd.DataFrame]
 def measure_unit(settings: Settings, model: ImageModel, unit: WorkUnit) -> Tables:
     """Returns the unit's rows by table."""
     if isinstance(unit, JudgeUnit):
-        return measure_judge(settings, model)
+        return measure_judge(settings)
     if isinstance(unit, ItemsUnit):
         return measure_items(settings, model, unit)
     if isinstance(unit, PromptsUnit):
@@ -48,11 +48,9 @@ def measure_unit(settings: Settings, model: ImageModel, unit: WorkUnit) -> Table
     return measure_repairs(settings, model, unit)
 
 
-def measure_judge(settings: Settings, model: ImageModel) -> Tables:
+def measure_judge(settings: Settings) -> Tables:
     """Returns `judge_truth`: what the judge says of rendered scenes."""
-    return frame_of(
-        "judge_truth", judge_truth(judge_of(settings), settings.judge_check, settings.seed, model.identity.name)
-    )
+    return frame_of("judge_truth", judge_truth(judge_of(settings), settings.judge_check, settings.seed))
 
 
 def measure_items(settings: Settings, model: ImageModel, unit: ItemsUnit) -> Tables:
@@ -101,7 +99,6 @@ def _token_vectors(model: ImageModel, prompt: Prompt) -> Iterator[dict[str, Any]
     by_position = dict(enumerate(roles(prompt, tokens)))
     for position in item_positions(prompt, tokens)[prompt.items[0].id]:
         yield {
-            "model": model.identity.name,
             "prompt_id": prompt.id,
             "item_id": prompt.items[0].id,
             "encoder": tokens[position].encoder,

@@ -135,7 +135,6 @@ def answers(
             yield (
                 index,
                 {
-                    "model": model.identity.name,
                     "prompt_id": cell.prompt.id,
                     "group": cell.prompt.group,
                     "source_item": cell.variant.item_id,
@@ -177,7 +176,6 @@ def stored_pictures(
             tokens = model.tokens(cell.prompt.text)
             chosen = [tokens[position].token for position in cell.variant.positions]
             yield {
-                "model": model.identity.name,
                 "prompt_id": cell.prompt.id,
                 "part": part,
                 "variant": cell.variant.name,

@@ -162,7 +162,6 @@ def predictor_table(token_vectors: pd.DataFrame, subsets: pd.DataFrame, seed: in
                 estimate = bounded(resampled(statistic, groups[known], draws=DRAWS, seed=seed))
                 rows.append(
                     {
-                        "model": tokens["model"].iloc[0],
                         "rule": rule,
                         "left_out": left_out,
                         "metric": metric,

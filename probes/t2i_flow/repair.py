@@ -25,7 +25,7 @@ def before_and_after(variants: pd.DataFrame) -> pd.DataFrame:
     before = views[views["variant"] == "full"].set_index(keys)[["own", "leak"]]
     after = views[views["variant"].isin([*ARMS, REMOVAL])]
     paired = before.reindex(pd.MultiIndex.from_frame(after[keys])).to_numpy(dtype=float)
-    found = after[["model", *keys, "variant", "source_item", "own", "leak"]].rename(
+    found = after[[*keys, "variant", "source_item", "own", "leak"]].rename(
         columns={"variant": "arm", "own": "own_after", "leak": "leak_after"}
     )
     return found.assign(own_before=paired[:, 0], leak_before=paired[:, 1])
@@ -34,7 +34,7 @@ def before_and_after(variants: pd.DataFrame) -> pd.DataFrame:
 def repair_table(pairs: pd.DataFrame, chosen: Sequence[tuple[str, str]]) -> pd.DataFrame:
     """Returns `repair`: one row per repaired item and arm, shares of seeds."""
     pairs = pairs[pairs["arm"].isin(ARMS)]
-    keys = ["model", "prompt_id", "group", "source_item", "arm"]
+    keys = ["prompt_id", "group", "source_item", "arm"]
     its = pairs[pairs["item_id"] == pairs["source_item"]].groupby(keys, sort=False)
     others = pairs[pairs["item_id"] != pairs["source_item"]].groupby(keys, sort=False)
     found = its.agg(

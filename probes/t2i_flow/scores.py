@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from interp.estimates import estimates
 from interp.statistics import Array, bounded, mean_estimate, resampled, share_difference, share_estimate
 
 DRAWS = 2000
@@ -21,7 +22,7 @@ def item_views(variants: pd.DataFrame) -> pd.DataFrame:
 
     An item without leaks has NaN there too.
     """
-    keys = ["model", *PICTURE, "kept_tokens", "item_id"]
+    keys = [*PICTURE, "kept_tokens", "item_id"]
     own = variants[variants["asked"] == "own"].set_index(keys)[["visible", "pixel_change"]]
     leak = variants[variants["asked"] == "leak"].groupby(keys)["visible"].max()
     views = own.rename(columns={"visible": "own"}).assign(leak=leak.reindex(own.index))
@@ -135,16 +136,11 @@ def lens_views(lens: pd.DataFrame) -> pd.DataFrame:
     return mine.groupby(keys, sort=False)["visible"].max().reset_index()
 
 
-def lens_rates(lens: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
-    """Returns the rows of `lens_rates`: the share of pictures that show each look, by what is kept and layer."""
-    rows = []
-    for key, some in lens_views(lens).groupby([*PLACE, "asked"], sort=False):
-        at = dict(zip([*PLACE, "asked"], key, strict=True))
-        resampled = RESAMPLED[str(at["token_role"])]
-        found = rate("seen", some["visible"], some["prompt_id"], seed, resampled=resampled)
-        wanted = ("estimate", "ci_low", "ci_high", "n", "n_rows", "resampled")
-        rows.append({**at, **{name: found[name] for name in wanted}})
-    return [row for row in rows if row["n_rows"]]
+def lens_rates(lens: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Returns `lens_rates`: the share of pictures that show each look, by what is kept and layer."""
+    seen = lens_views(lens).dropna(subset="visible")
+    found = estimates(seen, [*PLACE, "asked"], "visible", over="prompt_id", kind="share", seed=seed)
+    return found.rename(columns={"value": "estimate"}).assign(resampled=found["token_role"].map(RESAMPLED))
 
 
 def first_layers(lens: pd.DataFrame, threshold: float) -> pd.DataFrame:

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge
 
 from interp.errors import ArgumentError
+from interp.experiments.bounds import SOME, Count, CountOrNone, Hint, Share
 from interp.experiments.experiment import Experiment
 
 PIXEL_JUDGE_SIDE = 16
@@ -24,13 +27,13 @@ class Settings(Experiment):
     """Name of a text-to-image model, a Hugging Face id, or a folder that save_pretrained wrote."""
     prompts: Path | None = None
     """Prompts of your own, as JSON lines: {"text": …, "items": [{"phrase": …, "leaks": […]}, …]}."""
-    n_prompts: int = 24
+    n_prompts: Count = 24
     """Scenes of coloured shapes to name where no prompts are given, two in three of them with a homonym."""
-    n_items: int = 16
+    n_items: Count = 16
     """Items whose tokens are tested one by one and in subsets (those that the prompts name first)."""
-    seeds: int = 4
+    seeds: Count = 4
     """Noises each variant is drawn from, the same for all variants; repairs are measured on as many others."""
-    steps: int | None = None
+    steps: Count | None = None
     """Denoising steps; the model's own number if not given."""
     guidance: float | None = None
     """Guidance scale; the model's own if not given."""
@@ -38,7 +41,7 @@ class Settings(Experiment):
     """Pixels of the pictures' height; the model's own if not given."""
     width: int | None = None
     """Pixels of the pictures' width; the model's own if not given."""
-    parts: tuple[Literal["in_item", "inter_item", "repair", "attention", "lens"], ...] = (
+    parts: Annotated[tuple[Literal["in_item", "inter_item", "repair", "attention", "lens"], ...], SOME] = (
         "in_item",
         "inter_item",
         "repair",
@@ -46,7 +49,7 @@ class Settings(Experiment):
         "lens",
     )
     """What to measure; repair needs the two before it, attention needs inter_item."""
-    lens_layers: int = 9
+    lens_layers: Annotated[int, Ge(2), Hint("the embeddings and the last layer")] = 9
     """Most layers of an encoder that items are drawn from, embeddings and last among them, evenly spaced."""
     clean: Literal["empty", "pads"] = "empty"
     """What stands in the place of tokens that are taken away: the encoded empty text, or nothing but padding."""
@@ -54,50 +57,36 @@ class Settings(Experiment):
     """Pooled vector (SDXL, SD3, FLUX) of variants that keep some tokens only; the paper's code leaves the prompt's in FLUX."""
     edit_blocks: Literal["encoder", "every"] = "encoder"
     """Where vectors are put in place: behind the text encoder, or again before every block of the denoiser (SD3, FLUX)."""
-    visible_share: float = 0.5
+    visible_share: Share = 0.5
     """Share of the seeds from which a set of tokens counts as showing its item."""
-    max_subsets: int = 64
+    max_subsets: Count = 64
     """Most subsets of one size that are drawn of an item of more than six tokens; beyond it a random choice."""
     repairs: Literal["chosen", "all"] = "chosen"
     """Paste items whose flow says that they leak, or all items."""
-    attention_scale: float = 0.0
+    attention_scale: Annotated[float, Ge(0), Hint("0 hides the words, 1 changes nothing")] = 0.0
     """What attention to the words around a leaking item is multiplied by in that baseline; 0 hides them."""
     judge: str = "pixel"
     """Who looks at the pictures: pixel (shapes only), clipscore:MODEL, vlm:MODEL, or module:function of your own."""
     judge_threshold: float | None = None
     """Score from which a model's answer is a yes: 26 for clipscore and 0.5 for vlm, if not given."""
-    judge_check: int = 50
+    judge_check: CountOrNone = 50
     """Scenes whose own picture the judge is asked about, to know its error (pixel judge, and judges of shapes)."""
-    attention_prompts: int = 12
+    attention_prompts: Count = 12
     """Prompts whose words are kept and taken away one by one, with their attention recorded."""
-    grid_prompts: int = 4
+    grid_prompts: CountOrNone = 4
     """Prompts and items whose pictures are kept for grids, from the first seed."""
-    batch: int = 32
+    batch: Count = 32
     """Pictures drawn at one time; changes speed and memory, no number beyond rounding."""
 
     def __post_init__(self) -> None:
-        """Refuses settings that cannot be meant."""
+        """Raises ArgumentError for values out of bounds, and for judges and parts that cannot be."""
+        super().__post_init__()
         check_judge(self.judge)
         check_size(self.judge, self.height, self.width)
-        for name in ("n_prompts", "n_items", "seeds", "batch", "max_subsets", "attention_prompts"):
-            if getattr(self, name) < 1:
-                raise ArgumentError(f"--{name.replace('_', '-')} must be at least 1.")
-        if not self.parts:
-            raise ArgumentError("--parts needs at least one value: in_item, inter_item, repair or attention.")
         needs = {"repair": {"in_item", "inter_item"}, "attention": {"inter_item"}}
         for part, needed in needs.items():
             if part in self.parts and not needed <= set(self.parts):
                 raise ArgumentError(f"--parts {part} needs {' and '.join(sorted(needed))} too.")
-        if not 0 < self.visible_share <= 1:
-            raise ArgumentError("--visible-share lies above 0 and is at most 1.")
-        if self.attention_scale < 0:
-            raise ArgumentError("--attention-scale is 0 or more: 0 hides the words, 1 changes nothing.")
-        if self.steps is not None and self.steps < 1:
-            raise ArgumentError("--steps must be at least 1.")
-        if self.lens_layers < 2:
-            raise ArgumentError("--lens-layers must be at least 2: the embeddings and the last layer.")
-        if self.judge_check < 0 or self.grid_prompts < 0:
-            raise ArgumentError("--judge-check and --grid-prompts are 0 or more.")
 
 
 def check_judge(name: str) -> None:

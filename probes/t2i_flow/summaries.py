@@ -20,11 +20,11 @@ CELL = ["question", "quantity", "group", "level", "encoder"]
 """Columns that say which quantity a row of `rates` is of."""
 
 
-def summarise_all(settings: Settings, model: str, measured: Tables) -> dict[str, pd.DataFrame]:
+def summarise_all(settings: Settings, measured: Tables) -> dict[str, pd.DataFrame]:
     """Returns the summary tables of a run."""
     variants, threshold, seed = measured["variants"], settings.visible_share, settings.seed
     has = set(variants["part"])
-    found = {"prompts": prompts_table(settings, model)}
+    found = {"prompts": prompts_table(settings)}
     rates = []
     if "in_item" in has:
         found["in_item"] = in_item(variants, threshold)
@@ -38,25 +38,24 @@ def summarise_all(settings: Settings, model: str, measured: Tables) -> dict[str,
         found["attention_mass"] = attention_mass(variants, measured["attention_seeds"])
         rates += attention_rates(found["attention_mass"], seed)
     if len(measured["lens"]):
-        found["lens_rates"] = pd.DataFrame(lens_rates(measured["lens"], seed)).assign(model=model)
+        found["lens_rates"] = lens_rates(measured["lens"], seed)
         rates += first_layer_rates(measured["lens"], threshold, seed)
     if "repair" in has:
         pairs, chosen = before_and_after(variants), choose_repairs(variants, threshold)
         found["repair"] = repair_table(pairs, chosen)
         rates += choice_rates(found["prompts"], chosen, seed) + repair_rates(pairs, chosen, seed)
-        found["paired"] = pd.DataFrame(repair_pairs(pairs, chosen, seed)).assign(model=model)
-    found["judge_check"] = judge_check(settings.judge, measured["judge_truth"], variants, model)
-    found["rates"] = pd.DataFrame([row for row in rates if row["n_rows"]]).assign(model=model)
+        found["paired"] = pd.DataFrame(repair_pairs(pairs, chosen, seed))
+    found["judge_check"] = judge_check(settings.judge, measured["judge_truth"], variants)
+    found["rates"] = pd.DataFrame([row for row in rates if row["n_rows"]])
     return {
         name: found[name] if name in found and len(found[name]) else empty(schema) for name, schema in SUMMARIES.items()
     }
 
 
-def prompts_table(settings: Settings, model: str) -> pd.DataFrame:
+def prompts_table(settings: Settings) -> pd.DataFrame:
     """Returns `prompts`: one row per item of each prompt."""
     return pd.DataFrame(
         {
-            "model": model,
             "prompt_id": prompt.id,
             "group": prompt.group,
             "text": prompt.text,

@@ -69,7 +69,6 @@ def measure_looks(model: LanguageModel, trials: Sequence[Trial]) -> pd.DataFrame
         frames.append(
             pd.DataFrame(
                 {
-                    "model": model.identity.name,
                     "trial_id": trial.first.id,
                     "base_list": trial.first.base_list,
                     "layer": torch.arange(n_layers).repeat_interleave(n_heads).numpy(),
@@ -188,7 +187,6 @@ def measure_masks(model: LanguageModel, trial: Trial, masks: Sequence[Mask], pha
             spans = trial.noun_spans(list_index)
             rows += [
                 {
-                    "model": model.identity.name,
                     "head_set": mask.head_set,
                     "control": mask.control,
                     "k": mask.k,

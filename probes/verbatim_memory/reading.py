@@ -124,7 +124,6 @@ class Reading:
 
     def _names(self, first: FirstList) -> dict[str, Any]:
         return {
-            "model": self.model.identity.name,
             "variant": self.unit.variant,
             "trial_id": first.id,
             "pool": self.unit.pool,

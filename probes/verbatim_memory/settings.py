@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge
 
 from interp.errors import ArgumentError
+from interp.experiments.bounds import SOME, Between, Count, Hint
 from interp.experiments.experiment import Dtype, Experiment
 from interp.heads.kinds import GIVEN, is_file_of_heads
 from interp.models.identity import ModelFacts
@@ -13,6 +16,7 @@ from interp.models.identity import ModelFacts
 if TYPE_CHECKING:
     import pandas as pd
 
+Length = Annotated[int, Ge(2), Hint("the first noun of a list is left out of the measure")]
 RUN_SETS = ("retrieval", "induction")
 """Rankings that a retrieval-heads run gives."""
 
@@ -43,34 +47,34 @@ class Settings(Experiment):
 
     dtype: Dtype = "float32"
     """Precision of the weights. Surprisals of repeated nouns are tenths of a nat, which half precision does not resolve."""
-    pools: tuple[Literal["arbitrary", "coherent"], ...] = ("arbitrary",)
+    pools: Annotated[tuple[Literal["arbitrary", "coherent"], ...], SOME] = ("arbitrary",)
     """arbitrary: nouns of mixed subjects; coherent: lists of one category each."""
     nouns: Path | None = None
     """A pool of your own: one noun per line, "category: noun, noun" lines, or the public {"n3": [[…]]} JSON."""
     texts: Path | None = None
     """Preface, prompt and intervening texts of your own, as TOML (see the toolkit's texts.toml)."""
-    list_lengths: tuple[int, ...] = (3, 5, 7, 10)
+    list_lengths: Annotated[tuple[Length, ...], SOME] = (3, 5, 7, 10)
     """Nouns per list."""
-    n_base_lists: int = 23
+    n_base_lists: Annotated[int, Ge(2), Hint("intervals resample base lists, novel lists are another's")] = 23
     """Lists without common nouns; intervals resample these."""
-    rotations: int = 2
+    rotations: Count = 2
     """Rotations of each base list (the paper has 10: every noun at every position)."""
-    conditions: tuple[Literal["repeat", "permute", "permute_strict", "novel"], ...] = (
+    conditions: Annotated[tuple[Literal["repeat", "permute", "permute_strict", "novel"], ...], SOME] = (
         "repeat",
         "permute",
         "permute_strict",
         "novel",
     )
     """Second lists: the same; in another order; in an order that keeps no pair of neighbours; another base list."""
-    intervening: tuple[int, ...] = (1, 3)
+    intervening: Annotated[tuple[int, ...], SOME] = (1, 3)
     """Paragraphs between the lists; the first for all list lengths, the others for the longest lists."""
-    contexts: tuple[Literal["intact", "scrambled", "incongruent", "short"], ...] = ("intact", "short")
+    contexts: Annotated[tuple[Literal["intact", "scrambled", "incongruent", "short"], ...], SOME] = ("intact", "short")
     """Kinds of text between the lists, for the longest lists: a story, its words shuffled, another subject, four words."""
     bos: Literal["auto", "always", "never"] = "auto"
     """Whether texts begin with the beginning-of-sequence token; auto does as the tokenizer does."""
     exact_rotations: int = 1
     """Rotations of each base list whose nouns get the exact probability too (0: none): the longest lists, shortest text."""
-    exact_threshold: float = 1e-3
+    exact_threshold: Between = 1e-3
     """Other spellings are followed while they are at least this likely, relative to the tokenizer's own."""
     nulls: tuple[Literal["random_init", "qk_shuffled", "qk_shuffled_per_head", "positions_shuffled"], ...] = ()
     """Damaged copies of the model to measure beside it, with the shortest intervening text."""
@@ -88,27 +92,14 @@ class Settings(Experiment):
     """Random sets of heads of the same layers, for each set and size."""
     mask_phase: Literal["second_list", "everything"] = "second_list"
     """Heads are silent while the second list is read, or from the first token on."""
-    batch_trials: int = 24
+    batch_trials: Count = 24
     """Trials read at one time; changes speed and memory, no number."""
 
     def __post_init__(self) -> None:
-        """Refuses settings that cannot be meant."""
-        for name in ("pools", "list_lengths", "conditions", "intervening", "contexts"):
-            if not getattr(self, name):
-                raise ArgumentError(f"--{name.replace('_', '-')} needs at least one value.")
-        if min(self.list_lengths) < 2:
-            raise ArgumentError("--list-lengths start at 2: the first noun of a list is left out of the measure.")
-        if self.n_base_lists < 2:
-            raise ArgumentError(
-                "--n-base-lists must be at least 2: intervals resample base lists, novel lists are another's."
-            )
+        """Raises ArgumentError for values out of bounds, and for lists, texts and masks that do not go together."""
+        super().__post_init__()
         if self.nouns is not None and len(self.pools) > 1:
             raise ArgumentError("--nouns is one pool: give --pools one name.")
-        for name in ("rotations", "batch_trials"):
-            if getattr(self, name) < 1:
-                raise ArgumentError(f"--{name.replace('_', '-')} must be at least 1.")
-        if not 0 < self.exact_threshold < 1:
-            raise ArgumentError("--exact-threshold lies between 0 and 1.")
         if self.head_sets and (min(self.mask_k, default=1) < 1 or self.mask_draws < 1):
             raise ArgumentError(
                 "--mask-k and --mask-draws must be at least 1 (--mask-sets with nothing behind it: no masking)."

@@ -6,7 +6,7 @@ base list are rotations of each other, so intervals resample base lists; the pap
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -14,16 +14,16 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import ArgumentError
-from interp.statistics import Array, Estimate, resampled, weighted_median, weighted_trimmed_mean
+from interp.estimates import beside, estimates
+from interp.statistics import Array, weighted_median, weighted_trimmed_mean
 from interp.tables import Tables, empty
 from probes.verbatim_memory.lists import surviving_pairs
 from probes.verbatim_memory.settings import Settings
 from probes.verbatim_memory.tables import MaskingSummary
-from probes.verbatim_memory.trials import drops_2024, read_texts, trial_ratios
+from probes.verbatim_memory.trials import TrialRatios, drops_2024, read_texts, trial_ratios
 
 DRAWS = 1000
 CELL = [
-    "model",
     "variant",
     "pool",
     "list_length",
@@ -41,51 +41,45 @@ REVISION = "revision "
 
 def summarise_repeat_surprisal(surprisals: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Returns `repeat_surprisal`: every estimator in every cell; `over_novel` is the ratio against that of novel lists."""
+    trials = _trials(surprisals)
+    same = [*(name for name in CELL if name != "condition"), "base_list", "trial_id"]
+    is_novel = trials["condition"] == "novel"
+    novel = trials.loc[is_novel, [*same, "ratio"]].rename(columns={"ratio": "novel"})
+    trials = trials.merge(novel, on=same, how="left")
+    trials["over_novel"] = trials["ratio"].where(trials["novel"].notna() & ~is_novel)
+    names = [*TrialRatios._fields, "drop_2024", "over_novel"]
+    rows = trials.melt([*CELL, "base_list", "novel"], names, "estimator", "percent", ignore_index=False)
+    rows = rows[rows["percent"].notna() | (rows["estimator"] != "over_novel")].sort_index(kind="stable")
+    found = estimates(rows, [*CELL, "estimator"], _over_trials, over="base_list", draws=DRAWS, seed=seed)
+    return found.rename(columns={"n": "n_base_lists", "n_rows": "n_trials"})
+
+
+def _trials(surprisals: pd.DataFrame) -> pd.DataFrame:
+    """One row per trial of a cell with its scores, the cells of novel lists first: the others are set against them."""
     firsts = surprisals[surprisals["list_index"] == 1]
     seconds = surprisals[surprisals["list_index"] == 2]
     grids = {
         key: _grid(group) for key, group in firsts.groupby(["variant", "pool", "list_length", "context_type", "mode"])
     }
-    rows = []
-    novel: dict[tuple, tuple[Array, np.ndarray]] = {}
-    cells: dict[Any, pd.DataFrame] = dict(iter(seconds.groupby(CELL, sort=False)))
-    keys = sorted(cells, key=lambda key: key[CELL.index("condition")] != "novel")  # the others are set against novel
-    for key in keys:
+    frames = []
+    for key, rows in seconds.groupby(CELL, sort=False):
         cell: dict[str, Any] = dict(zip(CELL, key, strict=True))
-        second = _grid(cells[key])
+        second = _grid(rows)
         preface = "short" if cell["context_type"] == "short" else "intact"
         first = grids[cell["variant"], cell["pool"], cell["list_length"], preface, cell["mode"]].loc[second.index]
-        bases = second.index.get_level_values("base_list").to_numpy()
         a, b = first.to_numpy(dtype=float), second.to_numpy(dtype=float)
-        ratios = trial_ratios(a, b)
-        statistics: dict[str, Callable[[Array], Array]] = {
-            **{name: partial(weighted_median, values) for name, values in ratios._asdict().items()},
-            "drop_2024": partial(weighted_trimmed_mean, drops_2024(a, b), share=TRIM_SHARE),
-        }
-        same = tuple(value for name, value in cell.items() if name != "condition")
-        if cell["condition"] == "novel":
-            novel[same] = ratios.ratio, bases
-        elif same in novel and len(novel[same][0]) == len(ratios.ratio):
-            statistics["over_novel"] = partial(_quotient_of_medians, ratios.ratio, novel[same][0])
-        for estimator, statistic in statistics.items():
-            estimate = resampled(statistic, bases, draws=DRAWS, seed=seed)
-            rows.append(
-                {
-                    **cell,
-                    "estimator": estimator,
-                    "value": estimate.value,
-                    "ci_low": estimate.ci_low,
-                    "ci_high": estimate.ci_high,
-                    "n_base_lists": estimate.n,
-                    "n_trials": len(bases),
-                }
-            )
-    return pd.DataFrame(rows)
+        scores = {**trial_ratios(a, b)._asdict(), "drop_2024": drops_2024(a, b)}
+        frames.append(second.index.to_frame(index=False).assign(**cell, **scores))
+    return pd.concat(sorted(frames, key=lambda frame: frame["condition"].iloc[0] != "novel"), ignore_index=True)
 
 
-def _quotient_of_medians(values: Array, novel: Array, weights: Array) -> Array:
-    """Median repeat surprisal over that of novel lists, on the same trials, in per cent."""
-    return 100 * weighted_median(values, weights) / weighted_median(novel, weights)
+def _over_trials(rows: pd.DataFrame, weights: Array) -> Array:
+    """An estimator over trials, in every draw: medians; over novel lists, on the same trials, a quotient of two."""
+    estimator, values = rows["estimator"].iloc[0], rows["percent"]
+    if estimator == "drop_2024":
+        return weighted_trimmed_mean(values, weights, share=TRIM_SHARE)
+    median = weighted_median(values, weights)
+    return 100 * median / weighted_median(rows["novel"], weights) if estimator == "over_novel" else median
 
 
 def _grid(rows: pd.DataFrame) -> pd.DataFrame:
@@ -97,20 +91,9 @@ def summarise_positions(surprisals: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Returns `position_curve`: medians over trials, raw surprisal, of both lists and of the words before the second."""
     raw = surprisals[surprisals["mode"] == "raw"]
     keys = [name for name in CELL if name != "mode"] + ["list_index", "position"]
-    rows = []
-    for key, group in raw.groupby(keys, sort=False):
-        nats = group["surprisal_nats"].to_numpy(dtype=float)
-        estimate = resampled(partial(weighted_median, nats), group["base_list"], draws=DRAWS, seed=seed)
-        rows.append(
-            {
-                **dict(zip(keys, key, strict=True)),
-                "median_surprisal_nats": estimate.value,
-                "ci_low": estimate.ci_low,
-                "ci_high": estimate.ci_high,
-                "n_base_lists": estimate.n,
-            }
-        )
-    return pd.DataFrame(rows)
+    found = estimates(raw, keys, "surprisal_nats", over="base_list", kind="median", draws=DRAWS, seed=seed)
+    found = found.rename(columns={"value": "median_surprisal_nats", "n": "n_base_lists"})
+    return found.drop(columns="n_rows")
 
 
 # ---------------------------------------------------------------------- silent heads
@@ -125,26 +108,23 @@ def summarise_masking(masking: pd.DataFrame, surprisals: pd.DataFrame, seed: int
     """
     if not len(masking):
         return empty(MaskingSummary)
+    by = ["head_set", "control", "k", "condition"]
+    same = ["head_set", "k", "condition", "base_list", "trial_id"]
     ratios = _mask_ratios(masking, surprisals)
-    unmasked = ratios[ratios["control"] == "none"]
-    rows = [
-        _mask_row(str(condition), "none", "none", 0, part, None, seed)
-        for condition, part in unmasked.groupby("condition", sort=False)
-    ]
-    masked: dict[Any, pd.DataFrame] = dict(
-        iter(ratios[ratios["control"] != "none"].groupby(["head_set", "k", "condition"], sort=False))
-    )
-    for (head_set, k, condition), part in masked.items():
-        top, random = part[part["control"] == "top"], part[part["control"] == "random"]
-        rows.append(_mask_row(condition, head_set, "top", k, top, random if len(random) else None, seed))
-        if len(random):
-            rows.append(_mask_row(condition, head_set, "random", k, random, None, seed))
-    return pd.DataFrame(rows)
+    trials: Any = ratios.groupby([*by, "base_list", "trial_id"], sort=False, as_index=False)["ratio"].mean()
+    random = trials.loc[trials["control"] == "random", [*same, "ratio"]].rename(columns={"ratio": "random"})
+    top = trials[trials["control"] == "top"].merge(random, on=same)
+    median = partial(estimates, by=by, value="ratio", over="base_list", kind="median", draws=DRAWS, seed=seed)
+    table = beside(by, median(trials), median(top, minus="random", name="beyond_random"))
+    table = table.join(ratios.groupby(by)["draw"].nunique().rename("n_draws"), on=by)
+    held_against = table.groupby(same[:3], sort=False).ngroup().sort_values(kind="stable")  # top, then its random heads
+    table = table.loc[held_against.index].reset_index(drop=True)
+    return table.rename(columns={"n": "n_base_lists"}).drop(columns="n_rows")
 
 
 def _mask_ratios(masking: pd.DataFrame, surprisals: pd.DataFrame) -> pd.DataFrame:
     """One row per mask and trial, with its repeat surprisal in per cent."""
-    keys = ["model", "head_set", "control", "k", "draw", "condition", "list_length", "trial_id", "base_list"]
+    keys = ["head_set", "control", "k", "draw", "condition", "list_length", "trial_id", "base_list"]
     later = masking[masking["position"] > 0]
     means = later.groupby([*keys, "list_index"], sort=False)["surprisal_nats"].mean().unstack("list_index")
     if 1 not in means:
@@ -161,49 +141,6 @@ def _mask_ratios(masking: pd.DataFrame, surprisals: pd.DataFrame) -> pd.DataFram
     return (100 * means[2] / means[1]).rename("ratio").reset_index()
 
 
-def _mask_row(
-    condition: str,
-    head_set: str,
-    control: str,
-    k: int,
-    rows: pd.DataFrame,
-    random: pd.DataFrame | None,
-    seed: int,
-) -> dict[str, Any]:
-    ratios, bases = _per_trial(rows)
-    estimate = resampled(partial(weighted_median, ratios), bases, draws=DRAWS, seed=seed)
-    beyond = Estimate(float("nan"), float("nan"), float("nan"), 0)
-    if random is not None:
-        control_ratios, _ = _per_trial(random)
-        beyond = resampled(
-            lambda weights: weighted_median(ratios, weights) - weighted_median(control_ratios, weights),
-            bases,
-            draws=DRAWS,
-            seed=seed,
-        )
-    return {
-        "model": rows["model"].iloc[0],
-        "head_set": head_set,
-        "control": control,
-        "k": k,
-        "condition": condition,
-        "value": estimate.value,
-        "ci_low": estimate.ci_low,
-        "ci_high": estimate.ci_high,
-        "beyond_random": beyond.value,
-        "beyond_random_ci_low": beyond.ci_low,
-        "beyond_random_ci_high": beyond.ci_high,
-        "n_base_lists": estimate.n,
-        "n_draws": int(rows["draw"].nunique()),
-    }
-
-
-def _per_trial(rows: pd.DataFrame) -> tuple[Array, np.ndarray]:
-    """The mean over draws of each trial, trials in order, and the base list of each."""
-    means = rows.groupby(["base_list", "trial_id"])["ratio"].mean()
-    return means.to_numpy(dtype=float), means.index.get_level_values("base_list").to_numpy()
-
-
 # ---------------------------------------------------------------------- checkpoints and runs side by side
 
 
@@ -214,7 +151,7 @@ def summarise_checkpoints(repeat_surprisal: pd.DataFrame) -> pd.DataFrame:
     revisions = rows["variant"].str.removeprefix(REVISION)
     cells = ["pool", "list_length", "intervening_tokens", "condition", "estimator"]
     table = rows.assign(revision=revisions, step=[step_of(name) for name in revisions])
-    table = table[["model", "revision", "step", *cells, "value", "ci_low", "ci_high", "n_base_lists"]]
+    table = table[["revision", "step", *cells, "value", "ci_low", "ci_high", "n_base_lists"]]
     return table.sort_values("step", kind="stable", ignore_index=True).astype({"step": float})
 
 
@@ -262,7 +199,6 @@ def audit_lists(surprisals: pd.DataFrame) -> pd.DataFrame:
             tokens = np.array([len(ids) for lists in second["token_ids"] for ids in lists])
             rows.append(
                 {
-                    "model": group["model"].iloc[0],
                     "pool": pool,
                     "list_length": length,
                     "condition": condition,
@@ -288,7 +224,7 @@ def _lists(rows: pd.DataFrame) -> pd.DataFrame:
 def audit_texts(surprisals: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Returns `intervening_audit`: every text between the lists, with its length in tokens."""
     texts = read_texts(settings.texts)
-    columns = ["model", "context_type", "intervening", "intervening_tokens"]
+    columns = ["context_type", "intervening", "intervening_tokens"]
     cells = surprisals.loc[surprisals["list_index"] == 2, columns].drop_duplicates(["context_type", "intervening"])
     wanted = zip(cells["context_type"], cells["intervening"], strict=True)
     return cells.assign(text=[texts.between(context, int(n), settings.seed) for context, n in wanted])

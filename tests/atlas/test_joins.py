@@ -68,7 +68,10 @@ def numbers(change: pd.DataFrame) -> dict[tuple[str, str], tuple[float, float, f
 
 
 def test_what_is_lost_of_memory_is_beyond_random_heads_and_beyond_novel_lists() -> None:
-    change = checked(summarise_memory_change(masking((3.0, 6.0), (5.5, 6.5)), seed=0), MEMORY_SCHEMAS["memory_change"])
+    change = checked(
+        summarise_memory_change(masking((3.0, 6.0), (5.5, 6.5)), seed=0).assign(model="m"),
+        MEMORY_SCHEMAS["memory_change"],
+    )
     found = numbers(change)
     # With two base lists a bootstrap draw is one list twice or both once, so the interval runs from one to the other.
     assert found["repeat_change_nats", "top"] == pytest.approx((3.0, 2.0, 4.0))
@@ -78,7 +81,7 @@ def test_what_is_lost_of_memory_is_beyond_random_heads_and_beyond_novel_lists() 
     assert found["repeat_beyond_novel_nats", "top"] == pytest.approx((2.5, 1.5, 3.5))
     # memory is 4 nats in both lists; 2.5 and 0.5 are left
     assert found["memory_lost_share", "top"] == pytest.approx((1 - 3 / 8, 1 - 2.5 / 4, 1 - 0.5 / 4))
-    answers = checked(memory_answers(change), MEMORY_SCHEMAS["answers"])
+    answers = checked(memory_answers(change).assign(model="m"), MEMORY_SCHEMAS["answers"])
     assert len(answers) == 6
     text = find_memory({"memory_change": change})[0].text
     assert text.startswith("Retrieval heads carry verbatim memory.")
@@ -135,8 +138,10 @@ CRITICAL = pd.DataFrame({"trajectory_id": ["a", "b"], "definition": "cliff", "po
 def overlap_rows(nearby: int = 1) -> tuple[pd.DataFrame, dict[tuple[str, str], Any]]:
     positions = token_rules(tokens(), CLASSES)
     matches = match_critical(positions, CRITICAL, nearby=nearby, uncertainty=0.2)
-    checked(matches, CRITICAL_SCHEMAS["critical_matches"])
-    overlap = checked(summarise_overlap(matches, positions, seed=0), CRITICAL_SCHEMAS["critical_overlap"])
+    checked(matches.assign(model="m"), CRITICAL_SCHEMAS["critical_matches"])
+    overlap = checked(
+        summarise_overlap(matches, positions, seed=0).assign(model="m"), CRITICAL_SCHEMAS["critical_overlap"]
+    )
     return overlap, {(row["token_rule"], row["control"]): row for row in overlap.to_dict("records")}
 
 
@@ -160,7 +165,7 @@ def test_critical_tokens_beside_their_own_trajectory() -> None:
     assert rows["frequent words", "others"]["share_critical"] == 0.5  # a's critical token is a sign
     assert rows["word list", "others"]["share_control"] == pytest.approx((2 / 4 + 0) / 2)
     assert set(rows["word list", "others"].keys()) == set(overlap.columns)
-    checked(critical_answers(overlap), CRITICAL_SCHEMAS["answers"])
+    checked(critical_answers(overlap).assign(model="m"), CRITICAL_SCHEMAS["answers"])
 
 
 def test_shuffled_positions_give_the_share_of_each_trajectory() -> None:
@@ -217,7 +222,9 @@ MASSES = class_mass(
 
 
 def test_lift_is_mass_over_evenly_spread_mass() -> None:
-    lift = checked(summarise_lift(MASSES, [(0, 0)], [[(0, 1)], [(0, 2)]], 0), ATTENTION_SCHEMAS["attention_lift"])
+    lift = checked(
+        summarise_lift(MASSES, [(0, 0)], [[(0, 1)], [(0, 2)]], 0).assign(model="m"), ATTENTION_SCHEMAS["attention_lift"]
+    )
     rows = {(row["token_group"], row["heads"]): row for row in lift.to_dict("records")}
     top = rows["function", "top"]
     assert top["lift"] == pytest.approx(2.0 / (2 * 0.5 + 2 * 0.5))  # text x: all, text y: none
@@ -229,13 +236,13 @@ def test_lift_is_mass_over_evenly_spread_mass() -> None:
     assert rows["function signs", "random"]["lift"] == pytest.approx((0.0 + 0.25) / (0.25 + 0.25))
     assert rows["function", "top − random"]["lift"] == pytest.approx(0.0)
     assert (rows["function", "top − random"]["ci_low"], rows["function", "top − random"]["ci_high"]) == pytest.approx((-1, 1))  # fmt: skip
-    checked(attention_answers(lift, 1), ATTENTION_SCHEMAS["answers"])
+    checked(attention_answers(lift, 1).assign(model="m"), ATTENTION_SCHEMAS["answers"])
     assert "neither prefer nor avoid" in find_attention({"attention_lift": lift}, 1)[0].text
 
 
 def test_every_head_beside_its_score() -> None:
     scores = pd.DataFrame({"layer": 0, "head": [0, 1, 2], "score": [0.1, 0.9, 0.1]})
-    heads = checked(summarise_heads(MASSES, scores), ATTENTION_SCHEMAS["head_lift"]).set_index("head")
+    heads = checked(summarise_heads(MASSES, scores).assign(model="m"), ATTENTION_SCHEMAS["head_lift"]).set_index("head")
     assert heads["retrieval_rank"].tolist() == [2, 1, 3]
     assert heads["lift"].tolist() == pytest.approx([1.0, 1.0, 1.0])
 
@@ -262,7 +269,7 @@ def test_a_head_that_copies_looks_at_the_class_of_what_it_copies(
     rows = measure_class_mass(
         model, Text("t", "prose", ids, [6]), group_of_ids(planted_classes(word), len(model.tokenizer))  # type: ignore[arg-type]
     )  # fmt: skip
-    checked(rows, ATTENTION_SCHEMAS["class_mass"])
+    checked(rows.assign(model="m"), ATTENTION_SCHEMAS["class_mass"])
     own = rows[(rows["layer"] == COPY_HEAD[0]) & (rows["head"] == COPY_HEAD[1])].set_index("token_group")
     assert own.loc["function words", "mass"] == pytest.approx(words_get, abs=1e-3)
     assert own.loc["content", "mass"] == pytest.approx(content_gets, abs=1e-3)

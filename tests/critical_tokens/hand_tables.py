@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from interp.models.identity import ModelFacts, ModelIdentity
-from interp.tables import checked, empty
+from interp.tables import checked, empty, named
 from probes.critical_tokens.experiment import CriticalTokens
 from probes.critical_tokens.tables import SCHEMAS
 
@@ -43,6 +43,7 @@ def responses(level: str, index: int, right: int, n: int = 4, ended: bool = True
 
 
 def tables(**given: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    given = named(given, "toy")
     return {name: checked(given[name], schema) if name in given else empty(schema) for name, schema in SCHEMAS.items()}
 
 

@@ -12,7 +12,7 @@ import pytest
 from interp.errors import ArgumentError
 from interp.experiments.experiment import WorkUnit
 from interp.experiments.run import Run
-from interp.tables import checked
+from interp.tables import checked, named
 from probes.critical_tokens import audit, contrastive, measure, problems
 from probes.critical_tokens.critical import response_pairs, token_pairs
 from probes.critical_tokens.experiment import CriticalTokens
@@ -42,7 +42,9 @@ def test_summaries_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     measured = tables(trajectories=calibrated(2, 3), **given)
     made = {
         name: checked(table, SCHEMAS[name])
-        for name, table in dataclasses.replace(SETTINGS, n_trajectories=1).summarise(FACTS, measured).items()
+        for name, table in named(
+            dataclasses.replace(SETTINGS, n_trajectories=1).summarise(FACTS, measured), "toy"
+        ).items()
     }
     positions = made["positions"]
     np.testing.assert_allclose(positions["value_before"], [20 / 24, 2 / 24, 2 / 24])
@@ -85,7 +87,9 @@ def test_calibration_alone_has_a_report(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(audit, "CHAINS", 5)
     settings = dataclasses.replace(SETTINGS, calibrate_only=True)
     measured = tables(trajectories=calibrated(2, 3))
-    made = {name: checked(table, SCHEMAS[name]) for name, table in settings.summarise(FACTS, measured).items()}
+    made = {
+        name: checked(table, SCHEMAS[name]) for name, table in named(settings.summarise(FACTS, measured), "toy").items()
+    }
     whole = {**measured, **made}
     assert set(settings.figures(whole)) == {"levels"}
     assert settings.findings(whole)[0].text.startswith("Answered right, by level")

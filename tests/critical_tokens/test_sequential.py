@@ -5,7 +5,6 @@ import pytest
 from scipy.special import beta as beta_function
 
 from interp.sequential import (
-    benjamini_yekutieli,
     beta_binomial_bounds,
     betting_bounds,
     e_benjamini_hochberg,
@@ -108,14 +107,6 @@ def test_e_bh_by_hand() -> None:
     assert e_benjamini_hochberg(np.log([25.0, 1.0, 19.0, 12.0]), 0.1).tolist() == [False] * 4
     assert e_benjamini_hochberg(np.log([14.0, 14.0, 14.0, 1.0]), 0.1).tolist() == [True, True, True, False]
     assert e_benjamini_hochberg([], 0.1).tolist() == []
-
-
-def test_by_by_hand() -> None:
-    """Of three, at 0.11: 1 + 1/2 + 1/3 = 11/6, so the limits are 0.02, 0.04 and 0.06."""
-    assert benjamini_yekutieli([0.05, 0.019, 0.07], 0.11).tolist() == [False, True, False]
-    assert benjamini_yekutieli([0.05, 0.039, 0.059], 0.11).tolist() == [True, True, True]
-    assert benjamini_yekutieli([0.9], 0.11).tolist() == [False]
-    assert benjamini_yekutieli([], 0.11).tolist() == []
 
 
 def test_pairs_needed_is_about_right() -> None:

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import chi2
 
 from interp.models.language.model import LanguageModel
-from interp.tables import checked
+from interp.tables import checked, named
 from probes.critical_tokens import contrastive, measure
 from probes.critical_tokens.experiment import CriticalTokens
 from probes.critical_tokens.plan import ConfirmUnit, ContrastiveUnit, ProblemUnit, ReplacementUnit, TrajectoryUnit
@@ -41,7 +41,7 @@ def token_ids(model: LanguageModel) -> tuple[int, ...]:
 
 
 def fitting(rows: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    return {name: checked(frame, SCHEMAS[name]) for name, frame in rows.items()}
+    return {name: checked(frame, SCHEMAS[name]) for name, frame in named(rows, "toy").items()}
 
 
 def check_outcomes(rows: dict[str, pd.DataFrame], n_tokens: int) -> None:

@@ -99,7 +99,7 @@ def test_the_summary_of_knockouts_by_hand():
             "activation_controls_out": [2.0, 3.0, 1.0],
         }
     )
-    summary = summarise_reactivation(table, "m").set_index("token_class")
+    summary = summarise_reactivation(table).set_index("token_class")
     row = summary.loc["function"]
     assert (row["lost"], row["control_lost"], row["beyond_control"], row["silenced"]) == (0.75, 0.125, 0.625, 0.5)
     assert summary.at["content", "lost"] == 0.0
@@ -118,7 +118,7 @@ def test_prompts_whose_feature_is_gone_when_read_again_are_left_out():
             "activation_controls_out": [2.0, 0.0, 4.0],
         }
     )
-    (row,) = summarise_reactivation(table, "m").itertuples()
+    (row,) = summarise_reactivation(table).itertuples()
     assert (row.n_prompts, row.lost, row.control_lost, row.silenced) == (2, 0.5, 0.0, 0.0)
 
 
@@ -152,6 +152,6 @@ def test_the_summary_of_steering_pairs_feature_and_random_direction():
         for name, value in (("feature", 2.0 + prompt), ("random", 1.0 + prompt))
     ]
     table = pd.DataFrame(rows).assign(dictionary="d", layer=1, where="last", token_class="function")
-    summary = summarise_steering(table, "m").set_index("outcome")
+    summary = summarise_steering(table).set_index("outcome")
     assert summary.loc["kl_nats", ["feature", "random", "beyond_random"]].tolist() == [3.0, 2.0, 1.0]
     assert summary.at["promoted_gain_nats", "beyond_random_ci_low"] == -1.0

@@ -13,7 +13,7 @@ def test_pair_losses_by_hand():
     current, following = np.array([0, 5, 0, 0, 7]), np.array([5, 0, 0, 6, 7])
     loss, document = np.array([2.0, 0.5, 1.0, 4.0, 3.0]), np.array([0, 0, 0, 1, 1])
     table = pair_table(current, following, loss, loss + 1, document, np.array([0])).assign(threshold=0.4)
-    summary = summarise_losses(table, "m", draws=50).set_index(["current_class", "next_class"])
+    summary = summarise_losses(table, draws=50).set_index(["current_class", "next_class"])
     assert summary["n"].to_dict() == {
         ("function", "content"): 2,
         ("content", "function"): 1,
@@ -32,7 +32,7 @@ def test_the_weighted_mean_of_the_classes_is_the_overall_loss():
     current, following = generator.integers(0, 50, (2, 5000))
     loss = generator.gamma(2, 1, 5000)
     table = pair_table(current, following, loss, loss, generator.integers(0, 9, 5000), np.arange(12))
-    summary = summarise_losses(table.assign(threshold=0.4), "m", draws=20)
+    summary = summarise_losses(table.assign(threshold=0.4), draws=20)
     assert summary["n"].sum() == 5000
     assert (summary["mean_loss_nats"] * summary["frequency"]).sum() == pytest.approx(loss.mean(), abs=1e-9)
     assert summary["loss_share"].sum() == pytest.approx(1.0)
@@ -41,11 +41,11 @@ def test_the_weighted_mean_of_the_classes_is_the_overall_loss():
 def test_intervals_resample_texts():
     rows = [("function", "content", 10, 10.0 * mean, document) for document, mean in enumerate([1.0, 1.0, 5.0, 5.0])]
     table = pd.DataFrame(rows, columns=["current_class", "next_class", "n", "loss_sum_nats", "document"])
-    summary = summarise_losses(table.assign(bigram_sum_nats=0.0, threshold=0.4), "m", draws=4000).iloc[0]
+    summary = summarise_losses(table.assign(bigram_sum_nats=0.0, threshold=0.4), draws=4000).iloc[0]
     assert summary["mean_loss_nats"] == 3.0
     # Sixteen draws of four texts: all low has probability 1/16, so the 2.5th percentile is 1.
     assert (summary["mean_loss_nats_ci_low"], summary["mean_loss_nats_ci_high"]) == (1.0, 5.0)
-    one = summarise_losses(table[table["document"] == 0].assign(bigram_sum_nats=0.0, threshold=0.4), "m").iloc[0]
+    one = summarise_losses(table[table["document"] == 0].assign(bigram_sum_nats=0.0, threshold=0.4)).iloc[0]
     assert np.isnan(one["mean_loss_nats_ci_low"])
 
 

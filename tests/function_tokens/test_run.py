@@ -217,12 +217,12 @@ def test_runs_are_compared(run, place):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(threshold=0.0), "--threshold is a share of occurrences between 0 and 1, not 0"),
-        (dict(threshold=1.5), "between 0 and 1, not 1.5"),
+        (dict(threshold=0.0), "--threshold must be above 0 and below 1, not 0.0"),
+        (dict(threshold=1.5), "--threshold must be above 0 and below 1, not 1.5"),
         (dict(parts=()), "--parts needs at least one"),
-        (dict(blocks=1), r"--blocks is too small \(1\)"),
-        (dict(context_tokens=9), r"--context-tokens is too small \(9\)"),
-        (dict(expected_l0=-3.0), "--expected-l0 is too small"),
+        (dict(blocks=1), "--blocks must be at least 2, not 1"),
+        (dict(context_tokens=9), "--context-tokens must be at least 9 more"),
+        (dict(expected_l0=-3.0), "--expected-l0 must be above 0"),
     ],
 )
 def test_settings_that_cannot_be_meant(place, changes, message):

@@ -55,7 +55,7 @@ def totals(sets: Scores) -> NeedleTotals:
 def report(settings: RetrievalHeads, tables: dict, **summaries: pd.DataFrame) -> list[str]:
     """The report's sentences, from the head scores and those summaries alone."""
     totals = detection_totals(tables, only_passed=settings.success_filter)
-    scores = summarise_head_scores(totals, NO_ECHO, 2, "tiny", 0)
+    scores = summarise_head_scores(totals, NO_ECHO, 2, 0)
     nothing = {name: empty(schema) for name, schema in SCHEMAS.items()}
     found = find_all(settings, {**nothing, **tables, "head_scores": scores, **summaries})
     return [finding.text for finding in found]

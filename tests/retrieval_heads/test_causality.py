@@ -36,7 +36,7 @@ ABLATION = ABLATION.assign(
 
 @pytest.mark.parametrize("order", [0, 1])
 def test_ablation_differences_pair_the_same_question(order):
-    table = summarise_ablation(ABLATION.sample(frac=1, random_state=order), "tiny", 0)
+    table = summarise_ablation(ABLATION.sample(frac=1, random_state=order), 0)
     rows = (
         table[(table["k"] != 1) & (table["mode"] == "zero")].set_index(["needles", "outcome", "condition"]).sort_index()
     )
@@ -60,7 +60,7 @@ def test_ablation_differences_pair_the_same_question(order):
 
 
 def test_the_report_says_what_masking_did():
-    summary = summarise_ablation(ABLATION, "tiny", 0)
+    summary = summarise_ablation(ABLATION, 0)
     texts = " ".join(report(RetrievalHeads(), measured(TWO), ablation_summary=summary))
     assert "takes recall on 2 held-out needles from 0.90 to 0.30; as many random heads" in texts
     assert "leave 0.70." in texts
@@ -73,7 +73,7 @@ def test_the_report_says_when_recall_still_falls_at_the_largest_k(at_the_end, wa
     """Recall .9 unmasked, .3 with the top 2 and then some with the top 4: does the last step of the grid take much away?"""
     more = ABLATION[(ABLATION["k"] == 2) & (ABLATION["mode"] == "zero")].assign(k=4)
     more.loc[more["condition"] == "top", "recall"] = at_the_end
-    summary = summarise_ablation(pd.concat([ABLATION, more]), "tiny", 0)
+    summary = summarise_ablation(pd.concat([ABLATION, more]), 0)
     settings, tables = RetrievalHeads(), measured(TWO)
     falling = [text for text in report(settings, tables, ablation_summary=summary) if "levelled off" in text]
     assert len(falling) == warned
@@ -82,12 +82,12 @@ def test_the_report_says_when_recall_still_falls_at_the_largest_k(at_the_end, wa
             "Recall has not levelled off at the largest k: 0.30 with 2 heads masked, 0.10 with 4 of 4. Add larger values to --k before "
             "saying how many heads the model needs."
         ]
-    one_k = summarise_ablation(ABLATION, "tiny", 0)
+    one_k = summarise_ablation(ABLATION, 0)
     assert "levelled off" not in " ".join(report(settings, tables, ablation_summary=one_k))
 
 
 def test_the_report_gives_no_interval_where_one_needle_gave_none():
-    summary = summarise_ablation(ABLATION[ABLATION["needle_id"] == "p"], "tiny", 0)
+    summary = summarise_ablation(ABLATION[ABLATION["needle_id"] == "p"], 0)
     texts = " ".join(report(RetrievalHeads(), measured({"a": TWO["a"]}), ablation_summary=summary))
     assert "Strongest heads (layer-head): 0-0 0.75, 1-1 0.50, " in texts
     assert "That is 60 points more recall lost than by random masking; prose surprisal changes by 0.500 nats." in texts

@@ -108,9 +108,7 @@ def test_random_heads_are_those_of_the_ranking_they_match():
     table = table.assign(
         mode="zero", phase="decode", prose_surprisal_nats=3.0, sample_id=table["needle_id"], literal=True
     )
-    summary = summarise_ablation(table, "tiny", 0).query(
-        "outcome == 'recall' and needles == 'all' and condition == 'top'"
-    )
+    summary = summarise_ablation(table, 0).query("outcome == 'recall' and needles == 'all' and condition == 'top'")
     beyond = summary.set_index(["ranking", "k"])["beyond_random"]
     assert beyond["set", 2] == pytest.approx(0.7)
     assert beyond["echo", 2] == pytest.approx(

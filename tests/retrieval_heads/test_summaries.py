@@ -27,7 +27,7 @@ from tests.retrieval_heads.hand_tables import FACTS, NO_ECHO, NOISE, TWO, measur
 
 
 def test_head_scores_are_means_over_samples_and_frequencies_count_samples_with_a_copy():
-    table = summarise_head_scores(detection_totals(measured(TWO), only_passed=False), NO_ECHO, 2, "tiny", 0)
+    table = summarise_head_scores(detection_totals(measured(TWO), only_passed=False), NO_ECHO, 2, 0)
     for definition, factor in (("set", 1), ("count", 2)):
         rows = table[table["definition"] == definition]
         assert list(zip(rows["layer"], rows["head"], rows["kv_head"], strict=True)) == [
@@ -51,7 +51,7 @@ def test_head_scores_are_means_over_samples_and_frequencies_count_samples_with_a
     ],
 )
 def test_intervals_are_over_needles_not_samples(sets, low, high):
-    row = summarise_head_scores({"set": totals(sets)}, NO_ECHO, 1, "tiny", 0).iloc[0]
+    row = summarise_head_scores({"set": totals(sets)}, NO_ECHO, 1, 0).iloc[0]
     assert row["score"] == 0.5
     assert [row["ci_low"], row["ci_high"]] == pytest.approx([low, high], nan_ok=True)
 
@@ -74,7 +74,7 @@ def test_buckets_include_their_lower_edge():
     below = np.nextafter(np.array([0.1, 0.5]), 0)
     scores = np.array([0.0, 1e-9, below[0], 0.1, below[1], 0.5, 1.7, 0.0])
     assert bucket_shares(scores).tolist() == [2 / 8, 2 / 8, 2 / 8, 2 / 8]
-    sparsity = summarise_sparsity({"set": totals(TWO)}, "tiny", 0)
+    sparsity = summarise_sparsity({"set": totals(TWO)}, 0)
     assert sparsity["share"].tolist() == [0.25, 0.25, 0, 0.5]
     # Draws are aa, bb (a quarter each) and ab. Head 1-0 is at 0, at 0.2 and between; head 0-0 at 0.75, at 0 and at 0.5.
     assert sparsity["ci_low"].tolist() == pytest.approx([np.nan, np.nan, 0, 0.25], nan_ok=True)
@@ -82,23 +82,23 @@ def test_buckets_include_their_lower_edge():
 
 
 def test_halves_of_equal_needles_agree_and_halves_of_opposite_ones_do_not():
-    same = summarise_reliability({"set": totals({n: [[0.9, 0.5, 0.2, 0.0]] for n in "abcdef"})}, "tiny", 0)
+    same = summarise_reliability({"set": totals({n: [[0.9, 0.5, 0.2, 0.0]] for n in "abcdef"})}, 0)
     assert same[["pearson", "spearman", "spearman_scoring", "top10_overlap"]].to_numpy() == pytest.approx(1)
     assert set(same["n_scoring_heads"]) == {3}
     # Were the halves not disjoint, they would share a needle and agree.
-    opposite = summarise_reliability({"set": totals({"a": [[0.0, 1, 2, 3]], "b": [[3.0, 2, 1, 0]]})}, "tiny", 0)
+    opposite = summarise_reliability({"set": totals({"a": [[0.0, 1, 2, 3]], "b": [[3.0, 2, 1, 0]]})}, 0)
     assert opposite[["pearson", "spearman"]].to_numpy() == pytest.approx(-1)
     noise = np.random.default_rng(0).random((8, 1, 120))
-    noisy = summarise_reliability({"set": totals({f"{n}": noise[n].tolist() for n in range(8)})}, "tiny", 0)
+    noisy = summarise_reliability({"set": totals({f"{n}": noise[n].tolist() for n in range(8)})}, 0)
     assert noisy["spearman"].abs().median() < 0.15
     assert noisy["top10_overlap"].mean() < 0.3
-    assert len(summarise_reliability({"set": totals({"a": [[1.0, 0.0]]})}, "tiny", 0)) == 0
+    assert len(summarise_reliability({"set": totals({"a": [[1.0, 0.0]]})}, 0)) == 0
 
 
 def test_convergence_follows_the_order_of_the_needles():
     # Means after one needle: 4 3 2 1; after two (three samples): 3 3.33 1.67 2.
     sets = {"a": [[4.0, 3, 2, 1], [4.0, 3, 2, 1]], "b": [[1.0, 4, 1, 4]]}
-    table = summarise_convergence({"set": totals(sets)}, 1, "tiny", 0)
+    table = summarise_convergence({"set": totals(sets)}, 1, 0)
     assert table["n_needles"].tolist() == [1, 2]
     assert table["n_samples"].tolist() == [2, 3]
     assert table["top_k_overlap_with_final"].tolist() == [0, 1]
@@ -133,7 +133,7 @@ def test_failed_samples_are_left_out_of_scores_and_told():
     kept, everything = (detection_totals(tables, only_passed=only)["set"] for only in (True, False))
     assert kept.means().tolist() == pytest.approx([0.5, 0, 0.1, 0.5])
     assert (kept.n_samples, everything.n_samples) == (2, 3)
-    recall = summarise_needles(tables["samples"], "tiny")
+    recall = summarise_needles(tables["samples"])
     assert recall[["n_samples", "share_passed"]].to_numpy().tolist() == [[2, 0.5], [1, 1]]
     texts = report(RetrievalHeads(success_filter=True), tables, needle_recall=recall)
     assert texts[0].startswith(
@@ -159,6 +159,6 @@ def test_a_run_in_which_no_answer_passed_says_why_it_is_empty(until_stable):
 def test_every_summary_fits_its_schema_and_ends_at_its_own_final_top(changes, inputs):
     summary = summarise_all(RetrievalHeads(**changes), FACTS, measured(TWO, **inputs))
     for name, table in summary.items():
-        checked(table, SCHEMAS[name])
+        checked(table.assign(model="tiny"), SCHEMAS[name])
     last = summary["convergence"].drop_duplicates("definition", keep="last")
     assert set(last["top_k_overlap_with_final"]) == {1}  # also when K is more than the model has heads

@@ -39,20 +39,20 @@ def test_what_the_pixel_judge_cannot_look_for_is_refused(text):
 
 
 def test_the_pixel_judge_is_never_wrong_on_rendered_truth_and_a_wrong_judge_is_found_out():
-    truth = pd.DataFrame(judge_truth(PixelAnswers(), 60, 0, "any"))
+    truth = pd.DataFrame(judge_truth(PixelAnswers(), 60, 0))
     there = truth[truth["truth"] == 1]
     assert (there[["visible", "colour_right", "shape_right"]] == 1).all(axis=None)
     assert truth["truth"].sum() > 80
     assert (truth["truth"] == 0).sum() > 100
     none = pd.DataFrame(columns=["prompt_id", "part", "variant", "source_item", "kept_positions", "seed", "failure"])
-    exact = judge_check("pixel", truth, none, "any").set_index("check")
+    exact = judge_check("pixel", truth, none).set_index("check")
     assert exact["errors"].sum() == 0
     assert exact.loc["rendered items not seen", "ci_high"] < 0.05
 
     def yes(picture, descriptions):
         return [True] * len(descriptions)
 
-    wrong = judge_check("yes", pd.DataFrame(judge_truth(yes, 60, 0, "any")), none, "any").set_index("check")
+    wrong = judge_check("yes", pd.DataFrame(judge_truth(yes, 60, 0)), none).set_index("check")
     assert wrong.loc["absent items seen", "error_rate"] == 1
     assert wrong.loc["rendered items not seen", "error_rate"] == 0
 
@@ -106,7 +106,7 @@ def test_failures_are_counted_by_picture_not_by_question():
         for name, failed in (("full", ""), ("full", ""), ("clean", "no"), ("clean", "no"), ("item", ""))
     ]
     truth = pd.DataFrame(columns=["picture_id", "visible", "truth", "failure"])
-    found = judge_check("any", truth, pd.DataFrame(rows), "any").set_index("check")
+    found = judge_check("any", truth, pd.DataFrame(rows)).set_index("check")
     assert found.loc["failed on drawn pictures", ["n", "errors"]].tolist() == [3, 1]
     assert found.loc["absent items seen", "n"] == 0
     assert np.isnan(found.loc["absent items seen", "error_rate"])

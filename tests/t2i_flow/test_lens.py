@@ -43,7 +43,7 @@ def test_first_layers_and_rates_by_hand():
     assert first_layers(table, 1.0).set_index(["prompt_id", "asked"]).loc[("p", "own"), "first_layer"] == 3
     means = {row["quantity"]: row for row in first_layer_rates(table, 0.5, 0)}
     assert (means["first_layer_own"]["estimate"], means["first_layer_own"]["n"]) == (1, 2)
-    by_layer = {(row["asked"], row["layer"]): row["estimate"] for row in lens_rates(table, 0)}
+    by_layer = {(row["asked"], row["layer"]): row["estimate"] for row in lens_rates(table, 0).to_dict("records")}
     assert [by_layer["own", layer] for layer in range(4)] == pytest.approx([1, 1 / 3, 2 / 3, 1])
     assert [by_layer["leak", layer] for layer in range(4)] == [1, 1, 1, 0]
 
@@ -112,7 +112,7 @@ def test_what_is_kept_of_an_item_alone_and_of_a_prompt():
 
 
 def test_a_figure_has_a_panel_for_each_encoder_and_group():
-    table = pd.DataFrame(lens_rates(pd.DataFrame(rows({(0, 0): 0.0, (3, 0): 1.0})), 0)).assign(model="any")
+    table = lens_rates(pd.DataFrame(rows({(0, 0): 0.0, (3, 0): 1.0})), 0).assign(model="any")
     two = pd.concat([table, table.assign(encoder="t5"), table.assign(group="alone", token_role="full")])
     figure = plot_lens(two)
     assert [note.text for note in figure.layout.annotations] == [

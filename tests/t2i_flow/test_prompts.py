@@ -89,15 +89,15 @@ def test_files_without_prompts_are_refused(tmp_path):
     [
         ({"judge": "pixels"}, "There is no judge pixels: use pixel, clipscore:MODEL"),
         ({"judge": "vlm:"}, "There is no judge vlm:"),
-        ({"parts": ()}, "--parts needs at least one value"),
+        ({"parts": ()}, "--parts needs at least one of in_item"),
         ({"parts": ("repair", "in_item")}, "--parts repair needs in_item and inter_item too"),
         ({"parts": ("attention",)}, "--parts attention needs inter_item too"),
-        ({"visible_share": 0.0}, "--visible-share lies above 0"),
-        ({"attention_scale": -1.0}, "--attention-scale is 0 or more"),
+        ({"visible_share": 0.0}, "--visible-share must be above 0 and at most 1, not 0.0"),
+        ({"attention_scale": -1.0}, "--attention-scale must be at least 0, not -1.0: 0 hides"),
         ({"steps": 0}, "--steps must be at least 1"),
         ({"seeds": 0}, "--seeds must be at least 1"),
         ({"attention_prompts": 0}, "--attention-prompts must be at least 1"),
-        ({"judge_check": -1}, "--judge-check and --grid-prompts are 0 or more"),
+        ({"judge_check": -1}, "--judge-check must be at least 0"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(settings, sentence):

@@ -60,7 +60,7 @@ def test_masses_are_the_weight_before_on_and_just_behind():
 def test_masses_are_those_of_eager_attention():
     model = tiny("llama")
     trials = [trial(random_ids(20, seed), 4, 2, widths=(1, 2, 1), name=f"0{seed}-0") for seed in range(2)]
-    table = ListAttention.validate(measure_looks(model, trials))
+    table = ListAttention.validate(measure_looks(model, trials).assign(model="m"))
     model.hf.set_attn_implementation("eager")
     for one in trials:
         with torch.no_grad():
@@ -139,7 +139,7 @@ def test_a_planted_head_carries_the_list_and_silencing_it_alone_destroys_it():
         table = measure_masks(model, planted_trial(order), masks, "everything")
         frames.append(table.assign(condition=condition, list_length=4, intervening_tokens=5))
     masking = Masking.validate(pd.concat(frames, ignore_index=True))
-    summary = MaskingSummary.validate(summarise_masking(masking, pd.DataFrame(), seed=0))
+    summary = MaskingSummary.validate(summarise_masking(masking, pd.DataFrame(), seed=0).assign(model="m"))
     value = summary.set_index(["condition", "control"])["value"]
     assert value["repeat", "none"] < 2
     assert value["repeat", "random"] < 2

@@ -213,9 +213,9 @@ def test_a_run_writes_tables_that_fit_figures_and_findings(settings, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (dict(list_lengths=(1,)), "start at 2"),
+        (dict(list_lengths=(1,)), "--list-lengths must be at least 2, not 1: the first noun"),
         (dict(n_base_lists=1), "must be at least 2"),
-        (dict(conditions=()), "needs at least one value"),
+        (dict(conditions=()), "needs at least one of repeat"),
         (dict(contexts=("scrambled",)), "must hold intact"),
         (dict(pools=("arbitrary", "coherent")), "--nouns is one pool"),
     ],

@@ -1,0 +1,87 @@
+"""Bounds of settings, written as types: `shots: Count = 6` refuses 0 and names the flag. Imports nothing heavy."""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cache
+from numbers import Real
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+
+from interp.errors import ArgumentError
+
+Count = Annotated[int, Ge(1)]
+"""1 or more."""
+CountOrNone = Annotated[int, Ge(0)]
+"""0 or more: 0 is none."""
+Fraction = Annotated[float, Ge(0), Le(1)]
+"""From 0 to 1, both ends allowed."""
+Share = Annotated[float, Gt(0), Le(1)]
+"""Above 0, and 1 is all."""
+Between = Annotated[float, Gt(0), Lt(1)]
+"""Above 0 and below 1."""
+Positive = Annotated[float, Gt(0)]
+"""Above 0."""
+SOME = MinLen(1)
+"""Of a tuple that must not be empty: Annotated[tuple[int, ...], SOME]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Hint:
+    """Why a bound is there, or what to type instead: the end of the sentence that refuses a value."""
+
+    text: str
+
+
+_HOLDS = {
+    Ge: lambda value, bound: value >= bound.ge,
+    Gt: lambda value, bound: value > bound.gt,
+    Le: lambda value, bound: value <= bound.le,
+    Lt: lambda value, bound: value < bound.lt,
+}
+
+
+def check_bounds(settings: Any) -> None:
+    """Raises ArgumentError, in one sentence with the flag, for the first value outside the bounds of its field's type."""
+    for field in dataclasses.fields(settings):
+        check_value(field.name, getattr(settings, field.name), types_of(type(settings))[field.name])
+
+
+@cache
+def types_of(kind: type) -> dict[str, Any]:
+    """Returns the types of a dataclass's fields, bounds included."""
+    return get_type_hints(kind, include_extras=True)
+
+
+def check_value(name: str, value: Any, kind: Any) -> None:
+    """Raises ArgumentError for a value, or an element of it, outside the bounds of a field's type.
+
+    A value of another type is left to the conversion of settings, which says what is wanted.
+    """
+    if get_origin(kind) is Annotated:
+        _check_one(name, value, get_args(kind)[0], kind.__metadata__)
+        kind = get_args(kind)[0]
+    if get_origin(kind) is tuple and isinstance(value, Sequence):
+        for one in value:
+            check_value(name, one, get_args(kind)[0])
+    elif value is not None:
+        for option in get_args(kind) if get_origin(kind) is not Literal else ():
+            check_value(name, value, option)
+
+
+def _check_one(name: str, value: Any, kind: Any, bounds: tuple[Any, ...]) -> None:
+    flag = f"--{name.replace('_', '-')}"
+    reason = "".join(f": {bound.text}" for bound in bounds if isinstance(bound, Hint))
+    if SOME in bounds and not value:
+        element = get_args(kind)[0]
+        wanted = f"of {', '.join(get_args(element))}" if get_origin(element) is Literal else "value"
+        raise ArgumentError(f"{flag} needs at least one {wanted}{reason}.")
+    limits = [bound for bound in bounds if type(bound) in _HOLDS]
+    if isinstance(value, Real) and not all(_HOLDS[type(bound)](value, bound) for bound in limits):
+        raise ArgumentError(f"{flag} must be {in_words(limits)}, not {value}{reason}.")
+
+
+def in_words(bounds: Sequence[Any]) -> str:
+    """Returns bounds as they stand in a sentence: "above 0 and at most 1"."""
+    words = {Ge: "at least {ge:g}", Gt: "above {gt:g}", Le: "at most {le:g}", Lt: "below {lt:g}"}
+    return " and ".join(words[type(bound)].format(**dataclasses.asdict(bound)) for bound in bounds)

@@ -1,0 +1,96 @@
+"""Declared estimates against the single statistics, group by group, and by hand."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from interp.estimates import ESTIMATE, beside, estimates
+from interp.statistics import (
+    mean_estimate,
+    paired_difference,
+    resampled,
+    share_difference,
+    share_estimate,
+    weighted_median,
+    wilson_interval,
+)
+from interp.tables import checked, named, schema_of
+
+
+@pytest.fixture
+def rows() -> pd.DataFrame:
+    """Two groups that are interleaved, four clusters of several rows each."""
+    generator = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "group": ["b", "a"] * 12,
+            "size": [2, 1] * 12,
+            "cluster": np.repeat(list("wxyz"), 6),
+            "right": generator.random(24),
+        }
+    )
+    return table.assign(before=generator.random(24))
+
+
+def test_every_group_has_the_estimate_of_its_own_rows(rows: pd.DataFrame) -> None:
+    median = partial(lambda values, weights: weighted_median(values, weights))
+    for given, alone in (
+        ({}, lambda own, **how: mean_estimate(own["right"], own["cluster"], **how)),
+        ({"kind": "share"}, lambda own, **how: share_estimate(own["right"], own["cluster"], **how)),
+        ({"kind": "median"}, lambda own, **how: resampled(partial(median, own["right"]), own["cluster"], **how)),
+        ({"minus": "before"}, lambda own, **how: paired_difference(own["right"], own["before"], own["cluster"], **how)),
+        (
+            {"minus": "before", "kind": "share"},
+            lambda own, **how: share_difference(own["right"], own["before"], own["cluster"], **how),
+        ),
+    ):
+        found = estimates(rows, ["group", "size"], "right", over="cluster", draws=50, seed=3, **given)
+        assert found[["group", "size"]].to_numpy().tolist() == [["b", 2], ["a", 1]]  # in the order of their first rows
+        for one in found.itertuples():
+            own = rows[rows["group"] == one.group]
+            assert (one.value, one.ci_low, one.ci_high, one.n) == alone(own, draws=50, seed=3)
+            assert one.n_rows == len(own) == 12
+
+
+def test_a_share_that_is_the_same_everywhere_has_an_interval_with_a_width(rows: pd.DataFrame) -> None:
+    found = estimates(rows.assign(right=True), ["group"], "right", over="cluster", kind="share")
+    assert found["value"].tolist() == [1.0, 1.0]
+    assert found["ci_low"].tolist() == [wilson_interval(4, 4).ci_low] * 2
+    total = estimates(
+        rows, ["group"], lambda own, weights: weights @ (own["right"] > 2), over="cluster", kind="share", draws=10
+    )
+    assert total["ci_high"].tolist() == [wilson_interval(0, 4).ci_high] * 2
+
+
+def test_a_median_of_differences_is_the_difference_of_medians_in_the_same_draws() -> None:
+    rows = pd.DataFrame({"all": 0, "cluster": range(5), "a": [1.0, 2, 3, 4, 5], "b": [0.0, 1, 2, 3, 4]})
+    (found,) = estimates(rows, ["all"], "a", over="cluster", kind="median", minus="b").itertuples()
+    assert (found.value, found.ci_low, found.ci_high) == (1.0, 1.0, 1.0)
+
+
+def test_estimates_beside_each_other_keep_the_groups_of_the_first(rows: pd.DataFrame) -> None:
+    right = estimates(rows, ["group"], "right", over="cluster", draws=20)
+    before = estimates(rows[rows["group"] == "a"], ["group"], "before", over="cluster", name="before", draws=20)
+    both = beside(["group"], right, before)
+    assert list(both) == ["group", *ESTIMATE, "before", "before_ci_low", "before_ci_high"]
+    assert both["before"].isna().tolist() == [True, False]
+    assert both["n_rows"].tolist() == [12, 12]
+
+
+def test_no_rows_have_no_estimates_and_keep_the_types_of_their_columns(rows: pd.DataFrame) -> None:
+    none = estimates(rows[:0], ["group", "size"], "right", over="cluster")
+    assert len(none) == 0
+    assert (
+        none.dtypes.to_dict() == estimates(rows, ["group", "size"], "right", over="cluster", draws=2).dtypes.to_dict()
+    )
+
+
+def test_a_schema_of_estimates_takes_one_cluster_whose_interval_is_nan(rows: pd.DataFrame) -> None:
+    found = estimates(rows.assign(cluster="w"), ["group"], "right", over="cluster")
+    table = checked(named({"t": found}, "tiny")["t"], schema_of("Shares", group=str, **ESTIMATE))
+    assert list(table) == ["model", "group", *ESTIMATE]
+    assert table["ci_low"].isna().all()
+    with pytest.raises(ValueError, match="table Shares: missing columns"):
+        checked(found, schema_of("Shares", group=str))
