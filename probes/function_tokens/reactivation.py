@@ -13,7 +13,7 @@ from interp.models.attention import AttentionCall, Barred
 from interp.models.hooks import EditPhase, Phase
 from interp.models.language import LanguageModel
 from interp.models.residuals import read_residuals
-from probes.function_tokens.inputs import Inputs, Loaded
+from probes.function_tokens.inputs import Corpus, Inputs, Loaded
 from probes.function_tokens.token_classes import CONTENT, FUNCTION
 
 ROWS_AT_ONCE = 8
@@ -119,15 +119,15 @@ def activations_under_knockout(
     return loaded.dictionary.encode(vectors).cpu()[torch.arange(len(rows)), features].reshape(-1, 3)
 
 
-def prompt_windows(inputs: Inputs, stream: int) -> np.ndarray:
+def prompt_windows(corpus: Corpus, seed: int, stream: int) -> np.ndarray:
     """Returns the windows that prompts are taken from, in a random order; those too short to hold one are left out."""
-    order = np.random.default_rng([inputs.settings.seed, stream]).permutation(len(inputs.corpus.windows))
-    return order[inputs.corpus.windows.lengths.numpy()[order] >= EARLIEST + 8]
+    order = np.random.default_rng([seed, stream]).permutation(len(corpus.windows))
+    return order[corpus.windows.lengths.numpy()[order] >= EARLIEST + 8]
 
 
 def _cases(inputs: Inputs, loaded: Loaded, prompts: range) -> list[Case]:
     """Chooses a feature and a token in each prompt: even prompts a function token, odd ones a content token."""
-    order = prompt_windows(inputs, 7)
+    order = prompt_windows(inputs.corpus, inputs.settings.seed, 7)
     prompts = range(prompts.start, min(prompts.stop, len(order)))
     if not prompts:
         return []
