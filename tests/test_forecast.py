@@ -178,7 +178,7 @@ def test_stand_ins_of_rankings_give_as_many_sets_of_heads_as_rankings_do() -> No
     heads = [(layer, head) for layer in range(30) for head in range(9)]
     found = []
     for rankings in (
-        {name: stand_in_ranking(geometry, place) for place, name in enumerate(RANKINGS)},
+        {name: stand_in_ranking(geometry, number) for number, name in enumerate(RANKINGS)},
         {name: [heads[index] for index in shuffled.permutation(len(heads))] for name in RANKINGS},
     ):
         conditions = plan_conditions(
