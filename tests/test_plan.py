@@ -7,9 +7,8 @@ import pytest
 
 from interp.experiments import timing
 from interp.experiments.forecast import forecast
-from interp.experiments.forecast_lines import duration
 from interp.experiments.options import RunOptions
-from interp.experiments.timing import SPREAD, Sample, estimate
+from interp.experiments.timing import SPREAD, Sample, duration, estimate
 from interp.experiments.work import Work
 from tests.counting import Call, Counting
 
@@ -54,11 +53,11 @@ def test_a_new_run_a_finished_one_and_one_that_is_half_done(call: Call, tiny: st
     others[0].write_text("{")
     half = planned(call, *words)
     assert half["units"].endswith("; 4 done, 2 left")
-    assert half["estimated"] == "from units measured before: 4 of this run"
+    assert half["estimated"].startswith("from units measured before: 4 of this run (")
 
     other = planned(call, *words, "--seed", 1)
     assert other["state"] == "new"
-    assert other["estimated"] == f"from units measured before: {run.folder.name}"
+    assert other["estimated"].startswith(f"from units measured before: {run.folder.name} (")
 
 
 def test_seconds_of_units_are_scaled_by_their_kind_and_their_work(tiny: str, tmp_path: Path) -> None:

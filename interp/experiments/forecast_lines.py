@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from textwrap import wrap
 
 from interp.experiments.forecast import Forecast, count_kinds
-from interp.experiments.timing import Estimate
+from interp.experiments.timing import Estimate, duration
 from interp.experiments.work import Work
 
 COLUMNS, LABEL = 80, 11
@@ -78,14 +78,6 @@ def _time(forecast: Forecast, estimate: Estimate) -> Iterator[tuple[str, str]]:
     shared = ", shared by the workers" if forecast.options.engine == "ray" else ""
     yield "time", f"{duration(estimate.low)} to {duration(estimate.high)}{more}{shared}"
     yield "estimated", f"from {estimate.basis}"
-
-
-def duration(seconds: float) -> str:
-    """Returns a length of time as people say it: 40 s, 12 min, 3.5 h, 2 d."""
-    for unit, length, enough in (("d", 86400, 2), ("h", 3600, 2), ("min", 60, 2)):
-        if seconds >= enough * length:
-            return f"{seconds / length:.2g} {unit}" if seconds < 10 * length else f"{seconds / length:.0f} {unit}"
-    return f"{max(seconds, 1):.0f} s"
 
 
 def _gb(n_bytes: int) -> str:

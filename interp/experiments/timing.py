@@ -51,6 +51,11 @@ class Sample:
     besides: float = 0.0
     """Seconds of the run that were spent on no unit: loading, tables, figures, report."""
 
+    @property
+    def total(self) -> float:
+        """Seconds of all that was measured, and besides."""
+        return sum(seconds for _, seconds, _ in self.units) + self.besides
+
     def seconds(self, kind: str, amount: float | None) -> float | None:
         """Returns what a unit would take at the rate of its kind, or of all units where there is none of its kind."""
         same = [unit for unit in self.units if unit[0] == kind]
@@ -72,11 +77,20 @@ def estimate(forecast: Forecast) -> Estimate:
     samples = [sample for sample in _samples(forecast) if sample.units]
     found = {sample.name: seconds for sample in samples if (seconds := sample.predict(left, forecast)) is not None}
     if found:
-        basis = "units measured before: " + ", ".join(found)
+        told = [f"{sample.name} ({duration(sample.total)} in all)" for sample in samples if sample.name in found]
+        basis = "units measured before: " + ", ".join(told)
         return Estimate(min(found.values()) / SPREAD, max(found.values()) * SPREAD, basis)
     if forecast.work is None:
         return Estimate(None, None, f"no run of {forecast.experiment.name} on {forecast.facts.name} to go by")
     return _by_a_pass(forecast, forecast.work)
+
+
+def duration(seconds: float) -> str:
+    """Returns a length of time as people say it: 40 s, 12 min, 3.5 h, 2 d."""
+    for unit, length, enough in (("d", 86400, 2), ("h", 3600, 2), ("min", 60, 2)):
+        if seconds >= enough * length:
+            return f"{seconds / length:.2g} {unit}" if seconds < 10 * length else f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 1):.0f} s"
 
 
 def amount_of(work: Work | None) -> float | None:
