@@ -146,7 +146,13 @@ def test_surprisal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, dict(ablation_modes=("zero", "uniform"), ablation_phases=("decode", "both"), sharing=False)],
+    [
+        {},
+        pytest.param(
+            dict(ablation_modes=("zero", "uniform"), ablation_phases=("decode", "both"), sharing=False),
+            marks=pytest.mark.slow,
+        ),
+    ],
 )
 def test_retrieval_heads(changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("probes.retrieval_heads.stimuli.news_articles", news)
@@ -193,7 +199,8 @@ def test_stand_ins_of_rankings_give_as_many_sets_of_heads_as_rankings_do() -> No
             seed=0,
         )
         found.append(len({condition.edit for condition in conditions}))
-    assert found == [1 + 6 * (1 + 5) + 5] * 2
+    assert found[0] == found[1]
+    assert 1 + 6 * (1 + 4) + 5 < found[0] <= 1 + 6 * (1 + 5) + 5  # some draws of two heads are the same
 
 
 def test_verbatim_memory(lists: VerbatimMemory, tmp_path: Path) -> None:  # noqa: F811
@@ -201,6 +208,7 @@ def test_verbatim_memory(lists: VerbatimMemory, tmp_path: Path) -> None:  # noqa
     check(experiment, tiny("llama", tokenizer=verbatim_memory.tokenizer(), **SIZES), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The 'utils' module has been deprecated:DeprecationWarning")
 def test_function_tokens(place: Path, tmp_path: Path) -> None:  # noqa: F811
     experiment: FunctionTokens = function_tokens.settings(place)
@@ -214,5 +222,6 @@ def test_critical_tokens_as_far_as_it_can_be_told(tmp_path: Path) -> None:
     check(experiment, tiny("llama", tokenizer=verbatim_memory.tokenizer(), **SIZES), tmp_path)
 
 
+@pytest.mark.slow
 def test_t2i_flow(tmp_path: Path) -> None:
     check(t2i_flow.settings(tmp_path, repairs="all"), PlantedImages(), tmp_path)
