@@ -39,7 +39,7 @@ def in_a_process(plugin: Path, *words: object, **options: Any) -> "subprocess.Co
 # ---------------------------------------------------------------------- help
 
 
-@pytest.mark.parametrize("words", [["--help"], ["counting", "--help"], ["retrieval_heads", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], ["counting", "--help"], ["plan", "retrieval_heads", "--help"]])
 def test_help_takes_less_than_a_second_of_the_processor(plugin: Path, words: list[str]) -> None:
     seconds: list[float] = []
     while not seconds or (seconds[-1] >= 1 and len(seconds) < 5):  # more than once only on a busy machine

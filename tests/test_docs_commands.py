@@ -251,6 +251,11 @@ def is_measured(words: list[str], asked: Asked) -> None:
     assert Path(said.splitlines()[-1].removeprefix("report: ")).is_file()
 
 
+def is_planned(words: list[str], request: Asked) -> None:
+    """What would be planned is a run whose arguments are understood; its model is on the hub."""
+    is_understood([word for word in words if word != "plan"], request)
+
+
 RULES: list[tuple[str, Callable[[list[str], Asked], None]]] = [
     (r"make [\w-]+( \w+=[\w.]+)*", is_made),
     (r"(python -m )?pip (install|download) .*", is_installed),
@@ -259,6 +264,8 @@ RULES: list[tuple[str, Callable[[list[str], Asked], None]]] = [
     (r"python -m interp\.experiments( compare| (?=.*(\[| \| | FOLDER)).*)", is_a_synopsis),
     (r"python -m interp\.experiments (.* )?--help", is_answered),
     (rf"python -m interp\.experiments ({'|'.join(VERBS)})\b.*", is_answered),
+    (r"python -m interp\.experiments plan (?!.*llama2-7b).*", is_answered),
+    (r"python -m interp\.experiments plan .*", is_planned),
     (rf"python -m interp\.experiments ({'|'.join(sorted(MEASURED))})", is_measured),
     (r"python -m interp\.experiments .*", is_understood),
     (r"python -m .*", is_a_module),

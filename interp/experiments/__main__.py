@@ -25,6 +25,10 @@ PROGRAM = "interp" if Path(sys.argv[0]).stem == "interp" else "python -m interp.
 STOPPED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
+PLAN = "plan"
+PLAN_SUMMARY = (
+    "Says what a run will do and cost, without doing it: plan EXPERIMENT, with the run's own settings and options."
+)
 ATLAS = "atlas"
 ATLAS_SUMMARY = "Runs all experiments that apply to a model, and joins them in one report."
 
@@ -80,7 +84,10 @@ def _command(words: list[str]) -> None:
     if name == ATLAS:
         _run_atlas(rest)
         return
-    known = [ATLAS, *VERBS, *experiment_names()]
+    if name == PLAN:
+        _plan(rest)
+        return
+    known = [ATLAS, PLAN, *VERBS, *experiment_names()]
     if name.replace("-", "_") not in known:
         raise ArgumentError(
             f"There is no command or experiment called {name}.{did_you_mean(name, known)} Try {PROGRAM} --help"
@@ -93,6 +100,7 @@ def _overview() -> str:
         [
             f"usage: {PROGRAM} EXPERIMENT [--model NAME] [--preset NAME] [--config FILE.toml] [settings]",
             f"       {PROGRAM} {ATLAS} [--model NAME] [--preset NAME] [--config FILE.toml]",
+            f"       {PROGRAM} {PLAN} EXPERIMENT [the same settings]",
             f"       {PROGRAM} list | models | runs | show RUN | compare RUN RUN … | figures RUN --format pdf svg png",
             "",
             "experiments, each with its own --help:",
@@ -103,6 +111,7 @@ def _overview() -> str:
             "",
             "other commands:",
             f"  {ATLAS:<20} {ATLAS_SUMMARY}",
+            f"  {PLAN:<20} {PLAN_SUMMARY.partition(': ')[0]}.",
             *(f"  {name:<20} {str(verb.__doc__).splitlines()[0]}" for name, verb in VERBS.items()),
         ]
     )
@@ -122,6 +131,22 @@ class _Source:
 
 
 def _run(kind: type[Experiment], words: list[str]) -> None:
+    experiment, options = _parsed(kind, words, kind.name)
+    run = experiment.run(**{field.name: getattr(options, field.name) for field in dataclasses.fields(RunOptions)})
+    verbs.say_findings(run)
+
+
+def _plan(words: list[str]) -> None:
+    if not words or words[0] in ("-h", "--help"):
+        verbs.say(f"usage: {PROGRAM} {PLAN} EXPERIMENT [--model NAME] [--preset NAME] [settings]\n\n{PLAN_SUMMARY}")
+        verbs.say(f"The experiments: {', '.join(experiment_names())}.")
+        return
+    kind = find_experiment(words[0])
+    verbs.plan(*_parsed(kind, words[1:], f"{PLAN} {kind.name}"))
+
+
+def _parsed(kind: type[Experiment], words: list[str], command_name: str) -> tuple[Experiment, RunOptions]:
+    """The experiment and the options that were typed."""
     source = tyro.cli(_Source, args=words, return_unknown_args=True, add_help=False)[0]
     command = dataclasses.make_dataclass(
         "Command",
@@ -134,15 +159,12 @@ def _run(kind: type[Experiment], words: list[str]) -> None:
     presets = f" Presets: {', '.join(kind.presets)}." if kind.presets else ""
     parsed: Any = tyro.cli(
         command,
-        prog=f"{PROGRAM} {kind.name}",
+        prog=f"{PROGRAM} {command_name}",
         description=f"{kind.summary}{presets}",
         default=command(_given(kind, source), RunOptions(), source),
         args=words,
     )
-    run = parsed.settings.run(
-        **{field.name: getattr(parsed.options, field.name) for field in dataclasses.fields(RunOptions)}
-    )
-    verbs.say_findings(run)
+    return parsed.settings, parsed.options
 
 
 def _run_atlas(words: list[str]) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from interp.experiments.run import Run
+    from interp.experiments.work import Work
     from interp.models.image.model import ImageModel
     from interp.models.language.model import LanguageModel
     from interp.tables import Schemas, Tables
@@ -110,6 +111,21 @@ class Experiment:
         must be a pure function of its arguments: a resumed run plans what an uninterrupted one did.
         """
         raise NotImplementedError
+
+    def expected_units(self, model: "LanguageModel | ImageModel", measured: "Tables") -> Sequence[WorkUnit]:
+        """Returns the units of the plan, and stand-ins for those that it will name once these are measured.
+
+        `model` has a tokenizer and a configuration, and no weights (interp.models.outline).
+        """
+        return self.plan(model.facts, measured)
+
+    def work_of(self, model: "LanguageModel | ImageModel", unit: WorkUnit) -> "Work | None":
+        """Returns what a unit reads and writes, or None where nobody can tell; `model` as in `expected_units`."""
+        return None
+
+    def uncounted(self) -> str:
+        """Returns what is not among the expected units or their work, as a clause; "" where everything is."""
+        return ""
 
     def measure(self, model: "LanguageModel | ImageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":
         """Returns the unit's rows of each measured table. Writes nothing, plots nothing."""

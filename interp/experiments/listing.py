@@ -106,13 +106,14 @@ def _summary(folder: Path, changed: float) -> RunSummary | None:
         return RunSummary(folder, *names, "damaged", str(error), folder_bytes(folder), when)
     if not isinstance(description.get("experiment"), str):
         return None
-    state = _state(folder, str(description.get("status")))
+    state = state_of(folder, str(description.get("status")))
     said = _headline(description) if state == "done" else str(description.get("error") or "")
     n_bytes = description.get("n_bytes") if state == "done" else None
     return RunSummary(folder, *names, state, said, n_bytes if isinstance(n_bytes, int) else folder_bytes(folder), when)
 
 
-def _state(folder: Path, status: str) -> State:
+def state_of(folder: Path, status: str) -> State:
+    """Returns how far a run is, from the status in its run.json and whether a process holds its folder."""
     from interp.experiments.store import is_locked
 
     if status == "running":

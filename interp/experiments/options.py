@@ -1,6 +1,8 @@
 """How a run is carried out: options that change where and how fast, never what is measured. Imports nothing heavy."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -9,6 +11,9 @@ from interp.errors import ArgumentError, did_you_mean
 EngineName = Literal["local", "ray"]
 FigureFormat = Literal["pdf", "svg", "png"]
 ExportFormat = Literal["csv", "pdf", "svg", "png"]
+TrackerName = Literal["wandb", "mlflow", "trackio"]
+TRACKER_PACKAGES: Mapping[TrackerName, str] = {"wandb": "wandb", "mlflow": "mlflow-skinny", "trackio": "trackio"}
+"""What to install for each tracker; the module has the tracker's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +38,8 @@ class RunOptions:
     """Start over instead of finishing what is there."""
     export: tuple[ExportFormat, ...] = ()
     """Write the tables as CSV too, the figures as PDF, SVG or PNG (these need a Chromium)."""
+    log: TrackerName | None = None
+    """Send the finished run's headlines, configuration and seconds to Weights & Biases, MLflow or Trackio."""
     debug: bool = False
     """Show the whole traceback of an error."""
 
@@ -40,6 +47,19 @@ class RunOptions:
         """Takes folder names as they are typed in Python."""
         object.__setattr__(self, "out", Path(self.out))
         self._check_engine()
+        self._check_log()
+
+    def _check_log(self) -> None:
+        """Refuses a tracker that is not installed, before anything is computed."""
+        if self.log is None:
+            return
+        if self.log not in get_args(TrackerName):
+            trackers = list(get_args(TrackerName))
+            raise ArgumentError(f"There is no tracker called {self.log}.{did_you_mean(self.log, trackers)}")
+        if find_spec(self.log) is None:
+            raise ArgumentError(
+                f"--log {self.log} needs a package that is not installed: python -m pip install {TRACKER_PACKAGES[self.log]}"
+            )
 
     def _check_engine(self) -> None:
         if self.engine not in get_args(EngineName):

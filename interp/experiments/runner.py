@@ -58,6 +58,10 @@ def run_experiment(experiment: Experiment, options: RunOptions) -> Run:
             from interp.experiments.export import export_run
 
             export_run(run, options.export)
+    if options.log:
+        from interp.experiments.trackers import log_run
+
+        log_run(run, options.log)
     return run
 
 

@@ -1,4 +1,4 @@
-"""The commands beside running an experiment: atlas, list, models, runs, show, compare, figures. Their docstrings are their help."""
+"""The commands beside running an experiment: atlas, plan, list, models, runs, show, compare, figures. Their docstrings are their help."""
 
 import sys
 from pathlib import Path
@@ -50,6 +50,17 @@ def atlas(atlas: Atlas, options: RunOptions) -> None:
     if outcome.failed:
         names = ", ".join(member.experiment.name for member in outcome.failed)
         raise RunError(f"{names} failed, and the report says why; the same command runs again only what is missing.")
+
+
+def plan(experiment: Experiment, options: RunOptions) -> None:
+    """Says what a run will do and cost, and does none of it."""
+    from interp.experiments.forecast import forecast
+    from interp.experiments.forecast_lines import lines_of
+    from interp.experiments.timing import estimate
+
+    expected = forecast(experiment, options)
+    for line in lines_of(expected, estimate(expected) if expected.left else None):
+        say(line)
 
 
 def list_experiments() -> None:

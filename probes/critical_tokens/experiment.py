@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
+    from interp.experiments.work import Work
     from interp.models.language.model import LanguageModel
     from interp.tables import Schemas, Tables
 
@@ -80,6 +81,20 @@ class CriticalTokens(Settings):
         from probes.critical_tokens.plan import plan_units
 
         return plan_units(self, facts.name, measured)
+
+    def work_of(self, model: "LanguageModel", unit: WorkUnit) -> "Work | None":  # type: ignore[override]
+        """Returns what a unit reads and writes."""
+        from probes.critical_tokens.work import work_of
+
+        return work_of(self, model, unit)
+
+    def uncounted(self) -> str:
+        """Returns what depends on the answers."""
+        return (
+            ""
+            if self.calibrate_only
+            else "the search for wrong trajectories and all rollouts from them: they depend on the answers"
+        )
 
     # ------------------------------------------------------------------ measure
 

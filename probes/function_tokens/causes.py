@@ -13,7 +13,7 @@ from interp.models.language.attention import AttentionCall, Barred
 from interp.models.language.hooks import EditPhase, Phase
 from interp.models.language.model import LanguageModel
 from interp.models.language.residuals import changed_residuals, read_residuals
-from probes.function_tokens.inputs import Inputs, Loaded
+from probes.function_tokens.inputs import Corpus, Inputs, Loaded
 from probes.function_tokens.token_classes import CONTENT, FUNCTION
 
 ROWS_AT_ONCE = 8
@@ -119,15 +119,15 @@ def activations_under_knockout(
     return loaded.dictionary.encode(vectors).cpu()[torch.arange(len(rows)), features].reshape(-1, 3)
 
 
-def prompt_windows(inputs: Inputs, stream: int) -> np.ndarray:
+def prompt_windows(corpus: Corpus, seed: int, stream: int) -> np.ndarray:
     """Returns the windows that prompts are taken from, in a random order; those too short to hold one are left out."""
-    order = np.random.default_rng([inputs.settings.seed, stream]).permutation(len(inputs.corpus.windows))
-    return order[inputs.corpus.windows.lengths.numpy()[order] >= EARLIEST + 8]
+    order = np.random.default_rng([seed, stream]).permutation(len(corpus.windows))
+    return order[corpus.windows.lengths.numpy()[order] >= EARLIEST + 8]
 
 
 def _cases(inputs: Inputs, loaded: Loaded, prompts: range) -> list[Case]:
     """Chooses a feature and a token in each prompt: even prompts a function token, odd ones a content token."""
-    order = prompt_windows(inputs, 7)
+    order = prompt_windows(inputs.corpus, inputs.settings.seed, 7)
     prompts = range(prompts.start, min(prompts.stop, len(order)))
     if not prompts:
         return []
@@ -181,6 +181,8 @@ PROMOTED = 10
 """Next tokens that a feature promotes most, by its direction's product with the unembedding."""
 EARLIER = range(2, 13)
 """How far before the last token the earlier one may stand."""
+PROMPT_STREAM, CELL_STREAM = 9, 10
+"""Names of the random streams that choose prompts, and places in them."""
 
 
 @dataclass(frozen=True)
@@ -201,12 +203,12 @@ def measure_steering(inputs: Inputs, loaded: Loaded, prompts: range) -> pd.DataF
     that the feature promotes, together.
     """
     model, layer = inputs.model, loaded.dictionary.layer
-    order = prompt_windows(inputs, 9)
+    order = prompt_windows(inputs.corpus, inputs.settings.seed, PROMPT_STREAM)
     rows = []
     for prompt in range(prompts.start, min(prompts.stop, len(order))):
-        generator = np.random.default_rng([inputs.settings.seed, 10, prompt])
+        generator = np.random.default_rng([inputs.settings.seed, CELL_STREAM, prompt])
         ids = inputs.corpus.windows[slice(int(order[prompt]), int(order[prompt]) + 1)].ids[0]
-        cells = _cells(inputs, ids, generator)
+        cells = cells_of(inputs.corpus, ids, generator)
         if not cells:
             continue
         stream = read_residuals(model, ids[None], [layer])[layer][0]
@@ -275,9 +277,12 @@ def steered(
     return torch.stack([divergence, mass[1:] - mass[0]], dim=1).float().cpu()
 
 
-def _cells(inputs: Inputs, ids: Tensor, generator: np.random.Generator) -> list[Cell]:
-    """The four cells of one prompt: last tokens of both classes, and earlier tokens of both classes before one last token."""
-    function = np.isin(ids.numpy(), inputs.corpus.function_ids())
+def cells_of(corpus: Corpus, ids: Tensor, generator: np.random.Generator) -> list[Cell]:
+    """Returns the four cells of one prompt: last tokens of both classes, and earlier tokens of both classes before one last token.
+
+    None where the prompt has no such tokens.
+    """
+    function = np.isin(ids.numpy(), corpus.function_ids())
     positions = np.arange(EARLIEST, len(ids))
     by_class = {"function": positions[function[positions]], "content": positions[~function[positions]]}
     if not all(len(found) for found in by_class.values()):

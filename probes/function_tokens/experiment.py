@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
+    from interp.experiments.work import Work
     from interp.models.language.model import LanguageModel
     from interp.tables import Schemas, Tables
 
@@ -40,6 +41,18 @@ class FunctionTokens(Settings):
     def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
         """Returns the unit that checks corpus and dictionaries, and once it is measured all others."""
         return plan_units(self, facts, measured)
+
+    def expected_units(self, model: "LanguageModel", measured: "Tables") -> Sequence[WorkUnit]:  # type: ignore[override]
+        """Returns the units of the plan, and stand-ins for later ones."""
+        from probes.function_tokens.work import expected_units
+
+        return expected_units(self, model, measured)
+
+    def work_of(self, model: "LanguageModel", unit: WorkUnit) -> "Work | None":  # type: ignore[override]
+        """Returns what a unit reads and writes."""
+        from probes.function_tokens.work import work_of
+
+        return work_of(self, model, unit)
 
     # ------------------------------------------------------------------ measure
 

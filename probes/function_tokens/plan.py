@@ -58,7 +58,12 @@ def plan_units(settings: Settings, facts: ModelFacts, measured: "Tables") -> Seq
     units: list[WorkUnit] = [CheckUnit("check")]
     if "token_classes" not in measured or not len(measured["token_classes"]):
         return units
-    n_blocks = int(measured["blocks"]["block"].max()) + 1
+    return [*units, *units_after_check(settings, facts, int(measured["blocks"]["block"].max()) + 1)]
+
+
+def units_after_check(settings: Settings, facts: ModelFacts, n_blocks: int) -> list[WorkUnit]:
+    """Returns all units but the check, for a corpus of so many blocks."""
+    units: list[WorkUnit] = []
     if "graph" in settings.parts:
         units += [GraphUnit(f"graph-{block:03d}", block) for block in range(n_blocks)]
     if "losses" in settings.parts:

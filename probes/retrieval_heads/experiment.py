@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
+    from interp.experiments.work import Work
     from interp.models.language.model import LanguageModel
     from interp.tables import Schemas, Tables
 
@@ -49,6 +50,18 @@ class RetrievalHeads(Settings):
         """Returns the units to find heads, and once these are measured the units that test them."""
         assert facts.geometry is not None
         return plan_units(self, facts.geometry, measured, self.given(facts))
+
+    def expected_units(self, model: "LanguageModel", measured: "Tables") -> Sequence[WorkUnit]:  # type: ignore[override]
+        """Returns the units of the plan, and stand-ins for later ones."""
+        from probes.retrieval_heads.work import expected_units
+
+        return expected_units(self, model, measured)
+
+    def work_of(self, model: "LanguageModel", unit: WorkUnit) -> "Work | None":  # type: ignore[override]
+        """Returns what a unit reads and writes."""
+        from probes.retrieval_heads.work import work_of
+
+        return work_of(self, model, unit)
 
     # ------------------------------------------------------------------ measure
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
+    from interp.experiments.work import Work
     from interp.models.language.model import LanguageModel
     from interp.tables import Schemas, Tables
 
@@ -57,6 +58,19 @@ class Surprisal(Settings):
             TextsUnit(f"texts-{first:06d}", first, min(first + TEXTS_PER_UNIT, n))
             for first in range(0, n, TEXTS_PER_UNIT)
         ]
+
+    def work_of(self, model: "LanguageModel", unit: WorkUnit) -> "Work":  # type: ignore[override]
+        """Returns the tokens of a unit's texts, padded as they are read."""
+        from interp.experiments.work import Work
+        from probes.surprisal.measure import tokens_to_read
+
+        assert isinstance(unit, TextsUnit)
+        read, held = tokens_to_read(model, self.read_texts()[unit.first : unit.last], self)
+        return Work(tokens_read=read, tokens_held=held)
+
+    def uncounted(self) -> str:
+        """Returns what exact probabilities read."""
+        return "the other spellings of words that the mode exact follows" if "exact" in self.modes else ""
 
     def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":  # type: ignore[override]
         """Returns the words of a unit's texts."""

@@ -100,6 +100,15 @@ def measure_words(model: LanguageModel, texts: Sequence[Text], settings: Setting
     return pd.DataFrame([{"model": model.identity.name, **row} for text in texts for row in found[text.id]])
 
 
+def tokens_to_read(model: LanguageModel, texts: Sequence[Text], settings: Settings) -> tuple[int, int]:
+    """Returns how many tokens `measure_words` reads, padding included, and the most that it holds at one time."""
+    sizes = []
+    for batch in _batches(model, [_encode(model, text, settings) for text in texts]):
+        lead, scored = max(len(one.lead) for one in batch), [one.n_tokens for one in batch if one.scored]
+        sizes.append(len(batch) * lead + len(scored) * max(scored, default=0))
+    return sum(sizes), max(sizes)
+
+
 def _encode(model: LanguageModel, text: Text, settings: Settings) -> _Reading:
     tokenizer: Any = model.tokenizer
     prefix = encode_piece(tokenizer, text.prefix, first=True).ids if text.prefix else []

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
+    from interp.experiments.work import Work
     from interp.models.image.model import ImageModel
     from interp.tables import Schemas, Tables
 
@@ -63,6 +64,26 @@ class T2IFlow(Settings):
     def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
         """Returns all units known to be needed."""
         return plan_units(self, measured)
+
+    def expected_units(self, model: "ImageModel", measured: "Tables") -> Sequence[WorkUnit]:  # type: ignore[override]
+        """Returns the units of the plan, and stand-ins for later ones."""
+        from probes.t2i_flow.work import expected_units
+
+        return expected_units(self, model, measured)
+
+    def work_of(self, model: "ImageModel", unit: WorkUnit) -> "Work | None":  # type: ignore[override]
+        """Returns what a unit reads and writes."""
+        from probes.t2i_flow.work import work_of
+
+        return work_of(self, model, unit)
+
+    def uncounted(self) -> str:
+        """Returns what depends on pictures."""
+        return (
+            "the subsets of items of more than six tokens, drawn until one shows the item"
+            if "in_item" in self.parts
+            else ""
+        )
 
     # ------------------------------------------------------------------ measure
 

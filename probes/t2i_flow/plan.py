@@ -84,16 +84,16 @@ def plan_units(settings: Settings, measured: "Tables") -> Sequence[WorkUnit]:
     units: list[WorkUnit] = [JudgeUnit("judge")] if settings.judge_check and of_shapes else []
     if "in_item" in settings.parts:
         kept = tuple(prompt.id for prompt in alone[: settings.grid_prompts])
-        units += [ItemsUnit(f"items-{i:03d}", some, kept) for i, some in _hands(alone, ITEMS_PER_UNIT)]
+        units += [ItemsUnit(f"items-{i:03d}", some, kept) for i, some in hands(alone, ITEMS_PER_UNIT)]
     if "inter_item" in settings.parts:
         kept = tuple(prompt.id for prompt in prompts[: settings.grid_prompts])
         words = tuple(prompt.id for prompt in prompts[: settings.attention_prompts])
         words = words if "attention" in settings.parts else ()
-        units += [PromptsUnit(f"prompts-{i:03d}", some, words, kept) for i, some in _hands(prompts, PROMPTS_PER_UNIT)]
+        units += [PromptsUnit(f"prompts-{i:03d}", some, words, kept) for i, some in hands(prompts, PROMPTS_PER_UNIT)]
     if "lens" in settings.parts:
-        units += [LensUnit(f"lens-items-{i:03d}", alone=some) for i, some in _hands(alone, ITEMS_PER_UNIT)]
+        units += [LensUnit(f"lens-items-{i:03d}", alone=some) for i, some in hands(alone, ITEMS_PER_UNIT)]
         leaking = [prompt for prompt in prompts if any(item.leaks for item in prompt.items)]
-        units += [LensUnit(f"lens-prompts-{i:03d}", prompts=some) for i, some in _hands(leaking, PROMPTS_PER_UNIT)]
+        units += [LensUnit(f"lens-prompts-{i:03d}", prompts=some) for i, some in hands(leaking, PROMPTS_PER_UNIT)]
     if "repair" in settings.parts:
         units += _repair_units(settings, prompts, alone, measured)
     return units
@@ -122,9 +122,10 @@ def _repair_units(
             redundant,
             kept,
         )
-        for index, some in _hands(prompts, PROMPTS_PER_UNIT)
+        for index, some in hands(prompts, PROMPTS_PER_UNIT)
     ]
 
 
-def _hands(prompts: Sequence[Prompt], size: int) -> list[tuple[int, tuple[Prompt, ...]]]:
+def hands(prompts: Sequence[Prompt], size: int) -> list[tuple[int, tuple[Prompt, ...]]]:
+    """Returns prompts that are drawn together, unit by unit, with the number of the unit."""
     return [(number, tuple(prompts[first : first + size])) for number, first in enumerate(range(0, len(prompts), size))]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
+    from interp.experiments.work import Work
     from interp.models.language.model import LanguageModel
     from interp.tables import Schemas, Tables
 
@@ -106,6 +107,22 @@ class VerbatimMemory(Settings):
     def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
         """Returns all units known to be needed."""
         return plan_units(self, facts, measured)
+
+    def expected_units(self, model: "LanguageModel", measured: "Tables") -> Sequence[WorkUnit]:  # type: ignore[override]
+        """Returns the units of the plan, and stand-ins for later ones."""
+        from probes.verbatim_memory.work import expected_units
+
+        return expected_units(self, model, measured)
+
+    def work_of(self, model: "LanguageModel", unit: WorkUnit) -> "Work | None":  # type: ignore[override]
+        """Returns what a unit reads and writes."""
+        from probes.verbatim_memory.work import work_of
+
+        return work_of(self, model, unit)
+
+    def uncounted(self) -> str:
+        """Returns what exact probabilities read."""
+        return "the other spellings that --exact-rotations follows" if self.exact_rotations else ""
 
     # ------------------------------------------------------------------ measure
 

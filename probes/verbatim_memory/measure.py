@@ -43,7 +43,7 @@ def measure_lists(settings: Settings, model: LanguageModel, unit: ListUnit) -> d
 
 def measure_looks_of(settings: Settings, model: LanguageModel, unit: LooksUnit) -> dict[str, pd.DataFrame]:
     """Returns the rows of `list_attention` for the first rotation of some base lists, repeated."""
-    trials = [trial for _, trial in _whole_trials(settings, model, unit.base_lists, ("repeat",))]
+    trials = [trial for _, trial in whole_trials(settings, model, unit.base_lists, ("repeat",))]
     parts = halving_on_out_of_memory(lambda some: measure_looks(model, some), trials)
     return {"list_attention": pd.concat(parts, ignore_index=True)}
 
@@ -52,7 +52,7 @@ def measure_masks_of(settings: Settings, model: LanguageModel, unit: MaskUnit) -
     """Returns the rows of `masking` for the first rotation of some base lists: repeated, and novel as the control."""
     frames = []
     only_top = [mask for mask in unit.masks if mask.control != "random"]
-    for condition, trial in _whole_trials(settings, model, unit.base_lists, ("repeat", "novel")):
+    for condition, trial in whole_trials(settings, model, unit.base_lists, ("repeat", "novel")):
         masks = unit.masks if condition == "repeat" else only_top  # novel lists show what the top heads harm in general
         cell = {
             "condition": condition,
@@ -63,10 +63,10 @@ def measure_masks_of(settings: Settings, model: LanguageModel, unit: MaskUnit) -
     return {"masking": pd.concat(frames, ignore_index=True)}
 
 
-def _whole_trials(
+def whole_trials(
     settings: Settings, model: LanguageModel, base_lists: Sequence[int], conditions: Sequence[Condition]
 ) -> Iterator[tuple[Condition, Trial]]:
-    """The longest lists of the first pool in their first rotation, after the shortest intact text."""
+    """Yields the longest lists of the first pool in their first rotation, after the shortest intact text."""
     everyone = first_lists(settings, settings.pools[0], max(settings.list_lengths))
     for first in everyone:
         if first.base_list in base_lists and first.rotation == 0:

@@ -117,7 +117,7 @@ def _list_units(
 ) -> list[ListUnit]:
     return [
         ListUnit(f"{name}-{hand[0]:02d}", variant, pool, length, hand, betweens, revision)
-        for hand in _hands(settings.n_base_lists)
+        for hand in hands_of(settings.n_base_lists)
     ]
 
 
@@ -125,7 +125,7 @@ def _mask_units(settings: Settings, facts: ModelFacts, measured: "Tables") -> li
     from interp.heads.given import heads_of, sizes_for
     from probes.verbatim_memory.heads import plan_masks, ranked_by_look, ranked_by_run
 
-    hands = _hands(settings.n_base_lists)
+    hands = hands_of(settings.n_base_lists)
     units: list[WorkUnit] = [LooksUnit(f"looks-{hand[0]:02d}", hand) for hand in hands]
     attention = measured["list_attention"]
     if attention["base_list"].nunique() < settings.n_base_lists:
@@ -164,7 +164,8 @@ def _betweens(settings: Settings, longest: bool) -> tuple[Between, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _hands(n_base_lists: int) -> list[tuple[int, ...]]:
+def hands_of(n_base_lists: int) -> list[tuple[int, ...]]:
+    """Returns the base lists that are read together, unit by unit."""
     bases = range(n_base_lists)
     return [tuple(bases[first : first + BASE_LISTS_PER_UNIT]) for first in range(0, n_base_lists, BASE_LISTS_PER_UNIT)]
 

@@ -48,7 +48,7 @@ class Reading:
                 text = self._texts.between(context, n, self.settings.seed)
                 ids = encode_text(self.model.tokenizer, text)
                 tail = last_words(self.model.tokenizer, text, TAIL_WORDS)
-                kept = min(_common_beginning(last, ids), tail[0][1][0])  # longer texts begin with the shorter ones
+                kept = min(common_beginning(last, ids), tail[0][1][0])  # longer texts begin with the shorter ones
                 rows.crop([length + kept for length in after_first])
                 found += self._read_second(rows, context, n, firsts, ids, kept, tail)
                 last = ids
@@ -141,8 +141,8 @@ class Reading:
         return max(len(encode_text(self.model.tokenizer, text)) for text in texts)
 
 
-def _common_beginning(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens two texts share from the start."""
+def common_beginning(first: Sequence[int], second: Sequence[int]) -> int:
+    """Returns how many tokens two texts share from the start."""
     differ = (index for index, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
     return next(differ, min(len(first), len(second)))
 

@@ -69,6 +69,33 @@ def image_weights_bytes(folder_or_id: str, index: Mapping[str, Any], dtype: torc
     return total
 
 
+def outline_parts(folder_or_id: str, index: Mapping[str, Any], revision: str | None) -> dict[str, Any]:
+    """Returns what a pipeline is made with: models built without memory, tokenizers and schedulers as they are, None for parts
+    that it lacks or that are not loaded. `index` is its model_index.json.
+    """
+    import diffusers
+    import transformers
+
+    libraries: dict[str, Any] = {"diffusers": diffusers, "transformers": transformers}
+    parts: dict[str, Any] = {}
+    for name, part in index.items():
+        if name == "requires_safety_checker":
+            parts[name] = False
+        elif not isinstance(part, list):
+            if not name.startswith("_"):
+                parts[name] = part
+        elif name in (*LEFT_OUT, "feature_extractor") or part[0] not in libraries:
+            parts[name] = None
+        else:
+            with torch.device("meta"):
+                built = _built(folder_or_id, name, (part[0], part[1]), revision)
+            if built is None:
+                kind = getattr(libraries[part[0]], part[1])
+                built = kind.from_pretrained(folder_or_id, subfolder=name, revision=revision)
+            parts[name] = built
+    return parts
+
+
 def _built(folder_or_id: str, part: str, kind_name: tuple[str, str], revision: str | None) -> Any:
     """The part (library, class) with no values in it, or None for tokenizers and schedulers, which hold none."""
     import diffusers

@@ -19,7 +19,7 @@ from interp.errors import ArgumentError, RunError
 from interp.models.identity import DtypeName, ModelFacts, ModelIdentity
 from interp.models.image.families import family_of
 from interp.models.image.model import ImageModel
-from interp.models.loading.footprint import Footprint, free_bytes, image_weights_bytes, say_footprint
+from interp.models.loading.footprint import Footprint, free_bytes, image_weights_bytes, outline_parts, say_footprint
 from interp.models.loading.language import folder_sha256, pick_device, pick_dtype, without_progress_bars
 from interp.models.loading.names import ModelEntry, resolve
 from interp.models.loading.refusals import explained, too_large
@@ -85,6 +85,26 @@ def look_up_image(name: str, *, device: str = "auto", dtype: str = "auto", revis
     family = family_of(entry.name, source.pipeline_class)
     identity = source.identity(entry, pick_dtype(dtype, pick_device(device)))
     return ModelFacts(identity, family.pipeline_class, None, None)
+
+
+def load_image_outline(name: str, *, dtype: DtypeName, revision: str | None = None) -> ImageModel:
+    """Returns the text-to-image model of that name with its tokenizers and without weights: for counting pictures.
+
+    Raises UserError as `load_image` does.
+    """
+    import diffusers
+
+    entry = resolve(name, revision, kind="image")
+    source = _find(entry)
+    family = family_of(entry.name, source.pipeline_class)
+    try:
+        with _quiet():
+            parts = outline_parts(source.folder_or_id, source.index, source.revision)
+            parts |= _own_parts(source, getattr(torch, dtype))
+            pipeline: Any = getattr(diffusers, family.pipeline_class)(**parts)
+    except (OSError, ValueError, RuntimeError, ImportError, AttributeError, HTTPError) as error:
+        raise explained(entry, error) from error
+    return ImageModel(family(pipeline), source.identity(entry, dtype), source.defaults)
 
 
 def only_variant(folder: Path) -> str | None:

@@ -80,6 +80,21 @@ def load(
     return model
 
 
+def load_outline(name: str, *, dtype: DtypeName, revision: str | None = None) -> LanguageModel:
+    """Returns the model of that name with its tokenizer and without weights (on torch's "meta" device): for counting tokens.
+
+    Raises UserError as `load` does.
+    """
+    entry = resolve(name, revision, kind="language")
+    source = _find(entry)
+    try:
+        with torch.device("meta"):
+            hf: Any = AutoModelForCausalLM.from_config(source.config, dtype=getattr(torch, dtype))
+        return LanguageModel(hf, _tokenizer(entry, source), _identify(entry, source, dtype))
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        raise explained(entry, error) from error
+
+
 @dataclass(frozen=True)
 class _Source:
     """Where a model's files are: a folder, or a hub id at a commit; and the adapter to be merged onto it, if any."""

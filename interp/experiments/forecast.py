@@ -1,0 +1,153 @@
+"""What a run will do and need, from its settings, the model's configuration and its tokenizer: nothing is computed or written."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interp.experiments.engine import worker_device
+from interp.experiments.experiment import Experiment, WorkUnit, run_hash
+from interp.experiments.listing import state_of
+from interp.experiments.options import RunOptions
+from interp.experiments.run import with_checked_settings
+from interp.experiments.runner import check_kind, check_usable, facts_of
+from interp.experiments.store import MeasuredTables, RunStore
+from interp.experiments.work import Work, total
+from interp.models.identity import DtypeName, ModelFacts
+
+if TYPE_CHECKING:
+    from interp.models.image.model import ImageModel
+    from interp.models.language.model import LanguageModel
+
+BYTES: Mapping[DtypeName, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Of one number."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that are needed beside what a pass computes with, and those free on the device (None where nobody says)."""
+
+    weights_bytes: int
+    cache_bytes: int
+    free_bytes: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """A run before it is made: where it goes, its units, and what those that are left will read and write."""
+
+    experiment: Experiment
+    options: RunOptions
+    facts: ModelFacts
+    outline: "LanguageModel | ImageModel"
+    """The model without weights."""
+    folder: Path
+    description: Mapping[str, Any]
+    """What run.json says; empty for a new run."""
+    done: Mapping[str, float]
+    """Seconds of every unit that is measured."""
+    units: Sequence[WorkUnit]
+    """All that are expected, the done ones among them."""
+
+    @property
+    def state(self) -> str:
+        """How far the run is: new, or as `interp runs` says."""
+        return state_of(self.folder, str(self.description.get("status"))) if self.description else "new"
+
+    @property
+    def left(self) -> list[WorkUnit]:
+        """The units that are not done."""
+        return [unit for unit in self.units if unit.id not in self.done]
+
+    @cached_property
+    def works(self) -> dict[str, Work | None]:
+        """What every unit that is left reads and writes; None where nobody can tell."""
+        return {unit.id: self.experiment.work_of(self.outline, unit) for unit in self.left}
+
+    @property
+    def work(self) -> Work | None:
+        """What all units that are left read and write, or None where it is not known of one of them."""
+        known = [work for work in self.works.values() if work is not None]
+        return total(known) if len(known) == len(self.works) else None
+
+    @property
+    def device(self) -> str:
+        """The torch device of the run."""
+        return worker_device(self.options)
+
+    @property
+    def memory(self) -> Memory:
+        """What the weights take, and keys and values of as many tokens as are held at once."""
+        from interp.models.loading.footprint import free_bytes
+
+        size, geometry = BYTES[self.facts.identity.dtype], self.facts.geometry
+        held = 0 if self.work is None or geometry is None else self.work.tokens_held
+        per_token = 0 if geometry is None else 2 * geometry.n_layers * geometry.n_kv_heads * geometry.head_dim * size
+        free = free_bytes(self.device, self.options.device_map)
+        return Memory(size * n_parameters(self.outline), held * per_token, free)
+
+
+def forecast(experiment: Experiment, options: RunOptions) -> Forecast:
+    """Returns what `experiment.run(…)` would do, without doing any of it.
+
+    Raises UserError as the run would before its first unit.
+    """
+    experiment = with_checked_settings(experiment)
+    check_kind(experiment)
+    facts = facts_of(experiment, options)
+    check_usable(experiment, facts)
+    folder = options.out / experiment.name / facts.name / run_hash(experiment, facts)
+    store = RunStore(folder, experiment.schemas())
+    description = {} if options.fresh else store.read_description()
+    done = {} if options.fresh else seconds_of_units(folder)
+    outline = outline_of(experiment, facts)
+    units = experiment.expected_units(outline, MeasuredTables(store, list(done)))
+    return Forecast(experiment, options, facts, outline, folder, description, done, units)
+
+
+def outline_of(experiment: Experiment, facts: ModelFacts) -> "LanguageModel | ImageModel":
+    """Returns the experiment's model with its tokenizer and without weights."""
+    if experiment.model_kind == "image":
+        from interp.models.loading.image import load_image_outline
+
+        return load_image_outline(experiment.model, dtype=facts.identity.dtype, revision=experiment.revision)
+    from interp.models.loading.language import load_outline
+
+    return load_outline(experiment.model, dtype=facts.identity.dtype, revision=experiment.revision)
+
+
+def n_parameters(model: "LanguageModel | ImageModel") -> int:
+    """Returns how many parameters a model has, tied ones once."""
+    from torch import nn
+
+    whole: Any = model
+    parts = whole.pipeline.components.values() if hasattr(whole, "pipeline") else [whole.hf]
+    modules = [part for part in parts if isinstance(part, nn.Module)]
+    return sum(weight.numel() for module in modules for weight in module.parameters())
+
+
+def seconds_of_units(folder: Path) -> dict[str, float]:
+    """Returns the seconds of every unit that is measured in a run's folder, in the order in which they were.
+
+    Parts are taken to be whole: whether they are is looked at by the run that goes on from there.
+    """
+    found = {}
+    for path in sorted((folder / "parts" / "done").glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
+        try:
+            found[path.stem] = float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue  # damaged: the run measures it again
+    return found
+
+
+def kind_of(unit: WorkUnit) -> str:
+    """Returns what sort of unit it is, in a word: detection, echo, ablation."""
+    return type(unit).__name__.removesuffix("Unit").lower()
+
+
+def count_kinds(units: Sequence[WorkUnit]) -> dict[str, int]:
+    """Returns how many units there are of each kind, in the order of the plan."""
+    return dict(Counter(kind_of(unit) for unit in units))
