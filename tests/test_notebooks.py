@@ -12,6 +12,7 @@ from experiments.notebooks import FOLDER, is_older, names
 from interp.experiments.catalogue import experiments
 
 NOTEBOOKS = names()
+COMMITTED = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 LARGEST = 300_000
 """Bytes of a notebook that a code host still shows at once."""
 
@@ -20,7 +21,12 @@ def test_every_experiment_has_a_notebook_and_there_is_a_tour() -> None:
     assert set(NOTEBOOKS) == {"tour", *experiments()}
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.slow
+def test_every_notebook_is_committed_with_what_it_shows() -> None:
+    assert COMMITTED == NOTEBOOKS, "run `make notebooks` and commit what it writes"
+
+
+@pytest.mark.parametrize("name", COMMITTED)
 def test_what_is_committed_is_made_from_the_text_beside_it_and_easy_to_read(name: str) -> None:
     assert not is_older(name), f"run `python -m experiments.notebooks {name}` and commit notebooks/{name}.ipynb"
     path = FOLDER / f"{name}.ipynb"
