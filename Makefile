@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 MANIFEST := pyproject.toml constraints.txt
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome microsoft-edge
 
-.PHONY: help demo test test-all lint docs bench peers figures results lab browser clean
+.PHONY: help demo test test-all lint docs bench peers figures results notebooks lab browser clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/'
@@ -43,6 +43,9 @@ figures: $(VENV)/.core browser  ## draw figures/gallery again from its committed
 
 results: $(VENV)/.core  ## measure the tables of figures/gallery again on the models that ship (about two hours)
 	$(BIN)/python -m experiments.gallery measure
+
+notebooks: $(VENV)/.dev browser  ## run the notebooks whose text has changed and write their .ipynb (minutes each)
+	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.notebooks
 
 lab: $(VENV)/.lab  ## open the notebooks in JupyterLab
 	$(BIN)/jupytext --quiet --sync notebooks/*.py

@@ -4,7 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, band, styled
+from figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, band, drawn, styled
 from interp.tables import Tables
 
 SHOWN_TRAJECTORIES = 3
@@ -20,19 +20,19 @@ def draw_all(tables: Tables) -> dict[str, go.Figure]:
     """Returns every figure there is data for, in the order a reader wants them."""
     figures: dict[str, go.Figure] = {}
     positions, critical = tables["positions"], tables["critical"]
+    if len(tables["replacement"]):  # the question is whether these tokens decide the answer
+        figures["replacement"] = drawn(plot_replacement, tables, "replacement")
     for number, id in enumerate(_telling(positions, critical), start=1):
-        figures[f"trajectory_{number}"] = plot_trajectory(positions, critical, tables["trajectories"], id)
-    if len(tables["replacement"]):
-        figures["replacement"] = plot_replacement(tables["replacement"])
+        figures[f"trajectory_{number}"] = drawn(plot_trajectory, tables, "positions", "critical", "trajectories", id=id)
     if len(tables["agreement"]):
-        figures["agreement"] = plot_agreement(tables["agreement"])
+        figures["agreement"] = drawn(plot_agreement, tables, "agreement")
     if len(critical):
-        figures["token_classes"] = plot_token_classes(critical, positions)
+        figures["token_classes"] = drawn(plot_token_classes, tables, "critical", "positions")
         if (critical["first_error_position"] >= 0).any():
-            figures["relative_to_error"] = plot_relative_to_error(critical)
+            figures["relative_to_error"] = drawn(plot_relative_to_error, tables, "critical")
     if len(tables["cost"]):
-        figures["cost"] = plot_cost(tables["cost"])
-    figures["levels"] = plot_levels(tables["levels"])
+        figures["cost"] = drawn(plot_cost, tables, "cost")
+    figures["levels"] = drawn(plot_levels, tables, "levels")
     return figures
 
 

@@ -20,7 +20,7 @@ from figures.marks import (
     short,
     wide_figure,
 )
-from figures.style import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, RED, SKY, band, styled
+from figures.style import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, RED, SKY, band, drawn, styled
 from interp.tables import Tables
 
 
@@ -28,27 +28,26 @@ def draw_all(tables: Tables) -> dict[str, go.Figure]:
     """Returns every figure there is data for, in the order a reader wants them."""
     figures: dict[str, go.Figure] = {}
     if len(tables["coverage"]):
-        figures["coverage"] = plot_coverage(tables["coverage"], tables["shuffled_coverage"])
-        figures["accumulation"] = plot_accumulation(tables["accumulation"])
-        figures["degree_frequency"] = plot_degree_frequency(tables["token_degrees"])
-        figures["rarefied_degree"] = plot_rarefied(tables["token_degrees"])
+        figures["coverage"] = drawn(plot_coverage, tables, "coverage", "shuffled_coverage")
+        figures["accumulation"] = drawn(plot_accumulation, tables, "accumulation")
+        figures["degree_frequency"] = drawn(plot_degree_frequency, tables, "token_degrees")
+        figures["rarefied_degree"] = drawn(plot_rarefied, tables, "token_degrees")
         for dictionary in tables["coverage"]["dictionary"].unique():
             name = f"bipartite_{short(dictionary)}"
-            figures[name] = plot_bipartite(
-                tables["token_degrees"], tables["edges"], tables["feature_profile"], dictionary
+            figures[name] = drawn(
+                plot_bipartite, tables, "token_degrees", "edges", "feature_profile", dictionary=str(dictionary)
             )
-        figures["degree_distribution"] = plot_degree_distribution(
-            tables["token_degrees"], tables["feature_profile"], tables["degree_fit"]
+        figures["degree_distribution"] = drawn(
+            plot_degree_distribution, tables, "token_degrees", "feature_profile", "degree_fit"
         )
-        figures["feature_entropy"] = plot_feature_entropy(tables["feature_profile"])
+        figures["feature_entropy"] = drawn(plot_feature_entropy, tables, "feature_profile")
     if len(tables["pair_losses"]):
-        figures["pair_losses"] = plot_pair_losses(
-            tables["pair_losses"], float(tables["token_classes"]["threshold"].iloc[0])
-        )
+        threshold = float(tables["token_classes"]["threshold"].iloc[0])
+        figures["pair_losses"] = drawn(plot_pair_losses, tables, "pair_losses", threshold=threshold)
     if len(tables["reactivation"]):
-        figures["reactivation"] = plot_reactivation(tables["reactivation"])
+        figures["reactivation"] = drawn(plot_reactivation, tables, "reactivation")
     if len(tables["steering"]):
-        figures["steering"] = plot_steering(tables["steering"])
+        figures["steering"] = drawn(plot_steering, tables, "steering")
     return figures
 
 

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from figures.retrieval_heads_comparison import plot_agreement, plot_detectors
-from figures.style import BLUE, GREEN, GREY, ORANGE, RED, SEQUENTIAL, band, styled
+from figures.style import BLUE, GREEN, GREY, ORANGE, RED, SEQUENTIAL, band, drawn, styled
 from interp.tables import Tables
 
 RETRIEVAL_SCORE = 0.1
@@ -17,25 +17,25 @@ _SHOWN = 40
 
 def draw_all(tables: Tables) -> dict[str, go.Figure]:
     """Returns every figure there is data for, in the order a reader wants them."""
-    scores, summary = tables["head_scores"], tables["ablation_summary"]
-    definitions = list(scores["definition"].unique())
+    summary = tables["ablation_summary"]
+    definitions = set(tables["head_scores"]["definition"])
     figures: dict[str, go.Figure] = {}
     if len(summary):  # the question is whether the heads are needed: its answer comes first
-        figures["ablation"] = plot_ablation(summary)
+        figures["ablation"] = drawn(plot_ablation, tables, "ablation_summary")
     if "set" in definitions:
-        figures["head_map"] = plot_head_map(scores, "set")
-        figures["ranked_scores"] = plot_ranked_scores(scores)
-        figures["sparsity"] = plot_sparsity(tables["sparsity"])
-        figures["activation"] = plot_activation(scores)
-    figures["needle_grid"] = plot_needle_grid(tables["samples"])
+        figures["head_map"] = drawn(plot_head_map, tables, "head_scores", definition="set")
+        figures["ranked_scores"] = drawn(plot_ranked_scores, tables, "head_scores")
+        figures["sparsity"] = drawn(plot_sparsity, tables, "sparsity")
+        figures["activation"] = drawn(plot_activation, tables, "head_scores")
+    figures["needle_grid"] = drawn(plot_needle_grid, tables, "samples")
     if len(summary) and summary[summary["condition"] == "top"]["ranking"].nunique() > 1:
-        figures["detector_ablation"] = plot_detector_ablation(summary)
+        figures["detector_ablation"] = drawn(plot_detector_ablation, tables, "ablation_summary")
     if len(definitions) > 1 and "set" in definitions:
-        figures["detectors"] = plot_detectors(scores)
+        figures["detectors"] = drawn(plot_detectors, tables, "head_scores")
     if len(tables["agreement"]):
-        figures["agreement"] = plot_agreement(tables["agreement"])
+        figures["agreement"] = drawn(plot_agreement, tables, "agreement")
     if len(tables["convergence"]):
-        figures["convergence"] = plot_convergence(tables["convergence"])
+        figures["convergence"] = drawn(plot_convergence, tables, "convergence")
     return figures
 
 

@@ -1,6 +1,12 @@
 """One look for all figures: fonts, sizes, and colours that stay apart for colour-blind readers and in grey print."""
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 import plotly.graph_objects as go
+
+from interp.tables import Tables
 
 # Okabe and Ito's palette (2008).
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = (
@@ -40,6 +46,19 @@ def styled(figure: go.Figure, *, title: str, caption: str, width: int = WIDTH, h
     return figure
 
 
+def drawn(plot: Callable[..., go.Figure], tables: Tables, *names: str, **settings: Any) -> go.Figure:
+    """Returns what `plot` draws of the named tables; a report shows those tables under the figure, and this call as Python.
+
+    The names and the call are in layout.meta, beside the caption.
+    """
+    figure: Any = plot(*(tables[name] for name in names), **settings)
+    arguments = [f'run.tables["{name}"]' for name in names] + [f"{name}={value!r}" for name, value in settings.items()]
+    call = f"{plot.__name__}({', '.join(arguments)})"
+    return figure.update_layout(
+        meta={**(figure.layout.meta or {}), "tables": names, "module": plot.__module__, "call": call}
+    )
+
+
 def faint(colour: str, opacity: float = 0.18) -> str:
     """Returns a "#RRGGBB" colour as rgba with the given opacity, for bands."""
     red, green, blue = (int(colour[index : index + 2], 16) for index in (1, 3, 5))
@@ -47,10 +66,13 @@ def faint(colour: str, opacity: float = 0.18) -> str:
 
 
 def band(x: list[int] | list[float], low: list[float], high: list[float], colour: str, name: str) -> go.Scatter:
-    """Returns the filled area between two curves, to lie under a line of the same colour."""
+    """Returns the filled area between two curves, to lie under a line of the same colour; where a bound is NaN, straight on."""
+    bounds = enumerate(zip(low, high, strict=True))
+    known = [place for place, (bottom, top) in bounds if not math.isnan(bottom) and not math.isnan(top)]
+    back = known[::-1]
     return go.Scatter(
-        x=[*x, *reversed(x)],
-        y=[*high, *reversed(low)],
+        x=[x[place] for place in known + back],
+        y=[*(high[place] for place in known), *(low[place] for place in back)],
         fill="toself",
         fillcolor=faint(colour),
         mode="lines",

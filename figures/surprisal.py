@@ -4,7 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from figures.style import BLUE, GREEN, ORANGE, band, styled
+from figures.style import BLUE, GREEN, ORANGE, band, drawn, styled
 from interp.tables import Tables
 
 COLOURS = {"raw": BLUE, "boundary": ORANGE, "exact": GREEN}
@@ -13,11 +13,9 @@ TEXTS_SHOWN, WORDS_SHOWN, FEWEST_TEXTS = 3, 30, 5
 
 def draw_all(tables: Tables) -> dict[str, go.Figure]:
     """Returns every figure there is data for."""
-    figures = {"words": plot_words(tables["words"])}
-    places = tables["places"]
-    places = places[places["n"] >= FEWEST_TEXTS]
-    if places["word_index"].nunique() > 1:
-        figures["places"] = plot_places(places)
+    figures = {"words": drawn(plot_words, tables, "words")}
+    if _common(tables["places"])["word_index"].nunique() > 1:
+        figures["places"] = drawn(plot_places, tables, "places")
     return figures
 
 
@@ -39,10 +37,15 @@ def plot_words(words: pd.DataFrame) -> go.Figure:
     return styled(figure, title="Surprisal of words", caption=caption, height=120 + 280 * len(texts))
 
 
+def _common(places: pd.DataFrame) -> pd.DataFrame:
+    """The places that enough texts have."""
+    return places[places["n"] >= FEWEST_TEXTS]
+
+
 def plot_places(places: pd.DataFrame) -> go.Figure:
     """Returns mean surprisal by the word's place in its text, with intervals over texts."""
     figure = go.Figure()
-    for mode, rows in places.groupby("mode", sort=False):
+    for mode, rows in _common(places).groupby("mode", sort=False):
         colour, name = COLOURS[str(mode)], str(mode)
         x = rows["word_index"].tolist()
         figure.add_trace(band(x, rows["ci_low"].tolist(), rows["ci_high"].tolist(), colour, name))

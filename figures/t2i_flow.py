@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from figures.style import BLUE, GREEN, GREY, ORANGE, PALETTE, RED, SEQUENTIAL, SKY, styled
-from figures.t2i_flow_grids import grids_of, plot_grid
+from figures.style import BLUE, GREEN, GREY, ORANGE, PALETTE, RED, SEQUENTIAL, SKY, drawn, styled
+from figures.t2i_flow_grids import plot_pictures, tables_of_grids
 from interp.tables import Tables
 
 LEVELS = {
@@ -49,27 +49,27 @@ ROLE_COLOURS = {
 
 
 ORDER = (
-    "token_grid", "roles", "prompt_grid", "flow_matrix", "flow_rates", "repair_grid", "repair", "lens", "heat_maps",
+    "roles", "flow_matrix", "token_grid", "prompt_grid", "flow_rates", "repair", "repair_grid", "lens", "heat_maps",
     "attention_effect",
 )  # fmt: skip
-"""How a reader wants them."""
+"""How a reader wants them: rates before the pictures that they were counted in."""
 
 
 def draw_all(tables: Tables) -> dict[str, go.Figure]:
     """Returns every figure there is data for, in ORDER."""
     rates = tables["rates"]
-    figures = {name: plot_grid(grid) for name, grid in grids_of(tables).items()}
+    figures = {name: drawn(plot_pictures, tables, *read, grid=name) for name, read in tables_of_grids(tables).items()}
     if (rates["quantity"] == "kept_visible").any():
-        figures["roles"] = plot_roles(rates)
+        figures["roles"] = drawn(plot_roles, tables, "rates")
     if (rates["question"] == "inter_item").any():
-        figures["flow_matrix"] = plot_flow_matrix(rates)
-        figures["flow_rates"] = plot_flow_rates(rates)
+        figures["flow_matrix"] = drawn(plot_flow_matrix, tables, "rates")
+        figures["flow_rates"] = drawn(plot_flow_rates, tables, "rates")
     if (rates["quantity"] == "leak_before").any():
-        figures["repair"] = plot_repair(rates)
+        figures["repair"] = drawn(plot_repair, tables, "rates")
     if len(tables["lens_rates"]):
-        figures["lens"] = plot_lens(tables["lens_rates"])
+        figures["lens"] = drawn(plot_lens, tables, "lens_rates")
     if len(tables["attention_mass"]):
-        figures["attention_effect"] = plot_attention(tables["attention_mass"], rates)
+        figures["attention_effect"] = drawn(plot_attention, tables, "attention_mass", "rates")
     return {name: figures[name] for name in ORDER if name in figures}
 
 

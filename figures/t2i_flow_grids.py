@@ -105,13 +105,21 @@ def _data_uri(picture: np.ndarray) -> str:
 
 def grids_of(tables: Tables) -> dict[str, Grid]:
     """Returns every grid there are pictures for, by name."""
-    pictures, prompts = tables["pictures"], tables["prompts"]
-    kinds = {"in_item": token_grid, "inter_item": prompt_grid, "repair": repair_grid}
-    names = {"in_item": "token_grid", "inter_item": "prompt_grid", "repair": "repair_grid"}
-    found = {names[part]: kinds[part](pictures, prompts) for part in kinds if (pictures["part"] == part).any()}
-    if len(tables["heat_maps"]):
-        found["heat_maps"] = heat_map_grid(tables["heat_maps"], pictures, prompts)
-    return found
+    return {name: GRIDS[name](*(tables[table] for table in read)) for name, read in tables_of_grids(tables).items()}
+
+
+def tables_of_grids(tables: Tables) -> dict[str, tuple[str, ...]]:
+    """Returns the tables each grid is made from, for those there are pictures for."""
+    parts = {"in_item": "token_grid", "inter_item": "prompt_grid", "repair": "repair_grid"}
+    found: dict[str, tuple[str, ...]] = {
+        name: ("pictures", "prompts") for part, name in parts.items() if (tables["pictures"]["part"] == part).any()
+    }
+    return {**found, "heat_maps": ("heat_maps", "pictures", "prompts")} if len(tables["heat_maps"]) else found
+
+
+def plot_pictures(*tables: pd.DataFrame, grid: str) -> go.Figure:
+    """Returns one of GRIDS as a figure, from the tables that it is made from."""
+    return plot_grid(GRIDS[grid](*tables))
 
 
 def token_grid(pictures: pd.DataFrame, prompts: pd.DataFrame) -> Grid:
@@ -213,6 +221,12 @@ def overlaid(picture: np.ndarray, attention: np.ndarray) -> np.ndarray:
         ..., None
     ]
     return (0.45 * picture * (1 - share) + np.array([255, 176, 0]) * share).round().clip(0, 255).astype(np.uint8)
+
+
+GRIDS: dict[str, Callable[..., Grid]] = {
+    "token_grid": token_grid, "prompt_grid": prompt_grid, "repair_grid": repair_grid, "heat_maps": heat_map_grid,
+}  # fmt: skip
+"""Every grid by name."""
 
 
 EDGE, GAP, LINE, HEAD, TITLE = 16, 14, 15, 26, 30

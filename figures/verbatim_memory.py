@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 import plotly.graph_objects as go
 
-from figures.style import BLUE, GREEN, GREY, ORANGE, RED, band, styled
+from figures.style import BLUE, GREEN, GREY, ORANGE, RED, band, drawn, styled
 from interp.tables import Tables
 
 COLOURS = {"first": GREY, "repeat": BLUE, "permute": ORANGE, "permute_strict": GREEN, "novel": RED}
@@ -35,46 +35,53 @@ RATIO_AXIS = "repeat surprisal, % of the first list"
 def draw_all(tables: Tables) -> dict[str, go.Figure]:
     """Returns every figure there is data for, in the order a reader wants them."""
     summary = tables["repeat_surprisal"]
-    main = summary[(summary["variant"] == "none") & (summary["mode"] == "raw") & (summary["estimator"] == "ratio")]
-    intact = main[main["context_type"] == "intact"]
-    figures = {"list_length": plot_list_length(intact[intact["intervening"] == intact["intervening"].min()])}
-    longest = main[main["list_length"] == main["list_length"].max()]
-    if intact["intervening"].nunique() > 1:
-        figures["intervening"] = plot_intervening(longest[longest["context_type"] == "intact"])
+    longest = _longest(_main(summary))
+    figures = {"list_length": drawn(plot_list_length, tables, "repeat_surprisal")}
+    figures["positions"] = drawn(plot_positions, tables, "position_curve")
+    if summary["list_length"].nunique() == 1:  # one length is a point, and no curve to begin with
+        figures["list_length"] = figures.pop("list_length")
+    if _intact(longest)["intervening"].nunique() > 1:
+        figures["intervening"] = drawn(plot_intervening, tables, "repeat_surprisal")
     if longest["context_type"].nunique() > 1:
-        other = longest["context_type"] != "intact"
-        same_length = longest[other | (longest["intervening"] == intact["intervening"].max())]
-        figures["contexts"] = plot_groups(
-            same_length, "context_type", "text between the lists", "Kinds of text between the lists"
-        )
-    figures["positions"] = plot_positions(tables["position_curve"])
-    figures["modes"] = plot_groups(
-        _shortest(summary[(summary["variant"] == "none") & (summary["estimator"] == "ratio")]),
-        "mode",
-        "how sub-words become a word",
-        "What counts as the probability of a word",
-    )
-    models = _shortest(summary[(summary["mode"] == "raw") & (summary["estimator"] == "ratio")])
-    models = models[~models["variant"].str.startswith("revision ") & (models["variant"] != "float32")]
-    if models["variant"].nunique() > 1:
-        figures["nulls"] = plot_groups(
-            models, "variant", "what was done to the model", "The model and its damaged copies"
-        )
+        figures["contexts"] = drawn(plot_contexts, tables, "repeat_surprisal")
+    figures["modes"] = drawn(plot_modes, tables, "repeat_surprisal")
+    if _copies(summary)["variant"].nunique() > 1:
+        figures["nulls"] = drawn(plot_nulls, tables, "repeat_surprisal")
     if len(tables["masking_summary"]):
-        figures["masking"] = plot_masking(tables["masking_summary"])
+        figures["masking"] = drawn(plot_masking, tables, "masking_summary")
     if len(tables["checkpoints"]):
-        figures["checkpoints"] = plot_checkpoints(tables["checkpoints"])
+        figures["checkpoints"] = drawn(plot_checkpoints, tables, "checkpoints")
     return figures
 
 
+def _main(summary: pd.DataFrame) -> pd.DataFrame:
+    """Ratios of the model as it is, a word's surprisal being the sum over its tokens."""
+    return summary[(summary["variant"] == "none") & (summary["mode"] == "raw") & (summary["estimator"] == "ratio")]
+
+
+def _intact(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["context_type"] == "intact"]
+
+
+def _longest(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["list_length"] == table["list_length"].max()]
+
+
 def _shortest(table: pd.DataFrame) -> pd.DataFrame:
-    """The longest lists with the shortest intact text between."""
-    table = table[(table["context_type"] == "intact") & (table["list_length"] == table["list_length"].max())]
+    """The rows with the shortest intact text between the lists."""
+    table = _intact(table)
     return table[table["intervening"] == table["intervening"].min()]
 
 
-def plot_list_length(table: pd.DataFrame) -> go.Figure:
+def _copies(summary: pd.DataFrame) -> pd.DataFrame:
+    """The model and its damaged copies, for the longest lists; not its checkpoints, nor itself in another precision."""
+    table = _shortest(_longest(summary[(summary["mode"] == "raw") & (summary["estimator"] == "ratio")]))
+    return table[~table["variant"].str.startswith("revision ") & (table["variant"] != "float32")]
+
+
+def plot_list_length(summary: pd.DataFrame) -> go.Figure:
     """Returns repeat surprisal by list length, a line per condition."""
+    table = _shortest(_main(summary))
     figure = _lines(table, "list_length")
     figure.update_xaxes(title="nouns in the list", tickvals=sorted(table["list_length"].unique()))
     tokens = int(table["intervening_tokens"].iloc[0])
@@ -86,8 +93,9 @@ def plot_list_length(table: pd.DataFrame) -> go.Figure:
     )
 
 
-def plot_intervening(table: pd.DataFrame) -> go.Figure:
+def plot_intervening(summary: pd.DataFrame) -> go.Figure:
     """Returns repeat surprisal by the length of the text between, a line per condition."""
+    table = _intact(_longest(_main(summary)))
     figure = _lines(table, "intervening_tokens")
     figure.update_xaxes(title="text between the lists, tokens", rangemode="tozero")
     return _ratios(
@@ -114,6 +122,26 @@ def _lines(table: pd.DataFrame, x: str) -> go.Figure:
             line={"color": colour, "width": 2},
         )
     return figure
+
+
+def plot_contexts(summary: pd.DataFrame) -> go.Figure:
+    """Returns repeat surprisal by the kind of text between the lists; the intact text is the longest."""
+    table = _longest(_main(summary))
+    longest_text = _intact(_main(summary))["intervening"].max()
+    table = table[(table["context_type"] != "intact") | (table["intervening"] == longest_text)]
+    return plot_groups(table, "context_type", "text between the lists", "Kinds of text between the lists")
+
+
+def plot_modes(summary: pd.DataFrame) -> go.Figure:
+    """Returns repeat surprisal by how the surprisals of sub-words become that of a word."""
+    table = _shortest(_longest(summary[(summary["variant"] == "none") & (summary["estimator"] == "ratio")]))
+    return plot_groups(table, "mode", "how sub-words become a word", "What counts as the probability of a word")
+
+
+def plot_nulls(summary: pd.DataFrame) -> go.Figure:
+    """Returns repeat surprisal of the model and of its damaged copies."""
+    title = "The model and its damaged copies"
+    return plot_groups(_copies(summary), "variant", "what was done to the model", title)
 
 
 def plot_groups(table: pd.DataFrame, by: str, axis: str, title: str) -> go.Figure:

@@ -113,13 +113,9 @@ class Counting(Experiment):
         return {"texts": groups.agg(mean_nats="mean", n="count").reset_index()}
 
     def figures(self, tables: Any) -> Any:
-        import plotly.graph_objects as go
+        from figures.style import drawn
 
-        from figures.style import styled
-
-        table = tables["texts"].query("~again")
-        figure = go.Figure(go.Bar(x=[f"{text_id} {self.note}" for text_id in table["text_id"]], y=table["mean_nats"]))
-        return {"surprisal": styled(figure, title="Surprisal", caption=f"Mean surprisal of each text. {self.note}")}
+        return {"surprisal": drawn(plot_surprisal, tables, "texts")}
 
     def findings(self, tables: Any) -> Sequence[Finding]:
         mean = tables["tokens"]["surprisal_nats"].mean()
@@ -162,6 +158,17 @@ class Yardstick(Counting):
         import pandas as pd
 
         return {"texts": pd.DataFrame({"mean_nats": [1.0]})}
+
+
+def plot_surprisal(texts: Any) -> Any:
+    """Returns a bar for each text that was read once."""
+    import plotly.graph_objects as go
+
+    from figures.style import styled
+
+    once = texts.query("~again")
+    figure = go.Figure(go.Bar(x=once["text_id"] + " " + once["note"], y=once["mean_nats"]))
+    return styled(figure, title="Surprisal", caption=f"Mean surprisal of each text. {once['note'].iloc[0]}")
 
 
 @cache

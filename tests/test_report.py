@@ -18,7 +18,7 @@ import pytest
 from interp.errors import ArgumentError
 from interp.experiments.experiment import Finding
 from interp.experiments.export import require_browser, write_figures
-from interp.experiments.page import LARGEST_TABLE, ROWS_SHOWN, render_figure, render_table
+from interp.experiments.page import LARGEST_TABLE, ROWS_SHOWN, render
 from interp.experiments.report import render_report, write_comparison
 from interp.experiments.run import Run, compare
 from tests.counting import Counting, Yardstick
@@ -50,6 +50,8 @@ class Page(HTMLParser):
         self.in_packed = ("type", "text/plain") in attrs
 
     def handle_data(self, data: str) -> None:
+        if not data.strip():
+            return
         if self.tags[-1:] not in (["script"], ["style"]):
             self.texts.append(data.strip())
             if self.tags[-1:] == ["h2"]:
@@ -64,6 +66,15 @@ def run(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Counting(model=tiny, note=HOSTILE).run(out=tmp_path_factory.mktemp("report"))
 
 
+def comparison(figures: dict[str, go.Figure] | None = None, tables: dict[str, pd.DataFrame] | None = None) -> str:
+    """The page of a comparison: figures and tables and little else."""
+    return render("comparison.html", title="some runs", figures=figures or {}, tables=tables or {})
+
+
+def data_of(figure: go.Figure) -> list[dict]:
+    return json.loads(str(figure.to_json()))["data"]
+
+
 def written(run: Run) -> str:
     return (run.folder / "report.html").read_text(encoding="utf-8")
 
@@ -75,6 +86,7 @@ def test_the_page_loads_nothing_and_links_into_itself_the_run_and_to_the_paper(
     inside = [link.removeprefix("#") for link in page.links if link.startswith("#")]
     assert set(inside) <= set(page.ids)
     assert [link for link in page.links if not link.startswith("#")] == [
+        "tables/texts.parquet",  # under the figure that was drawn from it
         "tables/texts.parquet",
         "tables/tokens.parquet",
     ]
@@ -94,8 +106,8 @@ def test_words_of_the_run_stay_words(run: Run) -> None:
     assert f"The texts are random. {HOSTILE}" in page.texts
     assert f"Mean surprisal of each text. {HOSTILE}" in page.texts
     assert HOSTILE in page.texts  # a cell, and a setting
-    figure = Page(render_figure("surprisal", run.figures["surprisal"]))  # its axis has the hostile words too
-    plain = Page(render_figure("surprisal", go.Figure(go.Bar(x=["text"], y=[1.0]))))
+    figure = Page(comparison({"surprisal": run.figures["surprisal"]}))  # its axis has the hostile words too
+    plain = Page(comparison({"surprisal": go.Figure(go.Bar(x=["text"], y=[1.0]))}))
     assert figure.tags == plain.tags
     # the page's own script, plotly's, and the data of the figure and of both tables
     assert page.tags.count("script") == 1 + 1 + 1 + 2
@@ -103,15 +115,15 @@ def test_words_of_the_run_stay_words(run: Run) -> None:
 
 def test_the_page_has_a_section_for_everything(run: Run) -> None:
     page = Page(written(run))
-    sections = "What was found, Warnings, Figures, Tables, Model, Settings, How to repeat it, How to cite".split(", ")
+    sections = "What was found, Warnings, Tables, Model, Settings, How to repeat it, How to cite".split(", ")
     assert list(page.sections) == ["", *sections]
-    _, found, warnings, figures, tables, model, settings, repeat, cite = page.sections.values()
+    _, found, warnings, tables, model, settings, repeat, cite = page.sections.values()
     assert "How surprising are random texts?" in page.texts  # the question
     mean = run.tables["tokens"]["surprisal_nats"].mean()
     assert any(text.startswith(f"4 texts have {mean:.3f} nats per token.") for text in found)
     assert not any("random" in text for text in found)
     assert any("The texts are random." in text for text in warnings)
-    assert any("Mean surprisal of each text." in text for text in figures)
+    assert any("Mean surprisal of each text." in text for text in found)  # the first figure stands beside what it shows
     # 4 texts of 6 tokens and 2 of 12, the first token of each not scored
     assert [text for text in tables if text.endswith(" rows")] == ["6 rows", f"{4 * 5 + 2 * 11} rows"]
     assert f"{run.tables['tokens']['surprisal_nats'][0]:.4g}" in tables
@@ -129,6 +141,37 @@ def test_the_python_of_a_report_makes_the_same_experiment(run: Run) -> None:
     (text,) = [text for text in page.texts if text.startswith("from tests.counting import Counting")]
     call = text.split("run = ")[1].split(".run()")[0]
     assert eval(call, {"Counting": Counting}) == run.experiment
+
+
+def test_the_python_under_a_figure_draws_it_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("interp.experiments.run.find_experiment", lambda name: Counting)
+    page = Page(written(run))
+    (code,) = [text for text in page.texts if text.startswith("from tests.counting import plot_surprisal")]
+    assert f"run = open_run('{run.folder.as_posix()}')" in code
+    *lines, last = code.splitlines()
+    names: dict = {}
+    exec("\n".join(lines), names)
+    again = eval(last, names)
+    whole = run.figures["surprisal"]
+    assert data_of(again) == data_of(whole)
+    assert again.layout.title == whole.layout.title
+    place = page.texts.index("texts")
+    assert page.texts[place + 1].startswith(", 6 rows")
+    assert page.texts.index(f"{run.tables['texts']['mean_nats'][0]:.4g}") > place  # rows of the table itself
+
+
+def test_a_figure_that_does_not_say_how_it_was_drawn_is_taken_from_the_run(run: Run) -> None:
+    figure = next(iter(run.experiment.figures(run.tables).values()))
+    figure.layout.meta = {"caption": "Nothing more."}
+    other = Run(run.folder, run.experiment, run.description)
+    vars(other)["figures"] = {"plain": figure}
+    page = Page(render_report(other))
+    (code,) = [text for text in page.texts if text.startswith("from interp.experiments.run import open_run")]
+    assert code.endswith("run.figures['plain']")
+    assert [link for link in page.links if link.endswith(".parquet")] == [
+        "tables/texts.parquet",
+        "tables/tokens.parquet",
+    ]
 
 
 def test_headings_descend_by_one_and_every_region_has_a_name(run: Run) -> None:
@@ -207,7 +250,7 @@ def test_a_packed_table_holds_every_value_to_its_last_digit() -> None:
             "head": pd.array([1, None, 3], dtype="Int64"),
         }
     )
-    (packed,) = Page(render_table("scores", frame, file="tables/scores.parquet")).packed
+    (packed,) = Page(comparison(tables={"scores": frame})).packed
     table = json.loads(packed)
     assert table["columns"] == list(frame.columns)
     assert table["rows"][0] == ["tiny", 0.1, 1e-9, str(2**53 + 1), True, "[1,2]", "3 bytes", 1]
@@ -220,7 +263,7 @@ def test_a_packed_table_holds_every_value_to_its_last_digit() -> None:
 
 def test_of_a_table_too_large_the_first_rows_and_where_the_others_are() -> None:
     frame = pd.DataFrame({"row": np.arange(LARGEST_TABLE + 1)})
-    page = Page(render_table("rows", frame, about="One row.", file="tables/rows.parquet"))
+    page = Page(comparison(tables={"rows": frame}))
     assert page.packed == []
     assert page.tags.count("tr") == 1 + ROWS_SHOWN
     assert 'pandas.read_parquet("tables/rows.parquet").to_csv("rows.csv")' in page.texts
@@ -228,7 +271,8 @@ def test_of_a_table_too_large_the_first_rows_and_where_the_others_are() -> None:
 
 def test_a_packed_figure_is_the_figure(run: Run) -> None:
     figure = run.figures["surprisal"]
-    (packed,) = Page(render_figure("surprisal", figure)).packed
+    packed, plotly = Page(comparison({"surprisal": figure})).packed
+    assert "plotly.js" in plotly
     drawn, whole = json.loads(packed), json.loads(str(figure.to_json()))
     assert drawn["data"] == whole["data"]
     assert drawn["config"]["showSendToCloud"] is False  # plotly's own default is a button that uploads the figure

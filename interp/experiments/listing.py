@@ -129,13 +129,9 @@ def _headline(description: dict[str, Any]) -> str:
 
 def render_listing(runs: Sequence[RunSummary], out: Path) -> str:
     """Returns one page that leads to every run's report: a table to sort by its heads and to search."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from interp.experiments.page import render
 
-    templates = Environment(
-        loader=PackageLoader("interp.experiments", "templates"), autoescape=True, undefined=StrictUndefined
-    )
-    templates.filters.update(bytes=bytes_in_words, link=lambda path: path.relative_to(out).as_posix())
-    return templates.get_template("listing.html").render(runs=runs, out=out, states=STATES)
+    return render("listing.html", title=f"Runs under {out}", runs=runs, out=out, states=STATES, in_bytes=bytes_in_words)
 
 
 def bytes_in_words(n_bytes: int) -> str:

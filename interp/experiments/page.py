@@ -1,20 +1,22 @@
-"""A page that opens anywhere without a network: its style, its script, figures and tables packed into it."""
+"""Pages that open anywhere without a network: templates, and what they pack into themselves of figures and tables."""
 
 import base64
 import gzip
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from html import escape
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+    from interp.experiments.run import Run
 
 ROWS_SHOWN = 10
 """Rows that are there without scripts, and all there is of tables too large to pack."""
@@ -22,6 +24,8 @@ LARGEST_TABLE, LARGEST_PACKED = 250_000, 1_000_000
 """Values, and letters once they are packed, up to which a table comes into a page whole."""
 LARGEST_INTEGER = 2**53
 """Up to here every integer is a number of a browser's; larger ones are kept as text."""
+WIDEST_HALF = 1000
+"""Pixels up to which a figure stands beside another one; a wider one has a row of its own."""
 
 FIGURE_CONFIG = {
     "displaylogo": False,
@@ -31,34 +35,44 @@ FIGURE_CONFIG = {
 }
 """How interactive figures behave: plotly's own options."""
 
+_ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 
-def render_page(title: str, sections: Sequence[str], *, figures: bool) -> str:
-    """Returns a whole HTML page from sections of HTML; with figures, plotly's script comes along (2 MB, packed)."""
-    script = files("interp.experiments").joinpath("page.js").read_text(encoding="utf-8")
-    style = files("interp.experiments").joinpath("page.css").read_text(encoding="utf-8")
-    return (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>{escape(title)}</title><style>{style}</style></head>"
-        f"<body>{''.join(sections)}{_plotly_script() if figures else ''}<script>{script}</script></body></html>"
+
+def render(template: str, **values: Any) -> str:
+    """Returns a page from one of the templates beside this file; values are escaped."""
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("interp.experiments", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-
-
-def render_figure(name: str, figure: "go.Figure") -> str:
-    """Returns a figure under a heading, with its caption, as HTML."""
-    layout: Any = figure.layout
-    caption = str((layout.meta or {}).get("caption", name))
-    title = figure_title(name, figure)
-    width, height = layout.width or 760, layout.height or 460
-    drawing = json.loads(str(figure.to_json())) | {"config": FIGURE_CONFIG}
-    drawing["layout"].pop("title", None)  # the heading says it
-    return (
-        f"<figure id='figure-{escape(name)}' aria-labelledby='caption-{escape(name)}'><h3>{escape(title)}</h3>"
-        f"<div class='chart' tabindex='0' role='group' aria-label='{escape(title)}' data-width='{width}' data-height='{height}'>"
-        f"<div style='width:{width}px;height:{height}px'><noscript>This figure is drawn by a script.</noscript></div></div>"
-        f"{_packed(json.dumps(drawing, separators=(',', ':')))}"
-        f"<figcaption id='caption-{escape(name)}'>{escape(caption)}</figcaption></figure>"
+    environment.filters.update(
+        anchor=lambda title: title.lower().replace(" ", "-"),
+        duration=duration_in_words,
+        linked=_linked,
+        packed=_packed,
+        packed_figure=pack_figure,
+        packed_table=pack_table,
+        rows=lambda frame: _rows(frame.head(ROWS_SHOWN)),
+        shown=_shown,
     )
+    environment.tests["wide"] = is_wide
+    environment.globals.update(
+        figure_title=figure_title, plotly_script=plotly_script, redrawing=redrawing,
+        rows_shown=ROWS_SHOWN,
+    )  # fmt: skip
+    return environment
+
+
+def _linked(text: str) -> Markup:
+    """The text with links to the papers that it names by their arXiv numbers."""
+    return Markup(_ARXIV.sub(r'<a href="https://arxiv.org/abs/\1">\g<0></a>', str(escape(text))))  # noqa: S704 - escaped just here
 
 
 def figure_title(name: str, figure: "go.Figure") -> str:
@@ -67,41 +81,59 @@ def figure_title(name: str, figure: "go.Figure") -> str:
     return re.sub(r"<[^>]*>", " ", str(layout.title.text or name))
 
 
-def render_table(name: str, frame: pd.DataFrame, *, about: str = "", file: str) -> str:
-    """Returns a table to browse and to download as CSV; of a large one, the first rows and how to get the others.
-
-    `about` says what a row is, `file` is the parquet file the table lies in, relative to the page.
-    """
-    packed = _packed_table(frame)
-    columns = [str(column) for column in frame.columns]
-    rows = _rows(frame.head(ROWS_SHOWN))
-    head = "".join(f"<th scope='col'>{escape(column)}</th>" for column in columns)
-    body = "".join("<tr>" + "".join(f"<td>{escape(_shown(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    link = f"<a href='{escape(file)}'>{escape(file)}</a>"
-    note = f"Also in {link}, beside this page."
-    if not packed:
-        command = f'pandas.read_parquet("{file}").to_csv("{name}.csv")'
-        note = f"The first {len(rows)} rows; all of them in {link}, beside this page. As CSV: <code>{escape(command)}</code>"
-    return (
-        f"<details class='table' id='table-{escape(name)}'><summary><code>{escape(name)}</code> "
-        f"<span class='soft'>{len(frame):,} rows{escape(f' · {about}' if about else '')}</span></summary>"
-        f"<div class='controls'></div>"
-        f"<div class='scroll' tabindex='0' role='region' aria-label='{escape(name)}'>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-        f"<p class='soft'>{note}</p>{packed}</details>"
-    )
+def is_wide(figure: "go.Figure") -> bool:
+    """Returns whether a figure needs a row of its own."""
+    layout: Any = figure.layout
+    return (layout.width or 0) > WIDEST_HALF
 
 
-def _packed_table(frame: pd.DataFrame) -> str:
-    """The whole table, or nothing when it is too large."""
+def redrawing(figure: "go.Figure", run: "Run") -> str:
+    """Returns Python that draws a figure of a run again: by its own function where the figure names it (`figures.style.drawn`)."""
+    meta = cast(Any, figure).layout.meta or {}
+    lines = ["from interp.experiments.run import open_run", "", f"run = open_run({run.folder.as_posix()!r})"]
+    if "call" not in meta:
+        name = next(name for name, one in run.figures.items() if one is figure)
+        return "\n".join([*lines, f"run.figures[{name!r}]"])
+    function = meta["call"].partition("(")[0]
+    return "\n".join([f"from {meta['module']} import {function}", *lines, meta["call"]])
+
+
+def duration_in_words(seconds: float) -> str:
+    """Returns seconds in words: "40 s", "12 min", "3.4 h"."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+# ---------------------------------------------------------------------- what is packed
+
+
+def pack_figure(figure: "go.Figure") -> str:
+    """Returns what plotly draws a figure from, packed; without its title, which is the heading over it."""
+    drawing = json.loads(str(figure.to_json())) | {"config": FIGURE_CONFIG}
+    drawing["layout"].pop("title", None)
+    return _packed(json.dumps(drawing, separators=(",", ":")))
+
+
+def pack_table(frame: pd.DataFrame) -> str:
+    """Returns the whole table, packed, or nothing when it is too large."""
     if frame.size > LARGEST_TABLE:
         return ""
-    table = {
-        "columns": [str(column) for column in frame.columns],
-        "rows": _rows(frame),
-    }
+    table = {"columns": [str(column) for column in frame.columns], "rows": _rows(frame)}
     packed = _packed(json.dumps(table, separators=(",", ":"), allow_nan=False))
     return packed if len(packed) <= LARGEST_PACKED else ""
+
+
+def plotly_script() -> str:
+    """Returns plotly's own script (5 MB, 2 MB packed)."""
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs()
+
+
+def _packed(text: str) -> str:
+    """The text as the page's script unpacks it: compressed, and in letters that mean nothing to HTML."""
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 def _rows(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
@@ -132,68 +164,3 @@ def _shown(cell: Any) -> str:
     if cell is None:
         return ""
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
-
-
-def _packed(text: str) -> str:
-    """The text where the page's script finds it: compressed, and in letters that mean nothing to HTML."""
-    packed = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
-    return f"<script type='text/plain'>{packed}</script>"
-
-
-def _plotly_script() -> str:
-    from plotly.offline import get_plotlyjs
-
-    return _packed(get_plotlyjs()).replace("<script ", "<script id='plotly' ", 1)
-
-
-# ---------------------------------------------------------------------- sections, lists, facts
-
-
-def render_sections(sections: Mapping[str, str]) -> list[str]:
-    """Returns links to the sections and the sections under their titles, those that are empty left out."""
-    shown = {title: body for title, body in sections.items() if body}
-    links = "".join(f"<li><a href='#{anchor(title)}'>{title}</a></li>" for title in shown)
-    return [
-        f"<nav aria-label='Sections'><ul>{links}</ul></nav>",
-        "<main>",
-        *(
-            f"<section aria-labelledby='{anchor(title)}'><h2 id='{anchor(title)}'>{title}</h2>{body}</section>"
-            for title, body in shown.items()
-        ),
-        "</main>",
-    ]
-
-
-def anchor(title: str) -> str:
-    """Returns the id of a section."""
-    return title.lower().replace(" ", "-")
-
-
-def render_list(items: Sequence[str], kind: str) -> str:
-    """Returns sentences as a list of a kind: findings or warnings."""
-    return f"<ul class='{kind}'>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
-
-
-def render_facts(facts: Mapping[str, Any], caption: str) -> str:
-    """Returns names and values as a table, those without a value left out."""
-    rows = "".join(
-        f"<tr><th scope='row'>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
-        for name, value in facts.items()
-        if value is not None
-    )
-    return render_fact_rows(rows, caption)
-
-
-def render_fact_rows(rows: str, caption: str) -> str:
-    """Returns rows of HTML as a table of facts under a caption."""
-    return (
-        f"<div class='scroll facts' tabindex='0' role='region' aria-label='{escape(caption)}'><table>"
-        f"<caption>{escape(caption)}</caption><tbody>{rows}</tbody></table></div>"
-    )
-
-
-def render_duration(seconds: float) -> str:
-    """Returns seconds in words: "40 s", "12 min", "3.4 h"."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -2,31 +2,21 @@
 
 import dataclasses
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.experiments.experiment import Experiment, Finding
-from interp.experiments.page import (
-    figure_title,
-    render_duration,
-    render_fact_rows,
-    render_facts,
-    render_figure,
-    render_list,
-    render_page,
-    render_sections,
-    render_table,
-)
+from interp.experiments.page import duration_in_words, is_wide, render
 from interp.tables import Tables, write_aside
 
 if TYPE_CHECKING:
     from interp.experiments.run import Run
 
-_ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
+
+MANY_SENTENCES = 10
+"""With more than so many, two figures stand beside them."""
 
 
 def write_report(run: "Run") -> Path:
@@ -38,33 +28,38 @@ def write_report(run: "Run") -> Path:
 
 
 def render_report(run: "Run") -> str:
-    """Returns the page: question, findings, warnings, figures, tables, model, settings, how to repeat and to cite the run."""
+    """Returns the page: the findings beside the first figure, then everything else that is known of the run."""
     findings = run.experiment.findings(run.tables)
     warnings = [finding.text for finding in findings if finding.kind == "warning"]
-    sections = {
-        "What was found": render_results([finding for finding in findings if finding.kind == "result"]),
-        "Warnings": render_list(warnings, "warnings") if warnings else "",
-        "Figures": _figures(run),
-        "Tables": _tables(run),
-        "Model": render_facts(_model_facts(run.description), "Identity and size"),
-        "Settings": _settings(run.experiment),
-        "How to repeat it": _repeat(run),
-        "How to cite": _cite(run),
+    drawn = list(run.figures.items())
+    n_leads = 1 + (len(findings) > MANY_SENTENCES and len(drawn) > 1 and not any(is_wide(one) for _, one in drawn[:2]))
+    versions = {name: version for name, version in run.description["versions"].items() if version is not None}
+    there = {
+        "What was found": True,
+        "Warnings": bool(warnings),
+        "Figures": len(drawn) > n_leads,
+        **dict.fromkeys(("Tables", "Model", "Settings", "How to repeat it", "How to cite"), True),
     }
-    title = f"{run.experiment.name} · {run.folder.parent.name}"
-    return render_page(
-        title,
-        [
-            "<a class='skip' href='#what-was-found'>Skip to what was found</a>",
-            f"<header><h1>{escape(title)}</h1><p class='lead'>{escape(question_of(run.experiment))}</p>"
-            f"<p class='soft'>{escape(_subtitle(run))}</p></header>",
-            *render_sections(sections),
-        ],
-        figures=True,
+    return render(
+        "report.html",
+        title=f"{run.experiment.name} · {run.folder.parent.name}",
+        sections=[section for section, is_there in there.items() if is_there],
+        run=run,
+        question=question_of(run.experiment),
+        subtitle=_subtitle(run),
+        found=_grouped([finding for finding in findings if finding.kind == "result"]),
+        warnings=warnings,
+        figures=run.figures,
+        leads=dict(drawn[:n_leads]),
+        others=dict(drawn[n_leads:]),
+        meanings={name: _row_meaning(schema) for name, schema in run.experiment.schemas().items()},
+        model=_model_facts(run.description),
+        settings=_settings(run.experiment),
+        python=_python(run.experiment),
+        measured_with={key: run.description.get(key) for key in ("device", "engine", "started", "finished")} | versions,
+        toolkit=f"interp {versions['interp']}"
+        + (f", commit {versions['git_commit']}" if "git_commit" in versions else ""),
     )
-
-
-# ---------------------------------------------------------------------- head
 
 
 def question_of(experiment: Experiment) -> str:
@@ -79,47 +74,21 @@ def _subtitle(run: "Run") -> str:
         finished = datetime.fromisoformat(run.description["finished"])
         parts.append(f"finished {finished:%Y-%m-%d %H:%M} UTC")
     seconds = float(sum(run.description.get("unit_seconds", {}).values()))
-    parts.append(f"measured in {render_duration(seconds)}, {len(run.description.get('unit_seconds', {}))} units")
+    parts.append(f"measured in {duration_in_words(seconds)}, {len(run.description.get('unit_seconds', {}))} units")
     parts.append(f"run {run.folder.name}")
     return " · ".join(parts)
 
 
-# ---------------------------------------------------------------------- findings, figures, tables
-
-
-def render_results(findings: Sequence[Finding]) -> str:
-    """Returns the sentences, those about one thing of several (a dictionary, a checkpoint) under its name."""
+def _grouped(findings: Sequence[Finding]) -> dict[str, list[str]]:
+    """The sentences by the one thing of several (a dictionary, a checkpoint) that they are about; what is about all first."""
     groups: dict[str, list[str]] = {}
-    for finding in findings:
+    for finding in sorted(findings, key=lambda finding: bool(finding.about)):
         groups.setdefault(finding.about, []).append(finding.text.removeprefix(f"{finding.about}: "))
-    return "".join(
-        (f"<h3>{escape(about)}</h3>" if about else "") + render_list(groups[about], "findings")
-        for about in sorted(groups, key=bool)  # what is about all first
-    )
-
-
-def _figures(run: "Run") -> str:
-    links = "".join(
-        f"<li><a href='#figure-{escape(name)}'>{escape(figure_title(name, figure))}</a></li>"
-        for name, figure in run.figures.items()
-    )
-    drawn = "".join(render_figure(name, figure) for name, figure in run.figures.items())
-    return f"<nav aria-label='Figures'><ul>{links}</ul></nav>{drawn}" if drawn else ""
-
-
-def _tables(run: "Run") -> str:
-    schemas = run.experiment.schemas()
-    return "<p>Open a table to search, sort and download it.</p>" + "".join(
-        render_table(name, frame, about=_row_meaning(schemas[name]), file=f"tables/{name}.parquet")
-        for name, frame in run.tables.items()
-    )
+    return groups
 
 
 def _row_meaning(schema: type) -> str:
     return " ".join((schema.__doc__ or "").split("\n\n")[0].replace("`", "").split())
-
-
-# ---------------------------------------------------------------------- facts
 
 
 def _model_facts(description: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,18 +108,13 @@ def _model_facts(description: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _settings(experiment: Experiment) -> str:
-    """Every setting; those that differ from their default are set bold, with the default beside them."""
+def _settings(experiment: Experiment) -> list[tuple[str, str, str]]:
+    """Every setting with its value; where that differs from the default, the default too."""
     values, defaults = experiment.configuration(), type(experiment)().configuration()
-    rows = ""
-    for field in dataclasses.fields(experiment):
-        value, default = values[field.name], defaults[field.name]
-        changed, beside = ("changed", f"default {_setting(default)}") if value != default else ("", "")
-        rows += (
-            f"<tr class='{changed}'><th scope='row'>{escape(field.name)}</th><td>{escape(_setting(value))}</td>"
-            f"<td class='soft'>{escape(beside)}</td></tr>"
-        )
-    return render_fact_rows(rows, "Settings, bold where they differ from the default")
+    return [
+        (name, _setting(value), "" if value == defaults[name] else f"default {_setting(defaults[name])}")
+        for name, value in values.items()
+    ]
 
 
 def _setting(value: Any) -> str:
@@ -159,40 +123,18 @@ def _setting(value: Any) -> str:
     return "not given" if value is None else str(value)
 
 
-def _repeat(run: "Run") -> str:
-    kind = type(run.experiment)
-    changed = {
-        field.name: getattr(run.experiment, field.name)
-        for field in dataclasses.fields(run.experiment)
-        if getattr(run.experiment, field.name) != getattr(kind(), field.name)
-    }
+def _python(experiment: Experiment) -> str:
+    """The run as a call from Python, with the settings that differ from their defaults."""
+    kind, default = type(experiment), type(experiment)()
+    settings = {field.name: getattr(experiment, field.name) for field in dataclasses.fields(experiment)}
+    changed = {name: value for name, value in settings.items() if value != getattr(default, name)}
     call = f"{kind.__name__}({', '.join(f'{name}={_literal(value)}' for name, value in changed.items())})"
-    python = f"from {kind.__module__} import {kind.__name__}\n\nrun = {call}.run()\nrun.tables, run.figures, run.folder"
-    versions = {key: value for key, value in run.description["versions"].items() if value is not None}
-    started = {key: run.description.get(key) for key in ("device", "engine", "started", "finished")}
-    return (
-        f"<p>From the shell:</p><pre>{escape(str(run.description.get('command')))}</pre>"
-        f"<p>The same from Python:</p><pre>{escape(python)}</pre>"
-        "<p>Its figures for a paper, drawn again from the tables:</p>"
-        f"<pre>python -m interp.experiments figures {escape(run.folder.name)} --format pdf svg png</pre>"
-        + render_facts({**started, **versions}, "Where and with what it was measured")
-    )
+    return f"from {kind.__module__} import {kind.__name__}\n\nrun = {call}.run()\nrun.tables, run.figures, run.folder"
 
 
 def _literal(value: Any) -> str:
     """A setting as Python code has it."""
     return repr(str(value) if isinstance(value, Path) else value)
-
-
-def _cite(run: "Run") -> str:
-    paper = _ARXIV.sub(r"<a href='https://arxiv.org/abs/\1'>\g<0></a>", escape(run.experiment.paper))
-    versions = run.description["versions"]
-    toolkit = f"interp {versions['interp']}" + (f", commit {versions['git_commit']}" if versions["git_commit"] else "")
-    return (
-        f"<p>The method: {paper}</p>"
-        f"<p>The measurement: {escape(toolkit)}, experiment {escape(run.experiment.name)} (tables version "
-        f"{run.experiment.schema_version}), run {escape(run.folder.name)}.</p>"
-    )
 
 
 # ---------------------------------------------------------------------- a comparison of several runs
@@ -208,15 +150,12 @@ def write_comparison(experiment: Experiment, runs: Mapping[str, Tables], out: Pa
         write_aside(
             folder / "tables" / f"{name}.parquet", lambda aside, table=table: table.to_parquet(aside, index=False)
         )
-    title = f"{experiment.name}: {' · '.join(runs)}"
-    sections = [
-        f"<header><h1>{escape(title)}</h1></header><main>",
-        "<h2>Figures</h2>",
-        *(render_figure(name, figure) for name, figure in figures.items()),
-        "<h2>Tables</h2>",
-        *(render_table(name, table, file=f"tables/{name}.parquet") for name, table in tables.items()),
-        "</main>",
-    ]
-    page = render_page(title, sections, figures=bool(figures))
+    page = render(
+        "comparison.html",
+        title=f"{experiment.name}: {' · '.join(runs)}",
+        sections=[],
+        figures=figures,
+        tables=tables,
+    )
     write_aside(folder / "report.html", lambda aside: aside.write_text(page, encoding="utf-8"))
     return folder, text

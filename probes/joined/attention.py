@@ -135,8 +135,12 @@ class AttentionJoin(Join):
     def figures(self, tables: "Tables") -> "Mapping[str, go.Figure]":
         """Returns the figures."""
         from figures.atlas import plot_head_lift, plot_lift
+        from figures.style import drawn
 
-        return {"lift": plot_lift(tables["attention_lift"]), "head_lift": plot_head_lift(tables["head_lift"], self.k)}
+        return {
+            "lift": drawn(plot_lift, tables, "attention_lift"),
+            "head_lift": drawn(plot_head_lift, tables, "head_lift", k=self.k),
+        }
 
     def findings(self, tables: "Tables") -> Sequence[Finding]:
         """Returns the report's sentences."""

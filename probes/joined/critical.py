@@ -68,9 +68,9 @@ class CriticalJoin(Join):
     def figures(self, tables: "Tables") -> "Mapping[str, go.Figure]":
         """Returns the figure, or none where no token was critical."""
         from figures.atlas import plot_overlap
+        from figures.style import drawn
 
-        overlap = tables["critical_overlap"]
-        return {"overlap": plot_overlap(overlap)} if len(overlap) else {}
+        return {"overlap": drawn(plot_overlap, tables, "critical_overlap")} if len(tables["critical_overlap"]) else {}
 
     def findings(self, tables: "Tables") -> Sequence[Finding]:
         """Returns the report's sentences."""

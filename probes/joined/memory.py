@@ -80,8 +80,9 @@ class MemoryJoin(Join):
     def figures(self, tables: "Tables") -> "Mapping[str, go.Figure]":
         """Returns the figure."""
         from figures.atlas import plot_memory
+        from figures.style import drawn
 
-        return {"memory": plot_memory(tables["memory_change"])}
+        return {"memory": drawn(plot_memory, tables, "memory_change")}
 
     def findings(self, tables: "Tables") -> Sequence[Finding]:
         """Returns the report's sentences."""

@@ -163,15 +163,15 @@ def test_one_command_runs_what_applies_and_says_what_does_not(tiny, tmp_path, co
 def test_the_page_ends_with_what_joins_the_experiments(whole) -> None:
     text = (whole.folder / "report.html").read_text()
     titles = [part.split("</h2>")[0].split(">")[-1] for part in text.split("<h2 ")[1:]]
-    assert titles == ["What was run", "counting", "yardstick", "Joined"]
-    assert "Are counted texts longer than measured ones?" in text.split("id='joined'")[1]
+    assert titles == ["What was found", "counting", "yardstick", "Joined", "How to repeat it"]
+    assert "Are counted texts longer than measured ones?" in text.split('id="joined"')[1]
     assert "does not apply: tiny has too few layers" in text
-    assert text.count("id='figure-counting_surprisal'") == 1
-    assert text.count("id='figure-yardstick_surprisal'") == 1
+    assert text.count('id="figure-counting_surprisal"') == 1
+    assert text.count('id="figure-yardstick_surprisal"') == 1
     for member in whole.members:
         if member.run:
             link = f"../../../{member.experiment.name}/tiny/{member.run.folder.name}/report.html"
-            assert f"href='{link}'" in text
+            assert f'href="{link}"' in text
             assert (whole.folder / link).is_file()
     assert {path.name for path in (whole.folder / "figures").iterdir()} == {
         "counting_surprisal.html",

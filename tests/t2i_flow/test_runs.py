@@ -130,7 +130,7 @@ def test_repairs_are_measured_from_noises_they_were_not_chosen_by(run):
 
 def test_every_figure_is_drawn_and_the_report_says_what_was_found(run):
     assert list(run.figures) == [
-        "token_grid", "roles", "prompt_grid", "flow_matrix", "flow_rates", "repair_grid", "repair", "lens", "heat_maps", "attention_effect",
+        "roles", "flow_matrix", "token_grid", "prompt_grid", "flow_rates", "repair", "repair_grid", "lens", "heat_maps", "attention_effect",
     ]  # fmt: skip
     said = " ".join(finding.text for finding in run.experiment.findings(run.tables))
     assert "A single token shows the item in 100% [44%, 100%] of 3 items" in said
@@ -192,7 +192,7 @@ def test_parts_can_be_left_out(loaded, tmp_path):
     assert set(run.tables["variants"]["part"]) == {"inter_item"}
     assert not len(run.tables["attention_mass"]) + len(run.tables["repair"]) + len(run.tables["in_item"])
     assert "word_only" not in set(run.tables["variants"]["variant"])
-    assert list(run.figures) == ["roles", "prompt_grid", "flow_matrix", "flow_rates"]
+    assert list(run.figures) == ["roles", "flow_matrix", "prompt_grid", "flow_rates"]
 
 
 def test_runs_are_set_side_by_side_and_must_share_something(loaded, run, tmp_path):
