@@ -11,8 +11,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, eager_attention_forward
 
 from interp.errors import RunError, UserError
+from interp.models.check import check as checking
 from interp.models.check.check import check, check_at_load
-from interp.models.check.check import check as checking
 from interp.models.check.verdicts import Verdict, kept_verdicts
 from interp.models.language.attention_function import ATTENTION
 from interp.models.language.logit_directions import LogitDirections

@@ -284,7 +284,7 @@ def test_texts_are_dealt_into_disjoint_groups():
 
 
 def test_harvest_goes_on_where_it_stopped_and_leaves_sinks_out(tmp_path, monkeypatch):
-    from interp.models.dictionary.dictionary import windows as module
+    from interp.models.dictionary import windows as module
 
     monkeypatch.setattr(module, "WINDOWS_PER_FILE", 2)
     model = tiny("llama")
@@ -303,7 +303,7 @@ def test_harvest_goes_on_where_it_stopped_and_leaves_sinks_out(tmp_path, monkeyp
 
 
 def training(tmp_path: Path, name: str, **changes: Any):
-    from interp.models.dictionary.dictionary import training as module
+    from interp.models.dictionary import training as module
 
     generator = torch.Generator().manual_seed(0)
     atoms = torch.nn.functional.normalize(torch.randn(40, 16, generator=generator), dim=1)

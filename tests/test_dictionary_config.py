@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from interp.errors import ArgumentError, RunError
+from interp.models.dictionary import config as dictionary_config
 from interp.models.dictionary.config import layer_of
 from interp.models.dictionary.dictionary import Dictionary
-from interp.models.dictionary.dictionary import config as dictionary_config
 from interp.models.dictionary.fidelity import explained, refuse_mismatch
 from interp.models.language.residuals import read_residuals
 from interp.models.loading.language import load

@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MambaConfig
 
+from interp.models.loading import footprint as footprint_module
 from interp.models.loading.footprint import Footprint, footprint, free_bytes, say_footprint
-from interp.models.loading.language import footprint as footprint_module
 
 LLAMA = LlamaConfig(
     vocab_size=100,

@@ -6,9 +6,9 @@ import logging
 import pytest
 import torch
 
+from interp.models.loading import footprint
 from interp.models.loading.footprint import image_weights_bytes
 from interp.models.loading.image import load_image
-from interp.models.loading.language import footprint
 from tests.tiny_pipelines import BUILDERS
 
 

@@ -19,8 +19,8 @@ from interp import assets
 from interp.assets import ASSETS, fetch_asset, file_sha256
 from interp.errors import ArgumentError, RunError, UserError
 from interp.models.language.architecture import context_window
+from interp.models.loading import language as loading
 from interp.models.loading.language import converted_asset, load, look_up, pick_device, pick_dtype
-from interp.models.loading.language import language as loading
 from interp.models.loading.names import aliases, resolve
 from tests.tiny_models import random_ids, tiny_hf
 from tests.tiny_tokenizers import byte_level, word_level

@@ -37,7 +37,7 @@ def test_a_package_gives_its_short_names_and_says_which_it_lacks(package):
 
 
 def test_a_command_of_an_old_path_runs():
-    command = [sys.executable, "-m", "interp.models.dictionary.training", "--help"]
+    command = [sys.executable, "-m", "interp.models.dictionary_training", "--help"]
     outcome = subprocess.run(command, capture_output=True, text=True, check=False)
     assert outcome.returncode == 0, outcome.stderr
     assert "--layers" in outcome.stdout

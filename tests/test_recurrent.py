@@ -18,8 +18,8 @@ from interp.errors import RunError, UserError
 from interp.models.language.lstm import LSTMForCausalLM
 from interp.models.language.model import LanguageModel
 from interp.models.language.prefix import History
+from interp.models.loading import names as registry
 from interp.models.loading.language import load, look_up
-from interp.models.loading.language import names as registry
 from interp.models.loading.names import ModelEntry
 from probes.verbatim_memory.measure import null_model
 from tests.test_loading import word_level

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from interp.errors import ArgumentError
-from interp.models.language.model import LanguageModel, vllm_sampling
+from interp.models.language import vllm_sampling
+from interp.models.language.model import LanguageModel
 from interp.models.language.sampling import Job, Policy, StopRule
 from interp.models.language.vllm_sampling import check_vllm, sample_with_vllm, until_stop
 from tests.tiny_models import random_ids, tiny

@@ -159,7 +159,7 @@ def _record(
 
 
 def _write(outcome: Outcome, out: Path) -> None:
-    from interp.experiments.atlas import render_atlas, shown_figures
+    from interp.experiments.atlas_page import render_atlas, shown_figures
     from interp.experiments.export import write_figure_pages
 
     for name, table in gathered(outcome, out).items():

@@ -13,7 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from interp.errors import RunError, UserError
-from interp.models.check.check import ways
+from interp.models.check import ways
 from interp.models.check.reference import Compared, Plain, compare, plain_pass
 from interp.models.check.verdicts import WAYS_OUT, Verdict, Verdicts, keep_verdicts, kept_verdicts
 from interp.models.language.model import LanguageModel
