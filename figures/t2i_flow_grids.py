@@ -229,11 +229,11 @@ GRIDS: dict[str, Callable[..., Grid]] = {
 """Every grid by name."""
 
 
-EDGE, GAP, LINE, HEAD, TITLE = 16, 14, 15, 26, 30
-"""Pixels: around everything, between pictures, of a line under one, of a row's text, of the title."""
+EDGE, LINE, TEXT, TITLE = 16, 15, 26, 30
+"""Pixels in a PNG file: around everything, of a line under a picture, of a row's text, of the title."""
 LABEL_LINES = 2
-NARROWEST, HIGHEST = 640, 6000
-"""Pixels that a title needs, and that a file has at most: what does not fit is said to be left out."""
+HIGHEST = 6000
+"""Pixels that a PNG file has at most: what does not fit is said to be left out."""
 
 
 def grid_documents(tables: Tables) -> dict[str, bytes]:
@@ -248,7 +248,7 @@ def grid_png(grid: Grid, *, highest: int = HIGHEST) -> bytes:
     """
     pictures = [[grown(shown.picture) for shown in row] for _, row in grid.rows]
     side_y, side_x = (max(picture.shape[axis] for row in pictures for picture in row) for axis in (0, 1))
-    step_x, step_y = side_x + GAP, HEAD + side_y + LABEL_LINES * LINE + GAP
+    step_x, step_y = side_x + GAP, TEXT + side_y + LABEL_LINES * LINE + GAP
     width = max(NARROWEST, max(len(row) for row in pictures) * step_x) + 2 * EDGE
     foot = textwrap.wrap(grid.caption, width // 7)
     n_rows = max(1, min(len(grid.rows), (highest - 2 * EDGE - TITLE - (len(foot) + 1) * LINE) // step_y))
@@ -264,9 +264,9 @@ def grid_png(grid: Grid, *, highest: int = HIGHEST) -> bytes:
         draw.text((EDGE, top + 4), text, fill="black", font=middle)
         for column, (one, picture) in enumerate(zip(shown, row, strict=True)):
             left = EDGE + column * step_x
-            canvas.paste(Image.fromarray(picture.astype(np.uint8)), (left, top + HEAD))
+            canvas.paste(Image.fromarray(picture.astype(np.uint8)), (left, top + TEXT))
             for line, words in enumerate(_wrapped(one.label, draw, small, side_x + GAP - 2)):
-                at = (left + side_x / 2, top + HEAD + side_y + 2 + line * LINE)
+                at = (left + side_x / 2, top + TEXT + side_y + 2 + line * LINE)
                 draw.text(at, words, fill="#333", font=small, anchor="ma")
     for line, words in enumerate(foot):
         draw.text((EDGE, EDGE + TITLE + n_rows * step_y + line * LINE), words, fill="#333", font=small)
