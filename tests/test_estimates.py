@@ -1,6 +1,7 @@
 """Declared estimates against the single statistics, group by group, and by hand."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,7 +47,8 @@ def test_every_group_has_the_estimate_of_its_own_rows(rows: pd.DataFrame) -> Non
             lambda own, **how: share_difference(own["right"], own["before"], own["cluster"], **how),
         ),
     ):
-        found = estimates(rows, ["group", "size"], "right", over="cluster", draws=50, seed=3, **given)
+        how: Any = {**given, "draws": 50, "seed": 3}
+        found = estimates(rows, ["group", "size"], "right", over="cluster", **how)
         assert found[["group", "size"]].to_numpy().tolist() == [["b", 2], ["a", 1]]  # in the order of their first rows
         for one in found.itertuples():
             own = rows[rows["group"] == one.group]

@@ -70,7 +70,8 @@ def _trials(surprisals: pd.DataFrame) -> pd.DataFrame:
         a, b = first.to_numpy(dtype=float), second.to_numpy(dtype=float)
         scores = {**trial_ratios(a, b)._asdict(), "drop_2024": drops_2024(a, b)}
         frames.append(second.index.to_frame(index=False).assign(**cell, **scores))
-    return pd.concat(sorted(frames, key=lambda frame: frame["condition"].iloc[0] != "novel"), ignore_index=True)
+    trials = pd.concat(frames, ignore_index=True)
+    return trials.sort_values("condition", key=lambda names: names != "novel", kind="stable", ignore_index=True)
 
 
 def _over_trials(rows: pd.DataFrame, weights: Array) -> Array:
@@ -111,7 +112,7 @@ def summarise_masking(masking: pd.DataFrame, surprisals: pd.DataFrame, seed: int
     by = ["head_set", "control", "k", "condition"]
     same = ["head_set", "k", "condition", "base_list", "trial_id"]
     ratios = _mask_ratios(masking, surprisals)
-    trials: Any = ratios.groupby([*by, "base_list", "trial_id"], sort=False, as_index=False)["ratio"].mean()
+    trials = ratios.groupby([*by, "base_list", "trial_id"], sort=False)["ratio"].mean().reset_index()
     random = trials.loc[trials["control"] == "random", [*same, "ratio"]].rename(columns={"ratio": "random"})
     top = trials[trials["control"] == "top"].merge(random, on=same)
     median = partial(estimates, by=by, value="ratio", over="base_list", kind="median", draws=DRAWS, seed=seed)
