@@ -156,11 +156,11 @@ def _parsed(kind: type[Experiment], words: list[str], command_name: str) -> tupl
             ("source", Annotated[_Source, tyro.conf.OmitArgPrefixes]),
         ],
     )
-    presets = f" Presets: {', '.join(kind.presets)}." if kind.presets else ""
+    presets = f"\n\nPresets: {', '.join(kind.presets)}." if kind.presets else ""
     parsed: Any = tyro.cli(
         command,
         prog=f"{PROGRAM} {command_name}",
-        description=f"{kind.summary}{presets}",
+        description=f"{kind.summary[:1].upper()}{kind.summary[1:]}.{presets}",
         default=command(_given(kind, source), RunOptions(), source),
         args=words,
     )

@@ -55,9 +55,10 @@ class Settings(Experiment):
     shots: Count = 6
     """Worked examples before each generated problem."""
     calibration_problems: Count = 4
-    """Problems per level that tell whether a level is usable (success between 5% and 95%)."""
+    """Problems per level to calibrate on: a level is used if the model solves between 5% and 95% of them."""
     responses_per_problem: Count = 16
-    """Responses to each problem; they estimate V_0 and are where trajectories come from."""
+    """Responses to each problem. Their share of right answers estimates V_0, the value V before the first token (V: the chance that a
+    continuation ends in the right answer); trajectories are taken from the wrong ones."""
     calibrate_only: bool = False
     """Stop after calibration: which levels does this model sometimes solve?"""
     max_problems: Count = 40
@@ -73,36 +74,36 @@ class Settings(Experiment):
     max_new_tokens: Count = 48
     """Longest response, in tokens."""
     definitions: Annotated[tuple[Literal["paper", "cliff", "pivot"], ...], SOME] = ("paper", "cliff", "pivot")
-    """paper: first token with 0 right of --rule-rollouts and less than 5% after every later one; cliff: a proven drop;
-    pivot: a proven drop or rise."""
+    """paper: the first token after which 0 of --rule-rollouts are right, and fewer than 5% after every later one; cliff: a token at
+    which V is proven to drop; pivot: one at which it is proven to drop or rise."""
     method: Literal["recycled", "brute"] = "recycled"
-    """brute: --rule-rollouts independent rollouts after every token, nothing shared: the oracle."""
+    """recycled: rollouts are shared between positions; brute: --rule-rollouts independent rollouts after every token, the oracle."""
     scan_rollouts: Count = 24
-    """Draws from every position for the curve of V."""
+    """Rollouts from every position for the curve of V, the chance that a continuation from there ends in the right answer."""
     rule_rollouts: Count = 64
-    """Draws per position of the paper's rule and of the brute way."""
+    """Rollouts per position for the paper's rule and for --method brute."""
     effect: float = 0.2
-    """Change of V that is sought; tokens with 1 − p below it cannot have it and are not tested."""
+    """Change of V to look for. A token of probability p changes V by at most 1 − p, so a token with a smaller 1 − p is not tested."""
     margin: float = 0.1
-    """Largest change of V that does not count: a discovery claims more than this."""
+    """Changes of V up to this size count as none: a discovery claims a larger one."""
     alpha: Annotated[float, Gt(0), Lt(0.5)] = 0.05
-    """Rate of false discoveries over a trajectory, and error of every interval (0.05: 95%)."""
+    """False discovery rate over a trajectory, and one minus the coverage of every interval (0.05: 95%)."""
     max_pairs: Count = 64
-    """Most fresh pairs of rollouts per candidate token."""
+    """At most this many fresh pairs of rollouts (token kept, token resampled) per candidate."""
     exact_tokens: CountOrNone = 3
-    """Last tokens of a trajectory at which V is also bounded by the tree of continuations, as a check (0: none)."""
+    """How many of a trajectory's last tokens have V bounded exactly too, by the tree of continuations, as a check (0: none)."""
     exact_nodes: Count = 32
-    """Most continuations to read for one such bound."""
+    """At most this many continuations are read for one such bound."""
     replacement_rollouts: CountOrNone = 16
     """Rollouts per condition of the causal test (0: none)."""
     contrastive_examples: CountOrNone = 48
     """Right and wrong responses that each adapter is trained on (0: no contrastive estimation)."""
     contrastive_epochs: Count = 2
-    """Passes over them."""
+    """Passes over these responses."""
     contrastive_learning_rate: float = 1e-3
     """Learning rate of the adapters. The paper's is 3e-4, over far more steps."""
     contrastive_beta: float = 1.0
-    """Weight β of the negative model."""
+    """β, the weight of the negative model in contrastive estimation."""
     positive_adapter: Path | None = None
     """Folder of a LoRA adapter to take as the positive model; trained here if not given."""
     negative_adapter: Path | None = None

@@ -42,27 +42,27 @@ class Settings(Experiment):
     dictionary: tuple[str, ...] = ()
     """Folders or RELEASE:ID of SAELens releases; those the toolkit ships for the model if not given."""
     expected_l0: Positive | None = None
-    """Active features per position that the makers of the dictionary report, where its release does not say."""
+    """Mean number of active features per position that the dictionary's authors report, if its release does not say."""
     expected_explained_variance: Annotated[float, Le(1)] | None = field(default=None, metadata=ADDED)
-    """Share of the variance that the makers of the dictionary report as explained, where its release does not say."""
+    """Share of variance explained that the dictionary's authors report, if its release does not say."""
     allow_other_model: bool = False
-    """Take a dictionary trained on a model of another name, for a copy of that model."""
+    """Accept a dictionary trained on a model of another name, such as a copy of this one."""
     corpus: Path | None = None
     """Folder of .txt files, one text each; news prose if not given. Texts a dictionary was trained on are left out."""
     tokens: Count = 24_000
-    """Tokens of the corpus to measure, in whole texts; the other texts tell how frequent tokens are."""
+    """Number of corpus tokens to measure, in whole texts; the other texts supply token frequencies."""
     blocks: Annotated[int, Ge(2)] = 12
-    """Parts of the measured texts: units of work, and what is resampled for intervals."""
+    """Number of blocks that the measured texts are split into: units of work, and what intervals resample."""
     context_tokens: int = 128
     """Length of the windows that texts are cut into."""
     bos: Literal["auto", "always", "never"] = field(default="auto", metadata=ADDED)
     """Whether windows begin with the beginning-of-sequence token: auto is as in the dictionary's training, or as the tokenizer does."""
     skip_first: CountOrNone = 4
-    """Positions at the beginning of each window that are read and not counted."""
+    """Positions at the start of each window that are read but not counted."""
     norm_limit: Positive = 5.0
-    """Positions whose residual stream is longer than this many medians (attention sinks) are not counted."""
+    """Positions whose residual norm exceeds this many medians (attention sinks) are not counted."""
     threshold: Between = 0.4
-    """Share of all occurrences that function tokens cover."""
+    """Function tokens are the most frequent tokens that together cover this share of all occurrences."""
     parts: Annotated[tuple[Part, ...], SOME] = ("graph", "losses", "reactivation", "steering")
     """What to measure; losses alone needs no dictionary."""
     shuffles: Annotated[int, Ge(2)] = 4

@@ -54,16 +54,15 @@ class Settings(Experiment):
     haystack: Path | None = None
     """Folder of .txt, .text and .md files to hide needles in; news prose if not given."""
     context_tokens: Annotated[tuple[Count, ...], SOME] = (384, 640, 1024)
-    """Prompt lengths, in tokens, everything included."""
+    """Prompt lengths in tokens, question and template included."""
     depths: Annotated[tuple[Fraction, ...], SOME] = (0.1, 0.5, 0.9)
     """Where the needle goes: 0 is the beginning of the haystack, 1 its end."""
     samples_per_needle: Count | None = 2
-    """How many cells of the grid (length, depth) each needle is measured in; over all needles every cell comes as often.
-    None measures every needle in every cell. What differs most between samples is the needle: few samples of many needles
-    tell more than many of few."""
+    """How many cells of the (length, depth) grid each needle is tested in; cells are dealt out evenly. None tests every needle
+    in every cell. Needles differ more than cells do, so a few samples of many needles tell more than many samples of a few."""
     finding_needles: Count | None = 16
-    """At most how many of the needles that are not held out find heads; None takes all. The top ten heads of 12 needles with two
-    prompts each share .94 with those of 12 others (docs/performance.md)."""
+    """Maximum number of needles used to find heads, of those not held out; None uses all. The top ten heads of 12 needles with
+    two prompts each share .94 with those of 12 others (docs/performance.md)."""
     prompt_format: Literal["auto", "chat", "plain", "reference"] = "auto"
     """chat: the model's chat template; plain: text, question, "Answer:"; reference: the public script's wording."""
     bos: Literal["auto", "always", "never"] = "auto"
@@ -71,49 +70,49 @@ class Settings(Experiment):
     max_new_tokens: Count = 28
     """Longest answer, in tokens."""
     sharing: bool = True
-    """Read what prompts begin with once. --no-sharing is the plain way, as an oracle: same scores, far slower."""
+    """Read what prompts have in common once. --no-sharing is the slow reference path: same scores, far more work."""
     template_args: tuple[str, ...] = field(default=(), metadata=ADDED)
     """Variables of the chat template, such as enable_thinking=false; system_message=TEXT becomes a system message."""
     recall_measure: Literal["words", "reference"] = field(default="words", metadata=ADDED)
     """words: Unicode's words, in any script; reference: the public script's stemmed ROUGE-1, which reads a-z and 0-9 only."""
     contributions: bool = field(default=True, metadata=ADDED)
-    """Score logit contributions too (LOCOS, direct). --no-contributions is for models whose logits are no sum of what their heads
-    write: copy, echo and induction scores need no such sum."""
+    """Also score logit contributions (LOCOS, direct). Use --no-contributions for models whose logits are not a sum of head
+    outputs: copy, echo and induction scores do not need one."""
     success_filter: bool = False
     """Score only samples that were answered right (recall above 0.5)."""
     definition: Literal["set", "count"] = "set"
     """Which copy score ranks heads for the ablation."""
     until_stable: Count | None = None
-    """Stop detection when the top K heads no longer change; all needles are used if not given."""
+    """Stop detection once the top K heads no longer change; by default all needles are used."""
     stability: float = 0.9
     """With --until-stable K: the share of bootstrap draws over needles that must keep nine tenths of the top K."""
     held_out_share: Between = 0.3
     """Share of the needles that are kept for the ablation and never used to find heads."""
     k: tuple[Count, ...] | None = None
-    """Numbers of heads to mask; if not given 2 5 10 20 50, as far as they are at most a fifth of the heads."""
+    """Numbers of heads to mask; by default 2 5 10 20 50, up to a fifth of the model's heads."""
     random_draws: Count = 3
-    """Random sets of heads per k, as many heads in the same layers, none of the top."""
+    """Random control sets per k, with as many heads in the same layers and none of the top k."""
     ablation_modes: Annotated[tuple[Literal["zero", "mean", "uniform"], ...], SOME] = ("zero",)
-    """What masking puts in place of a head: zero output, its mean output, or uniform attention (the reference's)."""
+    """What replaces a masked head: zero output, its mean output, or uniform attention (the reference's choice)."""
     ablation_phases: Annotated[tuple[Literal["decode", "both"], ...], SOME] = ("decode",)
-    """When heads are masked: while the answer is written (the reference's), or in the prompt too."""
+    """When heads are masked. decode: only while the answer is generated (the reference's choice); both: during the prompt too."""
     ablation_context_tokens: Annotated[tuple[Count, ...], SOME] = (256,)
     """Prompt lengths of the ablation, in tokens."""
     ablation_depths: Annotated[tuple[Fraction, ...], SOME] = (0.5,)
     """Depths of the ablation."""
     prose_tokens: Annotated[int, Ge(2)] = 24
-    """Length of the prose passages whose surprisal shows harm to the model in general, in tokens."""
+    """Length, in tokens, of the prose passages whose surprisal shows general damage to the model."""
     other_k: Count = 10
-    """Heads to mask of each other detector's ranking, and k of the tables that compare detectors."""
+    """Number of top heads to mask for each of the other detectors, and k of the tables that compare detectors."""
     heads_from: Path | None = field(default=None, metadata=ADDED)
-    """Someone else's ranking to mask beside the own one, at every k: a file of another tool, or another retrieval_heads run
-    (its folder or hash)."""
+    """Someone else's ranking, masked alongside this run's own at every k: a file from another tool, or another retrieval_heads
+    run (its folder or hash)."""
     echo_block_tokens: Count = 256
     """Length of the random block of the echo and induction scores, in tokens (RazorAttention: 2500)."""
     echo_repeats: Annotated[int, Ge(2)] = 4
-    """How often the block comes."""
+    """How many times the block is repeated."""
     echo_draws: Count = 1
-    """Random blocks to average over."""
+    """Number of random blocks to average over."""
 
     def __post_init__(self) -> None:
         """Raises ArgumentError for values out of bounds and for arguments of the template that are none."""

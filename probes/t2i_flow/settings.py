@@ -28,19 +28,19 @@ class Settings(Experiment):
     prompts: Path | None = None
     """Prompts of your own, as JSON lines: {"text": …, "items": [{"phrase": …, "leaks": […]}, …]}."""
     n_prompts: Count = 24
-    """Scenes of coloured shapes to name where no prompts are given, two in three of them with a homonym."""
+    """Number of scenes of coloured shapes to generate when no prompts are given; two thirds of them contain a homonym."""
     n_items: Count = 16
-    """Items whose tokens are tested one by one and in subsets (those that the prompts name first)."""
+    """Number of items whose tokens are tested one by one and in subsets, in the order in which the prompts name them."""
     seeds: Count = 4
-    """Noises each variant is drawn from, the same for all variants; repairs are measured on as many others."""
+    """Noise seeds per variant, shared by all variants; repairs are measured on as many fresh seeds."""
     steps: Count | None = None
     """Denoising steps; the model's own number if not given."""
     guidance: float | None = None
     """Guidance scale; the model's own if not given."""
     height: int | None = None
-    """Pixels of the pictures' height; the model's own if not given."""
+    """Picture height in pixels; the model's own if not given."""
     width: int | None = None
-    """Pixels of the pictures' width; the model's own if not given."""
+    """Picture width in pixels; the model's own if not given."""
     parts: Annotated[tuple[Literal["in_item", "inter_item", "repair", "attention", "lens"], ...], SOME] = (
         "in_item",
         "inter_item",
@@ -50,33 +50,33 @@ class Settings(Experiment):
     )
     """What to measure; repair needs the two before it, attention needs inter_item."""
     lens_layers: Annotated[int, Ge(2), Hint("the embeddings and the last layer")] = 9
-    """Most layers of an encoder that items are drawn from, embeddings and last among them, evenly spaced."""
+    """Maximum number of encoder layers to draw items from, evenly spaced, embeddings and last layer included."""
     clean: Literal["empty", "pads"] = "empty"
-    """What stands in the place of tokens that are taken away: the encoded empty text, or nothing but padding."""
+    """What replaces tokens that are taken away: the encoded empty prompt, or padding alone."""
     pooled: Literal["clean", "prompt"] = "clean"
     """Pooled vector (SDXL, SD3, FLUX) of variants that keep some tokens only; the paper's code leaves the prompt's in FLUX."""
     edit_blocks: Literal["encoder", "every"] = "encoder"
-    """Where vectors are put in place: behind the text encoder, or again before every block of the denoiser (SD3, FLUX)."""
+    """Where vectors are replaced: after the text encoder, or again before every block of the denoiser (SD3, FLUX)."""
     visible_share: Share = 0.5
-    """Share of the seeds from which a set of tokens counts as showing its item."""
+    """Share of seeds from which on a set of tokens counts as showing its item."""
     max_subsets: Count = 64
-    """Most subsets of one size that are drawn of an item of more than six tokens; beyond it a random choice."""
+    """Maximum number of subsets of one size for an item of more than six tokens; beyond it, a random sample."""
     repairs: Literal["chosen", "all"] = "chosen"
     """Paste items whose flow says that they leak, or all items."""
     attention_scale: Annotated[float, Ge(0), Hint("0 hides the words, 1 changes nothing")] = 0.0
-    """What attention to the words around a leaking item is multiplied by in that baseline; 0 hides them."""
+    """Factor on the attention paid to the words around a leaking item, in that baseline; 0 hides them."""
     judge: str = "pixel"
     """Who looks at the pictures: pixel (shapes only), clipscore:MODEL, vlm:MODEL, or module:function of your own."""
     judge_threshold: float | None = None
-    """Score from which a model's answer is a yes: 26 for clipscore and 0.5 for vlm, if not given."""
+    """Score from which on a model's answer counts as yes; by default 26 for clipscore and 0.5 for vlm."""
     judge_check: CountOrNone = 50
-    """Scenes whose own picture the judge is asked about, to know its error (pixel judge, and judges of shapes)."""
+    """Number of scenes whose own picture the judge is shown, to estimate its error (pixel judge, and judges of shapes)."""
     attention_prompts: Count = 12
-    """Prompts whose words are kept and taken away one by one, with their attention recorded."""
+    """Number of prompts whose words are kept and removed one at a time, with attention recorded."""
     grid_prompts: CountOrNone = 4
-    """Prompts and items whose pictures are kept for grids, from the first seed."""
+    """Number of prompts and items whose pictures (first seed) are stored for the grids."""
     batch: Count = 32
-    """Pictures drawn at one time; changes speed and memory, no number beyond rounding."""
+    """Pictures generated at once; affects speed and memory, and numbers only by rounding."""
 
     def __post_init__(self) -> None:
         """Raises ArgumentError for values out of bounds, and for judges and parts that cannot be."""

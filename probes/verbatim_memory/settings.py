@@ -77,12 +77,12 @@ class Settings(Experiment):
     exact_threshold: Between = 1e-3
     """Other spellings are followed while they are at least this likely, relative to the tokenizer's own."""
     nulls: tuple[Literal["random_init", "qk_shuffled", "qk_shuffled_per_head", "positions_shuffled"], ...] = ()
-    """Damaged copies of the model to measure beside it, with the shortest intervening text."""
+    """Damaged copies of the model to measure as controls, with the shortest intervening text."""
     revisions: tuple[str, ...] = ()
     """Checkpoints of the model to measure beside it (branches on the hub, subfolders of a folder): step0 step1000 …"""
     mask_sets: tuple[Literal["matching", "postmatch", "recent"], ...] = ("postmatch", "recent")
-    """Heads to silence, chosen by where they look from before a noun of the second list: before the same noun in the first
-    list, at it, at the words just before. Empty: no masking."""
+    """Heads to silence, by what they attend to when a noun of the second list comes next. matching: the token before the same noun
+    in the first list; postmatch: that noun; recent: the words just before. Empty: no masking."""
     heads_from: Path | None = None
     """A finished retrieval_heads run of the same model (its folder or hash), to silence its retrieval and its induction heads
     too; or a file of another tool that ranks heads."""
