@@ -34,7 +34,7 @@ PEERS = (
     Peer(
         "surprisal",
         "surprisal",
-        "surprisal of a token when <|im_end|> has no probability, nats",
+        "surprisal of a token where no text ends, nats",
         1e-4,
         ("surprisal==0.1.7", TRANSFORMERS),
     ),
