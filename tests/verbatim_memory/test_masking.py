@@ -137,7 +137,7 @@ def test_a_planted_head_carries_the_list_and_silencing_it_alone_destroys_it():
     frames = []
     for condition, order in (("repeat", (0, 1, 2, 3)), ("permute_strict", (1, 0, 3, 2))):
         table = measure_masks(model, planted_trial(order), masks, "everything")
-        frames.append(table.assign(condition=condition, list_length=4, intervening_tokens=5))
+        frames.append(table.assign(model="m", condition=condition, list_length=4, intervening_tokens=5))
     masking = Masking.validate(pd.concat(frames, ignore_index=True))
     summary = MaskingSummary.validate(summarise_masking(masking, pd.DataFrame(), seed=0).assign(model="m"))
     value = summary.set_index(["condition", "control"])["value"]
