@@ -236,7 +236,7 @@ def is_a_synopsis(words: list[str], _: Asked) -> None:
     flags = {flag.replace("-", "_") for flag in re.findall(r"--([\w-]+)", line)}
     assert flags <= {*fields, *RunOptions.__dataclass_fields__, "preset", "config", "format"}
     for part in re.split(r" \| ", line.removeprefix(" ".join(PROGRAM)).strip()):
-        assert part.split()[0] in {*VERBS, *joins(), "EXPERIMENT", "atlas"}
+        assert part.split()[0] in {*VERBS, *joins(), "EXPERIMENT", "atlas", "plan"}
 
 
 def is_the_shells(_words: list[str], _: Asked) -> None:

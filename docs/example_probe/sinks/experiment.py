@@ -40,8 +40,8 @@ class AttentionSinks(Experiment):
         import numpy as np
         import pandas as pd
         import torch
-        from interp.models.recording import WeightAt
-        from interp.prose import news_articles
+        from interp.models.language.recording import WeightAt
+        from interp.stimuli.prose import news_articles
 
         text = news_articles()[int(unit.id.removeprefix("passage-"))]
         ids = model.tokenizer(text)["input_ids"][: self.passage_tokens]
