@@ -38,7 +38,13 @@ PEERS = (
         1e-4,
         ("surprisal==0.1.7", TRANSFORMERS),
     ),
-    Peer("lm-eval", "lm_eval", "log-likelihood of a text, nats", 1e-3, ("lm-eval==0.4.13", TRANSFORMERS)),
+    Peer(
+        "lm-eval",
+        "lm_eval",
+        "log-likelihood of a text, nats",
+        1e-3,
+        ("lm-eval==0.4.13", TRANSFORMERS, "accelerate==1.15.0"),
+    ),
     Peer("TransformerLens detect_head", "detect_head", "induction score of a head", 1e-4),
     Peer("SAELens encode", "saelens", "activation of a feature, of its pairs with tokens", 1e-3),
     Peer(
