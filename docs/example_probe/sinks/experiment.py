@@ -40,6 +40,7 @@ class AttentionSinks(Experiment):
         import numpy as np
         import pandas as pd
         import torch
+
         from interp.models.language.recording import WeightAt
         from interp.stimuli.prose import news_articles
 
