@@ -22,7 +22,7 @@ experiment = FunctionTokens(
     parts=("graph", "losses"), tokens=1_000, blocks=2, loss_tokens=300, shuffles=2, random_sets=3
 )
 shipped = experiment.dictionary_names("smollm2-135m")
-shipped
+[name.rsplit("/", 1)[-1] for name in shipped]
 
 # %%
 import dataclasses
