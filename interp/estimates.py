@@ -36,7 +36,8 @@ def estimates(
     draws: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Returns `by`, value, ci_low, ci_high, n (clusters) and n_rows of every group, groups in the order of their first rows.
+    """Returns `by`, value, ci_low, ci_high, n (clusters) and n_rows of every group, groups in the order of their first rows;
+    rows that lack a value of `by` are a group too.
 
     With a name the columns are name, name_ci_low and name_ci_high, for tables that have several estimates `beside` each other.
     `value` is a column or a statistic of the rows; `minus` a column that is paired with it, row by row: the difference is
@@ -45,7 +46,7 @@ def estimates(
     """
     rows = [
         (*key, *_estimate(rows, value, rows[over], kind, minus, draws, seed), len(rows))
-        for key, rows in frame.groupby(list(by), sort=False)
+        for key, rows in frame.groupby(list(by), sort=False, dropna=False)
     ]
     own = ("value", "ci_low", "ci_high") if name is None else (name, f"{name}_ci_low", f"{name}_ci_high")
     found = pd.DataFrame(rows, columns=[*by, *own, "n", "n_rows"])

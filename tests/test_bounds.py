@@ -7,7 +7,7 @@ import pytest
 from annotated_types import Ge, Lt
 
 from interp.errors import ArgumentError
-from interp.experiments.bounds import SOME, Between, Count, CountOrNone, Fraction, Hint, Positive, Share
+from interp.experiments.bounds import SOME, Count, CountOrNone, Fraction, Hint, OpenShare, Positive, Share
 from interp.experiments.experiment import Experiment
 from interp.experiments.run import configured
 
@@ -21,7 +21,7 @@ class Bounded(Experiment):
     shots: Count = 1
     extra: CountOrNone | None = None
     keep: Share = 1.0
-    level: Between = 0.5
+    level: OpenShare = 0.5
     strength: Positive = 1.0
     depths: tuple[Fraction, ...] = (0.5,)
     lengths: Annotated[tuple[Annotated[int, Ge(2), Hint("the first does not count")], ...], SOME] = (3,)

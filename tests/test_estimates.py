@@ -56,6 +56,14 @@ def test_every_group_has_the_estimate_of_its_own_rows(rows: pd.DataFrame) -> Non
             assert one.n_rows == len(own) == 12
 
 
+def test_rows_without_a_name_of_their_group_are_not_lost(rows: pd.DataFrame) -> None:
+    found = estimates(
+        rows.assign(group=rows["group"].replace("b", np.nan)), ["group"], "right", over="cluster", draws=20
+    )
+    assert found["group"].isna().tolist() == [True, False]
+    assert found["n_rows"].tolist() == [12, 12]
+
+
 def test_a_share_that_is_the_same_everywhere_has_an_interval_with_a_width(rows: pd.DataFrame) -> None:
     found = estimates(rows.assign(right=True), ["group"], "right", over="cluster", kind="share")
     assert found["value"].tolist() == [1.0, 1.0]

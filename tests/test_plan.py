@@ -8,7 +8,7 @@ import pytest
 from interp.experiments import timing
 from interp.experiments.forecast import forecast
 from interp.experiments.options import RunOptions
-from interp.experiments.timing import SPREAD, Sample, duration, estimate
+from interp.experiments.timing import SPREAD, MeasuredRun, duration, estimate
 from interp.experiments.work import Work
 from tests.counting import Call, Counting
 
@@ -61,7 +61,7 @@ def test_a_new_run_a_finished_one_and_one_that_is_half_done(call: Call, tiny: st
 
 
 def test_seconds_of_units_are_scaled_by_their_kind_and_their_work(tiny: str, tmp_path: Path) -> None:
-    sample = Sample("a", [("list", 6.0, 100.0), ("list", 4.0, 100.0), ("mask", 3.0, None)], besides=2.0)
+    sample = MeasuredRun("a", [("list", 6.0, 100.0), ("list", 4.0, 100.0), ("mask", 3.0, None)], besides=2.0)
     assert sample.seconds("list", 400.0) == pytest.approx(20)
     assert sample.seconds("list", None) == pytest.approx(5)
     assert sample.seconds("mask", 7.0) == 3.0
@@ -78,11 +78,13 @@ def test_the_range_spans_the_runs_it_rests_on(tiny: str, tmp_path: Path) -> None
         for path in (run.folder / "parts" / "done").glob("*.json"):
             path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": seconds}))
     found = estimate(forecast(Counting(model=tiny), RunOptions(out=tmp_path)))
-    assert found.low == pytest.approx(4 * 2 / SPREAD)
-    assert found.high == pytest.approx(4 * 6 * SPREAD)
+    assert found.low_seconds == pytest.approx(4 * 2 / SPREAD)
+    assert found.high_seconds == pytest.approx(4 * 6 * SPREAD)
     damaged = run.folder / "run.json"
     damaged.write_text("{")
-    assert estimate(forecast(Counting(model=tiny), RunOptions(out=tmp_path))).high == pytest.approx(4 * 2 * SPREAD)
+    assert estimate(forecast(Counting(model=tiny), RunOptions(out=tmp_path))).high_seconds == pytest.approx(
+        4 * 2 * SPREAD
+    )
 
 
 def test_without_a_run_to_go_by_a_pass_is_timed(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,9 +92,9 @@ def test_without_a_run_to_go_by_a_pass_is_timed(tiny: str, tmp_path: Path, monke
     expected = forecast(Counting(model=tiny), RunOptions(out=tmp_path))
     assert expected.work == Work(tokens_read=200, tokens_written=40)
     found = estimate(expected)
-    assert found.low is not None
-    assert found.high is not None
-    assert 0 < found.low < found.high
+    assert found.low_seconds is not None
+    assert found.high_seconds is not None
+    assert 0 < found.low_seconds < found.high_seconds
     assert "tokens/s read" in found.basis
     monkeypatch.setattr(timing, "weights_are_here", lambda _: False)
     assert estimate(expected).basis == "no run to go by, and the model's weights are not on this machine"

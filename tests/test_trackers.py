@@ -71,7 +71,7 @@ def test_a_tracker_that_fails_leaves_the_run_done(run: Run, monkeypatch: pytest.
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_wandb_offline(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb")
+    pytest.importorskip("wandb", reason="comes with sae-lens; without it there is nothing to log to")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     log_run(run, "wandb")
@@ -85,7 +85,9 @@ def test_wandb_offline(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_mlflow_in_files(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mlflow = pytest.importorskip("mlflow")
+    mlflow = pytest.importorskip(
+        "mlflow", reason="mlflow-skinny asks for an importlib_metadata older than the tested one"
+    )
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     mlflow.set_tracking_uri(tmp_path.as_uri())
     for _ in range(2):
@@ -103,7 +105,7 @@ def test_mlflow_in_files(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.filterwarnings("ignore")
 def test_trackio_on_this_machine(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
-    pytest.importorskip("trackio")
+    pytest.importorskip("trackio", reason="trackio asks for a Pillow older than the tested one")
     log_run(run, "trackio")
     with sqlite3.connect(tmp_path / "interp.db") as database:
         rows = [json.loads(row) for (row,) in database.execute("SELECT metrics FROM metrics")]

@@ -18,7 +18,7 @@ Fraction = Annotated[float, Ge(0), Le(1)]
 """From 0 to 1, both ends allowed."""
 Share = Annotated[float, Gt(0), Le(1)]
 """Above 0, and 1 is all."""
-Between = Annotated[float, Gt(0), Lt(1)]
+OpenShare = Annotated[float, Gt(0), Lt(1)]
 """Above 0 and below 1."""
 Positive = Annotated[float, Gt(0)]
 """Above 0."""

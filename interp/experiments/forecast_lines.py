@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from textwrap import wrap
 
 from interp.experiments.forecast import Forecast, count_kinds
-from interp.experiments.timing import Estimate, duration
+from interp.experiments.timing import TimeRange, duration
 from interp.experiments.work import Work
 
 COLUMNS, LABEL = 80, 11
 
 
-def lines_of(forecast: Forecast, estimate: Estimate | None) -> Iterator[str]:
+def lines_of(forecast: Forecast, estimate: TimeRange | None) -> Iterator[str]:
     """Yields what `interp plan` prints: a title, then one labelled paragraph for each thing that is known."""
     identity = forecast.facts.identity
     yield f"{forecast.experiment.name} on {identity.name} ({identity.source}, {identity.dtype}, {forecast.device})"
@@ -20,7 +20,7 @@ def lines_of(forecast: Forecast, estimate: Estimate | None) -> Iterator[str]:
             yield f"{label if place == 0 else '':<{LABEL}}{line}"
 
 
-def _paragraphs(forecast: Forecast, estimate: Estimate | None) -> Iterator[tuple[str, str]]:
+def _paragraphs(forecast: Forecast, estimate: TimeRange | None) -> Iterator[tuple[str, str]]:
     left = forecast.left
     yield "folder", str(forecast.folder)
     yield "state", forecast.state
@@ -70,13 +70,13 @@ def _memory(forecast: Forecast) -> str:
     return f"{words}; {forecast.device} has {_gb(memory.free_bytes)} free{room}"
 
 
-def _time(forecast: Forecast, estimate: Estimate) -> Iterator[tuple[str, str]]:
-    if estimate.low is None or estimate.high is None:
+def _time(forecast: Forecast, estimate: TimeRange) -> Iterator[tuple[str, str]]:
+    if estimate.low_seconds is None or estimate.high_seconds is None:
         yield "time", f"no estimate: {estimate.basis}"
         return
     more = ", and more for what is not counted" if forecast.experiment.uncounted() else ""
     shared = ", shared by the workers" if forecast.options.engine == "ray" else ""
-    yield "time", f"{duration(estimate.low)} to {duration(estimate.high)}{more}{shared}"
+    yield "time", f"{duration(estimate.low_seconds)} to {duration(estimate.high_seconds)}{more}{shared}"
     yield "estimated", f"from {estimate.basis}"
 
 

@@ -33,16 +33,16 @@ LARGE_BYTES = 4e9
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """Seconds, from the least to the most, and what they rest on; or why there are none (`low` and `high` None)."""
+class TimeRange:
+    """Seconds, from the least to the most, and what they rest on; or why there are none (both None)."""
 
-    low: float | None
-    high: float | None
+    low_seconds: float | None
+    high_seconds: float | None
     basis: str
 
 
 @dataclass(frozen=True)
-class Sample:
+class MeasuredRun:
     """Units that were measured: of each kind, their seconds and amounts of work."""
 
     name: str
@@ -71,7 +71,7 @@ class Sample:
         return sum(known) + self.besides if len(known) == len(found) else None
 
 
-def estimate(forecast: Forecast) -> Estimate:
+def estimate(forecast: Forecast) -> TimeRange:
     """Returns how long the units that are left will take, one after the other."""
     left = forecast.left
     samples = [sample for sample in _samples(forecast) if sample.units]
@@ -79,9 +79,9 @@ def estimate(forecast: Forecast) -> Estimate:
     if found:
         told = [f"{sample.name} ({duration(sample.total)} in all)" for sample in samples if sample.name in found]
         basis = "units measured before: " + ", ".join(told)
-        return Estimate(min(found.values()) / SPREAD, max(found.values()) * SPREAD, basis)
+        return TimeRange(min(found.values()) / SPREAD, max(found.values()) * SPREAD, basis)
     if forecast.work is None:
-        return Estimate(None, None, f"no run of {forecast.experiment.name} on {forecast.facts.name} to go by")
+        return TimeRange(None, None, f"no run of {forecast.experiment.name} on {forecast.facts.name} to go by")
     return _by_a_pass(forecast, forecast.work)
 
 
@@ -101,14 +101,14 @@ def amount_of(work: Work | None) -> float | None:
 # ---------------------------------------------------------------------- runs that were measured
 
 
-def _samples(forecast: Forecast) -> Iterator[Sample]:
+def _samples(forecast: Forecast) -> Iterator[MeasuredRun]:
     if forecast.done:
         here = [
             (kind_of(unit), forecast.done[unit.id], amount_of(forecast.experiment.work_of(forecast.outline, unit)))
             for unit in forecast.units
             if unit.id in forecast.done
         ]
-        yield Sample(f"{len(here)} of this run", here)
+        yield MeasuredRun(f"{len(here)} of this run", here)
     model = forecast.folder.parent
     runs = [path for path in model.glob("*/run.json") if path.parent != forecast.folder]
     found = 0
@@ -121,7 +121,7 @@ def _samples(forecast: Forecast) -> Iterator[Sample]:
             return
 
 
-def _sample_of(folder: Path, forecast: Forecast) -> Sample | None:
+def _sample_of(folder: Path, forecast: Forecast) -> MeasuredRun | None:
     """The units of a finished run with the same weights on the same device."""
     description = read_description(folder)
     own: Any = description.get("model")
@@ -138,7 +138,7 @@ def _sample_of(folder: Path, forecast: Forecast) -> Sample | None:
     units = [
         (kind_of(unit), seconds[unit.id], amount_of(experiment.work_of(forecast.outline, unit))) for unit in planned
     ]
-    return Sample(folder.name, units, _besides(description, sum(seconds.values())))
+    return MeasuredRun(folder.name, units, _besides(description, sum(seconds.values())))
 
 
 def _besides(description: dict[str, Any], in_units: float) -> float:
@@ -153,14 +153,14 @@ def _besides(description: dict[str, Any], in_units: float) -> float:
 # ---------------------------------------------------------------------- a pass that is timed now
 
 
-def _by_a_pass(forecast: Forecast, work: Work) -> Estimate:
+def _by_a_pass(forecast: Forecast, work: Work) -> TimeRange:
     weights, free = forecast.memory.weights_bytes, forecast.memory.free_bytes
     if forecast.options.engine == "ray":
-        return Estimate(None, None, "no run to go by, and workers of a cluster are not timed from here")
+        return TimeRange(None, None, "no run to go by, and workers of a cluster are not timed from here")
     if not weights_are_here(forecast):
-        return Estimate(None, None, "no run to go by, and the model's weights are not on this machine")
+        return TimeRange(None, None, "no run to go by, and the model's weights are not on this machine")
     if weights > LARGE_BYTES or (free is not None and weights > free):
-        return Estimate(None, None, f"no run to go by, and {weights / 1e9:.3g} GB are not loaded only to time a pass")
+        return TimeRange(None, None, f"no run to go by, and {weights / 1e9:.3g} GB are not loaded only to time a pass")
     load_model, place = _loader(forecast)
     with computing_threads({}):
         started = time.perf_counter()
@@ -173,7 +173,7 @@ def _by_a_pass(forecast: Forecast, work: Work) -> Estimate:
             seconds = work.tokens_read / reading + work.tokens_written / writing
             basis = f"passes timed just now: {reading:,.0f} tokens/s read, {writing:,.0f} tokens/s written"
     low, high = (loading + factor * seconds for factor in PASS_SPREAD)
-    return Estimate(low, high, basis)
+    return TimeRange(low, high, basis)
 
 
 def _loader(forecast: Forecast) -> tuple[Any, dict[str, Any]]:

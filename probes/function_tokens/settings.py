@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Le
 
 from interp.errors import ArgumentError
-from interp.experiments.bounds import SOME, Between, Count, CountOrNone, Positive
+from interp.experiments.bounds import SOME, Count, CountOrNone, OpenShare, Positive
 from interp.experiments.experiment import ADDED, Experiment
 from interp.models.identity import ModelFacts
 
@@ -61,7 +61,7 @@ class Settings(Experiment):
     """Positions at the start of each window that are read but not counted."""
     norm_limit: Positive = 5.0
     """Positions whose residual norm exceeds this many medians (attention sinks) are not counted."""
-    threshold: Between = 0.4
+    threshold: OpenShare = 0.4
     """Function tokens are the most frequent tokens that together cover this share of all occurrences."""
     parts: Annotated[tuple[Part, ...], SOME] = ("graph", "losses", "reactivation", "steering")
     """What to measure; losses alone needs no dictionary."""

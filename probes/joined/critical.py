@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from interp.experiments.bounds import Between, Count
+from interp.experiments.bounds import Count, OpenShare
 from interp.experiments.experiment import Finding, WorkUnit
 from interp.experiments.join import Join
 from interp.models.identity import ModelFacts
@@ -41,7 +41,7 @@ class CriticalJoin(Join):
     """Folder of the function_tokens run, whose texts say how frequent tokens are."""
     nearby: Count = 5
     """How far from a critical token the tokens of the control "nearby" are, in tokens."""
-    uncertainty: Between = 0.2
+    uncertainty: OpenShare = 0.2
     """1 − p of a token from which it counts as uncertain: what critical_tokens tests, by default."""
 
     def schemas(self) -> "Schemas":

@@ -154,12 +154,24 @@ def _detection_units(settings: Settings, needles: "list[Needle]", measured: "Tab
 def _conditions(
     settings: Settings, geometry: HeadGeometry, measured: "Tables", given: "pd.DataFrame | None"
 ) -> tuple[Condition, ...]:
-    from interp.heads.given import heads_of, sizes_for
     from probes.retrieval_heads.rankings import rankings_of
 
     rankings = rankings_of(measured, only_passed=settings.success_filter)
-    if settings.definition not in rankings:
-        return ()
+    return conditions_of(settings, geometry, rankings, given) if settings.definition in rankings else ()
+
+
+def conditions_of(
+    settings: Settings,
+    geometry: HeadGeometry,
+    rankings: "Mapping[str, Sequence[Head]]",
+    given: "pd.DataFrame | None",
+) -> tuple[Condition, ...]:
+    """Returns the conditions that the settings ask for, of those rankings and of the heads of --heads-from.
+
+    Raises ArgumentError where a k leaves too few other heads for a random control.
+    """
+    from interp.heads.given import heads_of, sizes_for
+
     ks = settings.k or default_ks(geometry)
     try:
         conditions = plan_conditions(

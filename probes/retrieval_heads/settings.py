@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge
 
 from interp.errors import ArgumentError
-from interp.experiments.bounds import SOME, Between, Count, Fraction
+from interp.experiments.bounds import SOME, Count, Fraction, OpenShare, Share
 from interp.experiments.experiment import ADDED, Experiment
 from interp.models.identity import ModelFacts
 from interp.models.tokens.template_args import parse_template_args
@@ -84,9 +84,9 @@ class Settings(Experiment):
     """Which copy score ranks heads for the ablation."""
     until_stable: Count | None = None
     """Stop detection once the top K heads no longer change; by default all needles are used."""
-    stability: float = 0.9
+    stability: Share = 0.9
     """With --until-stable K: the share of bootstrap draws over needles that must keep nine tenths of the top K."""
-    held_out_share: Between = 0.3
+    held_out_share: OpenShare = 0.3
     """Share of the needles that are kept for the ablation and never used to find heads."""
     k: tuple[Count, ...] | None = None
     """Numbers of heads to mask; by default 2 5 10 20 50, up to a fifth of the model's heads."""

@@ -17,8 +17,7 @@ from probes.retrieval_heads.plan import (
     AblationUnit,
     DetectionUnit,
     EchoUnit,
-    default_ks,
-    plan_conditions,
+    conditions_of,
     plan_units,
     split_needles,
 )
@@ -36,22 +35,11 @@ def expected_units(settings: Settings, model: LanguageModel, measured: Tables) -
     units = list(plan_units(settings, model.geometry, measured, given))
     if any(isinstance(unit, AblationUnit) for unit in units):
         return units
-    ks = settings.k or default_ks(model.geometry)
-    rankings = {name: stand_in_ranking(model.geometry, place) for place, name in enumerate(RANKINGS)}
-    conditions = plan_conditions(
-        rankings,
-        settings.definition,
-        ks=ks,
-        modes=settings.ablation_modes,
-        phases=settings.ablation_phases,
-        random_draws=settings.random_draws,
-        other_k=min(settings.other_k, max(ks)),
-        n_heads=model.geometry.n_heads,
-        seed=settings.seed,
-        given=None if given is None else (stand_in_ranking(model.geometry, len(RANKINGS)), ks),
-    )
+    names = [name for name in RANKINGS if settings.contributions or name not in CONTRIBUTION_DEFINITIONS]
+    rankings = {name: stand_in_ranking(model.geometry, place) for place, name in enumerate(names)}
+    conditions = conditions_of(settings, model.geometry, rankings, given)
     _, held_out = split_needles(settings)
-    return [*units, *(AblationUnit(f"held-out-{needle.id}", needle.id, tuple(conditions)) for needle in held_out)]
+    return [*units, *(AblationUnit(f"held-out-{needle.id}", needle.id, conditions) for needle in held_out)]
 
 
 def stand_in_ranking(geometry: HeadGeometry, number: int) -> list[Head]:

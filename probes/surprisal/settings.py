@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from interp.errors import ArgumentError, did_you_mean
-from interp.experiments.bounds import SOME, Between
+from interp.experiments.bounds import SOME, OpenShare
 from interp.experiments.experiment import Dtype, Experiment
 
 Mode = Literal["raw", "boundary", "exact"]
@@ -51,7 +51,7 @@ class Settings(Experiment):
     modes: Annotated[tuple[Mode, ...], SOME] = ("raw", "boundary")
     """raw: the sum over the word's tokens; boundary: with the probability that the word ends there; exact: summed over all ways
     to spell the word, far slower."""
-    exact_threshold: Between = 1e-3
+    exact_threshold: OpenShare = 1e-3
     """Other spellings are followed while they are at least this likely, relative to the tokenizer's own."""
 
     def input_files(self) -> Sequence[Path]:

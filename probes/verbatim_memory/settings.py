@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge
 
 from interp.errors import ArgumentError
-from interp.experiments.bounds import SOME, Between, Count, Hint
+from interp.experiments.bounds import SOME, Count, Hint, OpenShare
 from interp.experiments.experiment import Dtype, Experiment
 from interp.heads.kinds import GIVEN, is_file_of_heads
 from interp.models.identity import ModelFacts
@@ -74,7 +74,7 @@ class Settings(Experiment):
     """Whether texts begin with the beginning-of-sequence token; auto does as the tokenizer does."""
     exact_rotations: int = 1
     """Rotations of each base list whose nouns get the exact probability too (0: none): the longest lists, shortest text."""
-    exact_threshold: Between = 1e-3
+    exact_threshold: OpenShare = 1e-3
     """Other spellings are followed while they are at least this likely, relative to the tokenizer's own."""
     nulls: tuple[Literal["random_init", "qk_shuffled", "qk_shuffled_per_head", "positions_shuffled"], ...] = ()
     """Damaged copies of the model to measure as controls, with the shortest intervening text."""
