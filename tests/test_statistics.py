@@ -1,6 +1,7 @@
 """Statistics by hand, by their defining equations, and by planted simulations whose truth is known."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -200,6 +201,20 @@ def test_spearman_with_ties_by_hand():
     # Products 2.25 + 0 + 0 + 2.25 = 4.5; squares 4.5 and 5.
     assert spearman([1, 2, 2, 3], [10, 300, 20, 4000]) == pytest.approx(4.5 / math.sqrt(4.5 * 5))
     assert spearman([1, 2, 3, 4], [-1, -8, -27, -64]) == pytest.approx(-1)
+
+
+def test_rows_are_held_against_their_likes_one_by_one():
+    generator = np.random.default_rng(0)
+    first, second = generator.integers(0, 4, size=(2, 30, 7)).astype(float)  # many ties
+    first[3] = 2.0  # constant
+    for statistic in (spearman, pearson, partial(top_overlap, k=3)):
+        alone = [statistic(a, b) for a, b in zip(first, second, strict=True)]
+        np.testing.assert_array_equal(statistic(first, second), alone)
+        np.testing.assert_array_equal(statistic(first[0], second), [statistic(first[0], b) for b in second])
+    assert np.isnan(spearman(first, second)).tolist() == [row == 3 or np.ptp(second[row]) == 0 for row in range(30)]
+    assert (
+        top_overlap([3.0, 1.0, 1.0, 0.0], [0.0, 1.0, 1.0, 3.0], 2) == 0.5
+    )  # 0 and 1 against 3 and 1: of ties the first
 
 
 def test_pearson_by_hand():
