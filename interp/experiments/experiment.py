@@ -115,7 +115,7 @@ class Experiment:
     def expected_units(self, model: "LanguageModel | ImageModel", measured: "Tables") -> Sequence[WorkUnit]:
         """Returns the units of the plan, and stand-ins for those that it will name once these are measured.
 
-        `model` has a tokenizer and a configuration, and no weights (interp.models.outline).
+        `model` has a tokenizer and a configuration, and no weights (`load_outline` and `load_image_outline`).
         """
         return self.plan(model.facts, measured)
 

@@ -154,7 +154,7 @@ def _identify(entry: ModelEntry, source: _Source, dtype: DtypeName) -> ModelIden
 
 
 def pick_device(device: str) -> str:
-    """Returns the torch device for a wish: "auto" takes a GPU if there is one.
+    """Returns the torch device that is asked for: "auto" takes a GPU if there is one.
 
     Raises ArgumentError for a device that is not there.
     """
@@ -170,7 +170,7 @@ def pick_device(device: str) -> str:
 
 
 def pick_dtype(dtype: str, device: str) -> DtypeName:
-    """Returns the precision for a wish: "auto" is float32 on the CPU and bfloat16 elsewhere."""
+    """Returns the precision that is asked for: "auto" is float32 on the CPU and bfloat16 elsewhere."""
     if dtype == "auto":
         return "float32" if device.startswith("cpu") else "bfloat16"
     if dtype not in ("float32", "bfloat16", "float16"):
