@@ -9,7 +9,7 @@ import torch
 
 from interp.errors import ArgumentError, UserError
 from interp.models.bytes import ByteModel
-from interp.models.bytes.byte_model import END
+from interp.models.bytes.covers import END
 from interp.models.language.word_tokens import token_bytes
 from tests.tiny_models import tiny
 from tests.tiny_tokenizers import byte_level, llama_like, word_level
