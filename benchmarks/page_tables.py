@@ -121,11 +121,21 @@ def peers_table(table: pd.DataFrame) -> str:
             row.peer, f"`{row.version}`" if row.version else "of constraints.txt", row.quantity,
             f"{float(row.largest_difference):.2g} of {int(row.n_compared):,}",
             f"{int(row.n_differing):,}", f"{float(row.our_seconds):.3g}",
-            f"{float(row.their_seconds):.3g}", f"{float(row.ratio):.2f}",
+            f"{float(row.their_seconds):.3g}", f"{float(row.ratio):.2f}", f"{int(row.runs)}",
         ]
         for row in table.itertuples()
     ]  # fmt: skip
-    head = ["tool", "version", "what", "largest difference", "beyond rounding", "our seconds", "their seconds", "ratio"]
+    head = [
+        "tool",
+        "version",
+        "what",
+        "largest difference",
+        "beyond rounding",
+        "our seconds",
+        "their seconds",
+        "ratio",
+        "runs",
+    ]
     reasons = [f"- **{row.peer}** means something else: {row.differs}." for row in table.itertuples() if row.differs]
     return "\n".join([markdown(head, rows), "", *reasons]).rstrip()
 

@@ -63,6 +63,7 @@ def compare_peer(peer: Peer, model: Any, inputs: Path, folder: Path, given: dict
         **compare(ours, theirs["numbers"], peer.tolerance), "differs": peer.differs,
         "our_seconds": median(our_seconds), "their_seconds": median(their_seconds),
         "ratio": median(their / our for our, their in zip(our_seconds, their_seconds, strict=True)),
+        "runs": REPEATS,
     }  # fmt: skip
 
 
