@@ -1,4 +1,4 @@
-"""What an atlas is asked for: shared settings, a preset, and a file with a table for each experiment. Imports nothing heavy."""
+"""The settings of an atlas: shared settings, a preset, and a file with a table per experiment. Imports nothing heavy."""
 
 import tomllib
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ SHARED = ("model", "revision", "dtype", "seed", "preset")
 
 
 def kinds() -> dict[str, type[Experiment]]:
-    """Returns all that an atlas may hold, by name: experiments, then joins."""
+    """Returns the classes that an atlas can run, by name: experiments, then joins."""
     return {**experiments(), **joins()}
 
 
