@@ -16,7 +16,7 @@ from interp.models.tokens.template_args import parse_template_args
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Experiment):
-    """What can be set in a critical-token run."""
+    """The fields of CriticalTokens, with presets and checks."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Experiment):
-    """What a retrieval-head run is asked to measure."""
+    """The fields of RetrievalHeads, with presets and checks."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {"context_tokens": (256,), "samples_per_needle": 1, "random_draws": 2},
