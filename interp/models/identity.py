@@ -1,4 +1,4 @@
-"""What is known of a model without loading it. Imports no torch."""
+"""What is known about a model without loading it. Imports no torch."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ DtypeName = Literal["float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """Enough to load the very same weights again; `revision` is the hub's commit, or a sha256 of the file or folder."""
+    """Identifies the weights, so that they can be loaded again; `revision` is the hub's commit, or a sha256 of the file or folder."""
 
     name: str
     source: str

@@ -1,4 +1,4 @@
-"""Letting a model answer: greedy decoding of many samples, shared or plain.
+"""Answers: greedy decoding of many samples, shared or plain.
 
 Shared: the samples of one haystack are read in the order of their needles' places, the last first, so that each reads
 only what differs from the one before; answers are written in batches of whole prompts. Plain (`--no-sharing`): the

@@ -1,4 +1,4 @@
-"""Measuring needles: let the model answer, then look once, teacher-forced, at what every head attended to and wrote."""
+"""Measures needles: the model answers, then one teacher-forced pass records every head's attention and output."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -34,7 +34,7 @@ Frames = dict[str, pd.DataFrame]
 
 
 def measure_detection(settings: Settings, model: LanguageModel, unit: DetectionUnit) -> Frames:
-    """Returns the rows of a few needles: of each its samples, and a control without it as long as the shortest of them."""
+    """Returns the rows of a few needles: the samples of each, and a control without the needle, as long as the shortest sample."""
     samples, frame = [], None
     for needle_id, cells in unit.cells:
         needle = read_needle(settings.needles, needle_id)

@@ -55,7 +55,7 @@ def answer_recall(wanted: str, text: str, measure: RecallMeasure = "words") -> f
 
 
 def passes(recall: float) -> bool:
-    """Returns whether an answer counts as retrieved."""
+    """Returns whether the recall of an answer counts as success (above 0.5)."""
     return recall > PASS_RECALL
 
 

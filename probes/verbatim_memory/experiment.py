@@ -1,4 +1,4 @@
-"""The verbatim-memory experiment: how its parts are put together. Imports no torch."""
+"""The verbatim-memory experiment: joins settings, plan, measurement, tables, figures and findings. Imports no torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class VerbatimMemory(Settings):
         return run_files(self.heads_from) if self.heads_from else ()
 
     def check_model(self, facts: ModelFacts) -> None:
-        """Raises ArgumentError when the words and texts do not do for these settings."""
+        """Raises ArgumentError if the nouns or texts do not fit the settings."""
         from probes.verbatim_memory.lists import first_lists
         from probes.verbatim_memory.trials import read_texts
 
