@@ -41,13 +41,13 @@ def check_at_load(model: LanguageModel) -> None:
     model.obey(verdicts)
 
 
-def check(model: LanguageModel) -> Verdicts:
-    """Returns the verdicts on a model as it stands.
+def check(model: LanguageModel, n_tokens: int = N) -> Verdicts:
+    """Returns the verdicts on a model as it stands, from two texts of that many tokens.
 
     A model that is not read right through the toolkit's attention call is handed back to transformers' own and read whole.
     Raises RunError for a model that sees the future.
     """
-    texts = _texts(model)
+    texts = _texts(model, n_tokens)
     try:
         plain = plain_pass(model, texts)
     except FOREIGN as error:
@@ -72,8 +72,8 @@ def _in_order(verdicts: dict[str, Verdict]) -> dict[str, Verdict]:
     return {name: verdicts[name] for name in WAYS_OUT}
 
 
-def _texts(model: LanguageModel) -> Int[Tensor, "two token"]:
-    n = min(N, model.context_window or N)
+def _texts(model: LanguageModel, n_tokens: int) -> Int[Tensor, "two token"]:
+    n = min(n_tokens, model.context_window or n_tokens)
     first, second = (few_tokens(model, n, step)[0].cpu() for step in (37, 53))
     return torch.stack([first, torch.cat([first[: ways.COMMON], second[ways.COMMON :]])])
 
