@@ -19,7 +19,9 @@ def main(arguments: list[str] | None = None) -> int:
     from benchmarks.census.table import FAULTS, merge, summary, write
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.census", description=str(__doc__).partition(":")[0])
-    parser.add_argument("--families", nargs="+", metavar="NAME", help="families of transformers, or variants; all if left out")
+    parser.add_argument(
+        "--families", nargs="+", metavar="NAME", help="families of transformers, or variants; all if left out"
+    )
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--out", type=Path, default=PLACE, help="folder of the table")
     chosen = parser.parse_args(arguments)

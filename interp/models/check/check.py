@@ -6,6 +6,7 @@ whether the model sees the future, which no way of reading could put right.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -17,6 +18,7 @@ from interp.models.check import ways
 from interp.models.check.reference import Compared, Plain, compare, plain_pass
 from interp.models.check.verdicts import WAYS_OUT, Verdict, Verdicts, keep_verdicts, kept_verdicts
 from interp.models.language.model import LanguageModel
+from interp.models.language.prefix import History
 from interp.models.language.replay import few_tokens
 
 N = 12
@@ -57,9 +59,9 @@ def check(model: LanguageModel, n_tokens: int = N) -> Verdicts:
         ) from error
     _check_causal(model, plain)
     if model.attention_modules:
-        found = _in_order(_check_with_heads(model, texts, plain))
+        found, whole = _check_with_heads(model, texts, plain)
         if found["reading"].refused is None:
-            return Verdicts(found)
+            return Verdicts(_in_order(found), copies=not model.layout.shares, whole=whole)
         model.let_go_of_heads(
             f"{model.identity.name} ({model.hf.config.model_type}) is not read right through this toolkit's attention call "
             f"({found['reading'].refused}), so its heads cannot be looked at: name another model."
@@ -108,26 +110,40 @@ def _said(error: Exception) -> str:
     return (first_line if isinstance(error, UserError) else f"{type(error).__name__}: {first_line}")[:200]
 
 
-def _check_with_heads(model: LanguageModel, texts: Tensor, plain: Plain) -> dict[str, Verdict]:
-    """One pass looks and changes at once; only where that is not right is each way gone by itself."""
+def _check_with_heads(model: LanguageModel, texts: Tensor, plain: Plain) -> tuple[dict[str, Verdict], bool]:
+    """The verdicts, and whether every text has to be read whole.
+
+    One pass looks and changes at once; only where that is not right is each way gone by itself, and at last by texts that are
+    read whole.
+    """
     silent = _tried(lambda: ways.silent(model))
     directions = None if isinstance(silent, str) else silent.directions
     looked = _tried(lambda: ways.look(model, texts, directions, edited=True))
-    edited = looked
+    edited, whole, kept = looked, False, Verdict()
     reading = _verdict(lambda: _read(looked, plain))
     if reading.refused is not None:
-        reading = _verdict(lambda: _whole(model, texts, plain))
+        reading = kept = _verdict(lambda: _prefixes(model, texts, plain))
+        whole = kept.refused is not None
+        if whole:
+            reading = _verdict(lambda: _whole(model, texts, plain))
         if reading.refused is not None:
-            return dict.fromkeys(WAYS_OUT, Verdict(reading.refused)) | {"reading": reading}
-        looked, edited = _tried(lambda: ways.look(model, texts, directions, edited=False)), ""
-    verdicts = {"reading": reading, **_check_reading_on(model, texts, plain)}
-    verdicts["edits"] = _verdict(lambda: ways.edits(model, texts, None if isinstance(edited, str) else edited, plain))
+            return dict.fromkeys(WAYS_OUT, Verdict(reading.refused)) | {"reading": reading}, whole
+        looked = _tried(lambda: ways.look(model, texts, directions, edited=False, whole=whole))
+        edited = ""
+    verdicts = {"reading": reading}
+    if whole:
+        verdicts["forks"] = verdicts["ragged"] = Verdict(kept.refused)
+    else:
+        verdicts |= _check_reading_on(model, texts, plain)
+    verdicts["padding"] = _verdict(lambda: ways.padding(model, texts, plain))
+    seen_edits = None if isinstance(edited, str) else edited
+    verdicts["edits"] = _verdict(lambda: ways.edits(model, texts, seen_edits, plain, whole=whole))
     if isinstance(looked, str):
-        return verdicts | dict.fromkeys(("heads", "head_outputs", "contributions"), Verdict(looked))
+        return verdicts | dict.fromkeys(("heads", "head_outputs", "contributions"), Verdict(looked)), whole
     seen = looked
     verdicts["heads"] = _verdict(lambda: ways.heads(model, seen, plain))
     verdicts["head_outputs"] = _verdict(lambda: ways.head_outputs(model, seen, plain))
-    return verdicts | {"contributions": _contributions(model, silent, seen, plain)}
+    return verdicts | {"contributions": _contributions(model, silent, seen, plain)}, whole
 
 
 def _contributions(model: LanguageModel, silent: ways.Silent | str, looked: ways.Looked, plain: Plain) -> Verdict:
@@ -142,15 +158,25 @@ def _contributions(model: LanguageModel, silent: ways.Silent | str, looked: ways
 
 
 def _check_reading_on(model: LanguageModel, texts: Tensor, plain: Plain) -> dict[str, Verdict]:
-    """Forks and ragged rows at once, and each by itself where that is not right; padding."""
+    """Forks and ragged rows at once, and each by itself where that is not right.
+
+    A model that cannot share the keys of a common beginning may still go on from copies of them.
+    """
     both = _verdict(lambda: ways.ragged_forks(model, texts, plain))
+    if both.refused is not None and model.layout.shares:
+        model.layout = replace(model.layout, shares=False)
+        copied = _verdict(lambda: ways.forks(model, texts, plain))
+        if copied.refused is None:
+            both = _verdict(lambda: ways.ragged_forks(model, texts, plain))
+        else:
+            model.layout = replace(model.layout, shares=True)
     found = {"forks": both, "ragged": both}
     if both.refused is not None:
         found["forks"] = _verdict(lambda: ways.forks(model, texts, plain))
         found["ragged"] = _verdict(lambda: ways.ragged(model, texts, plain))
         if found["forks"].refused is None and found["ragged"].refused is None:
             found["ragged"] = both
-    return found | {"padding": _verdict(lambda: ways.padding(model, texts, plain))}
+    return found
 
 
 def _read(looked: ways.Looked | str, plain: Plain) -> Compared:
@@ -159,9 +185,14 @@ def _read(looked: ways.Looked | str, plain: Plain) -> Compared:
     return compare([(looked.logits[:2], plain.logits)], plain)
 
 
-def _whole(model: LanguageModel, texts: Tensor, plain: Plain) -> Compared:
-    """The texts read whole, with nothing open."""
+def _prefixes(model: LanguageModel, texts: Tensor, plain: Plain) -> Compared:
+    """The texts read at once as rows that keep what they read, with nothing open."""
     return compare([(model.extend(model.rows(2), texts.tolist(), logits="all"), plain.logits)], plain)
+
+
+def _whole(model: LanguageModel, texts: Tensor, plain: Plain) -> Compared:
+    """The texts read with nothing kept and nothing open."""
+    return compare([(model.extend(History([[], []]), texts.tolist(), logits="all"), plain.logits)], plain)
 
 
 def _check_without_heads(model: LanguageModel, texts: Tensor, plain: Plain) -> dict[str, Verdict]:

@@ -122,9 +122,14 @@ class Looked:
 
 
 def look(
-    model: LanguageModel, texts: Int[Tensor, "two token"], directions: LogitDirections | None, *, edited: bool
+    model: LanguageModel,
+    texts: Int[Tensor, "two token"],
+    directions: LogitDirections | None,
+    *,
+    edited: bool,
+    whole: bool = False,
 ) -> Looked:
-    """Reads the texts with recordings open, and (`edited`) a third row whose heads are silenced."""
+    """Reads the texts with recordings open, and (`edited`) a third row whose heads are silenced; `whole`: keeping nothing."""
     n = texts.shape[1]
     ids = texts.tolist()
     scales = nullcontext() if directions is None else directions.watching_scales()
@@ -137,7 +142,8 @@ def look(
         scales as watched,
     ):
         ids = [*ids, ids[0]] if edited else ids
-        logits = model.extend(Prefix.empty(model.n_layers, len(ids), n), ids, logits="all")
+        rows = History([[] for _ in ids]) if whole else Prefix.empty(model.layout, len(ids), n)
+        logits = model.extend(rows, ids, logits="all")
     return Looked(logits, recording["weights"], recording["head_output"], recording["mixed"], watched)
 
 
@@ -148,14 +154,15 @@ def _mixed(rows: AttentionRows) -> dict[str, Tensor]:
 def _chosen(model: LanguageModel) -> list[tuple[int, int]]:
     """The head of each layer that is silenced."""
     geometry = model.geometry
-    return [(layer, layer % geometry.n_heads) for layer in range(geometry.n_layers)]
+    return [(layer, layer % geometry.n_heads) for layer in geometry.layers]
 
 
 def heads(model: LanguageModel, looked: Looked, plain: Plain) -> Compared:
     """Recorded rows against the weights of eager attention; without these, what the rows make of the values."""
     if plain.weights is None:
         return mixed(model, looked, plain)
-    pairs = [(found[:2], wanted.float().cpu()) for found, wanted in zip(looked.weights, plain.weights, strict=True)]
+    recorded = looked.weights[list(model.geometry.layers)]
+    pairs = [(found[:2], wanted.float().cpu()) for found, wanted in zip(recorded, plain.weights, strict=True)]
     if any(found.shape != wanted.shape for found, wanted in pairs):
         raise UserError("eager attention has weights of another shape than those recorded")
     spread = spreads(torch.stack([wanted for _, wanted in pairs]))
@@ -164,35 +171,41 @@ def heads(model: LanguageModel, looked: Looked, plain: Plain) -> Compared:
 
 def head_outputs(model: LanguageModel, looked: Looked, plain: Plain) -> Compared:
     """Recorded outputs against what enters the output projection."""
-    return compare(_by_layer(looked.outputs[:, :2], plain.outputs(model)), plain, by_layer=True)
+    return compare(_by_layer(model, looked.outputs[:, :2], plain), plain, by_layer=True)
 
 
 def mixed(model: LanguageModel, looked: Looked, plain: Plain) -> Compared:
     """The recorded weights' mean of the recorded values against what enters the output projection."""
-    return compare(_by_layer(looked.mixed[:, :2], plain.outputs(model)), plain, by_layer=True)
+    return compare(_by_layer(model, looked.mixed[:, :2], plain), plain, by_layer=True)
 
 
-def _by_layer(found: Float[Tensor, "layer row head query dim"], wanted: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+def _by_layer(
+    model: LanguageModel, found: Float[Tensor, "layer row head query dim"], plain: Plain
+) -> list[tuple[Tensor, Tensor]]:
     """Pairs of what was recorded and what entered each projection, each layer on its own scale."""
-    if len(wanted) != len(found):
-        raise UserError(f"{len(found)} layers call their output projections {len(wanted)} times")
+    layers, wanted = model.geometry.layers, plain.outputs(model)
+    if len(wanted) != len(layers):
+        raise UserError(f"{len(layers)} layers call their output projections {len(wanted)} times")
     pairs = []
-    for layer, entered in enumerate(wanted):
+    for layer, entered in zip(layers, wanted, strict=True):
         by_head = entered.unflatten(-1, (found.shape[2], -1)).transpose(1, 2).float().cpu()
-        if by_head.shape != found[layer].shape:
+        width = by_head.shape[-1]
+        recorded, beyond = found[layer, ..., :width], found[layer, ..., width:]
+        if by_head.shape != recorded.shape or bool(beyond.any()):
             raise UserError("a head's output has another size than its share of the output projection")
         spread = spreads(by_head)
-        pairs.append((found[layer] / spread, by_head / spread))
+        pairs.append((recorded / spread, by_head / spread))
     return pairs
 
 
-def edits(model: LanguageModel, texts: Tensor, looked: Looked | None, plain: Plain) -> Compared:
+def edits(model: LanguageModel, texts: Tensor, looked: Looked | None, plain: Plain, *, whole: bool = False) -> Compared:
     """A head of every layer silenced by an edit, and in the plain model by zeros in its part of the output projection."""
     if looked is not None:
         found = looked.logits[2:]
     else:
         with model.edit_heads(_chosen(model)):
-            found = model.extend(model.prefix(), texts[:1].tolist(), logits="all")
+            rows = History([[]]) if whole else model.prefix()
+            found = model.extend(rows, texts[:1].tolist(), logits="all")
     with torch.no_grad(), plainly(model), _silenced(model):
         wanted = model.hf(input_ids=texts[:1].to(model.device), use_cache=False).logits.float()
     return compare([(found, wanted)], plain)
@@ -202,17 +215,22 @@ def edits(model: LanguageModel, texts: Tensor, looked: Looked | None, plain: Pla
 def _silenced(model: LanguageModel) -> Iterator[None]:
     """Takes the chosen heads out of the weights of their output projections inside the `with`.
 
-    Where a projection's weight is not all that it is (adapters, quantised weights, weights on a disk), out of its input.
+    Where a projection's weight is not all that it is (adapters, quantised weights, weights on a disk) or serves several layers,
+    out of its input.
     """
     n_heads = model.geometry.n_heads
     taken: list[tuple[Tensor, Tensor]] = []
     handles = []
     try:
         for layer, head in _chosen(model):
-            projection = output_projection(model.attention_modules[layer])
+            projection = output_projection(model.attention_of(layer))
             weight = getattr(projection, "weight", None)
-            if type(projection) in (nn.Linear, Conv1D) and isinstance(weight, Tensor) and not weight.is_meta:
-                share = output_projection_weight(model.attention_modules[layer]).unflatten(0, (n_heads, -1))[head]
+            alone = (
+                sum(getattr(output_projection(other), "weight", None) is weight for other in model.attention_modules)
+                == 1
+            )
+            if type(projection) in (nn.Linear, Conv1D) and isinstance(weight, Tensor) and alone and not weight.is_meta:
+                share = output_projection_weight(model.attention_of(layer)).unflatten(0, (n_heads, -1))[head]
                 taken.append((share, share.clone()))
                 share.zero_()
             else:
@@ -249,7 +267,7 @@ def silent(model: LanguageModel) -> Silent:
 
     Raises UserError where the logits are no sum of what the heads wrote, or a norm is of an unknown kind.
     """
-    layers = sorted({0, model.n_layers - 1})
+    layers = sorted({model.geometry.layers[0], model.geometry.layers[-1]})
     whole, without = residuals_without_heads(model, layers)
     directions = LogitDirections(model)
     _ = directions.final_norm, directions.attention_norms  # refuses norms of an unknown kind
@@ -267,7 +285,7 @@ def contributions(model: LanguageModel, silent: Silent, looked: Looked, plain: P
     pairs, rounding = [], 0.0
     for layer, without in zip(silent.layers, silent.without, strict=True):
         share = directions.to_head(layer, toward, through_norm=True).cpu()
-        found = (looked.outputs[layer, :1, :, :n] * share).double().sum(dim=(1, -1))[0]
+        found = (looked.outputs[layer, :1, :, :n, : share.shape[-1]] * share).double().sum(dim=(1, -1))[0]
         if layer in scales.after_attention:
             found = found / scales.after_attention[layer][0, :n].cpu()
         found = found / scales.final[0][0, :n].cpu()

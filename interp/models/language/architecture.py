@@ -13,22 +13,49 @@ from transformers.pytorch_utils import Conv1D
 from interp.errors import UserError
 from interp.models.identity import HeadGeometry
 
-_OUTPUT_PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense")
+_OUTPUT_PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "Wo")
 
 
 def head_geometry(config: PreTrainedConfig) -> HeadGeometry | None:
-    """Returns the head counts a configuration names, or None for a model without attention heads."""
+    """Returns the head counts a configuration names, or None for a model without attention heads.
+
+    Where layers differ in width, head_dim is that of the widest.
+    """
     text: Any = config.get_text_config(decoder=True)
-    n_heads = getattr(text, "num_attention_heads", None)
-    if not n_heads or text.model_type in _WITHOUT_ATTENTION:
+    layers = layers_with_heads(config)
+    n_heads = _of_layers(text, "num_attention_heads")
+    if not n_heads or text.model_type in _WITHOUT_ATTENTION or layers == ():
         return None
-    n_kv_heads = getattr(text, "num_key_value_heads", None) or n_heads
+    n_kv_heads = _of_layers(text, "num_key_value_heads") or n_heads
     if text.model_type == "falcon":
         n_kv_heads = _falcon_kv_heads(text)
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // n_heads
-    return HeadGeometry(text.num_hidden_layers, n_heads, n_kv_heads, head_dim)
+    head_dim = _of_layers(text, "head_dim") or text.hidden_size // n_heads
+    return HeadGeometry(text.num_hidden_layers, n_heads, n_kv_heads, head_dim, layers)
 
 
+def _of_layers(text: Any, name: str) -> int | None:
+    """A number of the configuration; where each layer has its own, the largest."""
+    if not getattr(text, "is_heterogeneous", False):
+        return getattr(text, name, None)
+    numbers = [getattr(layer, name, None) for layer in text.per_layer_config]
+    return max((number for number in numbers if number), default=None)
+
+
+def layers_with_heads(config: PreTrainedConfig) -> tuple[int, ...] | None:
+    """Returns the numbers of the layers with attention heads, or None where all have them.
+
+    The others keep a state (linear attention, Mamba), convolve, or are feed-forward alone.
+    """
+    text: Any = config.get_text_config(decoder=True)
+    n_layers: int = text.num_hidden_layers
+    kinds = getattr(text, "layer_types", None) or ()
+    without = {layer for layer, kind in enumerate(kinds) if kind in _KINDS_WITHOUT_HEADS and len(kinds) == n_layers}
+    without |= {*(getattr(text, "cross_attention_layers", None) or ())}  # these look at pictures
+    return tuple(layer for layer in range(n_layers) if layer not in without) if without else None
+
+
+_KINDS_WITHOUT_HEADS = ("linear_attention", "conv", "moe", "mlp", "mamba", "recurrent")
+"""Kinds of layers, as transformers' configurations name them."""
 _WITHOUT_ATTENTION = ("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm")
 
 
@@ -78,34 +105,68 @@ _DECODERS_ALL_THE_SAME = ("gpt_neox", "gpt_neox_japanese", "trocr")
 
 
 def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
-    """Returns the attention modules in layer order.
+    """Returns the attention modules in layer order, one for each layer that has heads.
 
+    Attention to another text (an encoder's) is none of them.
     Raises UserError when they are not one per layer, each with an output projection under a known name.
     """
-    found = [
-        module
-        for module in model.modules()
-        if "Attention" in type(module).__name__ and hasattr(module, "layer_idx") and _projection_name(module)
-    ]
-    found.sort(key=lambda module: int(module.layer_idx))  # type: ignore[arg-type]
-    n_layers = model.config.get_text_config(decoder=True).num_hidden_layers
-    if [int(module.layer_idx) for module in found] != list(range(n_layers)):  # type: ignore[arg-type]
+    n_layers: int = model.config.get_text_config(decoder=True).num_hidden_layers
+    wanted = layers_with_heads(model.config)
+    wanted = tuple(range(n_layers)) if wanted is None else wanted
+    found: dict[int, nn.Module] = {}
+    n_found = 0
+    for name, module in model.named_modules():
+        layer = _layer_of(name, module)
+        projection = None if layer not in wanted else _find_projection(model, name, module)
+        if layer is None or projection is None:
+            continue
+        n_found += 1
+        found[layer] = module
+        # Not as attributes of a module: the projection would be one of its parts.
+        vars(module).update({LAYER: layer, _PROJECTION: projection})
+    if tuple(sorted(found)) != wanted or n_found != len(wanted):
         raise UserError(
-            f"{type(model).__name__} keeps its {n_layers} attention layers where this toolkit does not look: "
+            f"{type(model).__name__} keeps its {len(wanted)} attention layers where this toolkit does not look: "
             "see docs/adding_a_model.md."
         )
-    return found
+    return [found[layer] for layer in wanted]
 
 
-def _projection_name(module: nn.Module) -> str | None:
-    return next((name for name in _OUTPUT_PROJECTIONS if hasattr(module, name)), None)
+LAYER = "interp_layer"
+"""Where an attention module keeps the number of its layer."""
+_PROJECTION = "interp_projection"
+
+
+def _layer_of(name: str, module: nn.Module) -> int | None:
+    """The number of the layer whose heads a module is, or None for another module."""
+    kind, own = type(module).__name__, getattr(module, "layer_idx", None)
+    parts = name.split(".")
+    if not (("Attention" in kind or kind.endswith("MLA")) and hasattr(module, "layer_idx")):
+        return None
+    if any(part in _OTHER_TEXTS for part in parts) or "Cross" in kind or any(part in _OTHER_MODELS for part in parts):
+        return None
+    if isinstance(own, int) and own >= 0:
+        return own
+    numbers = [int(part) for part in parts if part.isdigit()]
+    return numbers[-1] if numbers else None  # a block that serves several layers is told its number when it is called
+
+
+_OTHER_TEXTS = ("encoder_attn", "cross_attn", "crossattention")
+_OTHER_MODELS = ("vision_tower", "vision_model", "visual", "audio_tower", "audio_model", "image_encoder", "vqmodel")
+
+
+def _find_projection(model: PreTrainedModel, name: str, module: nn.Module) -> nn.Module | None:
+    projection = next((name for name in _OUTPUT_PROJECTIONS if hasattr(module, name)), None)
+    if projection is not None:
+        return getattr(module, projection)
+    around = model.get_submodule(name.rpartition(".")[0])
+    beside = getattr(getattr(around, "output", None), "dense", None)  # BERT's
+    return beside if name.endswith(".self") and isinstance(beside, nn.Module) else None
 
 
 def output_projection(module: nn.Module) -> nn.Module:
     """Returns the layer that mixes the heads' outputs into the residual stream; its input is [row, query, head · dim]."""
-    name = _projection_name(module)
-    assert name is not None
-    return getattr(module, name)
+    return vars(module)[_PROJECTION]
 
 
 def output_projection_weight(module: nn.Module) -> Float[Tensor, "head_times_dim residual"]:

@@ -16,6 +16,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from interp.errors import UserError
+from interp.models.language.architecture import LAYER
 from interp.models.language.attention import AttentionCall, Segment, attention_output
 from interp.models.language.hooks import HOOKS_ATTRIBUTE, NOTHING_OPEN, AttentionHooks, Pass, check_begun, standing
 
@@ -49,7 +50,7 @@ def attend(
         _check_causal(module, is_causal)
     hooks: AttentionHooks | None = getattr(module, HOOKS_ATTRIBUTE, None)
     here = _pass_here(hooks, query, key)
-    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    layer = int(getattr(module, LAYER, module.layer_idx))  # type: ignore[arg-type]
     own = Segment(key, value)
     starts, rows = here.starts, here.rows
     if starts is None or rows is None:  # nothing is open: nobody asks where the rows stand

@@ -17,7 +17,7 @@ from interp.models.language.architecture import restart_rotary, rotary_grows, ro
 from interp.models.language.attention_function import QUERY_POSITIONS
 from interp.models.language.hooks import Phase, check_begun
 from interp.models.language.lstm import LSTMForCausalLM
-from interp.models.language.prefix import History, Prefix
+from interp.models.language.prefix import History, Prefix, same_edits
 from interp.models.language.wrapped import WrappedModel
 
 CHUNK_TOKENS = 2048
@@ -50,10 +50,21 @@ def read_on(
     ends = [before + read for before, read in zip(prefix.lengths, n_read, strict=True)]
     _check_window(model, max(ends))
     if isinstance(prefix, History):
-        return _read_again(model, prefix, ids, kept)
+        return _read_again(model, prefix, ids, kept, phase)
     if not model.attention_modules:
         raise ValueError(f"{model.identity.name} keeps no keys and values: begin with model.rows")
     prefix.check_unshared()
+    if prefix.cache.layout.has_states:
+        return _read_with_states(model, prefix, ids, kept, phase)
+    return _read_level(model, prefix, ids, kept, phase)
+
+
+def _read_level(
+    model: WrappedModel, prefix: Prefix, ids: Sequence[Sequence[int]], kept: Kept, phase: Phase
+) -> Float[Tensor, "row kept vocabulary"]:
+    """Reads on in passes of bounded length; rows with fewer tokens than the longest are padded on the right."""
+    n_read = [len(row) for row in ids]
+    ends = [before + read for before, read in zip(prefix.lengths, n_read, strict=True)]
     chunk = _chunk_tokens(model, prefix, ends)
     prefix.rotated_for = max(prefix.rotated_for, *ends)
     prefix.cache.reserve(max(prefix.lengths) + max(n_read))
@@ -66,22 +77,62 @@ def read_on(
     return torch.cat([logits[(read - 1) // chunk][row : row + 1] for row, read in enumerate(n_read)])
 
 
+def _read_with_states(
+    model: WrappedModel, prefix: Prefix, ids: Sequence[Sequence[int]], kept: Kept, phase: Phase
+) -> Float[Tensor, "row kept vocabulary"]:
+    """Reads on where layers keep states, through which padding would run: rows that read as many tokens read together.
+
+    What a crop left unread is read first.
+    """
+    edits = tuple(model.hooks.edits)
+    by_phase = any(edit.phase != "both" for edit in edits)
+    if any(prefix.unread):
+        _in_groups(model, prefix, prefix.take_unread((*edits, "prefill") if by_phase else edits), "none", "prefill")
+    prefix.note_reading((*edits, phase) if by_phase else edits)
+    logits = _in_groups(model, prefix, ids, kept, phase)
+    if phase == "prefill":
+        prefix.keep_states()
+    return logits
+
+
+def _in_groups(
+    model: WrappedModel, prefix: Prefix, ids: Sequence[Sequence[int]], kept: Kept, phase: Phase
+) -> Float[Tensor, "row kept vocabulary"]:
+    n_read = [len(row) for row in ids]
+    if len({*n_read}) == 1:
+        return _read_level(model, prefix, ids, kept, phase)
+    width = {"none": 0, "last": 1, "all": max(n_read)}[kept]
+    whole: Tensor | None = None
+    for n in sorted({*n_read} - {0}):
+        rows = [row for row, read in enumerate(n_read) if read == n]
+        part = prefix.select(rows)
+        found = _read_level(model, part, [ids[row] for row in rows], kept, phase)
+        prefix.take(rows, part)
+        if whole is None:
+            whole = found.new_zeros((len(ids), width, found.shape[-1]))
+        whole[rows, : found.shape[1]] = found
+    assert whole is not None
+    return whole
+
+
 def _check_verdicts(model: WrappedModel, prefix: Prefix | History, ids: Sequence[Sequence[int]]) -> None:
     model.needs("reading")
     if isinstance(prefix, Prefix) and model.verdicts is not None:
-        if any(prefix.lengths) or max(len(row) for row in ids) > CHUNK_TOKENS:
+        if model.verdicts.whole or any(prefix.lengths) or max(len(row) for row in ids) > CHUNK_TOKENS:
             model.needs("forks")
         if len({*prefix.lengths}) > 1 or len({len(row) for row in ids}) > 1:
             model.needs("ragged")
 
 
 def _read_again(
-    model: WrappedModel, history: History, ids: Sequence[Sequence[int]], kept: Kept
+    model: WrappedModel, history: History, ids: Sequence[Sequence[int]], kept: Kept, phase: Phase
 ) -> Float[Tensor, "row kept vocabulary"]:
     """Reads each row on from its last kept state, or from its first token, and looks at the new tokens' columns only.
 
     Rows are padded on the right.
+    Raises UserError where edits would act on tokens that were read without them, or in another phase.
     """
+    _check_edits_again(model, history, phase)
     whole = [[*old, *new] for old, new in zip(history.ids, ids, strict=True)]
     carries_state = isinstance(model.hf, LSTMForCausalLM)
     if kept == "none" and not carries_state:  # read with what comes next
@@ -103,6 +154,18 @@ def _read_again(
     if carries_state:
         history.keep(output.state)
     return output.logits.float()
+
+
+def _check_edits_again(model: WrappedModel, history: History, phase: Phase) -> None:
+    edits = tuple(model.hooks.edits)
+    begins = not any(history.lengths)
+    by_phase = any(edit.phase != "both" for edit in edits)
+    if (by_phase and not (begins and phase == "prefill")) or (not begins and not same_edits(edits, history.read_under)):
+        raise UserError(
+            f"{model.identity.name} reads every text whole each time, so an edit acts on all of a text or on nothing of it: open it "
+            'before the first token, with phase="both".'
+        )
+    history.read_under = edits
 
 
 def _check_window(model: WrappedModel, n_tokens: int) -> None:

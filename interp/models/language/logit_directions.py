@@ -76,7 +76,7 @@ class LogitDirections:
             directions = directions * self._path.gains[layer].to(directions.device)
         if through_norm and layer in self.attention_norms:
             directions = self.attention_norms[layer].back(directions)
-        weight = output_projection_weight(self.model.attention_modules[layer]).float()
+        weight = output_projection_weight(self.model.attention_of(layer)).float()
         heads = self.model.geometry.n_heads
         projected = directions.to(weight.device) @ weight.T
         return projected.unflatten(-1, (heads, -1)).transpose(1, 2)

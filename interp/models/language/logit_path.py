@@ -53,12 +53,11 @@ def logit_path(model: LanguageModel) -> LogitPath:
 def _path(model: LanguageModel, calls: list[Call]) -> LogitPath:
     layers = layer_modules(model)
     norms: dict[int, nn.Module] = {}
-    ends: list[nn.Module] = []
-    for layer, module in enumerate(layers):
-        end = _end_of_attention(model, layer, module, calls)
-        ends.append(end)
-        if end is not model.attention_modules[layer]:
-            norms[layer] = end
+    ends: dict[int, nn.Module] = {}
+    for layer in model.geometry.layers:
+        ends[layer] = _end_of_attention(model, layer, layers[layer], calls)
+        if ends[layer] is not model.attention_of(layer):
+            norms[layer] = ends[layer]
     final_norm, scale = _final_norm(model, layers, calls)
     gains = _gains(model, layers, ends, calls, final_norm)
     return LogitPath(norms, gains, final_norm, scale * _scale_after_head(model, calls))
@@ -66,7 +65,7 @@ def _path(model: LanguageModel, calls: list[Call]) -> LogitPath:
 
 def _end_of_attention(model: LanguageModel, layer: int, module: nn.Module, calls: list[Call]) -> nn.Module:
     """The module whose output is added to the residual stream: the attention module, or a norm after it."""
-    attention = model.attention_modules[layer]
+    attention = model.attention_of(layer)
     projected = next((call for call in calls if call.module is output_projection(attention)), None)
     written = next((call for call in calls if call.module is attention), None)
     if written is None or projected is None or not any(child is attention for child in module.children()):
@@ -143,12 +142,12 @@ def _multiple(before: Tensor | None, after: Tensor | None, named: list[float], c
 def _gains(
     model: LanguageModel,
     layers: nn.ModuleList,
-    ends: Sequence[nn.Module],
+    ends: dict[int, nn.Module],
     calls: list[Call],
     final_norm: nn.Module,
 ) -> dict[int, Float[Tensor, " residual"]]:
     """The gradient of the final residual by each attention block's output, everything else as it was."""
-    leaves = [next(call.made for call in calls if call.module is end) for end in ends]
+    leaves = [next(call.made for call in calls if call.module is end) for end in ends.values()]
     leaves = [leaf.detach().clone() for leaf in leaves if leaf is not None]
     shifts = [1 + layer / len(leaves) for layer in range(len(leaves))]
     with torch.no_grad():
@@ -164,7 +163,7 @@ def _gains(
         residual = _final_residual(model, layers, ends, calls, final_norm, leaves)
         found = torch.autograd.grad(residual.sum(), leaves, allow_unused=True)
     gains: dict[int, Tensor] = {}
-    for layer, gradient in enumerate(found):
+    for layer, gradient in zip(ends, found, strict=True):
         rows = None if gradient is None else gradient.float().flatten(0, -2)
         if rows is None or not torch.allclose(rows, rows[:1].expand_as(rows), rtol=1e-3, atol=1e-6):
             raise _refusal(model, f"the residual stream is no sum behind the attention of layer {layer}")
@@ -176,16 +175,18 @@ def _gains(
 def _final_residual(
     model: LanguageModel,
     layers: nn.ModuleList,
-    ends: Sequence[nn.Module],
+    ends: dict[int, nn.Module],
     calls: list[Call],
     final_norm: nn.Module,
     written: Sequence[Tensor],
 ) -> Float[Tensor, "row token residual"]:
     """What enters the final norm when the attention blocks write this, every other block what it wrote before."""
     caught: list[Tensor] = []
+    outputs = dict(zip(ends, written, strict=True))
     with ExitStack() as stack:
-        for module, end, output in zip(layers, ends, written, strict=True):
-            stack.enter_context(replayed(module, calls, {end: output}))
+        for layer, module in enumerate(layers):
+            changed = {ends[layer]: outputs[layer]} if layer in ends else {}
+            stack.enter_context(replayed(module, calls, changed))
         handle = final_norm.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
         try:
             run_to_head(model)
@@ -212,7 +213,7 @@ def residuals_without_heads(
         try:
             for layer in layers:
                 changed = {
-                    path.attention_norms.get(layer, model.attention_modules[layer]): _silent(model, path, calls, layer)
+                    path.attention_norms.get(layer, model.attention_of(layer)): _silent(model, path, calls, layer)
                 }
                 with ExitStack() as stack:
                     for module in layer_modules(model):
@@ -227,7 +228,7 @@ def residuals_without_heads(
 
 def _silent(model: LanguageModel, path: LogitPath, calls: list[Call], layer: int) -> Tensor:
     """What a layer's attention adds to the residual stream when nothing enters its output projection."""
-    attention = model.attention_modules[layer]
+    attention = model.attention_of(layer)
     projection = output_projection(attention)
     entered = next(call.given for call in calls if call.module is projection)
     written = next(call.made for call in calls if call.module is attention)

@@ -40,7 +40,7 @@ class LanguageModel(WrappedModel):
         Raises UserError for a model without attention: use `rows`.
         """
         _ = self.geometry
-        prefix = Prefix.empty(self.n_layers, 1, len(ids) + room)
+        prefix = Prefix.empty(self.layout, 1, len(ids) + room)
         if ids:
             self.extend(prefix, [list(ids)], logits="none")
         return prefix
@@ -103,7 +103,7 @@ class LanguageModel(WrappedModel):
             self.needs("head_outputs")
         if not all(isinstance(reader, HeadOutputs) for reader in readers):
             self.needs("heads")
-        recording = Recording(queries, readers)
+        recording = Recording(queries, readers, self.n_layers)
         with self.hooks.opened(observer=recording):
             yield recording
 

@@ -156,7 +156,8 @@ class HeadOutputs:
 class Recording:
     """What the readers returned for the wanted query positions, gathered over layers and forward passes."""
 
-    def __init__(self, queries: Int[Tensor, "row query"], readers: tuple[Reader, ...]) -> None:
+    def __init__(self, queries: Int[Tensor, "row query"], readers: tuple[Reader, ...], n_layers: int = 0) -> None:
+        """Of a model with so many layers; those without heads hold 0 in what is recorded."""
         if queries.ndim != 2 or queries.dtype.is_floating_point or queries.dtype == torch.bool:
             raise ArgumentError(
                 f"Queries are positions [row or 1, query], not {list(queries.shape)} of {queries.dtype}: give "
@@ -176,18 +177,26 @@ class Recording:
                 )
         self.queries = queries
         self.readers = readers
+        self.n_layers = n_layers
         self._kept: dict[str, dict[int, Tensor]] = {}
 
     def __getitem__(self, name: str) -> Tensor:
         """Returns one named result as a tensor on the CPU: [layer, row, head, query, …].
 
-        Where a wanted position was in no forward pass (or is negative: padding) the entries are 0.
+        Where a wanted position was in no forward pass (or is negative: padding) the entries are 0, and so are those of layers
+        without heads. Where layers differ in width, narrower ones are filled up with 0.
         Raises KeyError when nothing of that name was recorded.
         """
         if name not in self._kept:
             raise KeyError(f"{name} was not recorded; recorded: {', '.join(self._kept) or 'nothing yet'}")
-        layers = self._kept[name]
-        return torch.stack([layers[layer].cpu() for layer in sorted(layers)])
+        layers = {layer: kept.cpu() for layer, kept in self._kept[name].items()}
+        width = max(kept.shape[-1] for kept in layers.values())
+        if len({kept.shape[-1] for kept in layers.values()}) > 1:
+            layers = {
+                layer: torch.nn.functional.pad(kept, (0, width - kept.shape[-1])) for layer, kept in layers.items()
+            }
+        nothing = torch.zeros_like(next(iter(layers.values())))
+        return torch.stack([layers.get(layer, nothing) for layer in range(max(self.n_layers, max(layers) + 1))])
 
     def check(self, n_rows: int) -> None:
         """Raises UserError unless the queries, and the keys of a reader, have one row or as many as the batch."""

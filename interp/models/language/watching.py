@@ -18,6 +18,7 @@ from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.generation.utils import GenerationMixin
 
 from interp.errors import UserError
+from interp.models.language.architecture import layers_with_heads
 from interp.models.language.hooks import (
     HOOKS_ATTRIBUTE,
     NOTHING_OPEN,
@@ -81,8 +82,12 @@ def _place(begun: Pass, base: nn.Module, given: dict[str, Any]) -> None:
                 "model.generate while edits or recordings are open."
             )
         n_read = int(cache.get_seq_length())
-        n_layers: int = base.config.get_text_config(decoder=True).num_hidden_layers  # type: ignore[union-attr]
-        begun.spans = tuple(cache.get_mask_sizes(n_new, layer) for layer in range(n_layers))
+        config: Any = base.config
+        n_layers: int = config.get_text_config(decoder=True).num_hidden_layers
+        layers = layers_with_heads(config) or range(n_layers)
+        keeping = [layer for layer in layers if layer >= len(cache.layers) or not cache.is_dummy[layer]]
+        begun.spans = {layer: cache.get_mask_sizes(n_new, layer) for layer in keeping}
+        begun.n_tokens = n_read + n_new
     begun.starts, begun.rows = standing(n_rows, n_read, tokens.device)
     around = _generating()
     begun.phase = _phase(around, n_read, n_new, given.get("use_cache"))

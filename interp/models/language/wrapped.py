@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +18,7 @@ from interp.models.language.architecture import attention_modules, context_windo
 from interp.models.language.attention_function import ATTENTION
 from interp.models.language.hooks import HOOKS_ATTRIBUTE, AttentionHooks
 from interp.models.language.prefix import History, Prefix
+from interp.models.language.states import cache_layout
 from interp.models.language.watching import watch_calls, watch_projection
 from interp.models.loading.refusals import check_ids
 from interp.models.tokens.chat import chat_date
@@ -36,10 +38,12 @@ class WrappedModel:
         self._tokenizer = tokenizer
         self.identity = identity
         self.hooks = AttentionHooks()
+        self.layout = cache_layout(hf.config, self.n_layers)
+        """What each layer keeps of what was read."""
         self.batch_tokens = BATCH_TOKENS
         """Tokens that batched work may keep keys and values of at one time; changes speed and memory, no number."""
         self.attention_modules: list[nn.Module] = []
-        """The attention modules in layer order; empty for a model without attention."""
+        """The attention modules of the layers that have heads, in order; empty for a model without attention."""
         self.without_heads: str | None = None
         """Why the attention of a model that has heads is left to transformers, in a sentence; None where it is not."""
         self.verdicts: Verdicts | None = None
@@ -55,6 +59,8 @@ class WrappedModel:
     def obey(self, verdicts: Verdicts) -> None:
         """Refuses from now on what failed the check at load."""
         self.verdicts = verdicts
+        if verdicts.copies:
+            self.layout = replace(self.layout, shares=False)
         if verdicts.without_heads is not None and self.without_heads is None:
             self.let_go_of_heads(verdicts.without_heads)
         if self.attention_modules and verdicts.refuses("padding"):
@@ -159,7 +165,11 @@ class WrappedModel:
         reads_on = self.verdicts is None or not self.verdicts.refuses("forks", "ragged")
         if self._geometry is None or not reads_on:
             return History([[] for _ in range(n_rows)])
-        return Prefix.empty(self.n_layers, n_rows, room)
+        return Prefix.empty(self.layout, n_rows, room)
+
+    def attention_of(self, layer: int) -> nn.Module:
+        """Returns the attention module of a layer that has heads."""
+        return self.attention_modules[self.geometry.layers.index(layer)]
 
     @contextmanager
     def eager(self) -> Iterator[None]:
