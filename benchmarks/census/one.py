@@ -103,7 +103,7 @@ def random_model(config: Any) -> Any:
 
 def said(error: Exception) -> str:
     """Returns an error in a line: its kind, what it says, and where in our code or another's it was raised."""
-    places = [frame for frame in traceback.extract_tb(error.__traceback__)]
+    places = list(traceback.extract_tb(error.__traceback__))
     where = f"{places[-1].filename.rpartition('site-packages/')[2]}:{places[-1].lineno}" if places else ""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:300]} ({where})"

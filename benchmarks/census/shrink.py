@@ -49,7 +49,7 @@ SIZES: dict[str, int] = {
     **dict.fromkeys(("original_max_position_embeddings", "moe_layer_end_index"), 256),
     **dict.fromkeys(("prompt_length", "ngram_vocab_size_base", "hc_lowrank", "ple_embed_dim"), 16),
     "index_topk": 6,
-    "pad_token_id": 0,
+    "pad_token_id": 5,  # an id that the texts of the check do not have
     "bos_token_id": 1,
     "eos_token_id": 2,
 }  # fmt: skip
@@ -75,9 +75,8 @@ def tiny_config(family: str, changes: dict[str, Any] | None = None) -> PreTraine
     inner = "text_config" if "text_config" in parts else None
     parts = {name: part for name, part in parts.items() if name not in outer or inner}
     settings = small(kind, {} if inner else wanted)
-    for name, part in parts.items():
-        if part.__name__ == "AutoConfig":
-            part = type(getattr(kind(), name))
+    for name, declared in parts.items():
+        part = type(getattr(kind(), name)) if declared.__name__ == "AutoConfig" else declared
         fields = small(part, wanted if name == inner else {}, is_text=name == inner)
         settings[name] = {"model_type": part.model_type, **fields, **outer.pop(name, {})}
     return kind(**settings, **outer)

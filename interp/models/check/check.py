@@ -20,6 +20,7 @@ from interp.models.check.verdicts import WAYS_OUT, Verdict, Verdicts, keep_verdi
 from interp.models.language.model import LanguageModel
 from interp.models.language.prefix import History
 from interp.models.language.replay import few_tokens
+from interp.models.language.states import Limit
 
 N = 12
 """Tokens of each text."""
@@ -61,7 +62,8 @@ def check(model: LanguageModel, n_tokens: int = N) -> Verdicts:
     if model.attention_modules:
         found, whole = _check_with_heads(model, texts, plain)
         if found["reading"].refused is None:
-            return Verdicts(_in_order(found), copies=not model.layout.shares, whole=whole)
+            limits = model.layout.limits | ({"whole"} if whole else set())
+            return Verdicts(_in_order(found), limits=tuple(sorted(limits)))
         model.let_go_of_heads(
             f"{model.identity.name} ({model.hf.config.model_type}) is not read right through this toolkit's attention call "
             f"({found['reading'].refused}), so its heads cannot be looked at: name another model."
@@ -143,14 +145,20 @@ def _check_with_heads(model: LanguageModel, texts: Tensor, plain: Plain) -> tupl
     seen = looked
     verdicts["heads"] = _verdict(lambda: ways.heads(model, seen, plain))
     verdicts["head_outputs"] = _verdict(lambda: ways.head_outputs(model, seen, plain))
-    return verdicts | {"contributions": _contributions(model, silent, seen, plain)}, whole
+    verdicts["contributions"] = _contributions(model, texts, silent, seen, plain, whole=whole)
+    return verdicts, whole
 
 
-def _contributions(model: LanguageModel, silent: ways.Silent | str, looked: ways.Looked, plain: Plain) -> Verdict:
-    if _verdict(lambda: ways.mixed(model, looked, plain)).refused is not None:
+def _contributions(
+    model: LanguageModel, texts: Tensor, silent: ways.Silent | str, looked: ways.Looked, plain: Plain, *, whole: bool
+) -> Verdict:
+    between = _verdict(lambda: ways.mixed(model, looked, plain))
+    if between.refused is None and bool((looked.gate[list(model.geometry.layers)] != 1).any()):
+        between = _verdict(lambda: ways.gates(model, texts, looked, plain, whole=whole))
+    if between.refused is not None:
         # Contributions take a head's output apart by the keys that it attends to.
         return Verdict(
-            "what enters the output projection is not attention times values: a gate or a norm stands between"
+            "what enters the output projection is not attention times values, nor a multiple of that number by number"
         )
     if isinstance(silent, str):
         return Verdict(silent)
@@ -158,25 +166,29 @@ def _contributions(model: LanguageModel, silent: ways.Silent | str, looked: ways
 
 
 def _check_reading_on(model: LanguageModel, texts: Tensor, plain: Plain) -> dict[str, Verdict]:
-    """Forks and ragged rows at once, and each by itself where that is not right.
+    """Forks and ragged rows at once, under the fewest limits that they are right under; else each by itself."""
+    plainest = model.layout
+    both = Verdict("not tried")
+    for limits in _LIMITS if plainest.has_states else _LIMITS[:4]:
+        model.layout = replace(plainest, limits=plainest.limits | limits)
+        both = _verdict(lambda: ways.ragged_forks(model, texts, plain))
+        if both.refused is None:
+            return {"forks": both, "ragged": both}
+    model.layout = plainest
+    forks = _verdict(lambda: ways.forks(model, texts, plain))
+    ragged = _verdict(lambda: ways.ragged(model, texts, plain))
+    return {"forks": forks, "ragged": both if forks.refused is None and ragged.refused is None else ragged}
 
-    A model that cannot share the keys of a common beginning may still go on from copies of them.
-    """
-    both = _verdict(lambda: ways.ragged_forks(model, texts, plain))
-    if both.refused is not None and model.layout.shares:
-        model.layout = replace(model.layout, shares=False)
-        copied = _verdict(lambda: ways.forks(model, texts, plain))
-        if copied.refused is None:
-            both = _verdict(lambda: ways.ragged_forks(model, texts, plain))
-        else:
-            model.layout = replace(model.layout, shares=True)
-    found = {"forks": both, "ragged": both}
-    if both.refused is not None:
-        found["forks"] = _verdict(lambda: ways.forks(model, texts, plain))
-        found["ragged"] = _verdict(lambda: ways.ragged(model, texts, plain))
-        if found["forks"].refused is None and found["ragged"].refused is None:
-            found["ragged"] = both
-    return found
+
+_LIMITS: tuple[frozenset[Limit], ...] = (
+    frozenset(),
+    frozenset(("copies",)),
+    frozenset(("level",)),
+    frozenset(("copies", "level")),
+    frozenset(("single",)),
+    frozenset(("level", "single")),
+)
+"""What is tried where reading on is not right, one after the other."""
 
 
 def _read(looked: ways.Looked | str, plain: Plain) -> Compared:

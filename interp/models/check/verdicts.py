@@ -53,10 +53,8 @@ class Verdicts:
 
     by_name: Mapping[str, Verdict]
     without_heads: str | None = None
-    copies: bool = False
-    """Whether branches get copies of the keys of a common beginning: the model changes keys once they are kept."""
-    whole: bool = False
-    """Whether every text is read whole: what the model keeps is nothing that the toolkit can keep for it."""
+    limits: tuple[str, ...] = ()
+    """How the model may not be read on (interp.models.language.states.Limit)."""
 
     def check(self, name: str, model: str) -> None:
         """Raises UserError when what is asked for failed the check."""
@@ -77,7 +75,7 @@ def kept_verdicts(identity: ModelIdentity, device: str) -> Verdicts | None:
     try:
         kept = json.loads(_place(identity, device).read_text(encoding="utf-8"))
         by_name = {name: Verdict(**fields) for name, fields in kept["verdicts"].items()}
-        found = Verdicts(by_name, kept["without_heads"], kept["copies"], kept["whole"])
+        found = Verdicts(by_name, kept["without_heads"], tuple(kept["limits"]))
         return found if set(by_name) == set(WAYS_OUT) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -90,8 +88,7 @@ def keep_verdicts(identity: ModelIdentity, device: str, verdicts: Verdicts) -> N
         "model": dataclasses.asdict(identity),
         "verdicts": {name: dataclasses.asdict(verdict) for name, verdict in verdicts.by_name.items()},
         "without_heads": verdicts.without_heads,
-        "copies": verdicts.copies,
-        "whole": verdicts.whole,
+        "limits": verdicts.limits,
     }
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

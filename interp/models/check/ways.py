@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from interp.errors import UserError
-from interp.models.check.reference import Compared, Plain, compare, plainly, spreads
-from interp.models.language.architecture import output_projection, output_projection_weight
+from interp.models.check.reference import TOLERANCE, Compared, Plain, compare, plainly, spreads
+from interp.models.language.architecture import first_position, output_projection, output_projection_weight
 from interp.models.language.attention import mix_values
 from interp.models.language.logit_directions import LogitDirections, Scales
 from interp.models.language.logit_path import residuals_without_heads
@@ -92,7 +92,7 @@ def padding(model: LanguageModel, texts: Tensor, plain: Plain) -> Compared:
     tokens = texts.clone()
     tokens[0] = texts[0].roll(n // 3)
     tokens = tokens * mask
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0) + first_position(model.hf.config)
     options = {"attention_mask": mask.to(model.device), "position_ids": positions.to(model.device)}
     with torch.no_grad():
         found = model.hf(input_ids=tokens.to(model.device), use_cache=False, **options).logits.float()
@@ -117,7 +117,9 @@ class Looked:
     weights: Float[Tensor, "layer two_or_three head query key"]
     outputs: Float[Tensor, "layer two_or_three head query dim"]
     mixed: Float[Tensor, "layer two_or_three head query dim"]
-    """What the recorded weights make of the recorded values."""
+    """What the recorded weights make of the recorded values, and a gate or a norm of that."""
+    gate: Float[Tensor, "layer two_or_three head query dim"]
+    """What the mixed values are multiplied by before the output projection."""
     scales: Scales | None
 
 
@@ -144,11 +146,14 @@ def look(
         ids = [*ids, ids[0]] if edited else ids
         rows = History([[] for _ in ids]) if whole else Prefix.empty(model.layout, len(ids), n)
         logits = model.extend(rows, ids, logits="all")
-    return Looked(logits, recording["weights"], recording["head_output"], recording["mixed"], watched)
+    return Looked(
+        logits, recording["weights"], recording["head_output"], recording["mixed"], recording["gate"], watched
+    )
 
 
 def _mixed(rows: AttentionRows) -> dict[str, Tensor]:
-    return {"mixed": mix_values(rows.weights, rows.values.float())}
+    mixed = mix_values(rows.weights, rows.values.float())
+    return {"mixed": mixed * rows.gate, "before": mixed, "gate": rows.gate}
 
 
 def _chosen(model: LanguageModel) -> list[tuple[int, int]]:
@@ -165,8 +170,15 @@ def heads(model: LanguageModel, looked: Looked, plain: Plain) -> Compared:
     pairs = [(found[:2], wanted.float().cpu()) for found, wanted in zip(recorded, plain.weights, strict=True)]
     if any(found.shape != wanted.shape for found, wanted in pairs):
         raise UserError("eager attention has weights of another shape than those recorded")
+    if any(bool((found.sum(dim=-1) < 1 - TOLERANCE).any()) for found, _ in pairs):
+        pairs = [(_to_one(found), _to_one(wanted)) for found, wanted in pairs]
     spread = spreads(torch.stack([wanted for _, wanted in pairs]))
     return compare([(found / spread, wanted / spread) for found, wanted in pairs], plain, by_layer=True)
+
+
+def _to_one(weights: Tensor) -> Tensor:
+    """Rows that sum to 1: where a sink takes its share, eager attention may give them with it or without."""
+    return weights / weights.sum(dim=-1, keepdim=True).clamp(min=1e-12)
 
 
 def head_outputs(model: LanguageModel, looked: Looked, plain: Plain) -> Compared:
@@ -177,6 +189,32 @@ def head_outputs(model: LanguageModel, looked: Looked, plain: Plain) -> Compared
 def mixed(model: LanguageModel, looked: Looked, plain: Plain) -> Compared:
     """The recorded weights' mean of the recorded values against what enters the output projection."""
     return compare(_by_layer(model, looked.mixed[:, :2], plain), plain, by_layer=True)
+
+
+def gates(model: LanguageModel, texts: Tensor, looked: Looked, plain: Plain, *, whole: bool = False) -> Compared:
+    """Whether what stands between the heads and the output projection multiplies what they make, number by number.
+
+    In each layer by itself the heads are made to attend evenly, which leaves a gate what it was and a norm but for its scale.
+    """
+    layers, n = model.geometry.layers, texts.shape[1]
+    grid = torch.zeros((len(layers), model.n_layers, model.geometry.n_heads), dtype=torch.bool)
+    for row, layer in enumerate(layers):
+        grid[row, layer] = True
+    ids = texts[:1].tolist() * len(layers)
+    rows = History([[] for _ in ids]) if whole else Prefix.empty(model.layout, len(ids), n)
+    with (
+        model.record(torch.arange(n)[None], HeadOutputs(), _mixed) as recording,
+        model.edit_heads(grid, "uniform"),
+    ):
+        model.extend(rows, ids, logits="none")
+    pairs = []
+    for row, layer in enumerate(layers):
+        wanted = recording["head_output"][layer, row].transpose(0, 1).flatten(1)
+        found = (looked.gate[layer, 0] * recording["before"][layer, row]).transpose(0, 1).flatten(1)
+        scale = (found * wanted).sum(-1, keepdim=True) / found.square().sum(-1, keepdim=True).clamp(min=1e-12)
+        spread = spreads(wanted)
+        pairs.append((scale * found / spread, wanted / spread))
+    return compare(pairs, plain, by_layer=True)
 
 
 def _by_layer(

@@ -74,6 +74,7 @@ def context_window(config: PreTrainedConfig) -> int | None:
     """
     text: Any = config.get_text_config(decoder=True)
     stated = getattr(text, "max_position_embeddings", None)
+    stated = stated if stated and stated > 0 else None  # XLNet writes -1
     rope = getattr(text, "rope_parameters", None)
     if not stated or not isinstance(rope, dict) or rope.get("rope_type") not in _STRETCHING:
         return stated
@@ -82,6 +83,17 @@ def context_window(config: PreTrainedConfig) -> int | None:
 
 
 _STRETCHING = ("yarn", "linear", "dynamic")
+
+
+def first_position(config: PreTrainedConfig) -> int:
+    """Returns the number of a text's first position: RoBERTa and its relatives count on from their padding token's id."""
+    text: Any = config.get_text_config(decoder=True)
+    return text.pad_token_id + 1 if text.model_type in _BEHIND_PADDING else 0
+
+
+_BEHIND_PADDING = (
+    "camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"
+)  # fmt: skip
 
 
 def reads_both_ways(config: PreTrainedConfig) -> str | None:
@@ -132,6 +144,23 @@ def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
     return [found[layer] for layer in wanted]
 
 
+def can_switch_attention(model: PreTrainedModel) -> bool:
+    """Whether a model, or the text model inside it, takes its attention function by name."""
+    return _switched(model)._can_set_attn_implementation()
+
+
+def switch_attention(model: PreTrainedModel, name: str) -> None:
+    """Makes a model, or the text model inside it, run through the attention function of that name."""
+    _switched(model).set_attn_implementation(name)
+
+
+def _switched(model: PreTrainedModel) -> PreTrainedModel:
+    if model._can_set_attn_implementation():
+        return model
+    decoder = model.get_decoder()
+    return decoder if isinstance(decoder, PreTrainedModel) else model
+
+
 LAYER = "interp_layer"
 """Where an attention module keeps the number of its layer."""
 _PROJECTION = "interp_projection"
@@ -172,8 +201,9 @@ def output_projection(module: nn.Module) -> nn.Module:
 def output_projection_weight(module: nn.Module) -> Float[Tensor, "head_times_dim residual"]:
     """Returns the matrix that takes the concatenated heads' outputs (as a row vector) to the residual stream."""
     projection = output_projection(module)
-    weight = projection.weight
-    assert isinstance(weight, torch.Tensor)
+    weight = getattr(projection, "weight", None)
+    if not isinstance(weight, torch.Tensor):
+        raise UserError(f"{type(projection).__name__} is no plain projection: logit contributions cannot be computed.")
     return weight if isinstance(projection, Conv1D) else weight.T
 
 
@@ -278,8 +308,16 @@ def take_apart(module: nn.Module, width: int) -> Norm:
     bias = offset.float() if isinstance(offset, Tensor) else torch.zeros(width, device=device)
     generator = torch.Generator().manual_seed(0)
     probe = (torch.randn(4, width, generator=generator) + 0.5).to(device, dtype)
-    with torch.no_grad():
-        wanted = module(probe).float()
+    refusal = UserError(
+        f"{type(module).__name__} is a norm of an unknown kind: logit contributions cannot be computed."
+    )
+    try:
+        with torch.no_grad():
+            wanted = module(probe).float()
+    except (TypeError, RuntimeError, IndexError, AttributeError) as error:  # a part that takes more than a stream
+        raise refusal from error
+    if wanted.shape != probe.shape:
+        raise refusal
     tolerance = 1e-4 if dtype == torch.float32 else 5e-2
     for gain in (plain, 1 + plain):  # Gemma keeps gain − 1
         for centred in (False, True):
@@ -288,4 +326,4 @@ def take_apart(module: nn.Module, width: int) -> Norm:
             found = gain * (x - x.mean(-1, keepdim=True) if centred else x) / norm.scale(x)[:, None] + bias
             if torch.allclose(found, wanted, atol=tolerance * float(wanted.abs().max())):
                 return norm
-    raise UserError(f"{type(module).__name__} is a norm of an unknown kind: logit contributions cannot be computed.")
+    raise refusal

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.errors import UserError, check_choice
-from interp.models.language.architecture import restart_rotary, rotary_grows, rotary_switch
+from interp.models.language.architecture import first_position, restart_rotary, rotary_grows, rotary_switch
 from interp.models.language.attention_function import QUERY_POSITIONS
 from interp.models.language.hooks import Phase, check_begun
 from interp.models.language.lstm import LSTMForCausalLM
@@ -54,7 +54,7 @@ def read_on(
     if not model.attention_modules:
         raise ValueError(f"{model.identity.name} keeps no keys and values: begin with model.rows")
     prefix.check_unshared()
-    if prefix.cache.layout.has_states:
+    if prefix.cache.layout.has_states or "level" in prefix.cache.layout.limits:
         return _read_with_states(model, prefix, ids, kept, phase)
     return _read_level(model, prefix, ids, kept, phase)
 
@@ -66,6 +66,8 @@ def _read_level(
     n_read = [len(row) for row in ids]
     ends = [before + read for before, read in zip(prefix.lengths, n_read, strict=True)]
     chunk = _chunk_tokens(model, prefix, ends)
+    if "single" in prefix.cache.layout.limits:
+        chunk = 1 if any(prefix.lengths) else max(n_read)
     prefix.rotated_for = max(prefix.rotated_for, *ends)
     prefix.cache.reserve(max(prefix.lengths) + max(n_read))
     logits = []
@@ -80,7 +82,8 @@ def _read_level(
 def _read_with_states(
     model: WrappedModel, prefix: Prefix, ids: Sequence[Sequence[int]], kept: Kept, phase: Phase
 ) -> Float[Tensor, "row kept vocabulary"]:
-    """Reads on where layers keep states, through which padding would run: rows that read as many tokens read together.
+    """Reads on where layers keep states, through which padding would run, or where rows at different places cannot be read together:
+    rows that read as many tokens, from the same place if need be, are read together.
 
     What a crop left unread is read first.
     """
@@ -99,12 +102,17 @@ def _in_groups(
     model: WrappedModel, prefix: Prefix, ids: Sequence[Sequence[int]], kept: Kept, phase: Phase
 ) -> Float[Tensor, "row kept vocabulary"]:
     n_read = [len(row) for row in ids]
-    if len({*n_read}) == 1:
+    limits = prefix.cache.layout.limits
+    starts = prefix.lengths if "level" in limits else [min(start, "single" in limits) for start in prefix.lengths]
+    alike = list(zip(n_read, starts, strict=True))
+    if len({*alike}) == 1:
         return _read_level(model, prefix, ids, kept, phase)
     width = {"none": 0, "last": 1, "all": max(n_read)}[kept]
     whole: Tensor | None = None
-    for n in sorted({*n_read} - {0}):
-        rows = [row for row, read in enumerate(n_read) if read == n]
+    for group in sorted({*alike}):
+        if group[0] == 0:
+            continue
+        rows = [row for row, one in enumerate(alike) if one == group]
         part = prefix.select(rows)
         found = _read_level(model, part, [ids[row] for row in rows], kept, phase)
         prefix.take(rows, part)
@@ -118,7 +126,7 @@ def _in_groups(
 def _check_verdicts(model: WrappedModel, prefix: Prefix | History, ids: Sequence[Sequence[int]]) -> None:
     model.needs("reading")
     if isinstance(prefix, Prefix) and model.verdicts is not None:
-        if model.verdicts.whole or any(prefix.lengths) or max(len(row) for row in ids) > CHUNK_TOKENS:
+        if "whole" in model.layout.limits or any(prefix.lengths) or max(len(row) for row in ids) > CHUNK_TOKENS:
             model.needs("forks")
         if len({*prefix.lengths}) > 1 or len({len(row) for row in ids}) > 1:
             model.needs("ragged")
@@ -209,7 +217,7 @@ def _pass(
     positions = starts[:, None] + torch.arange(width, device=model.device)
     ends = starts + torch.tensor([len(row) for row in ids], device=model.device)
     # Padding stands where its row ends: past the window, or past a switch of rotary embedding, it would count.
-    position_ids = torch.minimum(positions, (ends - 1).clamp(min=0)[:, None])
+    position_ids = torch.minimum(positions, (ends - 1).clamp(min=0)[:, None]) + first_position(model.hf.config)
     level = len(set(prefix.lengths)) == 1
     cache = prefix.cache
     cache.begin(width)

@@ -160,12 +160,12 @@ class AttentionHooks:
         self._thread.current = value
 
     @property
-    def waiting(self) -> tuple[Pass, AttentionCall] | None:
-        """The last call of this thread whose output has not reached the output projection."""
+    def waiting(self) -> tuple[Pass, AttentionCall, Tensor] | None:
+        """The last call of this thread whose output has not reached the output projection, and that output."""
         return getattr(self._thread, "waiting", None)
 
     @waiting.setter
-    def waiting(self, value: tuple[Pass, AttentionCall] | None) -> None:
+    def waiting(self, value: tuple[Pass, AttentionCall, Tensor] | None) -> None:
         self._thread.waiting = value
 
     def check_arrived(self, ended: Pass) -> None:

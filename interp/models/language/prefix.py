@@ -157,7 +157,7 @@ class Prefix:
         if self.n_rows != 1 or self.cache.trunk_tokens:
             raise ValueError("only a single row with keys of its own can be forked")
         rows = [0] * n_rows
-        if self.cache.layout.shares:
+        if "copies" not in self.cache.layout.limits:
             cache = RowCache(self.cache.layout, self.cache.lengths * n_rows, trunk=self.cache.segments() or None)
             cache.states = rows_of(self.cache.states, rows)
         else:

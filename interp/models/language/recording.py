@@ -46,16 +46,24 @@ class AttentionRows:
 
     @cached_property
     def weights(self) -> Float[Tensor, "row head query key"]:
-        """Attention weights, float32; each row sums to one. What a padding query has is what transformers gives it."""
+        """Attention weights, float32; each row sums to one, or to what a learned sink leaves of it.
+
+        What a padding query has is what transformers gives it.
+        """
         if self.call.padded:
             weights = self.call.weights(self.columns, torch.float32)
             return torch.nn.functional.pad(weights, (self.call.first_key, 0))
-        return torch.softmax(self.logits, dim=-1)
+        return self.call.softmax(self.logits)
 
     @cached_property
     def outputs(self) -> Float[Tensor, "row head query dim"]:
         """What each head hands to the output projection, after edits, float32."""
         return torch.take_along_dim(self._output, self.columns[:, :, None, None], dim=1).transpose(1, 2).float()
+
+    @cached_property
+    def gate(self) -> Float[Tensor, "row head query dim"]:
+        """What each head's mixed values are multiplied by on their way to the output projection; 1 in most families."""
+        return self.call.gate(self.columns).transpose(1, 2)
 
     @cached_property
     def values(self) -> Float[Tensor, "row kv_head key dim"]:

@@ -6,7 +6,7 @@ pass, or at the end of one, is still there for as long as somebody holds it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,17 +18,22 @@ from transformers.cache_utils import (
     LinearAttentionLayer,
 )
 
+Limit = Literal["copies", "level", "single", "whole"]
+"""`copies`: branches get copies of the keys of a common beginning, since the model changes keys once they are kept (latents that
+are projected anew). `level`: rows that stand at different places are read apart. `single`: tokens are read one by one behind a
+state. `whole`: nothing is kept, every text is read whole."""
+
 
 @dataclass(frozen=True)
 class CacheLayout:
-    """What each layer keeps, and whether rows may share the keys of a common beginning."""
+    """What each layer keeps, and how it may be read on."""
 
     keys: tuple[bool, ...]
     """Per layer, whether it keeps keys and values."""
     states: tuple[int, ...]
     """Per layer, how many pairs of states it keeps."""
-    shares: bool = True
-    """False where a model changes keys once they are kept (latents that are projected anew): branches then get copies."""
+    limits: frozenset[Limit] = frozenset()
+    """What the model does not allow; the check at load finds out."""
 
     @classmethod
     def of_keys(cls, n_layers: int) -> "CacheLayout":
@@ -53,7 +58,8 @@ def cache_layout(config: PreTrainedConfig, n_layers: int) -> CacheLayout:
     states = tuple(
         layer.number_of_states if isinstance(layer, LinearAttentionCacheLayerMixin) else 0 for layer in layers
     )
-    return CacheLayout(keys, states, shares=not any(isinstance(layer, DynamicIndexedLayer) for layer in layers))
+    chooses = any(isinstance(layer, DynamicIndexedLayer) for layer in layers)
+    return CacheLayout(keys, states, frozenset(("copies",)) if chooses else frozenset())
 
 
 RowStates = dict[tuple[int, str, int], Tensor]

@@ -10,6 +10,7 @@ whatever the family.
 
 import inspect
 import sys
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -151,7 +152,7 @@ def _enter(projection: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | 
     hooks: AttentionHooks = getattr(projection, HOOKS_ATTRIBUTE)
     if hooks.waiting is None:
         return None
-    here, call = hooks.waiting
+    here, call, made = hooks.waiting
     hooks.waiting = None
     if here is not hooks.current and hooks.current is not None:
         return None  # left behind by a pass that failed
@@ -165,6 +166,8 @@ def _enter(projection: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | 
     output = hidden.reshape(rows, queries, heads, -1)
     for edit in here.acting(call.layer):
         output = edit.replaced(call, output)
+    if here.observers:
+        call = replace(call, passed=(made, hidden))
     for observer in here.observers:
         observer.look(call, output)
     return (output.reshape(hidden.shape), *inputs[1:])

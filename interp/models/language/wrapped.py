@@ -14,7 +14,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from interp.errors import UserError
 from interp.models.check.verdicts import Verdicts
 from interp.models.identity import HeadGeometry, ModelFacts, ModelIdentity
-from interp.models.language.architecture import attention_modules, context_window, head_geometry, output_projection
+from interp.models.language.adapted.adapter import adapt, adapter_of, unadapt
+from interp.models.language.architecture import (
+    attention_modules,
+    can_switch_attention,
+    context_window,
+    head_geometry,
+    output_projection,
+    switch_attention,
+)
 from interp.models.language.attention_function import ATTENTION
 from interp.models.language.hooks import HOOKS_ATTRIBUTE, AttentionHooks
 from interp.models.language.prefix import History, Prefix
@@ -59,8 +67,8 @@ class WrappedModel:
     def obey(self, verdicts: Verdicts) -> None:
         """Refuses from now on what failed the check at load."""
         self.verdicts = verdicts
-        if verdicts.copies:
-            self.layout = replace(self.layout, shares=False)
+        limits: Any = frozenset(verdicts.limits)
+        self.layout = replace(self.layout, limits=self.layout.limits | limits)
         if verdicts.without_heads is not None and self.without_heads is None:
             self.let_go_of_heads(verdicts.without_heads)
         if self.attention_modules and verdicts.refuses("padding"):
@@ -79,18 +87,18 @@ class WrappedModel:
     def let_go_of_heads(self, reason: str) -> None:
         """Leaves the attention to transformers: texts are read whole, and whoever asks for heads is told the reason."""
         self.without_heads, self._geometry, self.attention_modules = reason, None, []
-        if self.hf.config.model_type == "falcon":
-            self.hf.config._attn_implementation = "sdpa"
-        elif self.hf._can_set_attn_implementation():
-            self.hf.set_attn_implementation(self._own_attention)
+        adapter = adapter_of(self.hf)
+        if adapter is not None:
+            unadapt(self.hf, adapter)
+        elif can_switch_attention(self.hf):
+            switch_attention(self.hf, self._own_attention)
 
     def _take_over_attention(self) -> None:
-        if self.hf.config.model_type == "falcon":
-            from interp.models.language.falcon import adapt_falcon
-
-            adapt_falcon(self.hf)
-        elif self.hf._can_set_attn_implementation():
-            self.hf.set_attn_implementation(ATTENTION)
+        adapter = adapter_of(self.hf)
+        if adapter is not None:
+            adapt(self.hf, adapter)
+        elif can_switch_attention(self.hf):
+            switch_attention(self.hf, ATTENTION)
         else:
             raise UserError(
                 f"{self.identity.name} ({self.hf.config.model_type}) does not use transformers' attention interface, so its "
@@ -176,15 +184,18 @@ class WrappedModel:
         """Runs the model with transformers' own eager attention inside the `with`: the oracle of this toolkit's.
 
         Edits and recordings do not act there.
-        Raises UserError for Falcon, whose module has no such switch.
+        Raises UserError for families whose attention has no such switch (Falcon, GPT-J, BLOOM).
         """
-        if self.hf.config.model_type == "falcon":
-            raise UserError("Falcon cannot be switched to eager attention once loaded: leave out --no-sharing.")
-        self.hf.set_attn_implementation("eager")
+        if adapter_of(self.hf) is not None:
+            raise UserError(
+                f"{self.identity.name} ({self.hf.config.model_type}) cannot be switched to eager attention once loaded: leave out "
+                "--no-sharing."
+            )
+        switch_attention(self.hf, "eager")
         try:
             yield
         finally:
-            self.hf.set_attn_implementation(ATTENTION)
+            switch_attention(self.hf, ATTENTION)
 
 
 def _decoder(base: nn.Module, attention: Sequence[nn.Module]) -> nn.Module:
