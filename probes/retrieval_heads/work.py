@@ -44,7 +44,7 @@ def expected_units(settings: Settings, model: LanguageModel, measured: Tables) -
 
 def stand_in_ranking(geometry: HeadGeometry, number: int) -> list[Head]:
     """Returns all heads in an order that spreads the first over the layers, another one for each number."""
-    heads = [(layer, head) for head in range(geometry.n_heads) for layer in range(geometry.n_layers)]
+    heads = [(layer, head) for head in range(geometry.n_heads) for layer in geometry.layers]
     first = number * max(1, len(heads) // (len(RANKINGS) + 1))
     return [*heads[first:], *heads[:first]]
 

@@ -148,7 +148,7 @@ def _mask_units(settings: Settings, facts: ModelFacts, measured: "Tables") -> li
 
 def default_mask_ks(geometry: HeadGeometry) -> tuple[int, ...]:
     """Returns how many heads to silence in a model of that size."""
-    most = MASK_SHARE * geometry.n_layers * geometry.n_heads
+    most = MASK_SHARE * geometry.n_heads_in_all
     return tuple(k for k in MASK_KS if k <= most) or (1,)
 
 

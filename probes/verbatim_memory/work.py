@@ -31,7 +31,7 @@ def expected_units(settings: Settings, model: LanguageModel, measured: Tables) -
         return units
     geometry = model.geometry
     ks = settings.mask_k or default_mask_ks(geometry)
-    heads = [(layer, head) for head in range(geometry.n_heads) for layer in range(geometry.n_layers)]
+    heads = [(layer, head) for head in range(geometry.n_heads) for layer in geometry.layers]
     step = max(1, len(heads) // (len(settings.head_sets) + 1))
     rankings = {name: [*heads[step * i :], *heads[: step * i]] for i, name in enumerate(settings.head_sets)}
     masks = plan_masks(rankings, ks=ks, draws=settings.mask_draws, n_heads=geometry.n_heads, seed=settings.seed)

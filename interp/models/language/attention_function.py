@@ -31,7 +31,7 @@ def attend(
     module: nn.Module,
     query: Float[Tensor, "row head query dim"],
     key: Float[Tensor, "row kv_head key dim"],
-    value: Float[Tensor, "row kv_head key dim"],
+    value: Float[Tensor, "row kv_head key value_dim"],
     attention_mask: Tensor | None,
     scaling: float | None = None,
     softcap: float | None = None,
@@ -41,7 +41,7 @@ def attend(
     position_bias: Tensor | None = None,
     indices: Int[Tensor, "row query chosen"] | None = None,
     **options: Any,
-) -> tuple[Float[Tensor, "row query head dim"], None]:
+) -> tuple[Float[Tensor, "row query head value_dim"], None]:
     """Returns the heads' outputs and None, as transformers' attention interface asks.
 
     Same numbers as transformers' eager attention; soft-capping and learned sinks (`s_aux`) are exact. Sliding windows arrive in

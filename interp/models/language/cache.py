@@ -194,10 +194,10 @@ class _RowLayer(CacheLayerMixin):
     def update(
         self,
         key_states: Float[Tensor, "row kv_head new dim"],
-        value_states: Float[Tensor, "row kv_head new dim"],
+        value_states: Float[Tensor, "row kv_head new value_dim"],
         *args: Any,
         **options: Any,
-    ) -> tuple[Float[Tensor, "row kv_head key dim"], Float[Tensor, "row kv_head key dim"]]:
+    ) -> tuple[Float[Tensor, "row kv_head key dim"], Float[Tensor, "row kv_head key value_dim"]]:
         """Writes the pass's keys and values at each row's own position; returns all own columns in use."""
         keys, values = self.with_room(key_states, value_states)
         self._place(keys, key_states)

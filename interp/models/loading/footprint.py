@@ -48,7 +48,7 @@ def footprint(config: PreTrainedConfig, dtype: torch.dtype) -> Footprint:
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     heads = head_geometry(config)
-    per_token = 2 * heads.n_layers * heads.n_kv_heads * heads.head_dim * dtype.itemsize if heads else 0
+    per_token = 2 * len(heads.layers) * heads.n_kv_heads * heads.head_dim * dtype.itemsize if heads else 0
     return Footprint(weights, per_token, context_window(config))
 
 
