@@ -105,6 +105,8 @@ REACHED: dict[str, dict[str, Any]] = {
         vocab_size=VOCABULARY, d_model=64, num_layers=3, attention_heads=4, ffn_dim=64, max_position_embeddings=256,
         pad_token_id=0, **_SPECIAL,
     ),
+    # heads that cannot be looked at
+    "jetmoe": dict(_COMMON, kv_channels=16, num_local_experts=3, num_experts_per_tok=2),
     # a text model inside a multimodal one
     "gemma3": dict(
         text_config=dict(
