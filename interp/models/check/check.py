@@ -14,7 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from interp.errors import RunError, UserError
-from interp.models.check import ways
+from interp.models.check import reading_ways, ways
 from interp.models.check.reference import Compared, Plain, compare, plain_pass
 from interp.models.check.verdicts import WAYS_OUT, Verdict, Verdicts, keep_verdicts, kept_verdicts
 from interp.models.language.model import LanguageModel
@@ -79,11 +79,11 @@ def _in_order(verdicts: dict[str, Verdict]) -> dict[str, Verdict]:
 def _texts(model: LanguageModel, n_tokens: int) -> Int[Tensor, "two token"]:
     n = min(n_tokens, model.context_window or n_tokens)
     first, second = (few_tokens(model, n, step)[0].cpu() for step in (37, 53))
-    return torch.stack([first, torch.cat([first[: ways.COMMON], second[ways.COMMON :]])])
+    return torch.stack([first, torch.cat([first[: reading_ways.COMMON], second[reading_ways.COMMON :]])])
 
 
 def _check_causal(model: LanguageModel, plain: Plain) -> None:
-    first, second = plain.logits[:, : ways.COMMON - 1]
+    first, second = plain.logits[:, : reading_ways.COMMON - 1]
     error = compare([(first, second)], plain)
     if error.refused is not None and bool(plain.logits.isfinite().all()):
         raise RunError(
@@ -137,7 +137,7 @@ def _check_with_heads(model: LanguageModel, texts: Tensor, plain: Plain) -> tupl
         verdicts["forks"] = verdicts["ragged"] = Verdict(kept.refused)
     else:
         verdicts |= _check_reading_on(model, texts, plain)
-    verdicts["padding"] = _verdict(lambda: ways.padding(model, texts, plain))
+    verdicts["padding"] = _verdict(lambda: reading_ways.padding(model, texts, plain))
     seen_edits = None if isinstance(edited, str) else edited
     verdicts["edits"] = _verdict(lambda: ways.edits(model, texts, seen_edits, plain, whole=whole))
     if isinstance(looked, str):
@@ -171,12 +171,12 @@ def _check_reading_on(model: LanguageModel, texts: Tensor, plain: Plain) -> dict
     both = Verdict("not tried")
     for limits in _LIMITS if plainest.has_states else _LIMITS[:4]:
         model.layout = replace(plainest, limits=plainest.limits | limits)
-        both = _verdict(lambda: ways.ragged_forks(model, texts, plain))
+        both = _verdict(lambda: reading_ways.ragged_forks(model, texts, plain))
         if both.refused is None:
             return {"forks": both, "ragged": both}
     model.layout = plainest
-    forks = _verdict(lambda: ways.forks(model, texts, plain))
-    ragged = _verdict(lambda: ways.ragged(model, texts, plain))
+    forks = _verdict(lambda: reading_ways.forks(model, texts, plain))
+    ragged = _verdict(lambda: reading_ways.ragged(model, texts, plain))
     return {"forks": forks, "ragged": both if forks.refused is None and ragged.refused is None else ragged}
 
 
@@ -211,8 +211,8 @@ def _check_without_heads(model: LanguageModel, texts: Tensor, plain: Plain) -> d
     """Reading, forks and ragged rows of a model that is read whole; the rest has no heads to look at."""
     verdicts = {
         "reading": _verdict(lambda: _whole(model, texts, plain)),
-        "forks": _verdict(lambda: ways.forks(model, texts, plain)),
-        "ragged": _verdict(lambda: ways.ragged(model, texts, plain)),
+        "forks": _verdict(lambda: reading_ways.forks(model, texts, plain)),
+        "ragged": _verdict(lambda: reading_ways.ragged(model, texts, plain)),
         "padding": Verdict(),  # its attention is transformers' own
     }
     reason = "its attention is left to transformers" if model.without_heads else "it has no attention heads"

@@ -3,29 +3,27 @@
 What is made of it: surprisal of the tokens that are read, and greedy text.
 """
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from interp.errors import UserError, check_choice
 from interp.models.language.architecture import first_position, restart_rotary, rotary_grows, rotary_switch
 from interp.models.language.attention_function import QUERY_POSITIONS
 from interp.models.language.hooks import Phase, check_begun
-from interp.models.language.lstm import LSTMForCausalLM
-from interp.models.language.prefix import History, Prefix, same_edits
+from interp.models.language.kept_logits import Kept, columns_to_keep, head_at
+from interp.models.language.prefix import History, Prefix
+from interp.models.language.read_again import read_again
 from interp.models.language.wrapped import WrappedModel
 
 CHUNK_TOKENS = 2048
 """Tokens of one row read in one forward pass: bounds the memory of masks and of the feed-forward layers."""
 LOGITS_AT_ONCE = 2**26
 """Vocabulary scores held at one time (256 MB in float32): memory does not grow with text length times vocabulary."""
-
-Kept = Literal["none", "last", "all"]
 
 
 @torch.inference_mode()
@@ -50,7 +48,7 @@ def read_on(
     ends = [before + read for before, read in zip(prefix.lengths, n_read, strict=True)]
     _check_window(model, max(ends))
     if isinstance(prefix, History):
-        return _read_again(model, prefix, ids, kept, phase)
+        return read_again(model, prefix, ids, kept, phase)
     if not model.attention_modules:
         raise ValueError(f"{model.identity.name} keeps no keys and values: begin with model.rows")
     prefix.check_unshared()
@@ -73,7 +71,7 @@ def _read_level(
     logits = []
     for first in range(0, max(n_read), chunk):
         part = [list(row[first : first + chunk]) for row in ids]
-        logits.append(_pass(model, prefix, part, _columns_to_keep(kept, n_read, first, part), phase))
+        logits.append(_pass(model, prefix, part, columns_to_keep(kept, n_read, first, part), phase))
     if kept != "last":
         return torch.cat(logits, dim=1)
     return torch.cat([logits[(read - 1) // chunk][row : row + 1] for row, read in enumerate(n_read)])
@@ -130,50 +128,6 @@ def _check_verdicts(model: WrappedModel, prefix: Prefix | History, ids: Sequence
             model.needs("forks")
         if len({*prefix.lengths}) > 1 or len({len(row) for row in ids}) > 1:
             model.needs("ragged")
-
-
-def _read_again(
-    model: WrappedModel, history: History, ids: Sequence[Sequence[int]], kept: Kept, phase: Phase
-) -> Float[Tensor, "row kept vocabulary"]:
-    """Reads each row on from its last kept state, or from its first token, and looks at the new tokens' columns only.
-
-    Rows are padded on the right.
-    Raises UserError where edits would act on tokens that were read without them, or in another phase.
-    """
-    _check_edits_again(model, history, phase)
-    whole = [[*old, *new] for old, new in zip(history.ids, ids, strict=True)]
-    carries_state = isinstance(model.hf, LSTMForCausalLM)
-    if kept == "none" and not carries_state:  # read with what comes next
-        history.ids = whole
-        return torch.zeros((history.n_rows, 0, 0))
-    starts = history.state_lengths
-    unread = [row[start:] for row, start in zip(whole, starts, strict=True)]
-    width = max(len(row) for row in unread)
-    tokens = torch.tensor([row + [0] * (width - len(row)) for row in unread], device=model.device)
-    before = torch.tensor(history.lengths)[:, None] - torch.tensor(starts)[:, None]
-    columns = before + _columns_to_keep(kept, [len(row) for row in ids], 0, [list(row) for row in ids])
-    with head_at(model, columns.clamp(max=width - 1)):
-        if carries_state:
-            lengths = torch.tensor([len(row) for row in unread])
-            output = model.hf(input_ids=tokens, state=history.last_states(), lengths=lengths)
-        else:
-            output = model.hf(input_ids=tokens, use_cache=False)
-    history.ids = whole
-    if carries_state:
-        history.keep(output.state)
-    return output.logits.float()
-
-
-def _check_edits_again(model: WrappedModel, history: History, phase: Phase) -> None:
-    edits = tuple(model.hooks.edits)
-    begins = not any(history.lengths)
-    by_phase = any(edit.phase != "both" for edit in edits)
-    if (by_phase and not (begins and phase == "prefill")) or (not begins and not same_edits(edits, history.read_under)):
-        raise UserError(
-            f"{model.identity.name} reads every text whole each time, so an edit acts on all of a text or on nothing of it: open it "
-            'before the first token, with phase="both".'
-        )
-    history.read_under = edits
 
 
 def _check_window(model: WrappedModel, n_tokens: int) -> None:
@@ -255,35 +209,6 @@ def _standing_at(
         hooks.check_arrived(begun)
     finally:
         QUERY_POSITIONS.reset(token)
-
-
-@contextmanager
-def head_at(model: WrappedModel, columns: Int[Tensor, "row kept"]) -> Iterator[None]:
-    """Lets the language-model head see only the chosen columns; what follows it (scale, soft-cap) is elementwise."""
-
-    def choose(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        if threading.get_ident() != thread:
-            return inputs
-        hidden = inputs[0]
-        return (torch.take_along_dim(hidden, columns.to(hidden.device)[:, :, None], dim=1), *inputs[1:])
-
-    thread = threading.get_ident()
-    head: Any = model.hf.get_output_embeddings()
-    handle = head.register_forward_pre_hook(choose)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _columns_to_keep(kept: Kept, n_read: list[int], first: int, part: list[list[int]]) -> Int[Tensor, "row kept"]:
-    """Which columns of this part's hidden states the language-model head should see."""
-    if kept == "none":
-        return torch.zeros((len(part), 0), dtype=torch.long)
-    if kept == "all":
-        return torch.arange(max(len(row) for row in part)).expand(len(part), -1)
-    last = torch.tensor(n_read)[:, None] - 1 - first
-    return last.clamp(0, max(len(row) for row in part) - 1)
 
 
 # ---------------------------------------------------------------------- surprisal

@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from interp.models.language.architecture import Norm, output_projection_weight, take_apart
+from interp.models.language.architecture import output_projection_weight
 from interp.models.language.logit_path import logit_path
 from interp.models.language.model import LanguageModel
+from interp.models.language.norms import Norm, take_apart
 
 
 @dataclass

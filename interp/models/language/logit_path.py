@@ -16,8 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp.errors import UserError
-from interp.models.language.architecture import output_projection, take_apart
+from interp.models.language.architecture import output_projection
 from interp.models.language.model import LanguageModel
+from interp.models.language.norms import take_apart
 from interp.models.language.replay import Call, few_tokens, outermost, replayed, run_to_head, same, watch
 from interp.models.language.residuals import layer_modules
 

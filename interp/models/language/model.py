@@ -12,8 +12,9 @@ from transformers import PreTrainedModel
 from interp.errors import ArgumentError
 from interp.models.language.architecture import shares_rotary_embedding
 from interp.models.language.edits import BlockedAttention, EditMode, HeadEdit
-from interp.models.language.forward import Kept, greedy, read_on, token_surprisal
+from interp.models.language.forward import greedy, read_on, token_surprisal
 from interp.models.language.hooks import EditPhase, Phase
+from interp.models.language.kept_logits import Kept
 from interp.models.language.prefix import History, Prefix
 from interp.models.language.recording import HeadOutputs, Reader, Recording
 from interp.models.language.wrapped import WrappedModel

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from interp.models.language.forward import head_at
+from interp.models.language.kept_logits import head_at
 from interp.models.language.wrapped import WrappedModel
 
 
