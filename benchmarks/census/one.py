@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from benchmarks.census.overrides import VARIANTS
@@ -17,6 +16,7 @@ from interp.errors import UserError
 from interp.models.check.check import check
 from interp.models.identity import ModelIdentity
 from interp.models.language.model import LanguageModel
+from interp.models.loading.classes import model_class
 from interp.models.loading.names import ModelEntry
 from interp.models.loading.refusals import check_config
 
@@ -92,7 +92,7 @@ def _row(name: str, dtype: torch.dtype) -> Row:
 def random_model(config: Any) -> Any:
     """Returns a random model of a configuration, its weights wide enough that attention is far from uniform."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config).float().eval()
+    model = model_class(config).from_config(config).float().eval()
     for parameter in model.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.25)

@@ -6,6 +6,7 @@ from typing import Any
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from benchmarks.census.overrides import OVERRIDES
+from interp.models.loading.classes import TEXT_INSIDE
 
 VOCABULARY = 128
 N_LAYERS = 4
@@ -60,10 +61,10 @@ PATTERNS = ("layer_types", "mlp_layer_types", "layers_block_type")
 
 
 def families() -> list[str]:
-    """Returns the names of all causal language models of the installed transformers."""
+    """Returns the names of all causal language models of the installed transformers, and of multimodal ones that hold one."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    return list(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    return [*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *TEXT_INSIDE]
 
 
 def tiny_config(family: str, changes: dict[str, Any] | None = None) -> PreTrainedConfig:
