@@ -63,7 +63,7 @@ class Plain:
     """The same weights in transformers' own hands, eager."""
 
     def __init__(self, family: str, dtype: torch.dtype = torch.float32) -> None:
-        self.hf = tiny_hf(family, attention="eager").to(dtype)
+        self.hf: Any = tiny_hf(family, attention="eager").to(dtype)
         wrapped = tiny(family)  # tells the attention modules of families that do not say it themselves
         names = {module: name for name, module in wrapped.hf.named_modules()}
         self.modules = [self.hf.get_submodule(names[module]) for module in wrapped.attention_modules]
@@ -185,7 +185,8 @@ def test_states_are_not_read_again_under_other_edits():
 def test_a_pass_that_fails_leaves_states_as_they_were():
     model = checked("bamba")
     prefix = model.prefix(IDS[:12])
-    broken = model.hf.get_output_embeddings().register_forward_pre_hook(lambda *_: 1 / 0)
+    head: Any = model.hf.get_output_embeddings()
+    broken = head.register_forward_pre_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         model.extend(prefix, [IDS[12:20]])
     broken.remove()

@@ -6,14 +6,13 @@ import sys
 from pathlib import Path
 
 from benchmarks.stopwatch import one_thread, say
-from benchmarks.tables import RESULTS
-
-PLACE = RESULTS / "census"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Tries the families named, or all with their variants; 1 when one ends in a traceback, a crash or a hang."""
+    # Every child process imports this file: what is heavy waits until here.
     from benchmarks.census.overrides import VARIANTS
+    from benchmarks.census.page import PLACE, write_page
     from benchmarks.census.processes import tried
     from benchmarks.census.shrink import families
     from benchmarks.census.table import FAULTS, merge, summary, write
@@ -37,9 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
         refused = ", ".join(f"{verdict}: {why}" for verdict, why in row.verdicts.items() if why)
         say(f"{name}: {row.outcome} {row.sentence or refused} [{row.seconds:.1f} s]")
         rows.append(row)
-    table = merge(rows, chosen.out)
-    write(table, chosen.out)
-    say(summary(table))
+        write(merge([row], chosen.out), chosen.out)
+    say(summary(merge(rows, chosen.out)))
+    if chosen.out == PLACE:
+        say(str(write_page()))
     return int(any(row.outcome in FAULTS for row in rows))
 
 

@@ -34,6 +34,7 @@ class Row:
     outcome: str
     sentence: str = ""
     verdicts: dict[str, str] = field(default_factory=dict)
+    limits: str = ""
     architecture: str = ""
     seconds: float = 0.0
 
@@ -79,6 +80,7 @@ def _row(name: str, dtype: torch.dtype) -> Row:
         row.sentence = said(error)
         return row
     row.verdicts = {name: verdict.refused or "" for name, verdict in found.by_name.items()}
+    row.limits = " ".join(found.limits)
     refused = [name for name, verdict in row.verdicts.items() if verdict]
     if model.without_heads is not None:
         row.outcome, row.sentence = "without heads", model.without_heads

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import transformers
 
 from benchmarks.census.one import Row
 from interp.models.check.verdicts import WAYS_OUT
@@ -33,6 +34,7 @@ def write(table: pd.DataFrame, folder: Path) -> None:
     """Writes the table."""
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / "census.csv", index=False)
+    (folder / "version.txt").write_text(f"{transformers.__version__}\n", encoding="utf-8")
 
 
 def summary(table: pd.DataFrame) -> str:
