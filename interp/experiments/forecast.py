@@ -87,7 +87,7 @@ class Forecast:
 
         size, geometry = BYTES[self.facts.identity.dtype], self.facts.geometry
         held = 0 if self.work is None or geometry is None else self.work.tokens_held
-        per_token = 0 if geometry is None else 2 * geometry.n_layers * geometry.n_kv_heads * geometry.head_dim * size
+        per_token = 0 if geometry is None else 2 * len(geometry.layers) * geometry.n_kv_heads * geometry.head_dim * size
         free = free_bytes(self.device, self.options.device_map)
         return Memory(size * n_parameters(self.outline), held * per_token, free)
 

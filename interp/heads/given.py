@@ -120,7 +120,7 @@ def check_fits(heads: HeadFile, facts: "ModelFacts", n_heads: int) -> None:
             raise ArgumentError(
                 f"{path} says {name}: {heads.counts[name]}, and {facts.name} has {n}: name one of the same model."
             )
-    if heads.kind == "gate" and len(scores) != geometry.n_layers * n_heads:
+    if heads.kind == "gate" and len(scores) != len(geometry.layers) * n_heads:
         raise ArgumentError(f"{path} has {len(scores)} gates and {has}: name a pattern of the same model.")
     if len(outside):
         first = outside.iloc[0]

@@ -131,7 +131,7 @@ class _Answering:
         step = max(1, self.model.batch_tokens // len(sample.ids))
         for first in range(0, len(edits), step):
             part = edits[first : first + step]
-            rows = Prefix.empty(self.model.n_layers, len(part), len(sample.ids) + self.max_new_tokens)
+            rows = Prefix.empty(self.model.layout, len(part), len(sample.ids) + self.max_new_tokens)
             with editing_rows(self.model, part, self.means, phase="both"):
                 self.model.extend(rows, [list(sample.ids[:-1])] * len(part), logits="none")
                 written += self._write(rows, sample)

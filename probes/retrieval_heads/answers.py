@@ -99,7 +99,7 @@ def _read(model: LanguageModel, trunk: Prefix, batch: list[Sample], room: int) -
     """Reads every prompt but its last token; one prompt stays in the trunk, several become rows of their own."""
     if len(batch) == 1:
         return trunk, [model.reread(trunk, batch[0].ids[:-1])]
-    rows = Prefix.empty(model.n_layers, len(batch), max(len(sample.ids) for sample in batch) + room)
+    rows = Prefix.empty(model.layout, len(batch), max(len(sample.ids) for sample in batch) + room)
     tokens_read = []
     for row, sample in enumerate(batch):
         tokens_read.append(model.reread(trunk, sample.ids[:-1]))

@@ -48,7 +48,7 @@ class Condition:
 
 def default_ks(geometry: HeadGeometry) -> tuple[int, ...]:
     """Returns the numbers of heads to mask in a model of that size."""
-    n_heads = geometry.n_layers * geometry.n_heads
+    n_heads = geometry.n_heads_in_all
     return tuple(k for k in K_GRID if k <= K_SHARE * n_heads) or (1,)
 
 

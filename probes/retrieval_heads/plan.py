@@ -151,7 +151,7 @@ def stand_in_ranking(geometry: HeadGeometry, number: int) -> "list[Head]":
     """Returns all heads in a placeholder order that spreads the first ones over the layers, a different order for each number."""
     from probes.retrieval_heads.rankings import RANKINGS
 
-    heads = [(layer, head) for head in range(geometry.n_heads) for layer in range(geometry.n_layers)]
+    heads = [(layer, head) for head in range(geometry.n_heads) for layer in geometry.layers]
     first = number * max(1, len(heads) // (len(RANKINGS) + 1))
     return [*heads[first:], *heads[:first]]
 

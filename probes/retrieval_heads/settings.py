@@ -155,7 +155,7 @@ class Settings(Experiment):
                 f"{self.echo_repeats} blocks of {self.echo_block_tokens} tokens do not fit {facts.name}, which reads {window}: use "
                 f"--echo-block-tokens {(window - 1) // self.echo_repeats}."
             )
-        n_heads = facts.geometry.n_layers * facts.geometry.n_heads
+        n_heads = facts.geometry.n_heads_in_all
         if self.k and max(self.k) > n_heads:
             raise ArgumentError(f"--k {max(self.k)} is more than the {n_heads} heads of {facts.name}.")
         if self.k and max(self.k) > n_heads // 2:

@@ -84,7 +84,7 @@ class VerbatimMemory(Settings):
             if self.heads_from is not None:
                 raise ArgumentError(f"{facts.name} has no attention heads to silence: leave out --heads-from.")
             return
-        n_heads = facts.geometry.n_layers * facts.geometry.n_heads
+        n_heads = facts.geometry.n_heads_in_all
         if self.head_sets and max(self.mask_k, default=1) > n_heads // 2:
             raise ArgumentError(
                 f"{facts.name} has {n_heads} heads, and a random control needs as many others: use --mask-k of at most {n_heads // 2}."

@@ -62,17 +62,17 @@ def measure_looks(model: LanguageModel, trials: Sequence[Trial]) -> pd.DataFrame
     with model.record(torch.stack(queries), WeightAt(torch.stack(keys))) as recording:
         model.extend(rows, [list(trial.ids) for trial in trials], logits="none")
     weights = recording["weight_at"].double()  # [layer, trial, head, query, key]
-    n_layers, _, n_heads = weights.shape[:3]
+    layers, n_heads = torch.tensor(model.geometry.layers), weights.shape[2]
     frames = []
     for index, trial in enumerate(trials):
-        masses = look_masses(weights[:, index].mean(dim=2))
+        masses = look_masses(weights[layers, index].mean(dim=2))
         frames.append(
             pd.DataFrame(
                 {
                     "trial_id": trial.first.id,
                     "base_list": trial.first.base_list,
-                    "layer": torch.arange(n_layers).repeat_interleave(n_heads).numpy(),
-                    "head": torch.arange(n_heads).repeat(n_layers).numpy(),
+                    "layer": layers.repeat_interleave(n_heads).numpy(),
+                    "head": torch.arange(n_heads).repeat(len(layers)).numpy(),
                     **{look: mass.flatten().clamp(0, 1).numpy() for look, mass in masses.items()},
                 }
             )

@@ -143,7 +143,7 @@ def _mask_units(settings: Settings, facts: ModelFacts, measured: "Tables") -> li
 
 def default_mask_ks(geometry: HeadGeometry) -> tuple[int, ...]:
     """Returns the default numbers of heads to mask in a model of that size."""
-    most = MASK_SHARE * geometry.n_layers * geometry.n_heads
+    most = MASK_SHARE * geometry.n_heads_in_all
     return tuple(k for k in MASK_KS if k <= most) or (1,)
 
 
@@ -177,7 +177,7 @@ def expected_units(settings: Settings, model: "LanguageModel", measured: "Tables
         return units
     geometry = model.geometry
     ks = settings.mask_k or default_mask_ks(geometry)
-    heads = [(layer, head) for head in range(geometry.n_heads) for layer in range(geometry.n_layers)]
+    heads = [(layer, head) for head in range(geometry.n_heads) for layer in geometry.layers]
     step = max(1, len(heads) // (len(settings.head_sets) + 1))
     rankings = {name: [*heads[step * i :], *heads[: step * i]] for i, name in enumerate(settings.head_sets)}
     masks = plan_masks(rankings, ks=ks, draws=settings.mask_draws, n_heads=geometry.n_heads, seed=settings.seed)
