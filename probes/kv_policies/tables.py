@@ -1,0 +1,189 @@
+"""The tables of a kv_policies run, with a word on each column."""
+
+import pandera.pandas as pa
+from pandera.typing import Series
+
+from interp.tables import Schemas, TableSchema, fraction, may_lack, schema_of
+
+_CONDITION = dict(material=str, scope=str, policy=str, protection=str, budget=float, head_set=str, k=int, draw=int)
+
+
+class HeadScores(TableSchema):
+    """How far one head plays one role, on one text."""
+
+    unit: str
+    text_id: str
+    layer: int
+    head: int
+    kv_head: int
+    role: str
+    """retrieval: share of an answer's tokens whose top key is that very token of the needle; induction, echo: attention mass."""
+    score: float = fraction()
+
+
+class Condition(TableSchema):
+    """What every row of a condition on a text has."""
+
+    material: str
+    scope: str
+    """context_only: the cache is cut before the question is read; context_and_question: after it."""
+    text_id: str
+    policy: str
+    protection: str
+    budget: float = fraction()
+    """Share of the prompt's keys that each key-value head keeps."""
+    head_set: str
+    """Heads that keep the whole prompt: none, retrieval (a policy's own), best or random (the curve)."""
+    k: int
+    """Number of these key-value heads."""
+    draw: int
+
+
+class TokenLosses(Condition):
+    """One scored token of a text under one condition."""
+
+    step: int
+    token_id: int
+    surprisal_nats: float
+    is_top: bool
+    """Whether it is the most likely token: greedy decoding writes the answer exactly if all its tokens are."""
+
+
+class Kept(Condition):
+    """How much of the cache one condition keeps on one text."""
+
+    mean_kept: float
+    """Keys that a head reads at a scored step, over heads and layers."""
+    peak_kept: float
+    """Keys that a layer's heads read at most, mean over layers."""
+    n_keys: int
+    """Tokens of the prompt and of what follows."""
+    source_kept: float = fraction(nullable=True)
+    """Share of heads and layers that read the tokens which the scored ones copy; NaN in prose."""
+    lost_everywhere: float = fraction(nullable=True)
+    """Share of layers (and of these tokens) in which no head reads them."""
+
+
+class HeadLosses(Condition):
+    """What one head loses on one text under one condition, over up to six scored steps."""
+
+    layer: int
+    head: int
+    mass_recovered: float = fraction()
+    """Share of the head's full attention that lies on the keys it may read."""
+    output_change: float
+    """|o' - o| / |o|, what the head writes with the kept keys against all keys, from the same queries, keys and values."""
+    oracle_overlap: float = fraction()
+    """At the last scored step: share of the kept keys that are among as many best ones."""
+
+
+class KeptClasses(Condition):
+    """How much of one class of the prompt's tokens is kept."""
+
+    token_class: str
+    n_tokens: int
+    kept_share: float = pa.Field(ge=0.0, le=1.0001)
+    """Share of heads and layers that read a token of the class."""
+
+
+class KeptTokens(Condition):
+    """How much of the cache keeps each token of one text."""
+
+    position: int
+    token: str
+    kept_share: float = fraction()
+
+
+class Texts(TableSchema):
+    """One text as token ids."""
+
+    material: str
+    scope: str
+    text_id: str
+    prompt_token_ids: Series[object]
+    continuation_token_ids: Series[object]
+    """What is read after the prompt; its first token is not scored."""
+    n_scored: int
+    source_start: int
+    """The prompt's tokens that the scored ones copy; 0 and 0 in prose."""
+    source_end: int
+
+
+class Policies(TableSchema):
+    """One policy under one budget and protection on one material, against the full cache on the same texts."""
+
+    material: str
+    scope: str
+    policy: str
+    protection: str
+    budget: float
+    semantics: str
+    event: str
+    granularity: str
+    group_reduction: str
+    positions: str
+    change_nats: float
+    """Mean surprisal of a scored token minus that with the full cache."""
+    ci_low: float = may_lack()
+    ci_high: float = may_lack()
+    n: int
+    """Texts."""
+    recall: float = may_lack()
+    """Share of texts whose scored tokens greedy decoding writes exactly."""
+    recall_ci_low: float = may_lack()
+    recall_ci_high: float = may_lack()
+    mass_recovered: float
+    output_change: float
+    oracle_overlap: float
+    mean_kept: float
+    peak_kept: float
+    bytes_share: float
+    """Keys and values that must be stored, over the full cache's: all of them for a policy that drops nothing."""
+    source_kept: float = may_lack()
+    lost_everywhere: float = may_lack()
+    resampled: str
+
+
+CONDITION_COLUMNS = tuple(_CONDITION)
+
+Roles = schema_of(
+    "Roles", material=str, scope=str, policy=str, budget=float, role=str, quantity=str, value=float, ci_low=float, ci_high=float,
+    random=float, difference=float, difference_ci_low=float, difference_ci_high=float, n=int, n_heads=int,
+)  # fmt: skip
+Restored = schema_of(
+    "Restored", head_set=str, k=int, quantity=str, value=float, ci_low=float, ci_high=float, n=int, n_rows=int
+)
+Factors = schema_of(
+    "Factors", material=str, scope=str, factor=str, share=float, ci_low=float, ci_high=float, n=int, budget=float
+)
+Classes = schema_of(
+    "Classes",
+    material=str,
+    policy=str,
+    budget=float,
+    token_class=str,
+    value=float,
+    ci_low=float,
+    ci_high=float,
+    n=int,
+    n_rows=int,
+)
+HeadMap = schema_of(
+    "HeadMap", material=str, policy=str, layer=int, head=int, output_change=float, mass_recovered=float, n=int
+)
+
+SCHEMAS: Schemas = {
+    "head_scores": HeadScores,
+    "texts": Texts,
+    "token_losses": TokenLosses,
+    "kept": Kept,
+    "head_losses": HeadLosses,
+    "kept_classes": KeptClasses,
+    "kept_tokens": KeptTokens,
+    "policies": Policies,
+    "roles": Roles,
+    "restored": Restored,
+    "factors": Factors,
+    "classes": Classes,
+    "head_map": HeadMap,
+}

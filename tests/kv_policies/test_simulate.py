@@ -1,0 +1,191 @@
+"""The simulator against real deletion, incremental decoding, transformers' eager attention, and its own algebra."""
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import softmax
+
+from interp.errors import ArgumentError, UserError
+from interp.models.language.attention import mix_values
+from probes.kv_policies.contract import Setting
+from probes.kv_policies.policies.base import Evict
+from probes.kv_policies.policies.baselines import Full, KeyDiff, KNorm, Oracle, OracleHeads, Random, Streaming
+from probes.kv_policies.policies.evict import A2SF, AdaKV, Expected, H2OMean, H2OSum, LastQuery, PyramidKV, SnapKV, Tova
+from probes.kv_policies.policies.select import Quest, TokenSelect
+from probes.kv_policies.scores import mass_recovered, output_change
+from probes.kv_policies.simulate import PolicyEdit, read_prompt, simulate
+from tests.tiny_models import random_ids, tiny
+
+N_PROMPT, N_STEPS, BUDGET = 40, 10, 20
+IDS = random_ids(N_PROMPT + N_STEPS)
+AT_THE_END = [
+    Random(), Streaming(), KNorm(), KeyDiff(), Tova(), LastQuery(), A2SF(), H2OSum(), H2OMean(), SnapKV(window=8),
+    PyramidKV(window=8), AdaKV(window=8), Expected(),
+]  # fmt: skip
+EVERY_STEP = [
+    Streaming(event="every_step"), Tova(event="every_step"), H2OSum(event="every_step"), H2OMean(event="every_step"),
+    A2SF(event="every_step", alpha=0.5),
+]  # fmt: skip
+SELECT = [Oracle(), OracleHeads(), Quest(block=4), TokenSelect(), TokenSelect(modulo=True)]
+ALL = [Full(), *AT_THE_END, *EVERY_STEP, *SELECT]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny("llama")
+
+
+def named(policies):
+    return pytest.mark.parametrize("policy", policies, ids=repr)
+
+
+@named([Full(), *AT_THE_END, *SELECT])
+def test_with_room_for_the_whole_prompt_nothing_changes(model, policy):
+    wanted = model.extend(model.prefix(IDS[:N_PROMPT]), [IDS[N_PROMPT:]], logits="all")[0]
+    found = simulate(model, policy, IDS, n_prompt=N_PROMPT, budget=N_PROMPT)
+    torch.testing.assert_close(found.logits, wanted, atol=5e-5, rtol=0)
+    assert not any(bool((~keep.tril(N_PROMPT)).any(dim=0).tril(N_PROMPT).any()) for keep in found.keep.values())
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "falcon", "falcon-alibi", "gemma2", "qwen3", "phi3"])
+def test_the_full_cache_is_transformers_eager_attention(family):
+    model = tiny(family)
+    found = simulate(model, Full(), IDS, n_prompt=N_PROMPT, budget=N_PROMPT)
+    if family.startswith("falcon"):
+        wanted = model.extend(model.prefix(), [IDS], logits="all")[0]
+    else:
+        with model.eager(), torch.inference_mode():
+            wanted = model.hf(input_ids=torch.tensor([IDS])).logits[0]
+    torch.testing.assert_close(found.logits, wanted[N_PROMPT:].float(), atol=1e-4, rtol=1e-4)
+
+
+@named(ALL)
+def test_keep_sets_obey_their_contract(model, policy):
+    found = simulate(model, policy, IDS, n_prompt=N_PROMPT, budget=BUDGET, first=2, last=3)
+    for layer, keep in found.keep.items():
+        steps = torch.arange(N_STEPS)
+        assert keep[:, steps, N_PROMPT + steps].all(), "a step reads itself"
+        assert not (keep & (torch.arange(50) > N_PROMPT + steps[:, None])).any(), "and nothing after it"
+        assert keep[:, :, :2].all(), "protected first tokens"
+        if policy.semantics == "evict":
+            assert not (keep[:, 1:] & ~keep[:, :-1] & (torch.arange(50) < N_PROMPT + steps[1:, None])).any()
+        if policy.event == "every_step":
+            assert int(keep.sum(dim=-1).max()) <= BUDGET + 1
+        elif not isinstance(policy, (Full, PyramidKV, AdaKV)) and not policy.is_dense(layer):
+            assert (keep[..., :N_PROMPT].sum(dim=-1) == BUDGET).all()
+
+
+def by_hand(query, key, value, keep):
+    """Attention over the keys that are really left, one head and step at a time."""
+    group = query.shape[0] // key.shape[0]
+    rows = []
+    for head in range(query.shape[0]):
+        left = keep[head].nonzero().squeeze(-1)
+        logits = key[head // group, left] @ query[head] / math.sqrt(query.shape[-1])
+        rows.append(softmax(logits, dim=-1) @ value[head // group, left])
+    return torch.stack(rows)
+
+
+@named([Streaming(), KNorm(), LastQuery(), SnapKV(window=8), H2OSum(event="every_step"), Oracle(), Quest(block=4)])
+def test_a_mask_equals_real_deletion(policy):
+    model = tiny("llama")
+    model.hf.double()
+    seen = {}
+
+    class Look:
+        def check(self, n_rows): ...
+
+        def look(self, call, output):
+            seen[call.layer] = (call, output)
+
+    with model.hooks.opened(observer=Look()):
+        found = simulate(model, policy, IDS, n_prompt=N_PROMPT, budget=BUDGET)
+    for layer, keep in found.keep.items():
+        call, output = seen[layer]
+        key = torch.cat([segment.key[0] for segment in call.segments], dim=1)
+        value = torch.cat([segment.value[0] for segment in call.segments], dim=1)
+        for step in range(N_STEPS):
+            wanted = by_hand(call.query[0, :, step], key, value, keep[:, step])
+            torch.testing.assert_close(output[0, step], wanted, atol=1e-12, rtol=0)
+
+
+@named(ALL)
+def test_one_pass_equals_decoding_token_by_token(model, policy):
+    whole = simulate(model, policy, IDS, n_prompt=N_PROMPT, budget=BUDGET)
+    read = read_prompt(model, IDS[:N_PROMPT], rotary=policy.needs_rotation)
+    rows = read.prefix.fork(1)
+    with model.hooks.opened(PolicyEdit(model, read, [Setting(policy, BUDGET)], remember=True)):
+        steps = [model.extend(rows, [[token]], phase="decode")[0] for token in IDS[N_PROMPT:]]
+    torch.testing.assert_close(torch.cat(steps), whole.logits, atol=1e-4, rtol=1e-4)
+
+
+@named([H2OSum(), KNorm(), Random(), Oracle()])
+def test_rows_do_not_know_of_each_other(model, policy):
+    alone = simulate(model, policy, IDS, n_prompt=N_PROMPT, budget=BUDGET).logits
+    settings = [Setting(Full(), N_PROMPT), Setting(policy, 7, 2, 2), Setting(Streaming(), 10), Setting(policy, BUDGET)]
+    read = read_prompt(model, IDS[:N_PROMPT])
+    with model.hooks.opened(PolicyEdit(model, read, settings)):
+        together = model.extend(read.prefix.fork(4), [IDS[N_PROMPT:]] * 4, logits="all")
+    torch.testing.assert_close(together[3], alone, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(together[1], alone, atol=1e-2)
+
+
+def test_the_algebra_of_dropping_a_set_equals_a_softmax_over_what_is_left():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 4, 3, 30, generator=generator, dtype=torch.float64)
+    values = torch.randn(2, 2, 30, 5, generator=generator, dtype=torch.float64)
+    keep = torch.rand(2, 4, 3, 30, generator=generator) > 0.5
+    weights = softmax(logits, dim=-1)
+    left = softmax(logits.masked_fill(~keep, -torch.inf), dim=-1)
+    wanted = mix_values(left, values) - mix_values(weights, values)
+    torch.testing.assert_close(output_change(weights, keep, values), wanted, atol=1e-12, rtol=0)
+    torch.testing.assert_close(mass_recovered(weights, keep), (weights * keep).sum(-1))
+
+
+# ---------------------------------------------------------------------- refusals
+
+
+class Broken(Evict):
+    what = "shape"
+
+    def keep(self, layer, allowed):
+        rows, _, steps, keys = layer.logits.shape
+        seen = torch.ones(rows, 2, steps, keys, dtype=torch.bool).tril(keys - steps)
+        if self.what == "shape":
+            return seen[:, :1]
+        if self.what == "future":
+            return torch.ones_like(seen)
+        if self.what == "itself":
+            return seen.tril(keys - steps - 1)
+        seen[:, :, 0, 3] = False
+        return seen
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [("shape", "boolean mask"), ("future", "comes after"), ("itself", "read itself"), ("back", "had dropped")],
+)
+def test_a_policy_that_keeps_what_it_cannot_is_refused(model, what, said):
+    policy = type("Broken", (Broken,), {"what": what})()
+    with pytest.raises(UserError, match=said):
+        simulate(model, policy, IDS, n_prompt=N_PROMPT, budget=BUDGET)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (dict(budget=0), "does not fit"),
+        (dict(budget=41), "does not fit"),
+        (dict(budget=5, first=4, last=4), "8 tokens are protected"),
+        (dict(budget=5, n_prompt=50), "leaves nothing"),
+    ],
+)
+def test_budgets_without_room_are_refused(model, options, said):
+    with pytest.raises(ArgumentError, match=said):
+        simulate(model, Streaming(), IDS, **{"n_prompt": N_PROMPT, **options})
+
+
+def test_a_window_longer_than_the_budget_is_refused(model):
+    with pytest.raises(ArgumentError, match="SnapKV keeps at least 17 keys"):
+        simulate(model, SnapKV(), IDS, n_prompt=N_PROMPT, budget=10)
