@@ -30,7 +30,9 @@ def measure_text(settings: Settings, model: LanguageModel, unit: TextUnit) -> Fr
     text = build_text(settings, model, unit.material, unit.number, unit.scope)
     built = [setting_of(settings, condition) for condition in unit.conditions]
     rotary = any(one.policy.needs_rotation for one in built)
-    read = read_prompt(model, text.prompt, rotary=rotary, seed=unit.number)
+    kinds = token_classes(_written(model, text.prompt))
+    delimiters = [place for place, kind in enumerate(kinds) if kind == "delimiter"]
+    read = read_prompt(model, text.prompt, rotary=rotary, seed=unit.number, delimiters=delimiters)
     tables: list[Frames] = []
     for rows in _batches(model, len(built), len(text.continuation)):
         tables.append(

@@ -22,8 +22,11 @@ Scope = Literal["context_only", "context_and_question"]
 
 HALVES = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "phi3", "gpt_neox", "stablelm", "olmo2", "smollm3")
 """Families whose rotary embedding turns halves of a head's dimensions against each other, which some scores must undo."""
-LEFT_OUT = ("full", "tokenselect_modulo", "oracle_heads", "last_query", "a2sf", "pyramidkv")
-"""Policies that run only where they are asked for: the full cache is always there to pair with."""
+DEFAULT = (
+    "random", "streaming", "knorm", "keydiff", "tova", "h2o_sum", "h2o_mean", "snapkv", "adakv", "expected", "quest", "tokenselect",
+    "duo", "razor", "oracle",
+)  # fmt: skip
+"""Policies that run unless others are named; the full cache is always there to pair with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +121,7 @@ class Settings(Experiment):
         """
         turns = facts.model_type in HALVES
         if self.policies is None:
-            return tuple(name for name, entry in OWN.items() if name not in LEFT_OUT and (turns or not entry.rotary))
+            return tuple(name for name in DEFAULT if turns or not OWN[name].rotary)
         for text in self.policies:
             if entry_of(text).rotary and not turns:
                 raise ArgumentError(

@@ -20,7 +20,7 @@ from interp.models.language.model import LanguageModel
 from interp.models.language.prefix import Prefix
 from probes.kv_policies.contract import Setting, check_room, checked, evictable_layers
 from probes.kv_policies.policies.base import Policy, Pool
-from probes.kv_policies.policies.layer import Allowance, Layer, Prompt, expanded
+from probes.kv_policies.policies.layer import Allowance, Layer, Prompt, expanded, precise
 from probes.kv_policies.rotation import rotation_of
 
 FUTURE = 1024
@@ -55,14 +55,28 @@ class ReadPrompt:
         self.calls.setdefault(call.layer, []).append(call)
 
 
-def read_prompt(model: LanguageModel, ids: Sequence[int], *, rotary: bool = False, seed: int = 0) -> ReadPrompt:
-    """Returns a prompt that has been read with full attention; `rotary` for policies that turn keys to other positions."""
+def read_prompt(
+    model: LanguageModel,
+    ids: Sequence[int],
+    *,
+    rotary: bool = False,
+    seed: int = 0,
+    delimiters: Sequence[int] = (),
+) -> ReadPrompt:
+    """Returns a prompt that has been read with full attention.
+
+    `rotary`: for policies that turn keys to other positions; `seed` is what random ones draw from; `delimiters`: positions of tokens
+    without letters and digits, for landmarks.
+    """
     model.needs("heads")
     read = ReadPrompt(model.prefix(), seed)
     with model.hooks.opened(observer=read):
         model.extend(read.prefix, [list(ids)], logits="none")
     rotation = rotation_of(model, len(ids) + FUTURE) if rotary else None
-    read.prompts = {layer: Prompt(layer, model.n_layers, calls, seed, rotation) for layer, calls in read.calls.items()}
+    read.prompts = {
+        layer: Prompt(layer, model.n_layers, calls, seed, tuple(delimiters), rotation)
+        for layer, calls in read.calls.items()
+    }
     return read
 
 
@@ -142,8 +156,8 @@ class PolicyEdit:
 
     def _layer(self, call: AttentionCall) -> Layer:
         """The steps so far, those of this call included."""
-        logits = call.logits(None, torch.float32)
-        queries = call.query.float()
+        queries = precise(call.query)
+        logits = call.logits(None, queries.dtype)
         if self.remember:
             if call.layer in self._scores:
                 before, asked = (part[call.rows] for part in self._scores[call.layer])
@@ -156,7 +170,7 @@ class PolicyEdit:
                 "fork the prompt, and open them with remember=True to read on in several steps."
             )
         keys, values = (
-            torch.cat([segment[side].expand(len(call.query), -1, -1, -1) for segment in call.segments], dim=2).float()
+            precise(torch.cat([segment[side].expand(len(call.query), -1, -1, -1) for segment in call.segments], dim=2))
             for side in (0, 1)
         )
         return Layer(self._prompts[call.layer], queries, keys, values, logits, call.softcap)

@@ -86,13 +86,13 @@ class AttentionCall:
     def weights(
         self, columns: Int[Tensor, "column_rows chosen"] | None, dtype: torch.dtype
     ) -> Float[Tensor, "row head chosen key"]:
-        """Returns the attention weights of the chosen query columns, or all, float32; scores are taken in the given dtype.
+        """Returns the attention weights of the chosen query columns, or all, float32 (or double); scores are taken in the given dtype.
 
         For a query that sees nothing they are what transformers computes: 0 by the fused kernel, and with soft-capped
         scores or a float mask, where every score is the same huge negative number, equal for all keys.
         """
         logits = self.logits(columns, dtype)
-        weights = torch.softmax(logits, dim=-1, dtype=torch.float32)
+        weights = torch.softmax(logits, dim=-1, dtype=torch.promote_types(dtype, torch.float32))
         if self.padded and self.mask is not None:
             blind = logits.isneginf().all(dim=-1, keepdim=True)
             is_even = self.softcap is not None or self.mask.dtype != torch.bool

@@ -72,21 +72,27 @@ class Policy:
 
 @dataclass(frozen=True)
 class Evict(Policy):
-    """Drops keys for good. At the prompt's end each list keeps its n best; then, if asked, n in all after every step."""
+    """Drops keys for good. At the prompt's end each list keeps its n best; then, if asked, n in all after every step or window."""
 
     semantics: ClassVar[Semantics] = "evict"
+    every: ClassVar[int] = 1
+    """Steps between two cuts, of policies that cut after the prompt."""
 
     event: Event = "prompt_end"  # type: ignore[misc]
     """prompt_end: what is read later is kept; every_step: the n best of all tokens so far, after each step."""
 
     def scores(self, prompt: Prompt) -> Float[Tensor, "one list key"]:
-        """Returns the score of every prompt key, the larger the better."""
+        """Returns the score of every prompt key, the larger the better; or what `ranked` makes scores of."""
         raise NotImplementedError
 
     def updated(
         self, scores: Float[Tensor, "row list key"], weights: Float[Tensor, "row head key"], layer: Layer, position: int
     ) -> Float[Tensor, "row list key"]:
-        """Returns the scores after a step, given its attention on the keys that were left; event every_step only."""
+        """Returns the scores after a step, given its attention on the keys that were left; for cuts after the prompt."""
+        return scores
+
+    def ranked(self, scores: Float[Tensor, "row list key"], n_read: int) -> Float[Tensor, "row list key"]:
+        """Returns what keys are ranked by, given what `scores` and `updated` returned; the same, unless a policy counts more."""
         return scores
 
     def allotted(self, scores: Float[Tensor, "row list key"], allowed: Allowance, prompt: Prompt) -> Tensor:
@@ -103,11 +109,12 @@ class Evict(Policy):
         """Returns the keys that are left at every step."""
         prompt, n_rows = layer.prompt, len(allowed.n)
         scores = self.prompt_scores(prompt).expand(n_rows, -1, -1)
-        n = self.allotted(scores, allowed, prompt)
-        kept = best(scores, n, allowed.protected(prompt.n, prompt.n))
-        if self.event == "every_step":
-            return self._step_by_step(layer, allowed, scores, n, kept)
-        return with_new_keys(kept, layer.n_steps)
+        ranked = self.ranked(scores, prompt.n)
+        n = self.allotted(ranked, allowed, prompt)
+        kept = best(ranked, n, allowed.protected(prompt.n, prompt.n))
+        if self.event == "prompt_end":
+            return with_new_keys(kept, layer.n_steps)
+        return self._step_by_step(layer, allowed, scores, n, kept)
 
     def _step_by_step(self, layer: Layer, allowed: Allowance, scores: Tensor, n: Tensor, kept: Tensor) -> Keep:
         n_heads, n_prompt, n_keys = layer.logits.shape[1], layer.prompt.n, layer.logits.shape[-1]
@@ -115,14 +122,14 @@ class Evict(Policy):
         steps = []
         for step in range(layer.n_steps):
             position = n_prompt + step
+            alive = alive.clone()
             alive[..., position] = True
             steps.append(alive)
-            if step == layer.n_steps - 1:
-                break
             logits = layer.logits[:, :, step].masked_fill(~expanded(alive, n_heads), -torch.inf)
             scores = self.updated(scores, torch.softmax(logits, dim=-1), layer, position)
-            protected = allowed.protected(position + 1, n_keys)
-            alive = alive & best(scores.masked_fill(~alive, -torch.inf), n, protected)
+            if (step + 1) % self.every == 0:
+                ranked = self.ranked(scores, position + 1).masked_fill(~alive, -torch.inf)
+                alive = alive & best(ranked, n, allowed.protected(position + 1, n_keys))
         return torch.stack(steps, dim=2)
 
 

@@ -9,7 +9,17 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from probes.kv_policies.policies.base import Event, Evict, Granularity, Keep, Policy, Select, Semantics
+from probes.kv_policies.policies.base import (
+    Event,
+    Evict,
+    Granularity,
+    Keep,
+    Policy,
+    Select,
+    Semantics,
+    best,
+    with_new_keys,
+)
 from probes.kv_policies.policies.layer import Allowance, Layer, Prompt, expanded
 
 
@@ -62,6 +72,26 @@ class Streaming(Evict):
         scores[..., position] = position
         scores[..., : self.sinks] = scores.shape[-1] + 1
         return scores
+
+
+@dataclass(frozen=True)
+class Strided(Evict):
+    """The last tokens for half of the budget, and evenly spaced ones before them for the other half.
+
+    The keep rule that SCOUT's checkpoint tokens suggest, without its linear mixer: no result of SCOUT's.
+    """
+
+    granularity: ClassVar[Granularity] = "layer"
+
+    def keep(self, layer: Layer, allowed: Allowance) -> Keep:
+        """Returns the last tokens and every so-manieth before them."""
+        n = layer.prompt.n
+        scores = torch.zeros(len(allowed.n), 1, n, device=allowed.n.device)
+        for row, budget in enumerate(allowed.n.tolist()):
+            before = n - budget // 2
+            scores[row, :, torch.linspace(0, before - 1, budget - budget // 2).long()] = 1.0
+            scores[row, :, before:] = 1.0
+        return with_new_keys(best(scores, allowed.n, allowed.protected(n, n)), layer.n_steps)
 
 
 @dataclass(frozen=True)

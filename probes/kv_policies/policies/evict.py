@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool1d, pad
 
-from probes.kv_policies.policies.base import Evict, Granularity, best
+from interp.errors import check_choice
+from probes.kv_policies.policies.base import Event, Evict, Granularity, best
 from probes.kv_policies.policies.layer import Allowance, Layer, Prompt, Reduction, grouped
 
 
@@ -56,9 +58,9 @@ class A2SF(Evict):
 
     def scores(self, prompt: Prompt) -> Float[Tensor, "1 kv_head key"]:
         """Returns the discounted sums over the prompt's queries."""
-        age = torch.arange(prompt.n - 1, -1, -1, device=prompt.keys.device)
-        discount = self.alpha**age if self.alpha else (age == 0).float()
-        return self.reduced(torch.einsum("rhqk,q->rhk", prompt.weights(), discount.float()), prompt)
+        weights = prompt.weights()
+        age = torch.arange(prompt.n - 1, -1, -1, device=weights.device).to(weights)
+        return self.reduced(torch.einsum("rhqk,q->rhk", weights, self.alpha**age), prompt)  # 0**0 is 1
 
     def updated(self, scores: Tensor, weights: Tensor, layer: Layer, position: int) -> Tensor:
         """Returns the discounted scores and the step's weights."""
@@ -91,6 +93,109 @@ class H2OMean(Evict):
         """Returns the means with one query more."""
         n_before = (position - torch.arange(scores.shape[-1], device=scores.device)).clamp(min=0)
         return (scores * n_before + self.reduced(weights, layer.prompt)) / (n_before + 1)
+
+
+@dataclass(frozen=True)
+class Keyformer(Evict):
+    """Sums of softmax((logits + noise) / tau) over queries (Adnan et al. 2024, arXiv:2403.09054); tau grows by tau_delta a step.
+
+    The code's schedules differ: delta .01 in its configurations, (2 - 1) / new tokens in its scripts, 1.0 a step in its harness,
+    whose mask uses tau_init alone; there an accumulator is undefined. It sums over the batch: here each row is by itself.
+    """
+
+    group_reduction: ClassVar[Reduction] = "sum"
+
+    noise: str = "gumbel"
+    """gumbel, normal (of the same mean and variance) or none."""
+    tau_init: float = 1.0
+    """Temperature while the prompt is read."""
+    tau_delta: float = 0.01
+    """What each step adds to it."""
+    draw: int = 0
+    """Number of the draw of the noise."""
+
+    def __post_init__(self) -> None:
+        """Raises ArgumentError for a noise that is none of the three."""
+        check_choice("noise", self.noise, ("gumbel", "normal", "none"))
+
+    def scores(self, prompt: Prompt) -> Float[Tensor, "1 kv_head key"]:
+        """Returns the sums over the prompt's queries."""
+        logits = prompt.logits()
+        noisy = (logits + self._noise(logits, prompt, 0)) / self.tau_init
+        return self.reduced(torch.softmax(noisy, dim=-1).sum(dim=2), prompt)
+
+    def updated(self, scores: Tensor, weights: Tensor, layer: Layer, position: int) -> Tensor:
+        """Returns the sums with the step's."""
+        step = position - layer.prompt.n + 1
+        logits = weights.log()  # the softmax over what is left does not change when a constant is added
+        noisy = (logits + self._noise(logits, layer.prompt, step)) / (self.tau_init + step * self.tau_delta)
+        return scores + self.reduced(torch.softmax(noisy, dim=-1), layer.prompt)
+
+    def _noise(self, logits: Tensor, prompt: Prompt, step: int) -> Tensor:
+        if self.noise == "none":
+            return torch.zeros_like(logits)
+        generator = np.random.default_rng([prompt.seed, prompt.layer, self.draw, step])
+        # Rows that differ in budget have the same noise, and a key has the same however many come after it.
+        shape = (logits.shape[-1], *logits.shape[1:-1])
+        gumbel = self.noise == "gumbel"
+        drawn = generator.gumbel(size=shape) if gumbel else generator.normal(np.euler_gamma, np.pi / 6**0.5, shape)
+        return torch.from_numpy(np.moveaxis(drawn, 0, -1).copy()).to(logits)
+
+
+@dataclass(frozen=True)
+class Lazy(Evict):
+    """Keys that come back (Zhang et al. 2025, arXiv:2506.15969): a key is active where its weight is at least alpha.
+
+    TS is its last active step, MRI the largest gap between two. Form `code`: 2 / (1 + e^(1 + (t - TS) / MRI)) + [MRI > 0] 2 / (1 +
+    e^(MRI - 1)); form `notes`: 2 sigmoid(-(t - TS) / MRI) + 2 sigmoid(-1 / MRI), whose second term rises with MRI where the
+    code's falls. A key never active after its birth scores 1 for ever in the code. The last W are kept, and cuts come every W steps.
+    """
+
+    every: ClassVar[int] = 16
+
+    event: Event = "every_window"  # type: ignore[misc]
+    """every_window: cuts at the prompt's end and every 16 steps; prompt_end: only the first."""
+    alpha: float = 1e-4
+    """The weight from which a key is active: below 1 / n for any text of fewer than 10,000 tokens."""
+    form: str = "code"
+    """code or notes."""
+
+    def __post_init__(self) -> None:
+        """Raises ArgumentError for a form that is none of the two."""
+        check_choice("form", self.form, ("code", "notes"))
+
+    @property
+    def least(self) -> int:
+        """The window must fit."""
+        return self.every + 1
+
+    def scores(self, prompt: Prompt) -> Float[Tensor, "1 twice key"]:
+        """Returns TS and MRI of every key, list after list."""
+        active = self.reduced(prompt.weights(), prompt) >= self.alpha
+        steps = torch.arange(prompt.n, device=active.device)[:, None].to(prompt.keys)
+        last = torch.where(active, steps, steps.T - 1).cummax(dim=2).values  # a new key's TS is the step before it
+        before = torch.cat([(steps.T - 1).expand_as(last[:, :, :1]), last[:, :, :-1]], dim=2)
+        gaps = torch.where(active & (steps >= steps.T), steps - before, 0).amax(dim=2)
+        return torch.cat([last[:, :, -1], gaps], dim=1)
+
+    def updated(self, scores: Tensor, weights: Tensor, layer: Layer, position: int) -> Tensor:
+        """Returns TS and MRI after a step."""
+        last, gaps = (part.clone() for part in scores.chunk(2, dim=1))
+        last[..., position], gaps[..., position] = position - 1, 0
+        active = self.reduced(weights, layer.prompt) >= self.alpha
+        gaps = torch.where(active, torch.maximum(gaps, position - last), gaps)
+        return torch.cat([torch.where(active, float(position), last), gaps], dim=1)
+
+    def ranked(self, scores: Tensor, n_read: int) -> Float[Tensor, "row list key"]:
+        """Returns the scores, the last window's above all."""
+        last, gaps = scores.chunk(2, dim=1)
+        since = (n_read - 1 - last) / gaps.clamp(min=1e-6)
+        if self.form == "code":
+            ranked = 2 * torch.sigmoid(-1 - since) + (gaps > 0) * 2 * torch.sigmoid(1 - gaps)
+        else:
+            ranked = 2 * torch.sigmoid(-since) + 2 * torch.sigmoid(-1 / gaps.clamp(min=1e-6))
+        keys = torch.arange(ranked.shape[-1], device=ranked.device)
+        return ranked.masked_fill((keys >= n_read - self.every) & (keys < n_read), 9.0)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,11 @@ def expanded(values: Tensor, n_heads: int) -> Tensor:
     return values.repeat_interleave(n_heads // values.shape[1], dim=1)
 
 
+def precise(values: Tensor) -> Tensor:
+    """Returns numbers in float32, or in double precision where they have it."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 @dataclass(frozen=True, eq=False)
 class Prompt:
     """One layer's attention while the prompt was read. It is full: policies act from its end on."""
@@ -41,6 +46,8 @@ class Prompt:
     """The attention calls that read it, one row each, in order."""
     seed: int = 0
     """A number of the text that random policies draw from."""
+    delimiters: tuple[int, ...] = ()
+    """Positions of tokens without letters and digits."""
     rotation: "Rotation | None" = None
     """How the model turns queries and keys by their position; None where it does not."""
     memory: dict[object, Tensor] = field(default_factory=dict)
@@ -54,17 +61,17 @@ class Prompt:
     @cached_property
     def queries(self) -> Float[Tensor, "one head query dim"]:
         """Queries, float32."""
-        return torch.cat([call.query for call in self.calls], dim=2).float()
+        return precise(torch.cat([call.query for call in self.calls], dim=2))
 
     @cached_property
     def keys(self) -> Float[Tensor, "one kv_head key dim"]:
         """Keys as the cache holds them, float32."""
-        return torch.cat([segment.key for segment in self.calls[-1].segments], dim=2).float()
+        return precise(torch.cat([segment.key for segment in self.calls[-1].segments], dim=2))
 
     @cached_property
     def values(self) -> Float[Tensor, "one kv_head key dim"]:
         """Values, float32."""
-        return self.calls[-1].values().float()
+        return precise(self.calls[-1].values())
 
     @property
     def scaling(self) -> float:
@@ -83,7 +90,7 @@ class Prompt:
             n_queries = call.query.shape[2]
             first = max(0, n_queries - needed)
             columns = torch.arange(first, n_queries, device=call.query.device)[None] if first else None
-            scores = call.logits(columns, torch.float32)
+            scores = call.logits(columns, torch.promote_types(call.query.dtype, torch.float32))
             found.insert(0, pad(scores, (0, self.n - scores.shape[-1]), value=-torch.inf))
             needed -= n_queries
             if needed <= 0:
