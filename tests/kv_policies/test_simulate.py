@@ -148,14 +148,34 @@ def test_a_mask_equals_real_deletion(policy):
             torch.testing.assert_close(output[0, step], wanted, atol=1e-12, rtol=0)
 
 
-@named([Full(), SnapKV(window=8), Expected(), Quest(block=4), Razor(), Core(), *EVERY_STEP])
-def test_one_pass_equals_decoding_token_by_token(model, policy):
-    whole = simulate(model, policy, IDS, n_prompt=N_PROMPT, budget=BUDGET)
-    read = read_prompt(model, IDS[:N_PROMPT], rotary=policy.needs_rotation)
+def test_one_pass_equals_decoding_token_by_token(model):
+    policies = [
+        Full(),
+        SnapKV(window=8),
+        Expected(),
+        Quest(block=4),
+        ActQKV(block=4),
+        Recycled(stride=2),
+        *POOL,
+        *EVERY_STEP,
+    ]
+    settings = [Setting(policy, BUDGET) for policy in policies]
+    whole, _ = all_together(model, settings)
+    read = read_prompt(model, IDS[:N_PROMPT], rotary=True, delimiters=range(3, N_PROMPT, 5))
+    rows = read.prefix.fork(len(policies))
+    with model.hooks.opened(PolicyEdit(model, read, settings, remember=True)):
+        steps = [model.extend(rows, [[token]] * len(policies), phase="decode") for token in IDS[N_PROMPT:]]
+    for row, policy in enumerate(policies):
+        assert torch.allclose(torch.cat(steps, dim=1)[row], whole[row], atol=1e-4, rtol=1e-4), policy
+
+
+def test_reading_on_in_steps_without_remembering_is_refused(model):
+    read = read_prompt(model, IDS[:N_PROMPT])
     rows = read.prefix.fork(1)
-    with model.hooks.opened(PolicyEdit(model, read, [Setting(policy, BUDGET)], remember=True)):
-        steps = [model.extend(rows, [[token]], phase="decode")[0] for token in IDS[N_PROMPT:]]
-    torch.testing.assert_close(torch.cat(steps), whole.logits, atol=1e-4, rtol=1e-4)
+    with model.hooks.opened(PolicyEdit(model, read, [Setting(KNorm(), BUDGET)])):
+        model.extend(rows, [IDS[N_PROMPT : N_PROMPT + 1]])
+        with pytest.raises(UserError, match="remember=True"):
+            model.extend(rows, [IDS[N_PROMPT + 1 :]])
 
 
 @named([H2OSum(), KNorm(), Random(), Oracle()])

@@ -69,7 +69,7 @@ class Prompt:
         return precise(torch.cat([segment.key for segment in self.calls[-1].segments], dim=2))
 
     @cached_property
-    def values(self) -> Float[Tensor, "one kv_head key dim"]:
+    def values(self) -> Float[Tensor, "one kv_head key value"]:
         """Values, float32."""
         return precise(self.calls[-1].values())
 
@@ -118,7 +118,7 @@ class Layer:
     queries: Float[Tensor, "row head step dim"]
     keys: Float[Tensor, "row kv_head key dim"]
     """Keys of the prompt and of the steps, float32."""
-    values: Float[Tensor, "row kv_head key dim"]
+    values: Float[Tensor, "row kv_head key value"]
     logits: Float[Tensor, "row head step key"]
     """Masked scores before the softmax, float32, -inf where a key is not seen."""
     softcap: float | None = None

@@ -17,13 +17,16 @@ def dropped(layer: Layer, keep: Keep) -> Bool[Tensor, "row head step key"]:
     return layer.visible & ~expanded(keep, layer.logits.shape[1])
 
 
-def mean_scores(layer: Layer, weights: Float[Tensor, "row head step key"]) -> Float[Tensor, "row head step 1"]:
-    """Returns the score of a key that is the weighted mean of some (weights sum to 1): the mean of scores, but for the soft cap."""
-    raw = layer.logits
-    if layer.softcap is not None:
-        raw = layer.softcap * torch.atanh((raw / layer.softcap).clamp(-1 + 1e-6, 1 - 1e-6))
-    mean = (weights * raw.masked_fill(weights == 0, 0.0)).sum(dim=-1, keepdim=True)
-    return mean if layer.softcap is None else layer.softcap * torch.tanh(mean / layer.softcap)
+def uncapped(scores: Tensor, softcap: float | None) -> Tensor:
+    """Returns scores as they were before the soft cap: those of a mean key are means of these."""
+    if softcap is None:
+        return scores
+    return softcap * torch.atanh((scores / softcap).clamp(-1 + 1e-6, 1 - 1e-6))
+
+
+def capped(scores: Tensor, softcap: float | None) -> Tensor:
+    """Returns scores under the soft cap."""
+    return scores if softcap is None else softcap * torch.tanh(scores / softcap)
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class Razor(Pool):
     def stand_ins(self, layer: Layer, keep: Keep) -> Float[Tensor, "row head step key"]:
         """Returns the mean score of the dropped keys for each of them."""
         gone = dropped(layer, keep)
-        mean = mean_scores(layer, gone / gone.sum(dim=-1, keepdim=True).clamp(min=1))
+        raw = uncapped(layer.logits, layer.softcap).masked_fill(~gone, 0.0)
+        mean = capped(raw.sum(dim=-1, keepdim=True) / gone.sum(dim=-1, keepdim=True).clamp(min=1), layer.softcap)
         nothing = torch.full_like(layer.logits, -torch.inf)
         return torch.where(gone, mean, nothing) if self.compensate else nothing
 
@@ -84,20 +88,19 @@ class Core(Pool):
 
     def stand_ins(self, layer: Layer, keep: Keep) -> Float[Tensor, "row head step key"]:
         """Returns, for each dropped key, its core token's score and the logarithm of its weight in it."""
-        gone, found = dropped(layer, keep), torch.full_like(layer.logits, -torch.inf)
-        prompt = layer.prompt.logits()
+        gone, raw = dropped(layer, keep), uncapped(layer.logits, layer.softcap)
+        prompt, found = layer.prompt.logits()[0], torch.full_like(raw, -torch.inf)
         for row in range(len(gone)):
             places = gone[row, 0, 0].nonzero().squeeze(-1)
-            n_cores = max(1, int(keep[row, 0, 0, : layer.prompt.n].sum()))
-            for group in places.tensor_split(min(n_cores, len(places))) if len(places) else ():
-                last = (
-                    prompt[0, :, group[-1], group]
-                    if self.pool == "last_query"
-                    else torch.zeros_like(prompt[0, :, 0, group])
-                )
-                weights = torch.zeros_like(layer.logits[row : row + 1])
-                weights[0, :, :, group] = torch.softmax(last, dim=-1)[:, None]
-                part = layer.rows([row])
-                score = mean_scores(part, weights)
-                found[row][:, :, group] = (score + weights.log())[0][:, :, group]
+            if not len(places):
+                continue
+            n_cores = min(len(places), max(1, int(keep[row, 0, 0, : layer.prompt.n].sum())))
+            groups = [len(group) for group in places.tensor_split(n_cores)]
+            sizes = torch.tensor(groups, device=raw.device)
+            member = torch.eye(n_cores).to(raw).repeat_interleave(sizes, dim=0)
+            last = places[sizes.cumsum(0) - 1].repeat_interleave(sizes)
+            votes = prompt[:, last, places] if self.pool == "last_query" else raw.new_zeros(1, len(places))
+            shares = torch.cat([part.softmax(dim=-1) for part in votes.split(groups, dim=-1)], dim=-1)[:, None]
+            cores = capped((raw[row][..., places] * shares) @ member, layer.softcap)
+            found[row][..., places] = cores @ member.T + shares.log()
         return found
