@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from interp.experiments.experiment import Finding, WorkUnit
 from interp.heads.kinds import GIVEN
 from interp.models.identity import ModelFacts
-from probes.kv_policies.plan import HeadsUnit, TextUnit, plan_units
+from probes.kv_policies.plan import DynamicsUnit, HeadsUnit, TextUnit, plan_units
 from probes.kv_policies.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,11 +49,14 @@ class KvPolicies(Settings):
 
     def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":  # type: ignore[override]
         """Returns the unit's rows."""
+        from probes.kv_policies.dynamics import measure_dynamics
         from probes.kv_policies.heads import measure_heads
         from probes.kv_policies.measure import measure_text
 
         if isinstance(unit, HeadsUnit):
             return {"head_scores": measure_heads(self, model, unit)}
+        if isinstance(unit, DynamicsUnit):
+            return measure_dynamics(self, model, unit.number)
         assert isinstance(unit, TextUnit)
         return measure_text(self, model, unit)
 

@@ -42,6 +42,13 @@ class HeadsUnit(WorkUnit):
 
 
 @dataclass(frozen=True)
+class DynamicsUnit(WorkUnit):
+    """One text of prose, of which it is asked how attention moves: stale keys, keys that come back, and forgetting."""
+
+    number: int
+
+
+@dataclass(frozen=True)
 class TextUnit(WorkUnit):
     """One text under all conditions."""
 
@@ -58,9 +65,11 @@ def plan_units(settings: Settings, facts: ModelFacts, measured: "Tables") -> Seq
         HeadsUnit(f"heads-{first:03d}", tuple(numbers[first : first + NEEDLES_PER_UNIT]))
         for first in range(0, len(numbers), NEEDLES_PER_UNIT)
     ]
-    units: list[WorkUnit] = [*found, HeadsUnit("heads-repeats", ())]
+    heads = [*found, HeadsUnit("heads-repeats", ())]
+    moves = [DynamicsUnit(f"dynamics-{number:03d}", number) for number in range(settings.dynamics_texts)]
+    units: list[WorkUnit] = [*heads, *moves]
     scores = measured["head_scores"]
-    if set(scores["unit"]) < {unit.id for unit in units}:
+    if set(scores["unit"]) < {unit.id for unit in heads}:
         return units
     from probes.kv_policies.heads import ranked_kv_heads
 

@@ -41,11 +41,49 @@ class Settings(Experiment):
             "scopes": ("context_only",),
             "prompt_tokens": 192,
             "prose_texts": 2,
+            "dynamics_texts": 1,
             "lists": 2,
             "needles": 4,
             "finding_needles": 3,
             "random_draws": 1,
             "restored_k": (2, 8),
+        },
+        "papers": {
+            "policies": (
+                "streaming",
+                "last_query",
+                "h2o_sum",
+                "a2sf(alpha=0.5)",
+                "a2sf(alpha=0.9)",
+                "a2sf(alpha=0.99)",
+                "keyformer",
+                "keyformer(draw=1)",
+                "keyformer(draw=2)",
+                "keyformer(noise=normal)",
+                "keyformer(noise=none)",
+                "lazy_code",
+                "lazy_notes",
+                "razor",
+                "razor_plain",
+                "recycled",
+                "recycled(stride=16)",
+                "tokenselect",
+                "tokenselect(scaled=True)",
+                "tokenselect_modulo",
+                "tokenselect_free",
+                "actqkv",
+                "actqkv(weighted=False)",
+                "landmark",
+                "landmark(by=last)",
+                "landmark(by=mean)",
+                "cca",
+                "cca(pool=mean)",
+                "strided",
+                "pyramidkv",
+                "oracle",
+            ),
+            "budgets": (0.2,),
+            "protections": ("sinks_recent",),
         },
     }
 
@@ -74,6 +112,8 @@ class Settings(Experiment):
     """Tokens of prose that are scored after each prompt."""
     prose_texts: Count = 8
     """Texts of prose."""
+    dynamics_texts: CountOrNone = 6
+    """Texts of prose on which it is measured how attention moves: stale keys, keys that come back, best forgetting by layer."""
     lists: Count = 8
     """Lists of words."""
     list_words: Annotated[int, Ge(2)] = 8

@@ -8,6 +8,7 @@ import pandas as pd
 from interp.estimates import Kind, beside, estimates
 from interp.statistics import cluster_weights, percentile_interval
 from interp.tables import Tables
+from probes.kv_policies.dynamics_summaries import summarise_dynamics
 from probes.kv_policies.heads import ROLES, ranked_heads
 from probes.kv_policies.policies.catalogue import build
 from probes.kv_policies.settings import Settings
@@ -25,13 +26,15 @@ def summarise_all(settings: Settings, measured: Tables, given: "pd.DataFrame | N
     plain = plain[(plain["k"] > 0) | (plain["head_set"] == "none")]
     grid = plain[~((plain["policy"] == "duo") & (plain["k"] == 0))]
     heads = _of_grid(measured["head_losses"])
+    roles = ranked_heads(measured["head_scores"], given)
     return {
         "policies": _policies(settings, grid, heads),
         "factors": _factors(settings, grid),
-        "roles": _roles(settings, heads, ranked_heads(measured["head_scores"], given)),
+        "roles": _roles(settings, heads, roles),
         "restored": _restored(settings, by_text),
         "classes": _classes(settings, measured["kept_classes"]),
         "head_map": _head_map(settings, heads),
+        **summarise_dynamics(settings, measured, roles),
     }
 
 

@@ -5,8 +5,6 @@ from pandera.typing import Series
 
 from interp.tables import Schemas, TableSchema, fraction, may_lack, schema_of
 
-_CONDITION = dict(material=str, scope=str, policy=str, protection=str, budget=float, head_set=str, k=int, draw=int)
-
 
 class HeadScores(TableSchema):
     """How far one head plays one role, on one text."""
@@ -94,6 +92,61 @@ class KeptTokens(Condition):
     kept_share: float = fraction()
 
 
+class Stale(TableSchema):
+    """How much of a later row's attention lies on the keys that an earlier row read most: prose, full attention."""
+
+    text_id: str
+    layer: int
+    head: int
+    lag: int
+    """Rows between the two."""
+    mass_stale: float = fraction()
+    """On the best keys of the earlier row, and on every key since."""
+    mass_recent: float = fraction()
+    """On as many keys: four sinks and the most recent."""
+    mass_oracle: float = fraction()
+    """On as many best keys of the later row itself."""
+
+
+class Recurrence(TableSchema):
+    """How the tokens of a text come back in one key-value head: prose, full attention."""
+
+    text_id: str
+    layer: int
+    kv_head: int
+    threshold: str
+    """Weight from which a key is active: 1e-4 (LazyEviction's), 1/n (uniform), q95 (of this head's weights)."""
+    threshold_times_n: float
+    """The threshold over the uniform weight: far below 1 nearly every key is active nearly always."""
+    active_share: float = fraction()
+    recur_share: float = fraction()
+    """Share of tokens that are active again after 16 steps or more without being so."""
+    recur_share_null: float = fraction()
+    """The same with each token's own activations in random order."""
+    gap: float
+    """Mean over tokens of the largest number of steps between activations."""
+    gap_null: float
+    gap_predicts: float = may_lack()
+    """Rank correlation, over tokens of the first half, of the largest gap there with the wait until the next activation after it."""
+    weight_predicts: float = may_lack()
+    """The same for minus the accumulated weight."""
+    age_predicts: float = may_lack()
+    """The same for the steps since the last activation."""
+
+
+class Forgetting(TableSchema):
+    """What one key-value head's later queries find of the first half's keys that A2SF keeps with one alpha."""
+
+    text_id: str
+    layer: int
+    kv_head: int
+    alpha: float
+    mass_recovered: float = fraction()
+    """Share of the second half's attention to the first half that lies on kept keys."""
+    age_bias: float = may_lack()
+    """Rank correlation of score and age: above 0 old keys are preferred."""
+
+
 class Texts(TableSchema):
     """One text as token ids."""
 
@@ -144,8 +197,6 @@ class Policies(TableSchema):
     resampled: str
 
 
-CONDITION_COLUMNS = tuple(_CONDITION)
-
 Roles = schema_of(
     "Roles", material=str, scope=str, policy=str, budget=float, role=str, quantity=str, value=float, ci_low=float, ci_high=float,
     random=float, difference=float, difference_ci_low=float, difference_ci_high=float, n=int, n_heads=int,
@@ -168,6 +219,14 @@ Classes = schema_of(
     n=int,
     n_rows=int,
 )
+StaleMass = schema_of(
+    "StaleMass", role=str, lag=int, quantity=str, value=float, ci_low=float, ci_high=float, n=int, n_rows=int
+)
+Recurring = schema_of(
+    "Recurring", threshold=str, quantity=str, value=float, ci_low=float, ci_high=float, null=float, difference=float,
+    difference_ci_low=float, difference_ci_high=float, n=int, n_rows=int,
+)  # fmt: skip
+BestAlpha = schema_of("BestAlpha", layer=int, depth=float, value=float, ci_low=float, ci_high=float, n=int, n_rows=int)
 HeadMap = schema_of(
     "HeadMap", material=str, policy=str, layer=int, head=int, output_change=float, mass_recovered=float, n=int
 )
@@ -180,10 +239,16 @@ SCHEMAS: Schemas = {
     "head_losses": HeadLosses,
     "kept_classes": KeptClasses,
     "kept_tokens": KeptTokens,
+    "stale": Stale,
+    "recurrence": Recurrence,
+    "forgetting": Forgetting,
     "policies": Policies,
     "roles": Roles,
     "restored": Restored,
     "factors": Factors,
     "classes": Classes,
     "head_map": HeadMap,
+    "stale_mass": StaleMass,
+    "recurring": Recurring,
+    "best_alpha": BestAlpha,
 }
