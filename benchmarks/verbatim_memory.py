@@ -20,9 +20,9 @@ from benchmarks.tables import Difference, Results, compare, grow, results
 from interp.models.language.model import LanguageModel
 from interp.models.loading.language import converted_asset, load
 from probes.verbatim_memory.experiment import VerbatimMemory
-from probes.verbatim_memory.lists import second_list
+from probes.verbatim_memory.lists import first_lists, second_list
 from probes.verbatim_memory.measure import measure_lists
-from probes.verbatim_memory.plan import ListUnit, first_lists, plan_units
+from probes.verbatim_memory.plan import ListUnit, plan_units
 from probes.verbatim_memory.trials import Trial, build_trial, read_texts
 
 NAME, MODEL = "verbatim_memory", "smollm2-135m"

@@ -11,16 +11,26 @@ from figures.function_tokens_graph import (
     plot_feature_entropy,
     plot_rarefied,
 )
-from figures.marks import (
+from figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PALETTE,
+    PURPLE,
+    RED,
+    SKY,
     Place,
     add_line,
+    band,
+    drawn,
     error_bars,
     layer_panels,
     model_of,
     short,
+    styled,
     wide_figure,
 )
-from figures.style import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, RED, SKY, band, drawn, styled
 from interp.tables import Tables
 
 

@@ -6,17 +6,21 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from figures.marks import (
+from figures.style import (
+    BLUE,
+    GREY,
+    ORANGE,
     Place,
     add_line,
     add_points,
+    faint,
     layer_panels,
     model_of,
     short,
+    styled,
     thinned,
     wide_figure,
 )
-from figures.style import BLUE, GREY, ORANGE, faint, styled
 
 TOKENS, FEATURES_EACH = 24, 2
 

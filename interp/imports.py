@@ -22,6 +22,8 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
 
 MOVED = {
+    "interp.experiments.forecast_lines": "interp.experiments.forecast",
+    "interp.experiments.work": "interp.experiments.experiment",
     "interp.models.architecture": "interp.models.language.architecture",
     "interp.models.attention_function": "interp.models.language.attention_function",
     "interp.models.chat": "interp.models.tokens.chat",

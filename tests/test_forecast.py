@@ -13,9 +13,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from interp.experiments.experiment import Work, total
 from interp.experiments.forecast import kind_of
 from interp.experiments.store import MeasuredTables, RunStore
-from interp.experiments.work import Work, total
 from interp.models.identity import HeadGeometry
 from interp.models.image.model import ImageModel
 from interp.models.language.model import LanguageModel
@@ -23,9 +23,10 @@ from interp.models.loading.language import load
 from interp.tables import named
 from probes.critical_tokens.experiment import CriticalTokens
 from probes.function_tokens.experiment import FunctionTokens
+from probes.retrieval_heads.conditions import default_ks, plan_conditions
 from probes.retrieval_heads.experiment import RetrievalHeads
-from probes.retrieval_heads.plan import default_ks, plan_conditions
-from probes.retrieval_heads.work import RANKINGS, stand_in_ranking
+from probes.retrieval_heads.plan import stand_in_ranking
+from probes.retrieval_heads.rankings import RANKINGS
 from probes.surprisal.experiment import Surprisal
 from probes.verbatim_memory.experiment import VerbatimMemory
 from tests.function_tokens import test_run as function_tokens

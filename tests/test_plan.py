@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from interp.experiments import timing
+from interp.experiments.experiment import Work
 from interp.experiments.forecast import forecast
 from interp.experiments.options import RunOptions
 from interp.experiments.timing import SPREAD, MeasuredRun, duration, estimate
-from interp.experiments.work import Work
 from tests.counting import Call, Counting
 
 pytestmark = pytest.mark.usefixtures("counting_installed")

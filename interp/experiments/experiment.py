@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from interp.experiments.run import Run
-    from interp.experiments.work import Work
     from interp.models.image.model import ImageModel
     from interp.models.language.model import LanguageModel
     from interp.tables import Schemas, Tables
@@ -38,6 +37,39 @@ class WorkUnit:
     """Items that share computation, measured and stored together. The id names the files: a-z, 0-9, '-' and '_'."""
 
     id: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """Amounts that can be known without measuring. They add up, but for the tokens that are held at once."""
+
+    tokens_read: int = 0
+    """Tokens of prompts and texts that pass through the model, padding included; what is shared is read once."""
+    tokens_written: int = 0
+    """Tokens that are generated, each by a pass of its own, if every answer is as long as it may be."""
+    tokens_held: int = 0
+    """The most tokens whose keys and values are in memory at one time."""
+    pictures: int = 0
+    """Pictures that are drawn."""
+    denoising_steps: int = 0
+    """Steps of the denoiser, summed over pictures."""
+
+    def __add__(self, other: "Work") -> "Work":
+        """Returns the work of both, one after the other."""
+        summed = {
+            field.name: getattr(self, field.name) + getattr(other, field.name) for field in dataclasses.fields(self)
+        }
+        return Work(**{**summed, "tokens_held": max(self.tokens_held, other.tokens_held)})
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are read or written."""
+        return self.tokens_read + self.tokens_written
+
+
+def total(parts: Iterable[Work]) -> Work:
+    """Returns the work of all parts, one after the other."""
+    return sum(parts, Work())
 
 
 @dataclass(frozen=True)

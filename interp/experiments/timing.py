@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from interp.errors import UserError
 from interp.experiments.engine import computing_threads
-from interp.experiments.experiment import WorkUnit
-from interp.experiments.forecast import Forecast, kind_of, seconds_of_units
+from interp.experiments.experiment import Work, WorkUnit
+from interp.experiments.forecast import Forecast, TimeRange, duration, kind_of, seconds_of_units
 from interp.experiments.run import experiment_of
 from interp.experiments.store import MeasuredTables, RunStore, read_description
-from interp.experiments.work import Work
 
 if TYPE_CHECKING:
     from interp.models.image.model import ImageModel
@@ -30,15 +29,6 @@ PASS_SPREAD = (0.7, 3.0)
 TOKENS_TIMED, ROWS_TIMED, STEPS_TIMED = 256, 16, 4
 LARGE_BYTES = 4e9
 """Weights that are not loaded only to time a pass."""
-
-
-@dataclass(frozen=True)
-class TimeRange:
-    """Seconds, from the least to the most, and what they rest on; or why there are none (both None)."""
-
-    low_seconds: float | None
-    high_seconds: float | None
-    basis: str
 
 
 @dataclass(frozen=True)
@@ -83,14 +73,6 @@ def estimate(forecast: Forecast) -> TimeRange:
     if forecast.work is None:
         return TimeRange(None, None, f"no run of {forecast.experiment.name} on {forecast.facts.name} to go by")
     return _by_a_pass(forecast, forecast.work)
-
-
-def duration(seconds: float) -> str:
-    """Returns a length of time as people say it: 40 s, 12 min, 3.5 h, 2 d."""
-    for unit, length, enough in (("d", 86400, 2), ("h", 3600, 2), ("min", 60, 2)):
-        if seconds >= enough * length:
-            return f"{seconds / length:.2g} {unit}" if seconds < 10 * length else f"{seconds / length:.0f} {unit}"
-    return f"{max(seconds, 1):.0f} s"
 
 
 def amount_of(work: Work | None) -> float | None:

@@ -54,8 +54,7 @@ def atlas(atlas: Atlas, options: RunOptions) -> None:
 
 def plan(experiment: Experiment, options: RunOptions) -> None:
     """Says what a run will do and cost, and does none of it."""
-    from interp.experiments.forecast import forecast
-    from interp.experiments.forecast_lines import lines_of
+    from interp.experiments.forecast import forecast, lines_of
     from interp.experiments.timing import estimate
 
     expected = forecast(experiment, options)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from interp.experiments.work import Work
+    from interp.experiments.experiment import Work
     from interp.models.language.model import LanguageModel
     from interp.tables import Schemas, Tables
 
@@ -84,7 +84,7 @@ class CriticalTokens(Settings):
 
     def work_of(self, model: "LanguageModel", unit: WorkUnit) -> "Work | None":  # type: ignore[override]
         """Returns what a unit reads and writes."""
-        from probes.critical_tokens.work import work_of
+        from probes.critical_tokens.plan import work_of
 
         return work_of(self, model, unit)
 

@@ -1,6 +1,6 @@
 """What a critical-token run measures, wave by wave: problems, trajectories, candidates on fresh draws, causal tests, adapters.
 
-Pure functions of the settings and of what has been measured; imports no torch.
+And what the calibration reads and writes. Functions of the settings and of what has been measured; imports no torch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from interp.errors import RunError
-from interp.experiments.experiment import WorkUnit
+from interp.experiments.experiment import Work, WorkUnit
 from probes.critical_tokens.critical import candidate_tokens, critical_tokens, first_tokens
-from probes.critical_tokens.problems import file_problems
+from probes.critical_tokens.problems import file_problems, find_problem
 from probes.critical_tokens.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from interp.models.language.model import LanguageModel
     from interp.tables import Tables
 
 USABLE = (0.05, 0.95)
@@ -235,3 +236,22 @@ def _contrastive_unit(settings: Settings, responses: "pd.DataFrame", ids: list[s
     if not (n and ids and right and wrong):
         return None
     return ContrastiveUnit("contrastive", right, wrong, tuple((id, tokens[id]) for id in ids))
+
+
+# ---------------------------------------------------------------------- what units read
+
+
+def work_of(settings: Settings, model: "LanguageModel", unit: WorkUnit) -> Work | None:
+    """Returns what the responses to a problem read and write; None for units that depend on responses."""
+    if not isinstance(unit, ProblemUnit):
+        return None
+    from probes.critical_tokens.responses import prompt_ids, setting_of
+
+    problem = find_problem(settings, unit.level, unit.index)
+    prompt = len(prompt_ids(model, problem.prompt, setting_of(settings, model)))
+    rows = min(settings.batch_rows, settings.responses_per_problem)
+    return Work(
+        tokens_read=prompt,
+        tokens_written=settings.responses_per_problem * settings.max_new_tokens,
+        tokens_held=prompt + rows * settings.max_new_tokens,
+    )

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from interp.experiments.experiment import Finding, WorkUnit
 from interp.models.identity import ModelFacts
-from probes.function_tokens.plan import plan_units
+from probes.function_tokens.plan import expected_units, plan_units, work_of
 from probes.function_tokens.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from interp.experiments.work import Work
+    from interp.experiments.experiment import Work
     from interp.models.language.model import LanguageModel
     from interp.tables import Schemas, Tables
 
@@ -44,14 +44,10 @@ class FunctionTokens(Settings):
 
     def expected_units(self, model: "LanguageModel", measured: "Tables") -> Sequence[WorkUnit]:  # type: ignore[override]
         """Returns the units of the plan, and stand-ins for later ones."""
-        from probes.function_tokens.work import expected_units
-
         return expected_units(self, model, measured)
 
     def work_of(self, model: "LanguageModel", unit: WorkUnit) -> "Work | None":  # type: ignore[override]
         """Returns what a unit reads and writes."""
-        from probes.function_tokens.work import work_of
-
         return work_of(self, model, unit)
 
     # ------------------------------------------------------------------ measure

@@ -19,15 +19,12 @@ from interp.models.language.out_of_memory import halving_on_out_of_memory
 from interp.models.language.prefix import Prefix
 from interp.models.tokens.encoding import beginning
 from probes.retrieval_heads.answers import answer_stop_ids, reading_order
+from probes.retrieval_heads.conditions import CALIBRATION_TOKENS, ROWS_AT_ONCE, Condition
 from probes.retrieval_heads.needles import read_needle
-from probes.retrieval_heads.plan import AblationUnit, Condition
+from probes.retrieval_heads.plan import AblationUnit
 from probes.retrieval_heads.scores import answer_recall
 from probes.retrieval_heads.settings import Settings
 from probes.retrieval_heads.stimuli import Sample, build_samples, build_surroundings, news_tokens
-
-CALIBRATION_TOKENS = 512
-"""Tokens of prose over which mean head outputs are taken."""
-ROWS_AT_ONCE = 64
 
 Result = TypeVar("Result")
 

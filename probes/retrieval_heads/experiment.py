@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, ClassVar
 from interp.experiments.experiment import Finding, WorkUnit
 from interp.heads.kinds import GIVEN
 from interp.models.identity import ModelFacts
-from probes.retrieval_heads.plan import AblationUnit, DetectionUnit, EchoUnit, plan_units
+from probes.retrieval_heads.plan import AblationUnit, DetectionUnit, EchoUnit, expected_units, plan_units, work_of
 from probes.retrieval_heads.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from interp.experiments.work import Work
+    from interp.experiments.experiment import Work
     from interp.models.language.model import LanguageModel
     from interp.tables import Schemas, Tables
 
@@ -53,14 +53,10 @@ class RetrievalHeads(Settings):
 
     def expected_units(self, model: "LanguageModel", measured: "Tables") -> Sequence[WorkUnit]:  # type: ignore[override]
         """Returns the units of the plan, and stand-ins for later ones."""
-        from probes.retrieval_heads.work import expected_units
-
         return expected_units(self, model, measured)
 
     def work_of(self, model: "LanguageModel", unit: WorkUnit) -> "Work | None":  # type: ignore[override]
         """Returns what a unit reads and writes."""
-        from probes.retrieval_heads.work import work_of
-
         return work_of(self, model, unit)
 
     # ------------------------------------------------------------------ measure

@@ -1,43 +1,36 @@
 """What a retrieval-head run measures: which needles find heads and which test them, in which cells, under which conditions.
 
-Pure functions of the settings and of what has been measured; imports no torch.
+And what each unit reads and writes, counted with the model's tokenizer. Imports no torch.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from interp.errors import ArgumentError
-from interp.experiments.experiment import WorkUnit
-from interp.heads.kinds import GIVEN
+from interp.experiments.experiment import Work, WorkUnit
 from interp.models.identity import HeadGeometry
+from probes.retrieval_heads.conditions import CALIBRATION_TOKENS, ROWS_AT_ONCE, Condition, conditions_of
 from probes.retrieval_heads.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from interp.heads.sets import Head
-    from interp.models.language.edits import EditMode
+    from interp.models.language.model import LanguageModel
     from interp.tables import Tables
     from probes.retrieval_heads.needles import Needle
+    from probes.retrieval_heads.stimuli import Cell, Sample
 
-K_GRID = (2, 5, 10, 20, 50)
-K_SHARE = 0.2
-"""The default grid of k stops at this share of a model's heads."""
 NEEDLES_PER_UNIT = 4
 """Needles measured together: enough rows to write answers in one batch, few enough to lose when a run is killed."""
-
-Cell = tuple[int, float]
-"""A prompt length in tokens and a depth fraction."""
-AblationPhase = Literal["decode", "both"]
 
 
 @dataclass(frozen=True)
 class DetectionUnit(WorkUnit):
     """The samples of a few needles, each in its haystack, with a control without needle for each."""
 
-    cells: tuple[tuple[str, tuple[Cell, ...]], ...]
+    cells: "tuple[tuple[str, tuple[Cell, ...]], ...]"
     """By needle id, the cell of every sample."""
 
 
@@ -46,24 +39,6 @@ class EchoUnit(WorkUnit):
     """One sequence of repeated random tokens."""
 
     draw: int
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One set of heads to change, and why these: the top k of a ranking, or a random draw matched to them."""
-
-    condition: Literal["none", "top", "random"]
-    ranking: str
-    k: int
-    mode: "EditMode"
-    phase: AblationPhase
-    draw: int
-    heads: "tuple[Head, ...]"
-
-    @property
-    def edit(self) -> "tuple[tuple[Head, ...], EditMode]":
-        """What is changed; conditions with the same edit (and phase) need to be run only once."""
-        return self.heads, self.mode
 
 
 @dataclass(frozen=True)
@@ -90,12 +65,6 @@ def plan_units(
     return units
 
 
-def default_ks(geometry: HeadGeometry) -> tuple[int, ...]:
-    """Returns the numbers of heads to mask in a model of that size."""
-    n_heads = geometry.n_layers * geometry.n_heads
-    return tuple(k for k in K_GRID if k <= K_SHARE * n_heads) or (1,)
-
-
 def split_needles(settings: Settings) -> "tuple[list[Needle], list[Needle]]":
     """Returns the needles that find heads, at most `finding_needles` of them, and those held out.
 
@@ -116,7 +85,7 @@ def split_needles(settings: Settings) -> "tuple[list[Needle], list[Needle]]":
     return finding[: settings.finding_needles], held_out
 
 
-def deal_cells(settings: Settings, n_needles: int) -> list[tuple[Cell, ...]]:
+def deal_cells(settings: Settings, n_needles: int) -> "list[tuple[Cell, ...]]":
     """Returns the cells of each needle: the whole grid, or samples_per_needle of them dealt out in turn."""
     import numpy as np
 
@@ -160,71 +129,106 @@ def _conditions(
     return conditions_of(settings, geometry, rankings, given) if settings.definition in rankings else ()
 
 
-def conditions_of(
-    settings: Settings,
-    geometry: HeadGeometry,
-    rankings: "Mapping[str, Sequence[Head]]",
-    given: "pd.DataFrame | None",
-) -> tuple[Condition, ...]:
-    """Returns the conditions that the settings ask for, of those rankings and of the heads of --heads-from.
+# ---------------------------------------------------------------------- what units read and write
 
-    Raises ArgumentError where a k leaves too few other heads for a random control.
-    """
-    from interp.heads.given import heads_of, sizes_for
 
-    ks = settings.k or default_ks(geometry)
-    try:
-        conditions = plan_conditions(
-            rankings,
-            settings.definition,
-            ks=ks,
-            modes=settings.ablation_modes,
-            phases=settings.ablation_phases,
-            random_draws=settings.random_draws,
-            other_k=min(settings.other_k, max(ks)),
-            n_heads=geometry.n_heads,
-            seed=settings.seed,
-            given=None if given is None else (heads_of(given), sizes_for(given, ks)),
+def expected_units(settings: Settings, model: "LanguageModel", measured: "Tables") -> Sequence[WorkUnit]:
+    """Returns the units of the plan; as long as no heads are found, the ablation is that of stand-ins."""
+    from probes.retrieval_heads.rankings import CONTRIBUTION_DEFINITIONS, RANKINGS
+
+    given = settings.given(model.facts)
+    units = list(plan_units(settings, model.geometry, measured, given))
+    if any(isinstance(unit, AblationUnit) for unit in units):
+        return units
+    names = [name for name in RANKINGS if settings.contributions or name not in CONTRIBUTION_DEFINITIONS]
+    rankings = {name: stand_in_ranking(model.geometry, place) for place, name in enumerate(names)}
+    conditions = conditions_of(settings, model.geometry, rankings, given)
+    _, held_out = split_needles(settings)
+    return [*units, *(AblationUnit(f"held-out-{needle.id}", needle.id, conditions) for needle in held_out)]
+
+
+def stand_in_ranking(geometry: HeadGeometry, number: int) -> "list[Head]":
+    """Returns all heads in an order that spreads the first over the layers, another one for each number."""
+    from probes.retrieval_heads.rankings import RANKINGS
+
+    heads = [(layer, head) for head in range(geometry.n_heads) for layer in range(geometry.n_layers)]
+    first = number * max(1, len(heads) // (len(RANKINGS) + 1))
+    return [*heads[first:], *heads[:first]]
+
+
+def work_of(settings: Settings, model: "LanguageModel", unit: WorkUnit) -> Work | None:
+    """Returns what a unit reads, writes and holds."""
+    from interp.models.tokens.encoding import beginning
+
+    if isinstance(unit, DetectionUnit):
+        return _detection(settings, model, unit)
+    if isinstance(unit, EchoUnit):
+        n_tokens = len(beginning(model.tokenizer, settings.bos)) + settings.echo_block_tokens * settings.echo_repeats
+        return Work(tokens_read=n_tokens, tokens_held=n_tokens)
+    return _ablation(settings, model, unit) if isinstance(unit, AblationUnit) else None
+
+
+def _detection(settings: Settings, model: "LanguageModel", unit: DetectionUnit) -> Work:
+    """Every prompt but what it shares with the one before it, the answers, and these once more to look at them."""
+    from probes.retrieval_heads.answers import batches, reading_order
+    from probes.retrieval_heads.needles import read_needle
+    from probes.retrieval_heads.stimuli import build_control, build_samples, build_surroundings
+
+    samples: "list[Sample]" = []
+    for needle_id, cells in unit.cells:
+        needle = read_needle(settings.needles, needle_id)
+        lengths = [tokens for tokens, _ in cells]
+        frame, haystack = build_surroundings(settings, model, needle, max(lengths))
+        samples += build_samples(model.tokenizer, needle, haystack, frame, cells)
+        samples.append(build_control(model.tokenizer, needle, haystack, frame, context_tokens=min(lengths)))
+    longest = settings.max_new_tokens
+    answers = Work(tokens_read=longest * len(samples), tokens_written=longest * len(samples))
+    if not settings.sharing:
+        twice = 2 * sum(len(sample.ids) for sample in samples)
+        return answers + Work(tokens_read=twice, tokens_held=max(len(sample.ids) for sample in samples) + longest)
+    order = reading_order(samples)
+    rows = [[len(sample.ids) + longest for sample in batch] for batch in batches(order, model.batch_tokens)]
+    trunk = max(len(sample.ids) for sample in samples)
+    held = trunk + max(len(batch) * max(batch) if len(batch) > 1 else 0 for batch in rows)
+    return answers + Work(tokens_read=read_in_turn([sample.ids[:-1] for sample in order]), tokens_held=held)
+
+
+def read_in_turn(texts: Sequence[Sequence[int]]) -> int:
+    """Returns the tokens that are read when each text begins where it parts from the one before."""
+    read, before = 0, texts[0][:0]
+    for text in texts:
+        shared = next(
+            (place for place, (a, b) in enumerate(zip(before, text, strict=False)) if a != b),
+            min(len(before), len(text)),
         )
-    except ValueError as error:
-        raise ArgumentError(f"{error}: use smaller values of --k.") from error
-    return tuple(conditions)
+        read, before = read + len(text) - shared, text
+    return read
 
 
-def plan_conditions(
-    rankings: "Mapping[str, Sequence[Head]]",
-    main: str,
-    *,
-    ks: Sequence[int],
-    modes: "Sequence[EditMode]",
-    phases: Sequence[AblationPhase],
-    random_draws: int,
-    other_k: int,
-    n_heads: int,
-    seed: int,
-    given: "tuple[Sequence[Head], Sequence[int]] | None" = None,
-) -> list[Condition]:
-    """Returns all conditions: no change; the main ranking's top k and random draws at every k, mode and phase; every other
-    ranking's top `other_k` in the first mode and phase; the given ranking like the main one, at the k that come with it.
+def _ablation(settings: Settings, model: "LanguageModel", unit: AblationUnit) -> Work:
+    """A prompt once for all edits of the answer alone and once for each of the others, answers and prose under every edit."""
+    from interp.models.tokens.encoding import beginning
+    from probes.retrieval_heads.answers import reading_order
+    from probes.retrieval_heads.needles import read_needle
+    from probes.retrieval_heads.stimuli import build_samples, build_surroundings
 
-    `rankings` hold heads in falling order of their score.
-    """
-    from interp.heads.sets import matched_draws
-
-    def against_random(name: str, heads: "Sequence[Head]", ks: Sequence[int]) -> Iterator[Condition]:
-        for mode in modes:
-            for phase in phases:
-                for k in sorted({k for k in ks if k > 0}):
-                    top = tuple(heads[:k])
-                    yield Condition("top", name, k, mode, phase, 0, top)
-                    for draw, random in enumerate(matched_draws(top, n_heads, (seed, name, k), random_draws)):
-                        yield Condition("random", name, k, mode, phase, draw, random)
-
-    conditions = [Condition("none", "none", 0, modes[0], phases[0], 0, ())]
-    conditions += against_random(main, rankings[main], ks)
-    for name, heads in rankings.items():
-        if name != main:
-            conditions.append(Condition("top", name, other_k, modes[0], phases[0], 0, tuple(heads[:other_k])))
-    if given is not None:
-        conditions += against_random(GIVEN, *given)
-    return conditions
+    shared = {one.edit for one in unit.conditions if one.phase == "decode" or not one.heads}
+    alone = {one.edit for one in unit.conditions if one.phase == "both" and one.heads}
+    needle = read_needle(settings.needles, unit.needle_id)
+    frame, haystack = build_surroundings(settings, model, needle, max(settings.ablation_context_tokens))
+    cells = [(tokens, depth) for tokens in settings.ablation_context_tokens for depth in settings.ablation_depths]
+    order = reading_order(build_samples(model.tokenizer, needle, haystack, frame, cells))
+    prompts = [len(sample.ids) - 1 for sample in order]
+    prose = settings.prose_tokens + len(beginning(model.tokenizer, settings.bos))
+    edits = {one.edit for one in unit.conditions}
+    calibration = min(CALIBRATION_TOKENS, model.context_window or CALIBRATION_TOKENS)
+    work = Work(
+        tokens_read=read_in_turn([sample.ids[:-1] for sample in order])
+        + len(alone) * sum(prompts)
+        + len(edits) * prose * len(order)
+        + (calibration if "mean" in settings.ablation_modes else 0),
+        tokens_written=settings.max_new_tokens * (len(shared) + len(alone)) * len(order),
+    )
+    whole_prompts = min(len(alone), max(1, model.batch_tokens // max(prompts))) * max(prompts)
+    rows = min(ROWS_AT_ONCE, max(len(shared), len(alone)))
+    return replace(work, tokens_held=max(prompts) + whole_prompts + rows * settings.max_new_tokens)

@@ -27,6 +27,8 @@ Head = tuple[int, int]
 BOOTSTRAP_DRAWS = 2000
 COPY_DEFINITIONS = {"set": "set_score", "count": "count_score"}
 CONTRIBUTION_DEFINITIONS = ("locos", "direct")
+RANKINGS = (*COPY_DEFINITIONS, *CONTRIBUTION_DEFINITIONS, "echo", "induction")
+"""Every ranking that a run makes."""
 
 
 class NeedleTotals:

@@ -29,10 +29,11 @@ from interp.stimuli.prose import news_articles, read_folder
 from interp.stimuli.sentences import follows_without_a_space
 from interp.words import holds_letters
 from probes.retrieval_heads.needles import Needle, find_words
-from probes.retrieval_heads.plan import Cell
 from probes.retrieval_heads.scores import RecallMeasure, reference_reads
 from probes.retrieval_heads.settings import Settings
 
+Cell = tuple[int, float]
+"""A prompt length in tokens and a depth fraction."""
 PromptFormat = Literal["auto", "chat", "plain", "reference"]
 
 _TASK = "Read the text below, then answer the question about it.\n\n"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from interp.experiments.work import Work
+    from interp.experiments.experiment import Work
     from interp.models.language.model import LanguageModel
     from interp.tables import Schemas, Tables
 
@@ -61,7 +61,7 @@ class Surprisal(Settings):
 
     def work_of(self, model: "LanguageModel", unit: WorkUnit) -> "Work":  # type: ignore[override]
         """Returns the tokens of a unit's texts, padded as they are read."""
-        from interp.experiments.work import Work
+        from interp.experiments.experiment import Work
         from probes.surprisal.measure import tokens_to_read
 
         assert isinstance(unit, TextsUnit)

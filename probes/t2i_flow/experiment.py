@@ -9,14 +9,14 @@ from interp.errors import ArgumentError
 from interp.experiments.experiment import Finding, WorkUnit
 from interp.models.identity import ModelFacts
 from interp.models.loading.names import ModelKind
-from probes.t2i_flow.plan import plan_units, prompts_of
+from probes.t2i_flow.plan import expected_units, plan_units, prompts_of, work_of
 from probes.t2i_flow.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from interp.experiments.work import Work
+    from interp.experiments.experiment import Work
     from interp.models.image.model import ImageModel
     from interp.tables import Schemas, Tables
 
@@ -67,14 +67,10 @@ class T2IFlow(Settings):
 
     def expected_units(self, model: "ImageModel", measured: "Tables") -> Sequence[WorkUnit]:  # type: ignore[override]
         """Returns the units of the plan, and stand-ins for later ones."""
-        from probes.t2i_flow.work import expected_units
-
         return expected_units(self, model, measured)
 
     def work_of(self, model: "ImageModel", unit: WorkUnit) -> "Work | None":  # type: ignore[override]
         """Returns what a unit reads and writes."""
-        from probes.t2i_flow.work import work_of
-
         return work_of(self, model, unit)
 
     def uncounted(self) -> str:

@@ -28,6 +28,7 @@ from probes.t2i_flow.variants import (
     removal_variants,
     repair_variants,
     some_of,
+    spread_layers,
     subset_variants,
 )
 
@@ -191,11 +192,6 @@ def measure_lens(settings: Settings, model: ImageModel, unit: LensUnit) -> Table
             }
             rows += [answer | labels for _, answer in answers(model, cell, drawn, sampling, judge)]
     return frame_of("lens", rows)
-
-
-def spread_layers(n_layers: int, at_most: int) -> list[int]:
-    """Returns layers from 0, the embeddings, to n_layers, evenly spaced where not all of them may be looked at."""
-    return [int(layer) for layer in np.unique(np.linspace(0, n_layers, min(n_layers + 1, at_most)).round())]
 
 
 def _states(settings: Settings, model: ImageModel, prompt: Prompt, encoder: str, layers: list[int]) -> list[Encoded]:

@@ -194,3 +194,8 @@ def alone_positions(model: ImageModel, prompt: Prompt, item_id: str) -> tuple[in
     """Returns the positions of an item's tokens in the text that has it by itself."""
     item = next(item for item in prompt.items if item.id == item_id)
     return model.spans(item.alone_text, item.phrase)
+
+
+def spread_layers(n_layers: int, at_most: int) -> list[int]:
+    """Returns layers from 0, the embeddings, to n_layers, evenly spaced where not all of them may be looked at."""
+    return [int(layer) for layer in np.unique(np.linspace(0, n_layers, min(n_layers + 1, at_most)).round())]

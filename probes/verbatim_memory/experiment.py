@@ -9,14 +9,14 @@ from interp.errors import ArgumentError
 from interp.experiments.experiment import Finding, WorkUnit
 from interp.heads.kinds import GIVEN
 from interp.models.identity import ModelFacts
-from probes.verbatim_memory.plan import ListUnit, LooksUnit, MaskUnit, plan_units
+from probes.verbatim_memory.plan import ListUnit, LooksUnit, MaskUnit, expected_units, plan_units, work_of
 from probes.verbatim_memory.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from interp.experiments.work import Work
+    from interp.experiments.experiment import Work
     from interp.models.language.model import LanguageModel
     from interp.tables import Schemas, Tables
 
@@ -61,7 +61,7 @@ class VerbatimMemory(Settings):
 
     def check_model(self, facts: ModelFacts) -> None:
         """Raises ArgumentError when the words and texts do not do for these settings."""
-        from probes.verbatim_memory.plan import first_lists
+        from probes.verbatim_memory.lists import first_lists
         from probes.verbatim_memory.trials import read_texts
 
         texts = read_texts(self.texts)
@@ -110,14 +110,10 @@ class VerbatimMemory(Settings):
 
     def expected_units(self, model: "LanguageModel", measured: "Tables") -> Sequence[WorkUnit]:  # type: ignore[override]
         """Returns the units of the plan, and stand-ins for later ones."""
-        from probes.verbatim_memory.work import expected_units
-
         return expected_units(self, model, measured)
 
     def work_of(self, model: "LanguageModel", unit: WorkUnit) -> "Work | None":  # type: ignore[override]
         """Returns what a unit reads and writes."""
-        from probes.verbatim_memory.work import work_of
-
         return work_of(self, model, unit)
 
     def uncounted(self) -> str:

@@ -20,6 +20,8 @@ from interp.words import is_word, normalised
 if TYPE_CHECKING:
     import numpy as np
 
+    from probes.verbatim_memory.settings import Settings
+
 OWN_POOLS = {
     "arbitrary": Path(__file__).with_name("nouns_arbitrary.txt"),
     "coherent": Path(__file__).with_name("nouns_coherent.txt"),
@@ -226,3 +228,37 @@ def _generator(seed: int, condition: str, first: FirstList) -> "np.random.Genera
 
     text = f"{seed} {condition} {' '.join(first.nouns)}"
     return np.random.default_rng(list(hashlib.sha256(text.encode()).digest()))
+
+
+# ---------------------------------------------------------------------- as a run's settings have it
+
+
+def first_lists(settings: "Settings", pool: str, length: int) -> list[FirstList]:
+    """Returns all first lists of one pool and length.
+
+    Raises ArgumentError when the pool is too small, or a public file has no lists of that length.
+    """
+    if settings.nouns is not None and settings.nouns.suffix == ".json":
+        lists = read_public_lists(settings.nouns)
+        if length not in lists:
+            known = " ".join(map(str, sorted(lists)))
+            raise ArgumentError(f"{settings.nouns} has no lists of {length} nouns: use --list-lengths {known}.")
+        firsts = group_rotations(lists[length], lists[max(lists)])
+        n_there = 1 + max(first.base_list for first in firsts)
+        if n_there < settings.n_base_lists:
+            raise ArgumentError(f"{settings.nouns} has {n_there} base lists: use --n-base-lists {n_there}.")
+        return [
+            first for first in firsts if first.base_list < settings.n_base_lists and first.rotation < settings.rotations
+        ]
+    return rotate(base_lists(settings, pool), length, settings.rotations)
+
+
+def base_lists(settings: "Settings", pool: str) -> list[tuple[str, ...]]:
+    """Returns the base lists of a pool, as long as the longest list, or as the number of rotations."""
+    return _pool(settings, pool).base_lists(
+        settings.n_base_lists, max(*settings.list_lengths, settings.rotations), settings.seed
+    )
+
+
+def _pool(settings: "Settings", pool: str) -> Pool:
+    return read_pool(settings.nouns or OWN_POOLS[pool])

@@ -1,7 +1,6 @@
 """Measuring one unit: the model of the unit, or a damaged copy of it (its null), and what is read, looked at or masked."""
 
 import copy
-from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Literal, cast, get_args
 
@@ -15,11 +14,11 @@ from interp.models.language.model import LanguageModel
 from interp.models.language.out_of_memory import halving_on_out_of_memory
 from interp.models.language.word_tokens import Vocabulary
 from probes.verbatim_memory.heads import measure_looks, measure_masks
-from probes.verbatim_memory.lists import Condition, second_list
-from probes.verbatim_memory.plan import FLOAT32, ListUnit, LooksUnit, MaskUnit, first_lists
+from probes.verbatim_memory.lists import first_lists
+from probes.verbatim_memory.plan import FLOAT32, ListUnit, LooksUnit, MaskUnit
 from probes.verbatim_memory.reading import Reading
 from probes.verbatim_memory.settings import Settings
-from probes.verbatim_memory.trials import Trial, build_trial, read_texts
+from probes.verbatim_memory.trials import whole_trials
 
 Null = Literal["random_init", "qk_shuffled", "qk_shuffled_per_head", "positions_shuffled"]
 NULLS: tuple[Null, ...] = get_args(Null)
@@ -61,29 +60,6 @@ def measure_masks_of(settings: Settings, model: LanguageModel, unit: MaskUnit) -
         }
         frames.append(measure_masks(model, trial, masks, settings.mask_phase).assign(**cell))
     return {"masking": pd.concat(frames, ignore_index=True)}
-
-
-def whole_trials(
-    settings: Settings, model: LanguageModel, base_lists: Sequence[int], conditions: Sequence[Condition]
-) -> Iterator[tuple[Condition, Trial]]:
-    """Yields the longest lists of the first pool in their first rotation, after the shortest intact text."""
-    everyone = first_lists(settings, settings.pools[0], max(settings.list_lengths))
-    for first in everyone:
-        if first.base_list in base_lists and first.rotation == 0:
-            for condition in conditions:
-                yield (
-                    condition,
-                    build_trial(
-                        model.tokenizer,
-                        read_texts(settings.texts),
-                        first,
-                        second_list(condition, first, everyone, settings.seed),
-                        context="intact",
-                        intervening=settings.intervening[0],
-                        bos=settings.bos,
-                        seed=settings.seed,
-                    ),
-                )
 
 
 def _in_float32(model: LanguageModel) -> LanguageModel:

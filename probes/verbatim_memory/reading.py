@@ -19,10 +19,15 @@ from interp.models.language.word_tokens import EncodedWords, Vocabulary, WordSur
 from probes.verbatim_memory.lists import FirstList, second_list
 from probes.verbatim_memory.plan import ListUnit
 from probes.verbatim_memory.settings import Settings
-from probes.verbatim_memory.trials import encode_list, encode_preface, encode_text, last_words, read_texts
-
-TAIL_WORDS = 4
-"""Words before the second list whose surprisal is kept too, as in the paper's time course."""
+from probes.verbatim_memory.trials import (
+    TAIL_WORDS,
+    common_beginning,
+    encode_list,
+    encode_preface,
+    encode_text,
+    last_words,
+    read_texts,
+)
 
 
 @dataclass(frozen=True)
@@ -139,12 +144,6 @@ class Reading:
     def _longest_between(self) -> int:
         texts = [self._texts.between(context, n, self.settings.seed) for context, n in self.unit.betweens]
         return max(len(encode_text(self.model.tokenizer, text)) for text in texts)
-
-
-def common_beginning(first: Sequence[int], second: Sequence[int]) -> int:
-    """Returns how many tokens two texts share from the start."""
-    differ = (index for index, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
-    return next(differ, min(len(first), len(second)))
 
 
 def _rows(

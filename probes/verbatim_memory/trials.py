@@ -6,7 +6,7 @@ begin with, token by token: `reading` reads shared parts once, and a `Trial` is 
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,14 +19,18 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import ArgumentError
+from interp.models.language.model import LanguageModel
 from interp.models.language.word_tokens import EncodedWords
 from interp.models.tokens.encoding import BosPolicy, Piece, beginning, check_single_beginning, encode_piece, unread
 from interp.statistics import Array
 from interp.stimuli.sentences import sentences, without_stop
 from interp.words import normalised
-from probes.verbatim_memory.lists import FirstList
+from probes.verbatim_memory.lists import Condition, FirstList, first_lists, second_list
+from probes.verbatim_memory.settings import Settings
 
 OWN_TEXTS = Path(__file__).with_name("texts.toml")
+TAIL_WORDS = 4
+"""Words before the second list whose surprisal is kept too, as in the paper's time course."""
 
 
 @dataclass(frozen=True)
@@ -243,3 +247,32 @@ def drops_2024(first: Array, second: Array) -> Array:
     They take its 20% trimmed mean over trials, a tenth left out at each end.
     """
     return (100 * (1 - second / first)).mean(axis=1)
+
+
+def common_beginning(first: Sequence[int], second: Sequence[int]) -> int:
+    """Returns how many tokens two texts share from the start."""
+    differ = (index for index, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
+    return next(differ, min(len(first), len(second)))
+
+
+def whole_trials(
+    settings: Settings, model: LanguageModel, base_lists: Sequence[int], conditions: Sequence[Condition]
+) -> Iterator[tuple[Condition, Trial]]:
+    """Yields the longest lists of the first pool in their first rotation, after the shortest intact text."""
+    everyone = first_lists(settings, settings.pools[0], max(settings.list_lengths))
+    for first in everyone:
+        if first.base_list in base_lists and first.rotation == 0:
+            for condition in conditions:
+                yield (
+                    condition,
+                    build_trial(
+                        model.tokenizer,
+                        read_texts(settings.texts),
+                        first,
+                        second_list(condition, first, everyone, settings.seed),
+                        context="intact",
+                        intervening=settings.intervening[0],
+                        bos=settings.bos,
+                        seed=settings.seed,
+                    ),
+                )

@@ -24,8 +24,8 @@ from probes.retrieval_heads.comparison import (
     write_public_scores,
     write_qrhead_set,
 )
+from probes.retrieval_heads.conditions import plan_conditions
 from probes.retrieval_heads.experiment import RetrievalHeads
-from probes.retrieval_heads.plan import plan_conditions
 from probes.retrieval_heads.summaries import summarise_ablation
 from tests.planted import COPY_HEAD, N_HEADS, N_LAYERS, needle_line, news, write_files
 

@@ -14,9 +14,9 @@ from interp.models.language.model import LanguageModel
 from interp.stimuli.haystack import build_haystack
 from probes.retrieval_heads.ablation import Prose, measure_ablation
 from probes.retrieval_heads.answers import reading_order
+from probes.retrieval_heads.conditions import Condition
 from probes.retrieval_heads.measure import measure_samples
 from probes.retrieval_heads.needles import Needle
-from probes.retrieval_heads.plan import Condition
 from probes.retrieval_heads.scores import NEAR_TIE_LOGITS
 from probes.retrieval_heads.stimuli import Sample, build_control, build_frame, build_samples
 from tests.planted import COPY_HEAD, IDS, PREVIOUS_HEAD, copy_model, needle_line, prose, word_tokenizer

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from interp.heads.sets import layer_matched
 from interp.models.identity import HeadGeometry
+from probes.retrieval_heads.conditions import default_ks, plan_conditions
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.needles import read_needles
-from probes.retrieval_heads.plan import deal_cells, default_ks, plan_conditions, split_needles
+from probes.retrieval_heads.plan import deal_cells, split_needles
 
 EVERY = RetrievalHeads(finding_needles=None, held_out_share=0.3)
 

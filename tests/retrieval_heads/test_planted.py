@@ -16,8 +16,9 @@ from interp.experiments.run import Run, open_run
 from interp.models.loading.language import load, look_up
 from interp.tables import checked
 from probes.retrieval_heads.comparison import read_public_scores
+from probes.retrieval_heads.conditions import Condition
 from probes.retrieval_heads.experiment import RetrievalHeads
-from probes.retrieval_heads.plan import AblationUnit, Condition, split_needles
+from probes.retrieval_heads.plan import AblationUnit, split_needles
 from probes.retrieval_heads.rankings import stability
 from probes.retrieval_heads.tables import SCHEMAS
 from tests.planted import COPY_HEAD, N_HEADS, N_LAYERS, NEEDLE_TOKENS, needle_line, news, write_files

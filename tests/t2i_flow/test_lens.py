@@ -8,11 +8,11 @@ import torch
 from figures.t2i_flow import plot_lens
 from probes.t2i_flow import measure
 from probes.t2i_flow.experiment import T2IFlow
-from probes.t2i_flow.measure import measure_lens, spread_layers
+from probes.t2i_flow.measure import measure_lens
 from probes.t2i_flow.plan import LensUnit
 from probes.t2i_flow.prompts import Prompt, PromptItem
 from probes.t2i_flow.scores import first_layer_rates, first_layers, lens_rates
-from probes.t2i_flow.variants import lens_variants
+from probes.t2i_flow.variants import lens_variants, spread_layers
 from tests.t2i_flow.copying import copying_model
 from tests.t2i_flow.planted import PlantedImages
 from tests.tiny_pipelines import tiny_image

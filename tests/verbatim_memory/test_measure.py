@@ -14,9 +14,9 @@ from transformers import PreTrainedTokenizerFast
 
 from interp.errors import ArgumentError, UserError
 from probes.verbatim_memory.experiment import VerbatimMemory
-from probes.verbatim_memory.lists import FirstList, second_list
+from probes.verbatim_memory.lists import FirstList, first_lists, second_list
 from probes.verbatim_memory.measure import measure_lists
-from probes.verbatim_memory.plan import ListUnit, first_lists, plan_units
+from probes.verbatim_memory.plan import ListUnit, plan_units
 from probes.verbatim_memory.tables import SCHEMAS
 from probes.verbatim_memory.trials import encode_list
 from tests.tiny_models import tiny

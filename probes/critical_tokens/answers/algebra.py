@@ -184,10 +184,10 @@ _OPERATOR = {"\\times": "*", "×": "*", "\\cdot": "*", "·": "*", "÷": "/", "\\
 
 
 def evaluate(text: str) -> Fraction | None:
-    """Returns the value of a sum such as 10 + 5 * 2 or 2**3, exactly; None for anything else. Towers of powers are not worked out."""
+    """Returns the value of a sum such as 10 + 5 * 2, 2**3 or 2^3, exactly; None for anything else. Towers of powers are not worked out."""
     for spelling, sign in _OPERATOR.items():
         text = text.replace(spelling, sign)
-    text = text.replace("$", "").strip()
+    text = re.sub(r"\s*\^\s*(?:\{\s*(\d{1,2})\s*\}|(\d{1,2})(?!\d))", r"**\1\2", text.replace("$", "").strip())
     if not re.fullmatch(r"[\d.,\s()+*/-]{1,100}", text) or re.search(
         r"\d\s+\d|//|\*\*(?!\d{1,2}(?![\d.*]))|\*\*.*\*\*|,(?!\d{3}(?!\d))|^[^+*/-]*$", text
     ):

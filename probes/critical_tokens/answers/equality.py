@@ -15,10 +15,11 @@ from probes.critical_tokens.answers.latex import (
     letters_as_product,
     plain,
     same_words,
+    without_degrees,
     without_unit,
     words_and_numbers,
 )
-from probes.critical_tokens.answers.numbers import Number, read_number, spelled
+from probes.critical_tokens.answers.numbers import Number, read_number, same_ratio, same_time, spelled
 from probes.critical_tokens.answers.parts import (
     ASSIGNED,
     RELATION,
@@ -119,7 +120,7 @@ def _same_special(a: str, b: str) -> bool | None:
         if one.count("\\approx") == 1 and "\\approx" not in other:
             sides = [side.strip() for side in one.split("\\approx")]
             return any(_same(side, other) for side in sides if not re.fullmatch("[a-zA-Z]", side))
-    for form in (_same_named, _same_time, _same_choice):
+    for form in (_same_named, same_time, same_ratio, _same_choice):
         told = form(a, b)
         if told is not None:
             return told
@@ -210,6 +211,8 @@ def _same_leaves(a: str, b: str) -> bool:
         return told
     if words_and_numbers(a) == words_and_numbers(b) != "":
         return True
+    if ("°" in a) != ("°" in b):  # 180° - x and 180 - x
+        a, b = without_degrees(a), without_degrees(b)
     (a, unit), (b, other) = without_unit(degrees_in_parts_of_pi(a)), without_unit(degrees_in_parts_of_pi(b))
     if not units_agree(unit, other) or "\\text" in a + b or is_words(a) or is_words(b):
         return False
@@ -221,7 +224,7 @@ def _same_leaves(a: str, b: str) -> bool:
     return same_expression(a, b)
 
 
-# ---------------------------------------------------------------------- values by name, times of day, choices from a list
+# ---------------------------------------------------------------------- values by name, choices from a list
 
 
 def _named(text: str) -> dict[str, str] | None:
@@ -253,29 +256,6 @@ def _same_named(a: str, b: str) -> bool | None:
     members = listed.members
     values = [named[name] for name in sorted(named)]
     return len(members) == len(values) and all(_same(x, y) for x, y in zip(values, members, strict=True))
-
-
-_TIME = re.compile(r"(\d{1,2})(?::(\d{2}))? ?([ap])\.?m\.?", re.IGNORECASE)
-
-
-def _same_time(a: str, b: str) -> bool | None:
-    """Returns whether two times of day are the same, of which one may leave out a.m. or p.m.; None where neither names it."""
-    a, b = (re.sub(r"\\text\{([^{}]*)\}", r" \1", text).replace("  ", " ").strip() for text in (a, b))
-    first, second = _TIME.fullmatch(a), _TIME.fullmatch(b)
-    if first is None and second is None:
-        return None
-    if first and second:
-        return (int(first[1]), first[2] or "00", first[3].lower()) == (
-            int(second[1]),
-            second[2] or "00",
-            second[3].lower(),
-        )
-    time, other = (first, b) if first else (second, a)
-    return (
-        time is not None
-        and re.fullmatch(rf"0?{int(time[1])}:{time[2] or '00'}" if time[2] else rf"{int(time[1])}(?::00)?", other)
-        is not None
-    )
 
 
 _CHOSEN = re.compile(r"\(([A-J])\)(?P<rest>(?![-+*/^=<>,;(]|\\(?!text|frac|sqrt|\$)).+)")

@@ -171,6 +171,7 @@ def _words(text: str) -> list[str]:
 
 def _same_word(a: str, b: str) -> bool:
     """Whether two words are the same; capitals matter in short ones: AB is not ab."""
+    a, b = (word[:-1] if len(word) > 5 and word.endswith("s") else word for word in (a, b))  # no solutions: no solution
     if a == b or a.lower() != b.lower():
         return a == b
     if len(a) == 4:
@@ -207,6 +208,11 @@ def degrees_in_parts_of_pi(text: str) -> str:
     if not re.search(_FUNCTIONS, text):
         return text
     return re.sub(r"(\d+(?:\.\d+)?|(?<![\\a-zA-Z])[a-z]|\\(?:theta|alpha|beta))\s*°", r"(\\frac{\1\\pi}{180})", text)
+
+
+def without_degrees(text: str) -> str:
+    """Returns a text without degree signs, where no trigonometric function would change with them."""
+    return text if re.search(_FUNCTIONS, text) else text.replace("°", "")
 
 
 def letters_as_product(text: str) -> str:

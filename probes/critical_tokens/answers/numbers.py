@@ -220,3 +220,39 @@ def _counted(words: Sequence[str]) -> tuple[int | None, int]:
             break
         used, last = at + 1, word
     return (None, 0) if part is None else (total + part, used)
+
+
+# ---------------------------------------------------------------------- two numbers that go together
+
+_TIME = re.compile(r"(\d{1,2})(?::(\d{2}))? ?([ap])\.?m\.?", re.IGNORECASE)
+
+
+def same_time(a: str, b: str) -> bool | None:
+    """Returns whether two times of day are the same, of which one may leave out a.m. or p.m.; None where neither names it."""
+    a, b = (re.sub(r"\\text\{([^{}]*)\}", r" \1", text).replace("  ", " ").strip() for text in (a, b))
+    first, second = _TIME.fullmatch(a), _TIME.fullmatch(b)
+    if first is None and second is None:
+        return None
+    if first and second:
+        return (int(first[1]), first[2] or "00", first[3].lower()) == (
+            int(second[1]),
+            second[2] or "00",
+            second[3].lower(),
+        )
+    time, other = (first, b) if first else (second, a)
+    return (
+        time is not None
+        and re.fullmatch(rf"0?{int(time[1])}:{time[2] or '00'}" if time[2] else rf"{int(time[1])}(?::00)?", other)
+        is not None
+    )
+
+
+_RATIO = re.compile(r"\d+(?:\.\d+)?(?: ?(?::|\\text\{ ?to ?\}) ?\d+(?:\.\d+)?)+")
+
+
+def same_ratio(a: str, b: str) -> bool | None:
+    """Returns whether two ratios are the same, 3:4 and 6:8; None unless both are ratios and neither is a time."""
+    if not all(_RATIO.fullmatch(text) and not re.fullmatch(r"\d{1,2}:\d{2}", text) for text in (a, b)):
+        return None
+    (first, *rest), (other, *others) = ([Fraction(term) for term in re.findall(r"[\d.]+", text)] for text in (a, b))
+    return len(rest) == len(others) and all(x * other == y * first for x, y in zip(rest, others, strict=True))

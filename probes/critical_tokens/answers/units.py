@@ -10,6 +10,9 @@ from typing import NamedTuple
 SCALES = {
     "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "quadrillion": 10**15,
 }  # fmt: skip
+_GLUED = re.compile(r"(?P<thousands>k)(?!\w)|(?P<sign>[KMB])(?!\w)")
+"""15k; and $15K, $2M, $3B, capitals of money only: 15 K are kelvins."""
+_GLUED_SCALES = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9}
 CURRENCY = {"$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee"}
 _MONEY = {*CURRENCY.values(), "cent", "pound"}
 _UNITS = {
@@ -130,6 +133,10 @@ def behind(tail: str, currency: str, *, one: bool = False) -> Behind | None:
 
 def _words(tail: str, spaced: bool, currency: str, one: bool) -> Behind | None:  # noqa: PLR0911
     """The same for words. Glued to a number only what is known to be a unit counts."""
+    glued = None if spaced else _GLUED.match(tail)
+    if glued and (glued["thousands"] or currency):
+        inner = behind(tail[glued.end() :], currency)
+        return None if inner is None else Behind(_GLUED_SCALES[glued[0]] * inner.scale, inner.percent, inner.unit)
     raised = re.match(r"(square|sq\.?|cubic|cu\.?) (?=[a-z])", tail, re.IGNORECASE)
     words = re.match(r"[A-Za-zμµ][A-Za-z.'-]*", tail[raised.end() :] if raised else tail)
     if words is None:

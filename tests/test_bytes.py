@@ -1,0 +1,153 @@
+"""Probabilities of bytes, held against a sum over every token sequence that a tokenizer would write."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from interp.errors import ArgumentError, UserError
+from interp.models.bytes import ByteModel
+from interp.models.bytes.byte_model import END
+from interp.models.language.word_tokens import token_bytes
+from tests.tiny_models import tiny
+from tests.tiny_tokenizers import byte_level, llama_like, word_level
+
+FOLLOWS = ["", "a", " ", "\n", " the", "1", ".", "b", "nd", "he"]
+CHARACTERS = [
+    chr(code).encode()
+    for code in [
+        0x85,
+        0xA0,
+        0x1680,
+        0x2000,
+        0x2028,
+        0x3000,
+        *range(0x80, 0x800, 7),
+        *range(0x800, 0xD800, 61),
+        *range(0xE000, 0x10000, 61),
+        *range(0x10000, 0x110000, 997),
+    ]
+]
+KINDS = {"byte-level": byte_level, "byte fallback": llama_like}
+
+
+@cache
+def model_of(kind: str, family: str = "llama") -> Any:
+    tokenizer = KINDS[kind]()
+    return tiny(family, tokenizer=tokenizer, vocab_size=len(tokenizer))
+
+
+class Slow:
+    """The sum over valid sequences, each step shared out over what is valid, as one would write it down."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.tokenizer = model, model.tokenizer
+        self.parts = token_bytes(model.tokenizer)
+        self.blank = b" " if model.tokenizer is llama_like() else b""
+
+    def written(self, text: bytes) -> list[int] | None:
+        try:
+            return self.tokenizer(text[len(self.blank) :].decode(), add_special_tokens=False)["input_ids"]
+        except UnicodeDecodeError:
+            return None
+
+    @cache
+    def is_valid(self, ids: tuple[int, ...]) -> bool:
+        spelled = b"".join(self.parts[id] or b"" for id in ids)
+        ends = [end.encode() for end in FOLLOWS]
+        for length in (1, 2, 3):
+            part = spelled[len(spelled) - length :]
+            if part and part[0] >= 0xC0:
+                ends += [one[length:] for one in CHARACTERS if one.startswith(part) and len(one) > length]
+        return spelled.startswith(self.blank) and any(
+            (self.written(spelled + end) or [])[: len(ids)] == list(ids) for end in ends
+        )
+
+    @cache
+    def expected(self, ids: tuple[int, ...]) -> np.ndarray:
+        with torch.inference_mode():
+            read = torch.tensor([[self.tokenizer.bos_token_id, *ids]])
+            p = torch.softmax(self.model.hf(read).logits[0, -1].double(), -1).numpy()
+        for id, part in enumerate(self.parts):
+            if part is not None and not self.is_valid((*ids, id)):
+                p[id] = 0
+        return p / p.sum()
+
+    def mass(self, text: bytes, ids: tuple[int, ...] = (), spelled: int = 0) -> float:
+        """P of all texts that begin with this one."""
+        rest, total = text[spelled:], 0.0
+        p = self.expected(ids)
+        for id, part in enumerate(self.parts):
+            if part is None or p[id] == 0:
+                continue
+            if part.startswith(rest):
+                total += p[id]
+            elif rest.startswith(part):
+                total += p[id] * self.mass(text, (*ids, id), spelled + len(part))
+        return float(total)
+
+
+TEXTS = ["the cat and", "a\n\nb", "then  a", "caté", "1and2.\n", " the", "日"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_has_the_sum_over_all_its_covers(kind: str, text: str) -> None:
+    model, slow = model_of(kind), Slow(model_of(kind))
+    of_bytes = ByteModel(model, tolerance=0.0)
+    whole = slow.blank + text.encode()
+    assert of_bytes.log_prob(text) == pytest.approx(np.log(slow.mass(whole)), abs=2e-5)
+    for end in (1, len(text.encode()) - 1):
+        found = of_bytes.next_byte(text.encode()[:end])
+        before = slow.mass(whole[: len(slow.blank) + end])
+        for byte in {*text.encode(), ord(" "), ord("n")}:
+            wanted = slow.mass(whole[: len(slow.blank) + end] + bytes([byte])) / before
+            assert np.exp(found[byte]) == pytest.approx(wanted, abs=2e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bytes_sum_to_one_and_multiply_to_the_text(kind: str) -> None:
+    of_bytes = ByteModel(model_of(kind))
+    text = "the cat"
+    reading = of_bytes.read(text.encode())
+    assert np.exp(reading.log_p).sum(axis=1) == pytest.approx(1, abs=1e-9)
+    steps = [of_bytes.next_byte(text[:end])[ord(text[end])] for end in range(len(text))]
+    assert sum(steps) == pytest.approx(of_bytes.log_prob(text), abs=1e-4)
+    assert reading.log_p[:-1][np.arange(len(text)), list(text.encode())] == pytest.approx(steps, abs=1e-4)
+    given = of_bytes.log_prob(text[3:], given=text[:3])
+    assert of_bytes.log_prob(text[:3]) + given == pytest.approx(of_bytes.log_prob(text), abs=1e-4)
+
+
+def test_a_state_is_read_once() -> None:
+    model = model_of("byte-level")
+    of_bytes, read = ByteModel(model), []
+    extend = model.extend
+    object.__setattr__(
+        model, "extend", lambda rows, ids, **how: (read.extend(map(tuple, ids)), extend(rows, ids, **how))[1]
+    )
+    try:
+        of_bytes.read(b"the cat and")
+    finally:
+        object.__delattr__(model, "extend")
+    assert len(read) == len(set(read)) or len(read) <= of_bytes.n_passes
+    assert of_bytes.n_passes <= 2 * len("the cat and")
+
+
+def test_what_has_no_bytes_is_refused() -> None:
+    with pytest.raises(UserError, match=r"cannot be turned into bytes|does not spell|rewrites"):
+        ByteModel(tiny("llama", tokenizer=word_level(), vocab_size=97))
+    with pytest.raises(ArgumentError, match="first byte"):
+        ByteModel(model_of("byte-level"), bos="never")
+    with pytest.raises(UserError, match="UTF-8"):
+        ByteModel(model_of("byte-level")).log_prob(b"a\xff\xffb")
+
+
+def test_a_continuation_is_drawn_as_its_bytes_are_likely() -> None:
+    of_bytes = ByteModel(model_of("byte-level"))
+    assert of_bytes.sample("the", 3, seed=1) == of_bytes.sample(b"the", 3, seed=1)
+    drawn = [of_bytes.sample("the c", 1, seed=seed) for seed in range(12)]
+    p = np.exp(of_bytes.next_byte("the c"))
+    assert np.mean([bool(one) and p[one[0]] > np.median(p) for one in drawn]) > 0.5
+    assert p[END] > 0
