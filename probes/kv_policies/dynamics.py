@@ -26,6 +26,8 @@ STALE_ROWS = 8
 INACTIVE_STEPS = 16
 """A token recurs if it is active again after so many steps without being so."""
 SINKS = 4
+RECURRENCE_TOKENS = 256
+"""Tokens of a text, from its beginning, whose recurrence is counted."""
 
 
 def measure_dynamics(settings: Settings, model: LanguageModel, number: int) -> dict[str, pd.DataFrame]:
@@ -61,7 +63,8 @@ class _Watcher:
         lists = grouped(weights[None], call.segments[0].key.shape[1])[0]
         generator = np.random.default_rng([self.seed, 5, call.layer])
         self.tables["stale"].append(stale_mass(weights, lists, self.n_kept).assign(layer=call.layer))
-        self.tables["recurrence"].append(recurrence(lists.cpu().numpy(), generator).assign(layer=call.layer))
+        begun = lists[:, :RECURRENCE_TOKENS, :RECURRENCE_TOKENS].cpu().numpy()
+        self.tables["recurrence"].append(recurrence(begun, generator).assign(layer=call.layer))
         self.tables["forgetting"].append(forgetting(lists, self.n_kept).assign(layer=call.layer))
 
 

@@ -141,7 +141,8 @@ def _kept_rows(named: Sequence[dict[str, Any]], losses: Losses, text: Text) -> p
 
 def _head_rows(model: LanguageModel, named: Sequence[dict[str, Any]], losses: Losses) -> pd.DataFrame:
     layers = sorted(losses.mass)
-    mass, change, overlap = (_stacked(part) for part in (losses.mass, losses.change, losses.overlap))
+    parts = (losses.mass, losses.change, losses.overlap, losses.ratio)
+    mass, change, overlap, ratio = (_stacked(part) for part in parts)
     n_heads = mass.shape[-1]
     return pd.concat(
         [
@@ -153,6 +154,7 @@ def _head_rows(model: LanguageModel, named: Sequence[dict[str, Any]], losses: Lo
                     "mass_recovered": mass[:, row].flatten().clamp(0, 1).numpy(),
                     "output_change": change[:, row].flatten().numpy(),
                     "oracle_overlap": overlap[:, row].flatten().numpy(),
+                    "stand_in_ratio": ratio[:, row].flatten().numpy(),
                 }
             )
             for row, names in enumerate(named)

@@ -47,6 +47,17 @@ def oracle_overlap(
     return ((rank < n) & kept).sum(dim=-1) / n.squeeze(-1)
 
 
+def stand_in_ratio(
+    logits: Float[Tensor, "row head step key"],
+    scores: Float[Tensor, "row head step key"],
+    keep: Bool[Tensor, "row head step key"],
+) -> Float[Tensor, "row head"]:
+    """Returns the mass of stand-ins over that of the keys they stand for, before any sum to one, mean over steps; NaN without any."""
+    gone = logits.masked_fill(keep, -torch.inf).logsumexp(dim=-1)
+    stood = scores.masked_fill(keep, -torch.inf).logsumexp(dim=-1)
+    return torch.where(stood.isneginf(), torch.nan, (stood - gone).exp()).mean(dim=-1)
+
+
 @dataclass(eq=False)
 class Losses:
     """Watches the layers of one batch of conditions on one text, and keeps what the tables need of them."""
@@ -59,6 +70,8 @@ class Losses:
     mass: dict[int, Float[Tensor, "row head"]] = field(default_factory=dict)
     change: dict[int, Float[Tensor, "row head"]] = field(default_factory=dict)
     overlap: dict[int, Float[Tensor, "row head"]] = field(default_factory=dict)
+    ratio: dict[int, Float[Tensor, "row head"]] = field(default_factory=dict)
+    """Mass of stand-ins over that of the keys they stand for; NaN where nothing stands for them."""
     kept: dict[int, Float[Tensor, " row"]] = field(default_factory=dict)
     """Mean number of keys that a head reads at these steps, and the most that any reads."""
     peak: dict[int, Float[Tensor, " row"]] = field(default_factory=dict)
@@ -78,6 +91,7 @@ class Losses:
         self.mass[number] = mass_recovered(weights, seen).mean(dim=-1)
         self.change[number] = (moved.norm(dim=-1) / full.norm(dim=-1)).mean(dim=-1)
         self.overlap[number] = expanded(oracle_overlap(weights[:, :, -1], seen[:, :, -1], n_kv_heads), weights.shape[1])
+        self.ratio[number] = stand_in_ratio(layer.logits[:, :, chosen], scores[:, :, chosen], seen)
         counts = seen.sum(dim=-1).float()
         self.kept[number], self.peak[number] = counts.mean(dim=(1, 2)), counts.amax(dim=(1, 2))
         prompt = seen[..., : self.n_prompt]

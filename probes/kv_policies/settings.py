@@ -23,7 +23,7 @@ Scope = Literal["context_only", "context_and_question"]
 HALVES = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "phi3", "gpt_neox", "stablelm", "olmo2", "smollm3")
 """Families whose rotary embedding turns halves of a head's dimensions against each other, which some scores must undo."""
 DEFAULT = (
-    "random", "streaming", "knorm", "keydiff", "tova", "h2o_sum", "h2o_mean", "snapkv", "adakv", "expected", "quest", "tokenselect",
+    "random", "streaming", "knorm", "keydiff", "tova", "h2o_sum", "h2o_mean", "snapkv", "expected", "quest", "tokenselect",
     "duo", "razor", "oracle",
 )  # fmt: skip
 """Policies that run unless others are named; the full cache is always there to pair with."""
@@ -94,7 +94,7 @@ class Settings(Experiment):
     toolkit that the model can take."""
     budgets: Annotated[tuple[Share, ...], SOME] = (0.1, 0.2, 0.4)
     """Share of the prompt's keys that each key-value head keeps."""
-    protections: Annotated[tuple[Protection, ...], SOME] = ("sinks_recent", "none", "sinks")
+    protections: Annotated[tuple[Protection, ...], SOME] = ("sinks_recent", "none")
     """What is kept whatever its score. The first goes with every budget, the others with the middle one. sinks: the first
     --sinks tokens; sinks_recent: these and the last --recent; boundaries: a tenth of the budget at each end of the prompt; needle:
     the needle (on the material needles)."""
@@ -110,21 +110,21 @@ class Settings(Experiment):
     """Length of the prompts, in tokens."""
     prose_tokens: Annotated[int, Ge(2)] = 16
     """Tokens of prose that are scored after each prompt."""
-    prose_texts: Count = 8
+    prose_texts: Count = 6
     """Texts of prose."""
-    dynamics_texts: CountOrNone = 6
+    dynamics_texts: CountOrNone = 4
     """Texts of prose on which it is measured how attention moves: stale keys, keys that come back, best forgetting by layer."""
-    lists: Count = 8
+    lists: Count = 6
     """Lists of words."""
     list_words: Annotated[int, Ge(2)] = 8
     """Words of a list."""
-    needles: Count = 10
+    needles: Count = 8
     """Needles that are answered."""
-    finding_needles: Count = 8
+    finding_needles: Count = 6
     """Needles used to find retrieval heads; others than those that are answered."""
     restored_k: tuple[Count, ...] = (1, 2, 4, 8, 16, 32)
     """Numbers of key-value heads that keep the whole prompt while all others keep sinks and recent tokens."""
-    random_draws: Count = 3
+    random_draws: Count = 2
     """Random sets of as many heads in the same layers, for each k and each role."""
     role_share: OpenShare = 0.1
     """Share of the heads that count as retrieval, induction and echo heads, the best of each score."""

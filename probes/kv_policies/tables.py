@@ -73,6 +73,8 @@ class HeadLosses(Condition):
     """|o' - o| / |o|, what the head writes with the kept keys against all keys, from the same queries, keys and values."""
     oracle_overlap: float = fraction()
     """At the last scored step: share of the kept keys that are among as many best ones."""
+    stand_in_ratio: float = may_lack()
+    """Mass of stand-ins over that of the keys they stand for (at most 1 for RazorAttention's); NaN where none stand in."""
 
 
 class KeptClasses(Condition):
