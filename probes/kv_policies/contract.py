@@ -10,6 +10,7 @@ from interp.errors import ArgumentError, UserError
 from interp.models.language.model import LanguageModel
 from probes.kv_policies.policies.base import Keep, Policy
 from probes.kv_policies.policies.layer import Layer
+from probes.kv_policies.settings import LONGEST_CONTINUATION
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,21 @@ def check_room(setting: Setting, n_prompt: int, spans: Sequence[tuple[int, int]]
         )
 
 
-def evictable_layers(model: LanguageModel) -> tuple[int, ...]:
-    """Returns the layers whose queries see the whole text: a layer with a window or chunks drops keys by itself."""
+def evictable_layers(model: LanguageModel, n_tokens: int) -> tuple[int, ...]:
+    """Returns the layers whose queries see the whole of a text: a layer with a shorter window or chunks drops keys by itself.
+
+    Raises UserError where no layer sees all of it.
+    """
     config: Any = model.hf.config.get_text_config(decoder=True)
     kinds = getattr(config, "layer_types", None)
-    if kinds:
-        return tuple(layer for layer, kind in enumerate(kinds) if kind == "full_attention")
-    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        return ()
-    return tuple(range(model.n_layers))
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    if not kinds:
+        kinds = ["sliding_attention" if window else "full_attention"] * model.n_layers
+    sees_all = {"full_attention": True, "sliding_attention": window is None or window >= n_tokens}
+    found = tuple(layer for layer, kind in enumerate(kinds) if sees_all.get(kind, False))
+    if not found:
+        raise UserError(
+            f"Every layer of {model.identity.name} has a window of {window} tokens and drops keys by itself: use --prompt-tokens of at "
+            f"most {(window or 0) - LONGEST_CONTINUATION}, or name another model."
+        )
+    return found

@@ -12,11 +12,11 @@ from torch import Tensor
 from interp.models.language.attention import AttentionCall
 from interp.models.language.model import LanguageModel
 from interp.statistics import spearman
+from probes.kv_policies.contract import evictable_layers
 from probes.kv_policies.materials import build_text
 from probes.kv_policies.policies.base import best
 from probes.kv_policies.policies.layer import grouped
 from probes.kv_policies.settings import Settings
-from probes.kv_policies.simulate import evictable_layers
 
 LAGS = (1, 2, 4, 8, 16, 32, 64)
 ALPHAS = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
@@ -33,7 +33,7 @@ RECURRENCE_TOKENS = 256
 def measure_dynamics(settings: Settings, model: LanguageModel, number: int) -> dict[str, pd.DataFrame]:
     """Returns the rows of `stale`, `recurrence` and `forgetting` of one text of prose."""
     text = build_text(settings, model, "prose", number, "context_only")
-    watcher = _Watcher(evictable_layers(model), settings.n_kept(settings.main_budget), settings.seed)
+    watcher = _Watcher(evictable_layers(model, len(text.prompt)), settings.n_kept(settings.main_budget), settings.seed)
     with model.hooks.opened(observer=watcher):
         model.prefix(text.prompt)
     return {

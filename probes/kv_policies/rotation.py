@@ -7,6 +7,7 @@ import torch
 from interp.errors import UserError
 from interp.models.language.model import LanguageModel
 from probes.kv_policies.policies.layer import Rotation
+from probes.kv_policies.settings import HALVES
 
 
 def rotation_of(model: LanguageModel, n_positions: int) -> Rotation:
@@ -16,7 +17,7 @@ def rotation_of(model: LanguageModel, n_positions: int) -> Rotation:
     """
     found = [module for name, module in model.hf.named_modules() if name.rpartition(".")[2] == "rotary_emb"]
     kinds = {type(module).__name__ for module in found}
-    if not found or len(kinds) > 1 or model.hf.config.model_type in _INTERLEAVED:
+    if not found or len(kinds) > 1 or model.hf.config.model_type not in HALVES:
         raise UserError(
             f"{model.identity.name} ({model.hf.config.model_type}) has no rotary embedding of one kind in halves, which expected attention "
             "and position-free scores need: leave them out of --policies."
@@ -25,7 +26,3 @@ def rotation_of(model: LanguageModel, n_positions: int) -> Rotation:
     places = torch.arange(n_positions, device=model.device)[None]
     cos, sin = module(torch.zeros(1, 1, 1, device=model.device), places)
     return Rotation(cos[0].float(), sin[0].float())
-
-
-_INTERLEAVED = ("cohere", "cohere2", "glm", "glm4", "ernie4_5", "helium", "gptj", "codegen")
-"""Families that turn neighbouring dimensions against each other."""

@@ -22,6 +22,7 @@ from probes.kv_policies.contract import Setting, check_room, checked, evictable_
 from probes.kv_policies.policies.base import Policy, Pool
 from probes.kv_policies.policies.layer import Allowance, Layer, Prompt, expanded, precise
 from probes.kv_policies.rotation import rotation_of
+from probes.kv_policies.settings import LONGEST_CONTINUATION
 
 FUTURE = 1024
 """Positions after a prompt that its rotary embedding is known for."""
@@ -104,7 +105,7 @@ class PolicyEdit:
         self.n_prompt = read.prefix.lengths[0]
         for setting in settings:
             check_room(setting, self.n_prompt, self.spans)
-        self.touched = evictable_layers(model)
+        self.touched = evictable_layers(model, self.n_prompt + LONGEST_CONTINUATION)
         self._prompts = read.prompts
         self._scores: dict[int, tuple[Tensor, Tensor]] = {}
         groups: dict[Policy, list[int]] = {}

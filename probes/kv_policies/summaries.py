@@ -64,6 +64,8 @@ def _policies(settings: Settings, grid: pd.DataFrame, heads: pd.DataFrame) -> pd
         ["mean_kept", "peak_kept", "source_kept", "lost_everywhere", "n_keys"]
     ].mean()
     lost = heads.groupby(GROUPS, sort=False, as_index=False)[[*HEAD_QUANTITIES, "oracle_overlap"]].mean()
+    layers = heads.groupby(GROUPS, sort=False)["layer"].nunique().rename("n_layers").reset_index()
+    lost = lost.merge(layers, on=GROUPS)
     found = beside(GROUPS, change, recall).drop(columns="n_rows").merge(means, on=GROUPS).merge(lost, on=GROUPS)
     contracts = {text: _contract(text) for text in found["policy"].unique()}
     for name in ("semantics", "event", "granularity", "group_reduction", "positions"):

@@ -121,6 +121,7 @@ class Recurrence(TableSchema):
     threshold_times_n: float
     """The threshold over the uniform weight: far below 1 nearly every key is active nearly always."""
     active_share: float = fraction()
+    """Share of the weights that reach the threshold."""
     recur_share: float = fraction()
     """Share of tokens that are active again after 16 steps or more without being so."""
     recur_share_null: float = fraction()
@@ -196,6 +197,8 @@ class Policies(TableSchema):
     """Keys and values that must be stored, over the full cache's: all of them for a policy that drops nothing."""
     source_kept: float = may_lack()
     lost_everywhere: float = may_lack()
+    n_layers: int
+    """Layers that it acts on: those with a window drop keys by themselves."""
     resampled: str
 
 
