@@ -4,8 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from figures.marks import error_bars
-from figures.style import BLUE, GREEN, GREY, ORANGE, PALETTE, SEQUENTIAL, band, drawn, styled
+from figures.style import BLUE, GREEN, GREY, ORANGE, PALETTE, SEQUENTIAL, band, drawn, error_bars, styled
 from interp.tables import Tables
 
 DASHES = ("solid", "dash", "dot")
@@ -24,13 +23,17 @@ def draw_all(tables: Tables) -> dict[str, go.Figure]:
         figures["kept_tokens"] = drawn(plot_kept_tokens, tables, "kept_tokens")
     if len(tables["roles"]):
         figures["roles"] = drawn(plot_roles, tables, "roles")
+    for name, plot in (("stale", plot_stale), ("best_alpha", plot_best_alpha), ("recurring", plot_recurring)):
+        table = "stale_mass" if name == "stale" else name
+        if len(tables[table]):
+            figures[name] = drawn(plot, tables, table)
     return figures
 
 
 def plot_restored(restored: pd.DataFrame) -> go.Figure:
     """Returns recall and surprisal of needles by the number of heads that keep the whole prompt, best heads against random ones."""
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.12)
-    panels = (("recall", "needles recalled"), ("change_nats", "nats per token over full cache"))
+    panels = (("recall", "share of tokens recalled"), ("change_nats", "nats per token over full cache"))
     for col, (quantity, title) in enumerate(panels, start=1):
         rows = restored[restored["quantity"] == quantity]
         start = rows[rows["head_set"] == "none"]
@@ -76,7 +79,8 @@ def plot_losses(policies: pd.DataFrame) -> go.Figure:
                 mode="lines+markers", name=name, legendgroup=name, showlegend=col == 1, row=1, col=col,
                 line={"color": PALETTE[place % len(PALETTE)], "dash": DASHES[place // len(PALETTE) % 3]},
             )  # fmt: skip
-        figure.update_xaxes(title="share of keys kept", tickformat=".0%", row=1, col=col)
+        most = 1.15 * first["budget"].max()
+        figure.update_xaxes(title="share of keys kept", tickformat=".0%", range=[0, most], row=1, col=col)
     figure.update_yaxes(title="nats per token over full cache", row=1, col=1)
     caption = (
         f"Surprisal of scored tokens minus that with the full cache, protection {first['protection'].iloc[0]}; 95% intervals over texts. "
@@ -161,3 +165,60 @@ def plot_roles(roles: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(tickangle=-40)
     caption = f"|o' − o| / |o| of a role's heads minus that of heads without a role in the same layers, {TITLES[material]}, middle budget."
     return styled(figure, title="Which roles lose", caption=caption, width=860)
+
+
+def plot_stale(stale_mass: pd.DataFrame) -> go.Figure:
+    """Returns the mass that a row's best keys recover some rows later, beside recent keys and the later row's own best."""
+    roles = [role for role in ("all", "retrieval", "induction", "echo") if role in set(stale_mass["role"])]
+    figure = make_subplots(rows=1, cols=len(roles), subplot_titles=roles, shared_yaxes=True, horizontal_spacing=0.03)
+    names = {
+        "mass_stale": "best keys of an earlier row",
+        "mass_recent": "sinks and recent",
+        "mass_oracle": "own best keys",
+    }
+    for col, role in enumerate(roles, start=1):
+        for (quantity, name), colour in zip(names.items(), (BLUE, ORANGE, GREY), strict=True):
+            rows = stale_mass[(stale_mass["role"] == role) & (stale_mass["quantity"] == quantity)].sort_values("lag")
+            x = rows["lag"].tolist()
+            figure.add_trace(band(x, rows["ci_low"].tolist(), rows["ci_high"].tolist(), colour, name), row=1, col=col)
+            figure.add_scatter(
+                x=x, y=rows["value"], mode="lines+markers", line_color=colour, name=name, legendgroup=name, showlegend=col == 1,
+                row=1, col=col,
+            )  # fmt: skip
+        figure.update_xaxes(title="rows later", type="log", tickvals=sorted(stale_mass["lag"].unique()), row=1, col=col)
+    figure.update_yaxes(title="attention mass", row=1, col=1)
+    caption = "Mean over heads and texts of prose, with every key since the earlier row read too; bands: 95% intervals over texts."
+    figure = styled(figure, title="How long a choice of keys holds", caption=caption, width=180 + 220 * len(roles))
+    return figure.update_layout(legend={"orientation": "h", "y": -0.22}, margin={"b": 100})
+
+
+def plot_best_alpha(best_alpha: pd.DataFrame) -> go.Figure:
+    """Returns the discount of old queries that keeps most of later queries' mass, by layer."""
+    rows = best_alpha.sort_values("layer")
+    figure = go.Figure(band(rows["layer"].tolist(), rows["ci_low"].tolist(), rows["ci_high"].tolist(), BLUE, "alpha"))
+    figure.add_scatter(x=rows["layer"], y=rows["value"], mode="lines+markers", line_color=BLUE, showlegend=False)
+    figure.update_layout(xaxis_title="layer", yaxis_title="best alpha", yaxis_range=[0, 1.03])
+    caption = "A2SF's alpha: 1 sums all queries' weights, 0 takes the last query's. Mean over texts of prose and its 95% interval."
+    return styled(figure, title="How much to forget", caption=caption)
+
+
+def plot_recurring(recurring: pd.DataFrame) -> go.Figure:
+    """Returns the share of tokens that come back, and their largest gap, beside the same with activations in random order."""
+    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.12)
+    for col, (quantity, title) in enumerate(
+        (("recur_share", "share of tokens that come back"), ("gap", "largest gap, steps")), start=1
+    ):
+        rows = recurring[recurring["quantity"] == quantity]
+        bars = error_bars(rows["value"], rows["ci_low"], rows["ci_high"])
+        figure.add_bar(
+            x=rows["threshold"], y=rows["value"], error_y=bars, name="found", marker_color=BLUE, legendgroup="found", showlegend=col == 1,
+            row=1, col=col,
+        )  # fmt: skip
+        figure.add_bar(
+            x=rows["threshold"], y=rows["null"], name="random order", marker_color=GREY, legendgroup="null", showlegend=col == 1,
+            row=1, col=col,
+        )  # fmt: skip
+        figure.update_yaxes(title=title, row=1, col=col)
+    figure.update_xaxes(title="active from a weight of", type="category")
+    caption = "A token comes back if it is active after 16 steps or more without. Random order: each token's activations shuffled."
+    return styled(figure, title="Do tokens come back?", caption=caption, width=860)

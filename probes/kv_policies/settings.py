@@ -110,17 +110,17 @@ class Settings(Experiment):
     """Length of the prompts, in tokens."""
     prose_tokens: Annotated[int, Ge(2)] = 16
     """Tokens of prose that are scored after each prompt."""
-    prose_texts: Count = 6
+    prose_texts: Count = 5
     """Texts of prose."""
-    dynamics_texts: CountOrNone = 4
+    dynamics_texts: CountOrNone = 3
     """Texts of prose on which it is measured how attention moves: stale keys, keys that come back, best forgetting by layer."""
-    lists: Count = 6
+    lists: Count = 5
     """Lists of words."""
     list_words: Annotated[int, Ge(2)] = 8
     """Words of a list."""
-    needles: Count = 8
+    needles: Count = 6
     """Needles that are answered."""
-    finding_needles: Count = 6
+    finding_needles: Count = 5
     """Needles used to find retrieval heads; others than those that are answered."""
     restored_k: tuple[Count, ...] = (1, 2, 4, 8, 16, 32)
     """Numbers of key-value heads that keep the whole prompt while all others keep sinks and recent tokens."""

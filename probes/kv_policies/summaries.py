@@ -43,11 +43,11 @@ def losses_by_text(measured: Tables) -> pd.DataFrame:
     keys = [*GROUPS, "text_id", "head_set", "k", "draw"]
     tokens = measured["token_losses"]
     found = tokens.groupby(keys, sort=False, as_index=False).agg(
-        nats=("surprisal_nats", "mean"), recall=("is_top", "all")
+        nats=("surprisal_nats", "mean"), recall=("is_top", "mean")
     )
     full = found[found["policy"] == "full"].set_index(TEXT)[["nats", "recall"]].add_prefix("full_")
     found = found.merge(measured["kept"].drop(columns="model"), on=keys).join(full, on=TEXT)
-    return found.assign(change_nats=found["nats"] - found["full_nats"], recall=found["recall"].astype(float))
+    return found.assign(change_nats=found["nats"] - found["full_nats"])
 
 
 def _of_grid(heads: pd.DataFrame) -> pd.DataFrame:

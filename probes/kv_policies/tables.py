@@ -44,7 +44,7 @@ class TokenLosses(Condition):
     token_id: int
     surprisal_nats: float
     is_top: bool
-    """Whether it is the most likely token: greedy decoding writes the answer exactly if all its tokens are."""
+    """Whether it is the most likely token: greedy decoding writes a text exactly if all its tokens are."""
 
 
 class Kept(Condition):
@@ -185,7 +185,7 @@ class Policies(TableSchema):
     n: int
     """Texts."""
     recall: float = may_lack()
-    """Share of texts whose scored tokens greedy decoding writes exactly."""
+    """Share of scored tokens that are the most likely one: where it is 1, greedy decoding writes exactly these tokens."""
     recall_ci_low: float = may_lack()
     recall_ci_high: float = may_lack()
     mass_recovered: float
