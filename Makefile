@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 MANIFEST := pyproject.toml constraints.txt
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome microsoft-edge
 
-.PHONY: help demo test test-all lint docs bench peers figures results notebooks lab browser clean
+.PHONY: help demo test test-all lint docs bench census peers figures results notebooks lab browser clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/'
@@ -34,6 +34,9 @@ docs: $(VENV)/.dev  ## build the documentation into docs/_build/html
 
 bench: $(VENV)/.dev browser  ## time the toolkit against the plain way and write docs/performance.md (about 29 processor minutes; QUICK=1: small sizes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+
+census: $(VENV)/.dev  ## try every causal language model of transformers, tiny and random, and write docs/model_census.md (minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.census
 
 peers: $(VENV)/.dev  ## run other tools on the same inputs, each in a virtual environment of its own (gigabytes, on first use)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.peers

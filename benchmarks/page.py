@@ -91,8 +91,9 @@ RELIABILITY = """## What a result costs until it stops changing
 
 PEERS = """## Other tools, same inputs
 
-`make peers` puts each tool in a virtual environment of its own, pinned, and gives it the same tokens of the same model. The largest
-difference is over all numbers; the ratio is their processor seconds over ours, {machine}.
+`make peers` puts each tool in a virtual environment of its own, pinned, and gives it the same inputs. The largest difference is over
+all numbers compared, and those beyond rounding are counted. The ratio is their processor seconds over ours, the median of the runs in
+the last column, in turn, on {machine}.
 
 {table}
 """

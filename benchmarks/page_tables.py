@@ -115,16 +115,29 @@ def cheapest(table: pd.DataFrame) -> str:
 
 
 def peers_table(table: pd.DataFrame) -> str:
-    """One row for each tool."""
+    """One row for each tool, then what explains differences that are no rounding."""
     rows = [
         [
             row.peer, f"`{row.version}`" if row.version else "of constraints.txt", row.quantity,
-            f"{float(row.largest_difference):.2g} of {int(row.n_compared):,}", f"{float(row.our_seconds):.3g}",
-            f"{float(row.their_seconds):.3g}", f"{float(row.ratio):.2f}",
+            f"{float(row.largest_difference):.2g} of {int(row.n_compared):,}",
+            f"{int(row.n_differing):,}", f"{float(row.our_seconds):.3g}",
+            f"{float(row.their_seconds):.3g}", f"{float(row.ratio):.2f}", f"{int(row.runs)}",
         ]
         for row in table.itertuples()
     ]  # fmt: skip
-    return markdown(["tool", "version", "what", "largest difference", "our seconds", "their seconds", "ratio"], rows)
+    head = [
+        "tool",
+        "version",
+        "what",
+        "largest difference",
+        "beyond rounding",
+        "our seconds",
+        "their seconds",
+        "ratio",
+        "runs",
+    ]
+    reasons = [f"- **{row.peer}** means something else: {row.differs}." for row in table.itertuples() if row.differs]
+    return "\n".join([markdown(head, rows), "", *reasons]).rstrip()
 
 
 def crowded_table(table: pd.DataFrame) -> str:

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,9 @@ TOP = 10
 N_NEEDLES, LENGTHS, DEPTHS = 24, (160, 256, 384, 512, 640), (0.0, 0.25, 0.5, 0.75, 1.0)
 SHAPES = [(3, 1), (3, 5), (3, 25), (2, 2), (4, 2), (6, 2), (8, 2), (12, 2), (12, 1)]
 """Needles and prompts of each."""
-REPEATS, N_TRAJECTORIES, N_BRUTE = 6, 3, (16, 64)
+REPEATS, N_TRAJECTORIES = 6, 3
+CHUNK, CHUNKS = 16, 8
+"""Rollouts after every token that are drawn at a time, and how often: two repeats of the published 64 share none."""
 POINTS = 0.05
 PICTURES = [(2, 8), (4, 8), (8, 8), (4, 1), (8, 1), (16, 1), (24, 1)]
 """Prompts and seeds of each."""
@@ -119,24 +122,18 @@ def seconds_of_prompts(model: LanguageModel) -> Callable[[int, int], float]:
 
 def token_rows(model: LanguageModel) -> list[dict[str, Any]]:
     """Returns how often two repeats name the same token, for every way of looking, over a few trajectories."""
-    settings = FULL.settings
-    ways: dict[tuple[str, int], Callable[[Explorer], tuple[int | None, int]]] = {
-        ("64 rollouts after every token, published", 64): lambda explorer: by_brute(explorer, 64),
-        ("16 rollouts after every token", 16): lambda explorer: by_brute(explorer, 16),
-        ("the same rule, backward scan, shared branches", 64): lambda explorer: by_scan(explorer, 64),
-        ("cliffs: curve, screening, fresh pairs", settings.scan_rollouts): by_cliff,
-    }
     chosen = explorers(model, replace(FULL, n_trajectories=N_TRAJECTORIES))
-    rows = []
+    rows = brute_rows(chosen)
+    ways: dict[tuple[str, int], Callable[[Explorer], tuple[int | None, int]]] = {
+        ("the same rule, backward scan, shared branches", 64): lambda explorer: by_scan(explorer, 64),
+        ("cliffs: curve, screening, fresh pairs", FULL.settings.scan_rollouts): by_cliff,
+    }
     for (protocol, size), way in ways.items():
         same, tokens, seconds = [], [], []
         for explorer in chosen:
             repeats = []
             for repeat in range(REPEATS):
-                again = Explorer(
-                    model, explorer.problem, f"{explorer.key}-again{repeat}", explorer.token_ids, explorer.setting
-                )
-                cost, (named, generated) = measure(lambda again=again, way=way: way(again))
+                cost, (named, generated) = measure(partial(way, _again(explorer, repeat)))
                 repeats.append(named)
                 tokens.append(generated)
                 seconds.append(cost.processor_seconds)
@@ -149,10 +146,41 @@ def token_rows(model: LanguageModel) -> list[dict[str, Any]]:
     return rows
 
 
-def by_brute(explorer: Explorer, n: int) -> tuple[int | None, int]:
-    """The published protocol: its token, and tokens generated."""
-    right, generated = brute(explorer, n)
-    return critical_by_rule(right[1:].tolist(), n), generated
+def _again(explorer: Explorer, repeat: int) -> Explorer:
+    """The same trajectory with rollouts of its own."""
+    key = f"{explorer.key}-again{repeat}"
+    return Explorer(explorer.model, explorer.problem, key, explorer.token_ids, explorer.setting)
+
+
+def brute_rows(chosen: Sequence[Explorer]) -> list[dict[str, Any]]:
+    """The published protocol with 64 rollouts after every token, and with 16: repeats are disjoint draws from one pool."""
+    same: dict[int, list[float]] = {CHUNK * CHUNKS // 2: [], CHUNK: []}
+    tokens, seconds = [], []
+    for explorer in chosen:
+        pool = []
+        for chunk in range(CHUNKS):
+            cost, (right, generated) = measure(partial(brute, _again(explorer, chunk), CHUNK))
+            pool.append(right[1:])
+            tokens.append(generated / CHUNK)
+            seconds.append(cost.processor_seconds / CHUNK)
+            say(f"{CHUNK} rollouts after every token: {explorer.key} {chunk} {cost.processor_seconds:.1f} s")
+        for size, pairs in same.items():
+            pairs += [float(a == b) for a, b in disjoint_pairs(np.array(pool), size)]
+    return [
+        row("critical token", f"{size} rollouts after every token{', published' if size == 64 else ''}", size, pairs,
+            prompts=float(size), tokens=float(np.mean(tokens)) * size, processor_seconds=float(np.mean(seconds)) * size)
+        for size, pairs in same.items()
+    ]  # fmt: skip
+
+
+def disjoint_pairs(pool: np.ndarray, size: int) -> list[tuple[int | None, int | None]]:
+    """The tokens that two repeats name, for every two sets of the pool's chunks of `size` rollouts that share none."""
+    parts = size // CHUNK
+    named = {
+        part: critical_by_rule(pool[list(part)].sum(axis=0).tolist(), size)
+        for part in combinations(range(len(pool)), parts)
+    }
+    return [(named[a], named[b]) for a, b in combinations(named, 2) if not set(a) & set(b)]
 
 
 def by_scan(explorer: Explorer, n: int) -> tuple[int | None, int]:

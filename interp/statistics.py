@@ -79,7 +79,7 @@ def mean_estimate(values: ArrayLike, clusters: ArrayLike, *, draws: int = 2000, 
 
 
 def share_estimate(values: ArrayLike, clusters: ArrayLike, *, draws: int = 2000, seed: int = 0) -> Estimate:
-    """Returns the mean of shares or of yes and no, one number from 0 to 1 per row, with its clustered bootstrap interval.
+    """Returns the mean of shares, one number from 0 to 1 per row (0 or 1 for a yes/no outcome), with its clustered bootstrap interval.
 
     Its interval at none and all: see `bounded`.
     """
@@ -87,7 +87,7 @@ def share_estimate(values: ArrayLike, clusters: ArrayLike, *, draws: int = 2000,
 
 
 def bounded(estimate: Estimate) -> Estimate:
-    """Returns the estimate of something that lies between 0 and 1, with an interval also where it is 0 or 1.
+    """Returns the estimate of a quantity between 0 and 1, with an interval even if it is 0 or 1.
 
     There resampling has no spread and would look like certainty: the interval is Wilson's for as many trials as there are
     clusters.
@@ -100,7 +100,7 @@ def bounded(estimate: Estimate) -> Estimate:
 def paired_difference(
     first: ArrayLike, second: ArrayLike, clusters: ArrayLike, *, draws: int = 2000, seed: int = 0
 ) -> Estimate:
-    """Returns mean(first − second) over rows that belong together, with its clustered bootstrap interval.
+    """Returns mean(first − second) over paired rows, with its clustered bootstrap interval.
 
     Raises ValueError when there are not as many of one as of the other.
     """
@@ -113,7 +113,7 @@ def paired_difference(
 def share_difference(
     first: ArrayLike, second: ArrayLike, clusters: ArrayLike, *, draws: int = 2000, seed: int = 0
 ) -> Estimate:
-    """Returns the paired difference of shares, or of yes and no, from −1 to 1, with an interval also where it is the same everywhere.
+    """Returns the paired difference of shares, from −1 to 1, with an interval even if it is the same in all rows.
 
     Where resampling has no spread at −1, 0 or 1 it would look like certainty: the interval is as wide as Wilson's for as many
     trials as there are clusters.
@@ -183,7 +183,7 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Es
 
 
 def spearman(first: ArrayLike, second: ArrayLike) -> Array | np.float64:
-    """Returns Spearman's rank correlation of each row with its like, ties at their mean rank: [..., n] to [...].
+    """Returns Spearman's rank correlation of corresponding rows, ties at their mean rank: [..., n] to [...].
 
     NaN where one side is constant.
     """
@@ -193,7 +193,7 @@ def spearman(first: ArrayLike, second: ArrayLike) -> Array | np.float64:
 
 
 def pearson(first: ArrayLike, second: ArrayLike) -> Array | np.float64:
-    """Returns Pearson's correlation of each row with its like: [..., n] to [...]; NaN where one side is constant."""
+    """Returns Pearson's correlation of corresponding rows: [..., n] to [...]; NaN if one side is constant."""
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     constant = (a == a[..., :1]).all(axis=-1) | (b == b[..., :1]).all(axis=-1)
     a, b = (side - side.mean(axis=-1, keepdims=True) for side in (a, b))
@@ -208,7 +208,7 @@ def top_indices(scores: ArrayLike, k: int) -> list[int]:
 
 
 def top_overlap(first: ArrayLike, second: ArrayLike, k: int) -> Array | np.float64:
-    """Returns the share of the k largest of each row that are among the k largest of its like: [..., n] to [...]."""
+    """Returns the share of the k largest of each row that are among the k largest of the corresponding row: [..., n] to [...]."""
     return np.logical_and(_among_top(first, k), _among_top(second, k)).sum(axis=-1) / k
 
 

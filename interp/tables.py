@@ -1,4 +1,4 @@
-"""Tidy tables: their schemas, and the one way they are written and read.
+"""Tidy tables: schemas, and how tables are written and read.
 
 A table is a pandas frame in long form: one row is one observation with its ids. A schema is a pandera model; every table
 is checked against it on the way to disk and on the way back.
@@ -108,7 +108,7 @@ def _empty(schema: type[TableSchema]) -> pd.DataFrame:
 
 
 def write_table(path: Path, frame: pd.DataFrame, schema: type[TableSchema]) -> None:
-    """Writes a checked table as parquet, aside first and then renamed: the file is whole or not there."""
+    """Writes a checked table as parquet, to a temporary file that is then renamed: the file is complete or absent."""
     table = checked(frame, schema)
     write_aside(path, lambda aside: table.to_parquet(aside, index=False))
 

@@ -1,4 +1,4 @@
-"""Words as Unicode has them: letters, the marks and joiners that belong to them, and which texts carry on a word."""
+"""Words by Unicode's rules: letters, the marks and joiners that belong to them, and texts that continue a word."""
 
 import unicodedata
 
@@ -48,7 +48,7 @@ def holds_letters(text: str) -> bool:
 
 
 def goes_on(text: str) -> bool:
-    """Returns whether a text can carry on the word before it: it begins with a letter, or with what stands inside words.
+    """Returns whether a text can continue the word before it: it begins with a letter, or with a character that occurs inside words.
 
     Those are combining marks, joiners, apostrophes and hyphens; U+FFFD, part of a character's bytes, counts too. No text goes
     on nothing, so "" does not.

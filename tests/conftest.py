@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
 
-# Here and not by jaxtyping's option: worker processes of pytest-xdist load this file and do not see the option.
-install_import_hook(["interp", "probes", "figures"], "beartype.beartype")
+from tests import checked_types
+
+checked_types.install()
 torch.set_num_threads(1)  # tiny models spend more time on handing out work than on doing it
 # What a shell starts in the background is born deaf to Ctrl-C, and so is what that starts: tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from interp.errors import ArgumentError, UserError
-from interp.models.bytes import ByteModel
-from interp.models.bytes.byte_model import END
+from interp.models.bytes import ByteEnsemble, ByteModel
+from interp.models.bytes.covers import END
 from interp.models.language.word_tokens import token_bytes
 from tests.tiny_models import tiny
 from tests.tiny_tokenizers import byte_level, llama_like, word_level
@@ -151,3 +151,17 @@ def test_a_continuation_is_drawn_as_its_bytes_are_likely() -> None:
     p = np.exp(of_bytes.next_byte("the c"))
     assert np.mean([bool(one) and p[one[0]] > np.median(p) for one in drawn]) > 0.5
     assert p[END] > 0
+
+
+def test_models_of_two_vocabularies_are_mixed_byte_by_byte() -> None:
+    one, other = ByteModel(model_of("byte-level")), ByteModel(model_of("byte fallback"))
+    mixed = ByteEnsemble([one, other], [0.25, 0.75])
+    p = 0.25 * np.exp(one.next_byte("the c")) + 0.75 * np.exp(other.next_byte("the c"))
+    assert np.exp(mixed.next_byte("the c")) == pytest.approx(p, abs=1e-9)
+    by_byte = [mixed.next_byte("cat"[:end])[ord("cat"[end])] for end in range(3)]
+    assert mixed.log_prob("cat") == pytest.approx(sum(by_byte), abs=1e-3)
+    alone = ByteEnsemble([one, other], [1.0, 0.0])
+    assert alone.log_prob("cat") == pytest.approx(one.log_prob("cat"))
+    for models, weights in (([], None), ([one], [0.5]), ([one, other], [1.5, -0.5])):
+        with pytest.raises(ArgumentError, match="sum to 1"):
+            ByteEnsemble(models, weights)

@@ -18,7 +18,7 @@ from interp.models.language.attention_function import ATTENTION
 from interp.models.language.logit_directions import LogitDirections
 from interp.models.language.model import LanguageModel
 from interp.models.language.prefix import History
-from interp.models.language.recording import HeadOutputs, TopKeys
+from interp.models.language.recording import HeadOutputs, TopKeys, Weights
 from tests.reading import IDS, close
 from tests.tiny_models import FAMILIES, tiny
 
@@ -111,6 +111,23 @@ class ReadsTheCachesLength(Faults):
         return query * (1 + positions / 8)[:, None]
 
 
+class CountsThePassAlone(Faults):
+    """A temperature that grows with the position, counted from the first token of the pass."""
+
+    def query(self, query, cache):
+        positions = torch.arange(query.shape[2], dtype=query.dtype)
+        return query * (1 + positions / 8)[:, None]
+
+
+class KeepsNothing(Faults):
+    """No cache but its own will do."""
+
+    def query(self, query, cache):
+        if cache is not None:
+            raise ValueError("this model keeps a cache of its own")
+        return query
+
+
 class LosesThePaddingMask(Faults):
     def mask(self, mask, module, cache):
         return None if cache is None and module.config._attn_implementation == ATTENTION else mask
@@ -124,6 +141,20 @@ class ReportsOtherWeights(Faults):
 class GatesTheHeads(Faults):
     def output(self, output):
         return output * torch.linspace(0.2, 1, output.shape[-1])
+
+
+class NormsTheHeads(Faults):
+    def output(self, output):
+        return (
+            output / (output.square().mean(-1, keepdim=True) + 1e-6).sqrt() * torch.linspace(0.2, 1, output.shape[-1])
+        )
+
+
+class AddsToTheHeads(Faults):
+    """What enters the output projection is no multiple of what the heads made."""
+
+    def output(self, output):
+        return output + torch.linspace(0.2, 1, output.shape[-1])
 
 
 class ScalesAroundTheProjection(Faults):
@@ -177,15 +208,14 @@ def with_another_norm() -> LanguageModel:
 
 
 WRONG: dict[str, tuple[Callable[[], LanguageModel], set[str]]] = {
-    "forks": (lambda: with_faults(ChangesValuesAfterTheCache()), {"forks"}),
-    "ragged": (lambda: with_faults(ReadsTheCachesLength()), {"ragged"}),
+    "forks": (lambda: with_faults(CountsThePassAlone()), {"forks", "ragged"}),
     "padding": (lambda: with_faults(LosesThePaddingMask()), {"padding"}),
     "heads": (lambda: with_faults(ReportsOtherWeights()), {"heads"}),
     "head_outputs": (lambda: with_faults(ScalesAroundTheProjection()), {"head_outputs", "contributions"}),
     "edits": (lambda: with_faults(ProjectsInSlices()), {"edits"}),
     "never projected": (lambda: with_faults(ProjectsOnItsOwn()), {"heads", "head_outputs", "edits", "contributions"}),
     "projected twice": (lambda: with_faults(ProjectsTwice()), {"head_outputs", "edits", "contributions"}),
-    "gated": (lambda: with_faults(GatesTheHeads()), {"contributions"}),
+    "added": (lambda: with_faults(AddsToTheHeads()), {"contributions"}),
     "contributions": (with_another_norm, {"contributions"}),
 }
 
@@ -250,16 +280,61 @@ def test_what_is_wrong_is_refused_by_its_name_and_the_rest_stays_usable(name):
         close(found[row, 1 : len(ids)], wanted)
 
 
-@pytest.mark.parametrize("family", ["llama", "bloom"])
+@pytest.mark.parametrize(
+    ("fault", "limits"), [(ChangesValuesAfterTheCache, ("copies",)), (ReadsTheCachesLength, ("level",))]
+)
+def test_a_model_that_cannot_share_keys_or_mix_places_is_read_right_another_way(fault, limits):
+    model = with_faults(fault())
+    assert refused(model) == set()
+    assert model.verdicts is not None
+    assert model.verdicts.limits == limits
+    trunk = model.prefix(IDS[:9])
+    branches = trunk.fork(2)
+    rows = [IDS[:9] + IDS[9:12], IDS[:9] + IDS[20:27]]
+    found = model.extend(branches, [row[9:] for row in rows])
+    for row, ids in enumerate(rows):
+        with torch.no_grad():
+            wanted = with_faults(fault()).hf(torch.tensor([ids]), use_cache=False).logits[0, -1]
+        close(found[row, 0], wanted)
+
+
+@pytest.mark.parametrize("fault", [GatesTheHeads, NormsTheHeads])
+def test_gates_and_norms_between_heads_and_projection_are_part_of_contributions(fault):
+    model = with_faults(fault())
+    assert refused(model) == set()
+
+
+def test_a_model_that_takes_no_cache_of_ours_is_read_whole_with_its_heads():
+    model = with_faults(KeepsNothing())
+    assert refused(model) == {"forks", "ragged"}
+    plain = with_faults(Faults())
+    rows = [IDS[:20], IDS[5:35]]
+    queries = torch.arange(20)[None]
+    with model.record(queries, Weights(30)) as found, model.edit_heads([(1, 2)]):
+        logits = model.extend(model.rows(2), rows, logits="all")
+    with plain.record(queries, Weights(30)) as wanted, plain.edit_heads([(1, 2)]):
+        unharmed = plain.extend(plain.rows(2), rows, logits="all")
+    for row, ids in enumerate(rows):
+        close(logits[row, : len(ids)], unharmed[row, : len(ids)])
+    close(found["weights"], wanted["weights"])
+    with pytest.raises(
+        UserError, match=r"^tiny-llama fails the check at load on `forks` \(.*a cache of its own\): read every"
+    ):
+        model.prefix(IDS)
+    history = model.rows(1)
+    model.extend(history, [IDS[:9]])
+    with model.edit_heads([(1, 2)]), pytest.raises(UserError, match="open it before the first token"):
+        model.extend(history, [IDS[9:12]])
+
+
+@pytest.mark.parametrize("family", ["llama", "jetmoe"])
 def test_a_model_whose_heads_cannot_be_looked_at_is_read_whole_by_transformers(family):
     if family == "llama":
         model = with_faults(ScoresOtherwise())
         reason = r"^tiny-llama \(llama\) is not read right through this toolkit's attention call \(off by .*name another model\.$"
     else:
-        model = tiny("bloom", vocab_size=97, hidden_size=64, n_layer=3, n_head=4)
-        reason = (
-            r"^tiny-bloom \(bloom\) does not use transformers' attention interface, so its heads cannot be looked at"
-        )
+        model = tiny("jetmoe")  # its output projections are experts
+        reason = r"^JetMoeForCausalLM keeps its 3 attention layers where this toolkit does not look"
     assert refused(model) == {"heads", "head_outputs", "edits", "contributions"}
     for ask in (lambda: model.geometry, lambda: model.prefix(IDS), lambda: opened(model.edit_heads([(0, 0)]))):
         with pytest.raises(UserError, match=reason):

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from interp.errors import UserError
-from interp.models.language.logit_directions import LogitDirections, take_apart
+from interp.models.language.logit_directions import LogitDirections
+from interp.models.language.norms import take_apart
 from interp.models.language.recording import HeadOutputs
 from probes.retrieval_heads.scores import ContributionReader, contribution_scores, divide_by_scales
 from tests.tiny_models import FAMILIES, random_ids, tiny

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 
 from benchmarks import crowded, page
-from benchmarks.peers.__main__ import PLACE, largest_difference, main
+from benchmarks.page import PAGE
+from benchmarks.peers.__main__ import PLACE, compare, largest_difference, main
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.environments import SCRIPTS
-from benchmarks.peers.ours import OURS, InductionMass
+from benchmarks.peers.ours import OURS, InductionMass, pivotal_changes
 from benchmarks.reliability import overlap_of_two, row, two_rates
 
 # ---------------------------------------------------------------------- other tools
@@ -38,10 +39,32 @@ def test_every_tool_is_asked_by_a_script_of_its_own_and_answered_by_a_function_o
 def test_what_is_committed_of_other_tools_agrees_within_rounding() -> None:
     table = pd.read_csv(PLACE / "peers.csv", keep_default_na=False)
     tolerance = {peer.name: peer.tolerance for peer in PEERS}
-    assert len(table)
-    assert set(table["peer"]) <= set(tolerance)
-    assert (table["largest_difference"].astype(float) <= table["peer"].map(tolerance)).all()
+    assert set(table["peer"]) == set(tolerance)
+    alike = table[table["differs"] == ""]
+    assert len(alike) >= 12
+    assert (alike["largest_difference"].astype(float) <= alike["peer"].map(tolerance)).all()
     assert (table["n_compared"] > 20).all()
+
+
+def test_a_tool_that_means_something_else_is_published_with_the_reason() -> None:
+    table = pd.read_csv(PLACE / "peers.csv", keep_default_na=False).set_index("peer")
+    page = PAGE.read_text(encoding="utf-8")
+    explained = {peer.name: peer.differs for peer in PEERS if peer.differs}
+    assert table["differs"][table["differs"] != ""].to_dict() == explained
+    for name, reason in explained.items():
+        assert float(table["largest_difference"][name]) > 0.01  # a difference of meaning, not of rounding
+        assert f"- **{name}** means something else: {reason}." in page
+
+
+def test_numbers_beyond_rounding_are_counted() -> None:
+    found = compare([[1.0, 2.0], [3.0]], [[1.0, 2.5], [3.0]], 0.1)
+    assert (found["n_differing"], found["agrees"]) == (1, False)
+    assert compare([[1.0, 2.0]], [[1.0]], 0.1)["n_differing"] == 2
+
+
+def test_changes_below_the_effect_are_no_pivots() -> None:
+    work = pivotal_changes("chains")(None, {"chains": [[0.5, 0.4, 0.8, 0.6]]})  # type: ignore[arg-type]
+    np.testing.assert_allclose(work(), [[0.0, 0.4, -0.2]])
 
 
 def test_an_unknown_tool_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:

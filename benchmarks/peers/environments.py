@@ -21,11 +21,14 @@ def python_of(peer: Peer, folder: Path) -> Path:
     if not peer.requirements:
         return Path(sys.executable)
     packages = (TORCH, *peer.requirements)
-    place = folder / hashlib.sha256(" ".join(packages).encode()).hexdigest()[:12]
+    place = folder / hashlib.sha256(" ".join((*packages, *peer.alone)).encode()).hexdigest()[:12]
     python, finished = place / "bin" / "python", place / "installed"
     if not finished.exists():
         venv.create(place, with_pip=True, clear=True)
-        _call([str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *packages], peer)
+        install = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        _call([*install, *packages], peer)
+        if peer.alone:
+            _call([*install, "--no-deps", *peer.alone], peer)
         finished.touch()
     return python
 

@@ -4,23 +4,62 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from interp.models.dictionary.dictionary import Dictionary, shipped_dictionaries
 from interp.models.dictionary.windows import cut_windows, tokenize
 from interp.models.language.model import LanguageModel
+from interp.models.loading.image import load_image
 from interp.models.loading.language import converted_asset
+from interp.models.loading.names import TRAINED
 from interp.stimuli.haystack import build_haystack
 from interp.stimuli.prose import news_articles
+from probes.critical_tokens.audit import random_chain
+from probes.critical_tokens.scores import chain_with_drop
 from probes.retrieval_heads.needles import read_needles
 from probes.retrieval_heads.stimuli import Sample, build_frame, build_samples
 
 MODEL = "smollm2-135m"
 N_TEXTS, TEXT_CHARACTERS = 24, 280
 N_NEEDLES, PROMPT_TOKENS, DEPTHS, N_ANSWER = 3, 384, (0.3, 0.8), 20
+PROMPTS = {
+    "a red disc and a blue triangle": "triangle",
+    "a green square": "green",
+    "a yellow cross and a red square": "yellow",
+}
+"""A prompt, and the word of it whose heat map is drawn."""
+IMAGE_MODEL, STEPS, GUIDANCE, SEED = "shapes-t2i", 10, 3.0, 5
+CHAIN_TOKENS, N_CHAINS = 20, 200
 REPEATED_TOKENS, WINDOW_TOKENS, N_WINDOWS, SKIP = 120, 128, 8, 4
 
 
 def build_inputs(model: LanguageModel) -> dict[str, Any]:
     """Returns everything that any of the tools is given."""
+    return {**_of_texts(model), **_of_pictures(), **_of_trajectories()}
+
+
+def _of_pictures() -> dict[str, Any]:
+    return {
+        "image_model": str(TRAINED / IMAGE_MODEL),
+        "prompts": list(PROMPTS),
+        "words": list(PROMPTS.values()),
+        "noise": load_image(IMAGE_MODEL).noise([SEED]).tolist(),
+        "steps": STEPS,
+        "guidance": GUIDANCE,
+    }
+
+
+def _of_trajectories() -> dict[str, Any]:
+    """V after every number of kept tokens: trajectories with one drop, at every token, and random ones."""
+    generator = np.random.default_rng(0)
+    dropping = [chain_with_drop(CHAIN_TOKENS, at, 0.5, 0.3, 0.6) for at in range(CHAIN_TOKENS - 1)]
+    return {
+        "chains_one_drop": [chain.values.tolist() for chain in dropping],
+        "chains_random": [random_chain(generator, CHAIN_TOKENS).values.tolist() for _ in range(N_CHAINS)],
+    }
+
+
+def _of_texts(model: LanguageModel) -> dict[str, Any]:
     tokenizer = model.tokenizer
     articles = news_articles()
     texts = [" ".join(article.split())[:TEXT_CHARACTERS].rsplit(" ", 1)[0] for article in articles[:N_TEXTS]]

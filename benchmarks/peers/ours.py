@@ -8,11 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.peers.inputs import samples_of
+from benchmarks.peers.inputs import IMAGE_MODEL, samples_of
 from interp.models.dictionary.dictionary import Dictionary
+from interp.models.image.heat_maps import HeatMaps
+from interp.models.image.model import ImageModel
 from interp.models.language.model import LanguageModel
 from interp.models.language.recording import AttentionRows
 from interp.models.language.residuals import read_residuals
+from interp.models.loading.image import load_image
+from probes.critical_tokens.definitions import Thresholds
 from probes.retrieval_heads.measure import measure_samples
 
 Numbers = list[list[float]]
@@ -121,6 +125,76 @@ def head_scores(column: str) -> Callable[[LanguageModel, dict[str, Any]], Work]:
     return prepare
 
 
+def feature_maxima(model: LanguageModel, inputs: dict[str, Any]) -> Work:
+    """The highest activation of every feature in each window, largest first; 0 where it is not active."""
+    dictionary = Dictionary.from_folder(Path(inputs["dictionary"]))
+    skip, layer, windows = inputs["skip"], inputs["layer"], inputs["windows"]
+
+    def work() -> Numbers:
+        highest = torch.zeros((len(windows), dictionary.n_features))
+        for ids, own in zip(windows, highest, strict=True):
+            vectors = read_residuals(model, torch.tensor([ids]), [layer])[layer][0, skip:]
+            for _, feature, value in dictionary.active(vectors):
+                own.scatter_reduce_(0, feature, value, "amax")
+        return highest.T.sort(dim=1, descending=True).values.tolist()
+
+    return work
+
+
+def heat_maps(inputs: dict[str, Any], image_model: ImageModel, prompt: str) -> HeatMaps:
+    """Returns the maps recorded while one prompt is drawn."""
+    record = HeatMaps()
+    noise = torch.tensor(inputs["noise"])
+    image_model.generate(
+        image_model.encode([prompt]), noise, steps=inputs["steps"], guidance=inputs["guidance"], record=record
+    )
+    return record
+
+
+def maps_by_resolution(n: int | None) -> Callable[[LanguageModel, dict[str, Any]], Work]:
+    """Returns the function for the maps of the n largest resolutions, or all: [position, height, width] of each."""
+
+    def prepare(_: LanguageModel, inputs: dict[str, Any]) -> Work:
+        image_model = load_image(IMAGE_MODEL)
+        heat_maps(inputs, image_model, inputs["prompts"][0])  # warm up
+
+        def maps(prompt: str) -> list[float]:
+            record = heat_maps(inputs, image_model, prompt)
+            sizes = sorted(record.resolutions, reverse=True)[:n]
+            return torch.cat([record.at(size)[0].flatten() for size in sizes]).tolist()
+
+        return lambda: [maps(prompt) for prompt in inputs["prompts"]]
+
+    return prepare
+
+
+def word_maps(_: LanguageModel, inputs: dict[str, Any]) -> Work:
+    """The map of one word of each prompt, as large as the latents."""
+    image_model = load_image(IMAGE_MODEL)
+    heat_maps(inputs, image_model, inputs["prompts"][0])  # warm up
+    side = len(inputs["noise"][0][0])
+
+    def word_map(prompt: str, word: str) -> list[float]:
+        positions = image_model.spans(prompt, word)
+        return heat_maps(inputs, image_model, prompt).overlay(positions, side, side)[0].flatten().tolist()
+
+    return lambda: [word_map(*pair) for pair in zip(inputs["prompts"], inputs["words"], strict=True)]
+
+
+def pivotal_changes(key: str) -> Callable[[LanguageModel, dict[str, Any]], Work]:
+    """Returns the function for the change of V at every token of trajectories whose V is known; 0 where it is below the effect."""
+    effect = Thresholds().effect
+
+    def prepare(_: LanguageModel, inputs: dict[str, Any]) -> Work:
+        def work() -> Numbers:
+            changes = [np.diff(values) for values in inputs[key]]
+            return [np.where(abs(change) >= effect, change, 0.0).tolist() for change in changes]
+
+        return work
+
+    return prepare
+
+
 OURS: dict[str, Callable[[LanguageModel, dict[str, Any]], Work]] = {
     "minicons": token_surprisals,
     "surprisal": surprisals_without_padding,
@@ -130,5 +204,11 @@ OURS: dict[str, Callable[[LanguageModel, dict[str, Any]], Work]] = {
     "retrieval_head": head_scores("count_score"),
     "locos_behavioral": head_scores("count_score"),
     "locos_contribution": head_scores("locos"),
+    "delphi": feature_maxima,
+    "attention_map_diffusers": maps_by_resolution(None),
+    "daam": maps_by_resolution(1),
+    "daam_words": word_maps,
+    "pts_one_drop": pivotal_changes("chains_one_drop"),
+    "pts_random": pivotal_changes("chains_random"),
 }
 """By the script of theirs that answers the same question."""

@@ -1,4 +1,4 @@
-"""Running experiments: what they are, how they are found, run, stored and reported."""
+"""Experiments: their definition, discovery, execution, storage and reports."""
 
 from interp.experiments.bounds import Count
 from interp.experiments.experiment import Experiment, Finding, WorkUnit

@@ -26,11 +26,9 @@ STOPPED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
 PLAN = "plan"
-PLAN_SUMMARY = (
-    "Says what a run will do and cost, without doing it: plan EXPERIMENT, with the run's own settings and options."
-)
+PLAN_SUMMARY = "Estimate what a run will do and cost, without running it: plan EXPERIMENT, then the settings and options of the run."
 ATLAS = "atlas"
-ATLAS_SUMMARY = "Runs all experiments that apply to a model, and joins them in one report."
+ATLAS_SUMMARY = "Run every experiment that applies to a model and join the results in one report."
 
 VERBS: dict[str, Callable[..., None]] = {
     "list": verbs.list_experiments,
@@ -106,7 +104,7 @@ def _overview() -> str:
             "experiments, each with its own --help:",
             *(f"  {name:<20} {kind.summary}" for name, kind in experiments().items()),
             "",
-            "questions that join finished runs; an atlas asks them all:",
+            "questions across finished runs; an atlas answers all of them:",
             *(f"  {name:<20} {kind.summary}" for name, kind in joins().items()),
             "",
             "other commands:",
@@ -122,12 +120,12 @@ def _overview() -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """Where settings come from that the command line does not give."""
+    """Where settings come from when the command line does not give them."""
 
     preset: str | None = None
-    """Named settings that come with the experiment."""
+    """Name of one of the experiment's presets, listed above."""
     config: Path | None = None
-    """TOML file with settings; it goes before the preset."""
+    """TOML file of settings; takes precedence over the preset."""
 
 
 def _run(kind: type[Experiment], words: list[str]) -> None:
@@ -151,9 +149,9 @@ def _parsed(kind: type[Experiment], words: list[str], command_name: str) -> tupl
     command = dataclasses.make_dataclass(
         "Command",
         [
-            ("settings", Annotated[kind, tyro.conf.OmitArgPrefixes]),
-            ("options", Annotated[RunOptions, tyro.conf.OmitArgPrefixes]),
-            ("source", Annotated[_Source, tyro.conf.OmitArgPrefixes]),
+            ("experiment", Annotated[kind, tyro.conf.OmitArgPrefixes]),
+            ("run", Annotated[RunOptions, tyro.conf.OmitArgPrefixes]),
+            ("preset", Annotated[_Source, tyro.conf.OmitArgPrefixes]),
         ],
     )
     presets = f"\n\nPresets: {', '.join(kind.presets)}." if kind.presets else ""
@@ -164,7 +162,7 @@ def _parsed(kind: type[Experiment], words: list[str], command_name: str) -> tupl
         default=command(_given(kind, source), RunOptions(), source),
         args=words,
     )
-    return parsed.settings, parsed.options
+    return parsed.experiment, parsed.run
 
 
 def _run_atlas(words: list[str]) -> None:
@@ -174,7 +172,7 @@ def _run_atlas(words: list[str]) -> None:
         "Command",
         [
             ("atlas", Annotated[Atlas, tyro.conf.OmitArgPrefixes]),
-            ("options", Annotated[RunOptions, tyro.conf.OmitArgPrefixes]),
+            ("run", Annotated[RunOptions, tyro.conf.OmitArgPrefixes]),
         ],
     )
     parsed: Any = tyro.cli(
@@ -184,7 +182,7 @@ def _run_atlas(words: list[str]) -> None:
         default=command(configured(Atlas, {**shared, "config": config}), RunOptions()),
         args=words,
     )
-    verbs.atlas(parsed.atlas, parsed.options)
+    verbs.atlas(parsed.atlas, parsed.run)
 
 
 def _given(kind: type[Experiment], source: _Source) -> Experiment:

@@ -1,7 +1,7 @@
-"""The atlas: every experiment that applies to a model, run with one configuration, and the questions that join them.
+"""The atlas: every experiment that applies to a model, run with one configuration, and questions across their runs.
 
-Each experiment is an ordinary run, so finished ones are read and unfinished ones finished. The atlas itself is a folder
-beside them, with what was run and found and one page:
+Each experiment is an ordinary run: finished ones are read, unfinished ones resumed. The atlas itself is a folder
+beside them, with an index of the runs, their findings and one page:
 
     runs/atlas/<model>/<hash12>/
         atlas.json                configuration, model, versions, and what became of each experiment
@@ -42,7 +42,7 @@ SENTENCES, FIGURES = 4, 2
 
 
 def run_atlas(atlas: Atlas, options: RunOptions, tell: Callable[[str], None]) -> Outcome:
-    """Runs what applies to the model, one after the other, and writes the atlas.
+    """Runs every experiment that applies to the model, one after the other, and writes the atlas.
 
     `tell` is given one line per experiment. One that fails does not keep the others from being run: `failed` names it.
     Raises UserError for settings that cannot be meant or a model that is not there.
@@ -191,7 +191,7 @@ def _now() -> str:
 
 @dataclass(frozen=True)
 class Part:
-    """What the page says of one experiment or join."""
+    """The page's section on one experiment or join."""
 
     member: Member
     question: str
@@ -209,18 +209,18 @@ class Part:
 
     @property
     def anchor(self) -> str:
-        """The id of what the page says of it: a section of its own, or a part of the one of the joins."""
+        """The id of its section, or of its part of the section on joins."""
         return f"join-{self.name}" if self.member.is_join else self.name
 
     @property
     def more(self) -> str:
-        """How many sentences and warnings are folded away, in words; empty where none are."""
+        """The number of folded sentences and warnings, in words; empty if there are none."""
         counts = ((len(self.results[SENTENCES:]), "more sentence"), (len(self.warnings), "warning"))
         return " and ".join(f"{n} {word}{'s' * (n > 1)}" for n, word in counts if n)
 
 
 def render_atlas(outcome: Outcome) -> str:
-    """Returns the whole page; what joins the experiments comes after them."""
+    """Returns the whole page; the joins come after the experiments."""
     parted = [_part(member, outcome.folder) for member in outcome.members]
     done = [member for member in outcome.members if member.run]
     seconds = duration_in_words(float(sum(member.measured_seconds for member in done)))
@@ -245,7 +245,7 @@ def render_atlas(outcome: Outcome) -> str:
 
 
 def shown_figures(outcome: Outcome) -> "dict[str, go.Figure]":
-    """Returns the figures of the page by name: of each experiment the first ones, of each join all."""
+    """Returns the figures of the page by name: the first ones of each experiment, all of each join."""
     return {name: figure for member in outcome.members for name, figure in _figures_of(member).items()}
 
 

@@ -1,4 +1,4 @@
-"""What an atlas is asked for: shared settings, a preset, and a file with a table for each experiment. Imports nothing heavy."""
+"""The settings of an atlas: shared settings, a preset, and a file with a table per experiment. Imports nothing heavy."""
 
 import tomllib
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from interp.experiments.run import configured
 
 @dataclass(frozen=True, kw_only=True)
 class Atlas:
-    """Settings that all experiments of an atlas share, and where those of each come from."""
+    """Settings that all experiments of an atlas share, and where the settings of each experiment come from."""
 
     name: ClassVar[str] = "atlas"
 
@@ -23,14 +23,14 @@ class Atlas:
     revision: str | None = None
     """Branch, tag or commit on the hub."""
     dtype: Dtype | None = None
-    """Precision of the weights in every experiment; if not given, each has its own default."""
+    """Precision of the weights in every experiment; by default each experiment's own."""
     seed: int = 0
     """Seed of every experiment."""
     preset: str | None = None
-    """The preset of that name of every experiment that has one, such as quick; the others keep their defaults."""
+    """Preset to use, such as quick; experiments without a preset of that name keep their defaults."""
     config: Path | None = None
-    """TOML file with a table for each experiment, such as [retrieval_heads]; it goes before the preset. Shared settings may
-    stand above the tables."""
+    """TOML file with a table of settings per experiment, such as [retrieval_heads]; takes precedence over the preset. Shared
+    settings may come before the tables."""
 
     def __post_init__(self) -> None:
         """Refuses a preset that no experiment has."""
@@ -46,7 +46,7 @@ SHARED = ("model", "revision", "dtype", "seed", "preset")
 
 
 def kinds() -> dict[str, type[Experiment]]:
-    """Returns all that an atlas may hold, by name: experiments, then joins."""
+    """Returns the classes that an atlas can run, by name: experiments, then joins."""
     return {**experiments(), **joins()}
 
 

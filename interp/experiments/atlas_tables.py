@@ -1,4 +1,4 @@
-"""What an atlas leaves: what became of its members, its tables, and the one that every join ends in."""
+"""The tables of an atlas: its members and their outcomes, their findings, and the answers of the joins."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ Status = Literal["done", "failed", "does not apply"]
 
 @dataclass(frozen=True)
 class Member:
-    """One experiment or join of an atlas, and what became of it."""
+    """One experiment or join of an atlas, and its outcome."""
 
     experiment: Experiment
     status: Status
@@ -31,18 +31,18 @@ class Member:
 
     @property
     def is_join(self) -> bool:
-        """Whether it is a question about other runs."""
+        """Whether it is a join rather than an experiment."""
         return self.experiment.name in joins()
 
     @property
     def measured_seconds(self) -> float:
-        """What its units took when they were measured, NaN without a run."""
+        """Total seconds of its units when they were measured; NaN without a run."""
         return float(sum(self.run.description["unit_seconds"].values())) if self.run else float("nan")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished atlas: what became of every experiment, and where it is."""
+    """A finished atlas: the outcome of every experiment, and the folder."""
 
     atlas: Atlas
     facts: ModelFacts
@@ -53,12 +53,12 @@ class Outcome:
 
     @property
     def failed(self) -> list[Member]:
-        """The experiments that were asked for and did not end."""
+        """The experiments that failed."""
         return [member for member in self.members if member.status == "failed"]
 
 
 class Answers(TableSchema):
-    """One number of a question that runs answer together, with its interval."""
+    """One number of a join's answer, with its interval."""
 
     quantity: str
     """What is measured, with its unit."""
@@ -74,14 +74,14 @@ class Answers(TableSchema):
 
 
 class JoinedAnswers(Answers):
-    """One number of one of the joined questions."""
+    """One number of a join's answer, with the name of the join."""
 
     question: str
     """Name of the join."""
 
 
 class Members(TableSchema):
-    """One experiment or join: whether it was run, and if not why."""
+    """One experiment or join: whether it was run, and if not, why."""
 
     experiment: str
     status: str = pa.Field(isin=["done", "failed", "does not apply"])
@@ -93,7 +93,7 @@ class Members(TableSchema):
 
 
 class Sentences(TableSchema):
-    """One sentence of the report of one experiment or join."""
+    """One finding of one experiment or join."""
 
     experiment: str
     kind: str = pa.Field(isin=["result", "warning"])
@@ -104,7 +104,7 @@ SCHEMAS: Schemas = {"members": Members, "sentences": Sentences, "answers": Joine
 
 
 def gathered(outcome: Outcome, out: Path) -> dict[str, pd.DataFrame]:
-    """Returns the tables of an atlas from its runs, which lie under `out`."""
+    """Returns the tables of an atlas, from its runs under `out`."""
     model = outcome.facts.name
     members = [
         {
@@ -132,6 +132,6 @@ def gathered(outcome: Outcome, out: Path) -> dict[str, pd.DataFrame]:
 
 
 def answers_of(member: Member) -> pd.DataFrame:
-    """Returns what a join answered, with its name as the question."""
+    """Returns a join's answers, with its name as the question."""
     assert member.run is not None
     return member.run.tables[ANSWERS].assign(question=member.experiment.name)

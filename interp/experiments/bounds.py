@@ -28,7 +28,7 @@ SOME = MinLen(1)
 
 @dataclasses.dataclass(frozen=True)
 class Hint:
-    """Why a bound is there, or what to type instead: the end of the sentence that refuses a value."""
+    """The reason for a bound, or what to type instead; it ends the error message."""
 
     text: str
 
@@ -82,6 +82,6 @@ def _check_one(name: str, value: Any, kind: Any, bounds: tuple[Any, ...]) -> Non
 
 
 def in_words(bounds: Sequence[Any]) -> str:
-    """Returns bounds as they stand in a sentence: "above 0 and at most 1"."""
+    """Returns bounds in words: "above 0 and at most 1"."""
     words = {Ge: "at least {ge:g}", Gt: "above {gt:g}", Le: "at most {le:g}", Lt: "below {lt:g}"}
     return " and ".join(words[type(bound)].format(**dataclasses.asdict(bound)) for bound in bounds)

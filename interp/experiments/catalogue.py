@@ -1,4 +1,4 @@
-"""The experiments and joins that are installed: found by entry point, so a wing plugs in without being named here."""
+"""The installed experiments and joins, found by entry point, so that a wing plugs in without being named here."""
 
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -19,7 +19,7 @@ def experiments() -> dict[str, type[Experiment]]:
 
 @cache
 def joins() -> dict[str, type[Experiment]]:
-    """Returns the installed joins by name: questions that finished runs of several experiments answer together."""
+    """Returns the installed joins by name: questions across finished runs of several experiments."""
     return _installed(JOINS)
 
 

@@ -1,4 +1,4 @@
-"""What measures units: this process, or workers of a Ray cluster with one model each.
+"""Engines measure units: this process, or the workers of a Ray cluster with one model each.
 
 Units are pure functions of the configuration and their id, so an engine decides when and where a unit is measured and
 never what its rows are. An engine only measures: the runner alone writes parts.
@@ -33,7 +33,7 @@ CHOSEN_BY_USER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 @runtime_checkable
 class Engine(Protocol):
-    """Measures units; may be asked again and again, and keeps its models in between."""
+    """Measures units; can be called repeatedly, and keeps its models between calls."""
 
     workers_lost: int
     """Workers that died in the middle of a unit, which was then measured again."""
@@ -44,7 +44,7 @@ class Engine(Protocol):
 
 
 class Worker:
-    """Measures one unit after the other with one model in memory; a model of another revision takes its place."""
+    """Measures one unit after the other with one model in memory; a unit of another revision replaces it."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Worker:
         self._revision: str | None = None
 
     def enter(self, folder: str) -> None:
-        """Works in that folder from now on: paths in the configuration are relative to it.
+        """Changes to that folder: paths in the configuration are relative to it.
 
         Raises RunError when it is not there.
         """
@@ -72,7 +72,7 @@ class Worker:
             ) from error
 
     def measure(self, unit: WorkUnit) -> "tuple[Tables, float]":
-        """Returns a unit's tables and the seconds it took, the time to load the model apart."""
+        """Returns a unit's tables and the seconds it took, without the time to load the model."""
         revision = self._experiment.revision_of(unit)
         if self._model is None or revision != self._revision:
             self._model, self._revision = None, revision  # the old one is let go first
@@ -126,7 +126,7 @@ def gpus_per_worker(options: RunOptions) -> float:
 
 @contextmanager
 def computing_threads(resumed: Mapping[str, Any]) -> Iterator[int]:
-    """Lets torch compute with the threads of a run for the length of the block, and gives their number.
+    """Sets torch's threads to those of a run for the duration of the block, and yields their number.
 
     `resumed` is what run.json says of a run that was begun before ({} for a new one): its number of threads is taken over.
     OMP_NUM_THREADS and torch.set_num_threads are upper bounds.
@@ -144,14 +144,14 @@ def computing_threads(resumed: Mapping[str, Any]) -> Iterator[int]:
 
 
 def threads_for(most: int) -> int:
-    """Returns how many of at most `most` threads a run should use: all where the user chose, else as many as are free."""
+    """Returns how many threads, at most `most`, a run should use: all if the user chose the number, else one per idle processor."""
     if most == 1 or any(os.environ.get(name) for name in CHOSEN_BY_USER):
         return most
     return max(1, min(most, round(free_processors())))
 
 
 def free_processors(seconds: float = WATCHED_SECONDS) -> float:
-    """Returns how many processors nobody but this process used while it was watched.
+    """Returns how many processors were not used by other processes during a short observation.
 
     Of those this process may run on, where the system says which (Linux).
     """

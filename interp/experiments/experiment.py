@@ -34,14 +34,14 @@ those runs keep theirs. The default must do what was done before there was the s
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """Items that share computation, measured and stored together. The id names the files: a-z, 0-9, '-' and '_'."""
+    """Items that share computation, measured and stored together. The id, of a-z, 0-9, '-' and '_', names the files."""
 
     id: str
 
 
 @dataclass(frozen=True)
 class Work:
-    """Amounts that can be known without measuring. They add up, but for the tokens that are held at once."""
+    """Amounts of work that are known without measuring. They add up, except for the tokens held at once."""
 
     tokens_read: int = 0
     """Tokens of prompts and texts that pass through the model, padding included; what is shared is read once."""
@@ -63,7 +63,7 @@ class Work:
 
     @property
     def tokens(self) -> int:
-        """Tokens that are read or written."""
+        """Tokens read or written."""
         return self.tokens_read + self.tokens_written
 
 
@@ -102,13 +102,13 @@ class Experiment:
     schema_version: ClassVar[int]
     """Raised when the tables or the meaning of their numbers change: it is part of a run's name."""
     needs_attention: ClassVar[bool] = True
-    """Whether a language model must have attention heads to look at."""
+    """Whether a language model must have attention heads."""
     model_kind: ClassVar[ModelKind] = "language"
-    """What the model makes: text, or pictures (`measure` is then given an ImageModel)."""
+    """What the model generates: text, or pictures (then `measure` gets an ImageModel)."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Named sets of field values, offered as --preset."""
     in_atlas: ClassVar[bool] = True
-    """Whether an atlas runs it unasked; else only where the atlas's file has a table for it."""
+    """Whether an atlas runs it by default; otherwise only if the atlas's file has a table for it."""
     reads: ClassVar[Mapping[str, str]] = {}
     """Settings that name the folder of a finished run, and of which experiment: an atlas fills them in."""
 
@@ -133,11 +133,11 @@ class Experiment:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Names of the verdicts of the check at load (interp.models.check.verdicts) without which nothing is measured."""
+        """Names of the verdicts of the check at load (interp.models.check.verdicts) that the experiment needs."""
         return ()
 
     def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
-        """Returns all units that are known to be needed, given what has been measured so far.
+        """Returns all units known to be needed, given what has been measured so far.
 
         Asked again after every wave of units until it names nothing new, so later units may depend on earlier tables. It
         must be a pure function of its arguments: a resumed run plans what an uninterrupted one did.
@@ -145,18 +145,18 @@ class Experiment:
         raise NotImplementedError
 
     def expected_units(self, model: "LanguageModel | ImageModel", measured: "Tables") -> Sequence[WorkUnit]:
-        """Returns the units of the plan, and stand-ins for those that it will name once these are measured.
+        """Returns the units of the plan, and placeholders for those that it will add once these are measured.
 
         `model` has a tokenizer and a configuration, and no weights (`load_outline` and `load_image_outline`).
         """
         return self.plan(model.facts, measured)
 
     def work_of(self, model: "LanguageModel | ImageModel", unit: WorkUnit) -> "Work | None":
-        """Returns what a unit reads and writes, or None where nobody can tell; `model` as in `expected_units`."""
+        """Returns what a unit reads and writes, or None if that cannot be known; `model` as in `expected_units`."""
         return None
 
     def uncounted(self) -> str:
-        """Returns what is not among the expected units or their work, as a clause; "" where everything is."""
+        """Returns, as a clause, what the expected units and their work leave out; "" if nothing."""
         return ""
 
     def measure(self, model: "LanguageModel | ImageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":
@@ -184,15 +184,15 @@ class Experiment:
         return {}
 
     def input_files(self) -> Sequence[Path]:
-        """Returns the user's own files and folders the configuration names: their contents are part of a run's name."""
+        """Returns the user's files and folders that the configuration names; their contents are part of the run's hash."""
         return ()
 
     def compare(self, runs: "Mapping[str, Tables]") -> "tuple[Mapping[str, pd.DataFrame], Mapping[str, go.Figure]]":
-        """Returns tables and figures that set several runs side by side; runs are given by label."""
+        """Returns tables and figures that compare several runs, given by label."""
         raise NotImplementedError
 
     def read_foreign(self, path: Path) -> "Tables | None":
-        """Returns the tables in a file of another tool's format, or None when it is not one this experiment reads."""
+        """Returns the tables in another tool's file, or None if this experiment does not read its format."""
         return None
 
     @property

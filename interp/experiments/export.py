@@ -1,4 +1,4 @@
-"""Writing what a run found for other programs: figures as interactive pages always; PDF, SVG, PNG and CSV when asked for."""
+"""Exports of a run: figures as interactive pages always, and PDF, SVG, PNG and CSV on request."""
 
 import os
 import shutil
@@ -41,7 +41,7 @@ def write_figure_pages(figures: "Mapping[str, go.Figure]", folder: Path) -> list
 
 
 def export_run(run: "Run", formats: Sequence[ExportFormat]) -> list[Path]:
-    """Writes every figure of a run in each format of pictures, and its tables where CSV is asked for; returns the paths.
+    """Writes every figure of a run in each image format, and its tables if CSV is requested; returns the paths.
 
     Raises RunError when no Chromium is there to draw the figures.
     """

@@ -1,4 +1,4 @@
-"""What a run will do and need, from its settings, the model's configuration and its tokenizer: nothing is computed or written."""
+"""What a run will do and need, from its settings, the model's configuration and its tokenizer. Computes and writes nothing."""
 
 import json
 from collections import Counter
@@ -30,7 +30,7 @@ COLUMNS, LABEL = 80, 11
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that are needed beside what a pass computes with, and those free on the device (None where nobody says)."""
+    """Bytes needed in addition to activations, and bytes free on the device (None if unknown)."""
 
     weights_bytes: int
     cache_bytes: int
@@ -39,7 +39,7 @@ class Memory:
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """A run before it is made: where it goes, its units, and what those that are left will read and write."""
+    """A run before it starts: its folder, its units, and what the units left will read and write."""
 
     experiment: Experiment
     options: RunOptions
@@ -56,7 +56,7 @@ class Forecast:
 
     @property
     def state(self) -> str:
-        """How far the run is: new, or as `interp runs` says."""
+        """State of the run: new, or as in `interp runs`."""
         return state_of(self.folder, str(self.description.get("status"))) if self.description else "new"
 
     @property
@@ -66,12 +66,12 @@ class Forecast:
 
     @cached_property
     def works(self) -> dict[str, Work | None]:
-        """What every unit that is left reads and writes; None where nobody can tell."""
+        """What each unit left reads and writes; None if unknown."""
         return {unit.id: self.experiment.work_of(self.outline, unit) for unit in self.left}
 
     @property
     def work(self) -> Work | None:
-        """What all units that are left read and write, or None where it is not known of one of them."""
+        """What all units left read and write, or None if one of them is unknown."""
         known = [work for work in self.works.values() if work is not None]
         return total(known) if len(known) == len(self.works) else None
 
@@ -82,19 +82,19 @@ class Forecast:
 
     @property
     def memory(self) -> Memory:
-        """What the weights take, and keys and values of as many tokens as are held at once."""
+        """Bytes of the weights, and of the most keys and values held at once."""
         from interp.models.loading.footprint import free_bytes
 
         size, geometry = BYTES[self.facts.identity.dtype], self.facts.geometry
         held = 0 if self.work is None or geometry is None else self.work.tokens_held
-        per_token = 0 if geometry is None else 2 * geometry.n_layers * geometry.n_kv_heads * geometry.head_dim * size
+        per_token = 0 if geometry is None else 2 * len(geometry.layers) * geometry.n_kv_heads * geometry.head_dim * size
         free = free_bytes(self.device, self.options.device_map)
         return Memory(size * n_parameters(self.outline), held * per_token, free)
 
 
 @dataclass(frozen=True)
 class TimeRange:
-    """Seconds, from the least to the most, and what they rest on; or why there are none (both None)."""
+    """A range of seconds and what it is based on; or the reason why there is none (both None)."""
 
     low_seconds: float | None
     high_seconds: float | None
@@ -102,7 +102,7 @@ class TimeRange:
 
 
 def forecast(experiment: Experiment, options: RunOptions) -> Forecast:
-    """Returns what `experiment.run(…)` would do, without doing any of it.
+    """Returns what `experiment.run(…)` would do, without running it.
 
     Raises UserError as the run would before its first unit.
     """
@@ -131,7 +131,7 @@ def outline_of(experiment: Experiment, facts: ModelFacts) -> "LanguageModel | Im
 
 
 def n_parameters(model: "LanguageModel | ImageModel") -> int:
-    """Returns how many parameters a model has, tied ones once."""
+    """Returns the number of a model's parameters, counting tied ones once."""
     from torch import nn
 
     whole: Any = model
@@ -141,7 +141,7 @@ def n_parameters(model: "LanguageModel | ImageModel") -> int:
 
 
 def seconds_of_units(folder: Path) -> dict[str, float]:
-    """Returns the seconds of every unit that is measured in a run's folder, in the order in which they were.
+    """Returns the seconds of every unit measured in a run's folder, in the order of measurement.
 
     Parts are taken to be whole: whether they are is looked at by the run that goes on from there.
     """
@@ -155,7 +155,7 @@ def seconds_of_units(folder: Path) -> dict[str, float]:
 
 
 def kind_of(unit: WorkUnit) -> str:
-    """Returns what sort of unit it is, in a word: detection, echo, ablation."""
+    """Returns the kind of a unit, in one word: detection, echo, ablation."""
     return type(unit).__name__.removesuffix("Unit").lower()
 
 
@@ -168,7 +168,7 @@ def count_kinds(units: Sequence[WorkUnit]) -> dict[str, int]:
 
 
 def lines_of(forecast: Forecast, estimate: TimeRange | None) -> Iterator[str]:
-    """Yields what `interp plan` prints: a title, then one labelled paragraph for each thing that is known.
+    """Yields what `interp plan` prints: a title, then one labelled paragraph per item.
 
     No line is wider than 80 columns where no path or name is longer.
     """
@@ -245,7 +245,7 @@ def _gb(n_bytes: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Returns a length of time as people say it: 40 s, 12 min, 3.5 h, 2 d."""
+    """Returns a duration for people: 40 s, 12 min, 3.5 h, 2 d."""
     for unit, length, enough in (("d", 86400, 2), ("h", 3600, 2), ("min", 60, 2)):
         if seconds >= enough * length:
             return f"{seconds / length:.2g} {unit}" if seconds < 10 * length else f"{seconds / length:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""Questions that finished runs answer together: experiments whose settings name the runs they read. Imports nothing heavy."""
+"""Joins: experiments whose settings name the finished runs that they read. Imports nothing heavy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ ANSWERS = "answers"
 
 @dataclass(frozen=True, kw_only=True)
 class Join(Experiment):
-    """Base of questions that runs of several experiments on one model answer together.
+    """Base of joins, which answer a question from runs of several experiments on one model.
 
     `reads` names the settings that hold the runs. A join is run like any experiment, so it is stored, resumed and reported
     like one; its summary tables may use the tables of the runs it reads beside its own measured ones. One of them is
@@ -50,7 +50,7 @@ class Join(Experiment):
         return self.run_of(setting).tables
 
     def input_files(self) -> Sequence[Path]:
-        """Returns the tables that are read."""
+        """Returns the tables that the join reads."""
         return [
             self.run_of(setting).folder / "tables" / f"{table}.parquet"
             for setting, tables in self.tables_read.items()
@@ -58,7 +58,7 @@ class Join(Experiment):
         ]
 
     def check_model(self, facts: ModelFacts) -> None:
-        """Raises ArgumentError when a run is not given, or was made with other weights than the model at hand."""
+        """Raises ArgumentError if a run is missing, or was made with other weights than the model's."""
         for setting in self.reads:
             run = self.run_of(setting)
             identity = run.description["model"]["identity"]

@@ -1,6 +1,6 @@
-"""All runs under a folder, newest first: what each measured, how far it is, its first headline. Imports no torch.
+"""All runs under a folder, newest first: experiment, model, state and first headline of each. Imports no torch.
 
-A folder may hold ten thousand runs and files of strangers: only what is asked for is read, and what no run wrote is passed over.
+A folder may hold ten thousand runs and unrelated files: only what is needed is read, and unrelated files are skipped.
 """
 
 import os
@@ -31,12 +31,12 @@ class RunSummary:
 
     @property
     def age(self) -> timedelta:
-        """How long ago run.json was written last."""
+        """Time since run.json was last written."""
         return datetime.now(UTC) - self.changed
 
     @property
     def report(self) -> Path | None:
-        """The run's page, if it has one."""
+        """The run's report, if it has one."""
         path = self.folder / "report.html"
         return path if path.is_file() else None
 
@@ -113,7 +113,7 @@ def _summary(folder: Path, changed: float) -> RunSummary | None:
 
 
 def state_of(folder: Path, status: str) -> State:
-    """Returns how far a run is, from the status in its run.json and whether a process holds its folder."""
+    """Returns the state of a run, from the status in its run.json and whether a process holds its folder."""
     from interp.experiments.store import is_locked
 
     if status == "running":
@@ -128,14 +128,14 @@ def _headline(description: dict[str, Any]) -> str:
 
 
 def render_listing(runs: Sequence[RunSummary], out: Path) -> str:
-    """Returns one page that leads to every run's report: a table to sort by its heads and to search."""
+    """Returns a page with a sortable, searchable table that links to every run's report."""
     from interp.experiments.page import render
 
     return render("listing.html", title=f"Runs under {out}", runs=runs, out=out, states=STATES, in_bytes=bytes_in_words)
 
 
 def bytes_in_words(n_bytes: int) -> str:
-    """Returns a size as people read it: 812 B, 3.4 MB."""
+    """Returns a size for people: 812 B, 3.4 MB."""
     size = float(n_bytes)
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:

@@ -1,4 +1,4 @@
-"""How a run is carried out: options that change where and how fast, never what is measured. Imports nothing heavy."""
+"""How a run is carried out: options that change where and how fast it runs, never what it measures. Imports nothing heavy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,30 +18,30 @@ TRACKER_PACKAGES: Mapping[TrackerName, str] = {"wandb": "wandb", "mlflow": "mlfl
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """Where a run goes and what it runs on."""
+    """Where the run is stored and what it runs on."""
 
     out: Path = Path("runs")
-    """Folder that holds the runs."""
+    """Folder of runs."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     device_map: Literal["auto"] | None = None
-    """auto spreads a model too large for one GPU over all of them."""
+    """auto: split a model that is too large for one GPU across all of them."""
     engine: EngineName = "local"
-    """local measures in this process; ray hands the work to a Ray cluster: RAY_ADDRESS's, or one on this machine."""
+    """local: measure in this process; ray: on the Ray cluster at RAY_ADDRESS, or on one started on this machine."""
     workers: int | None = None
-    """With ray: how many models at once; as many as fit if not given."""
+    """With --engine ray: number of models loaded at once; by default as many as fit."""
     gpus_per_worker: float | None = None
-    """With ray: GPUs for each model, 0.5 for two on one; if not given, 1 where this machine has a GPU and 0 where not."""
+    """With --engine ray: GPUs per model; 0.5 puts two models on one GPU. By default 1 if this machine has a GPU, else 0."""
     cpus_per_worker: float = 1.0
-    """With ray: processors for each model."""
+    """With --engine ray: CPU cores per model."""
     fresh: bool = False
-    """Start over instead of finishing what is there."""
+    """Start over instead of resuming a run that exists."""
     export: tuple[ExportFormat, ...] = ()
-    """Write the tables as CSV too, the figures as PDF, SVG or PNG (these need a Chromium)."""
+    """Also write the tables as CSV, or the figures as PDF, SVG or PNG (figures need Chromium)."""
     log: TrackerName | None = None
-    """Send the finished run's headlines, configuration and seconds to Weights & Biases, MLflow or Trackio."""
+    """Log the finished run's headlines, configuration and wall time to Weights & Biases, MLflow or Trackio."""
     debug: bool = False
-    """Show the whole traceback of an error."""
+    """Show the full traceback of an error."""
 
     def __post_init__(self) -> None:
         """Takes folder names as they are typed in Python."""

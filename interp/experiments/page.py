@@ -1,4 +1,4 @@
-"""Pages that open anywhere without a network: templates, and what they pack into themselves of figures and tables."""
+"""Self-contained pages that need no network: templates, with compressed figures and tables."""
 
 import base64
 import gzip
@@ -88,7 +88,7 @@ def is_wide(figure: "go.Figure") -> bool:
 
 
 def redrawing(figure: "go.Figure", run: "Run") -> str:
-    """Returns Python that draws a figure of a run again: by its own function where the figure names it (`figures.style.drawn`)."""
+    """Returns the Python that redraws a figure of a run, by its own function if the figure names one (`figures.style.drawn`)."""
     meta = cast(Any, figure).layout.meta or {}
     lines = ["from interp.experiments.run import open_run", "", f"run = open_run({run.folder.as_posix()!r})"]
     if "call" not in meta:
@@ -109,14 +109,14 @@ def duration_in_words(seconds: float) -> str:
 
 
 def pack_figure(figure: "go.Figure") -> str:
-    """Returns what plotly draws a figure from, packed; without its title, which is the heading over it."""
+    """Returns plotly's description of a figure, compressed; without its title, which becomes the heading."""
     drawing = json.loads(str(figure.to_json())) | {"config": FIGURE_CONFIG}
     drawing["layout"].pop("title", None)
     return _packed(json.dumps(drawing, separators=(",", ":")))
 
 
 def pack_table(frame: pd.DataFrame) -> str:
-    """Returns the whole table, packed, or nothing when it is too large."""
+    """Returns the whole table, compressed, or nothing if it is too large."""
     if frame.size > LARGEST_TABLE:
         return ""
     table = {"columns": [str(column) for column in frame.columns], "rows": _rows(frame)}
@@ -125,7 +125,7 @@ def pack_table(frame: pd.DataFrame) -> str:
 
 
 def plotly_script() -> str:
-    """Returns plotly's own script (5 MB, 2 MB packed)."""
+    """Returns plotly's own script (5 MB, 2 MB compressed)."""
     from plotly.offline import get_plotlyjs
 
     return get_plotlyjs()

@@ -17,7 +17,7 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pan
 
 
 def versions() -> dict[str, str | None]:
-    """Returns the versions of the toolkit, Python and the packages whose changes can change numbers."""
+    """Returns the versions of the toolkit, Python and the packages that can affect numbers."""
     found: dict[str, str | None] = {
         "interp": interp.__version__,
         "git_commit": git_commit(),
@@ -32,7 +32,7 @@ def versions() -> dict[str, str | None]:
 
 
 def git_commit() -> str | None:
-    """Returns the commit of the checkout this package lies in, with "-dirty" for uncommitted changes; None without one."""
+    """Returns the commit of this package's checkout, with "-dirty" if there are uncommitted changes; None outside a checkout."""
     root = Path(interp.__file__).parent.parent
     try:
         commit = subprocess.run(

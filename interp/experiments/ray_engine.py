@@ -1,4 +1,4 @@
-"""The engine of many machines: Ray actors that hold one model each, and the loop that hands units out to them."""
+"""The Ray engine: actors that hold one model each, and the loop that assigns units to them."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 60
 
 
 class RayEngine:
-    """Workers of the cluster that RAY_ADDRESS names, or of one that is started on this machine for the run.
+    """Measures on workers of the cluster at RAY_ADDRESS, or of one started on this machine for the run.
 
     A worker that dies is replaced and its unit measured again, until a unit has taken down TRIES workers. An error that a
     unit raises is raised here, as it would be without Ray.
@@ -76,7 +76,7 @@ class RayEngine:
                     yield unit, *result
 
     def close(self) -> None:
-        """Ends the workers, and the cluster when it was started here."""
+        """Stops the workers, and the cluster if it was started here."""
         for worker in self._workers:
             self._ray.kill(worker)
         self._workers.clear()

@@ -1,4 +1,4 @@
-"""report.html: one page with everything a run found, or with a comparison of several, that opens anywhere without a network."""
+"""report.html: a self-contained page with everything a run found, or with a comparison of several runs."""
 
 import dataclasses
 import hashlib
@@ -28,7 +28,7 @@ def write_report(run: "Run") -> Path:
 
 
 def render_report(run: "Run") -> str:
-    """Returns the page: the findings beside the first figure, then everything else that is known of the run."""
+    """Returns the page: the findings beside the first figure, then everything else about the run."""
     findings = run.experiment.findings(run.tables)
     warnings = [finding.text for finding in findings if finding.kind == "warning"]
     drawn = list(run.figures.items())
@@ -141,7 +141,7 @@ def _literal(value: Any) -> str:
 
 
 def write_comparison(experiment: Experiment, runs: Mapping[str, Tables], out: Path) -> tuple[Path, str]:
-    """Writes what an experiment says of several runs under `out`; returns the folder and the tables as text."""
+    """Writes an experiment's comparison of several runs under `out`; returns the folder and the tables as text."""
     tables, figures = experiment.compare(runs)
     name = hashlib.sha256(" ".join(runs).encode()).hexdigest()[:12]
     folder = out / "comparisons" / experiment.name / name

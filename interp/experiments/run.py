@@ -31,7 +31,7 @@ class Run:
 
     @cached_property
     def tables(self) -> "StoredTables":
-        """The tables, each read when asked for: `run.tables["head_scores"]`."""
+        """The tables, each read on access: `run.tables["head_scores"]`."""
         from interp.experiments.store import StoredTables
 
         return StoredTables(self.folder, self.experiment.schemas())
@@ -69,7 +69,7 @@ class Run:
 
 
 def compare(*runs: Run) -> "tuple[Mapping[str, pd.DataFrame], Mapping[str, go.Figure]]":
-    """Returns tables and figures that set finished runs of one experiment side by side.
+    """Returns tables and figures that compare finished runs of one experiment.
 
     Raises ArgumentError for fewer than two runs, or runs of different experiments.
     """
@@ -101,7 +101,7 @@ def open_run(place: str | Path, out: Path = Path("runs")) -> Run:
 
 
 def experiment_of(description: Mapping[str, Any]) -> Experiment:
-    """Returns the experiment a run.json describes, configured as it was."""
+    """Returns the experiment that a run.json describes, with its configuration."""
     kind = find_experiment(str(description["experiment"]))
     if kind.schema_version != description["schema_version"]:
         raise ArgumentError(
@@ -129,7 +129,7 @@ def configured(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
 
 
 def with_checked_settings(experiment: Experiment) -> Experiment:
-    """Returns the same experiment with every value as its field's type has it: Python itself does not check.
+    """Returns the experiment with every value converted to its field's type, which Python itself does not check.
 
     Raises ArgumentError for a value that a field cannot take.
     """

@@ -27,7 +27,7 @@ LOG = logging.getLogger(__name__)
 
 
 def run_experiment(experiment: Experiment, options: RunOptions) -> Run:
-    """Runs what is missing of an experiment and returns the finished run; a finished run is returned as it is.
+    """Measures what is missing of a run and returns the finished run; a finished run is returned unchanged.
 
     Raises UserError, with what stands on disk kept, when the run cannot begin or end.
     """
@@ -66,7 +66,7 @@ def run_experiment(experiment: Experiment, options: RunOptions) -> Run:
 
 
 def facts_of(experiment: Experiment, options: RunOptions) -> ModelFacts:
-    """Returns identity and size of the model in the precision that it will be loaded in; nothing is loaded.
+    """Returns identity and size of the model in the precision it will be loaded in, without loading it.
 
     Raises UserError when there is no such model.
     """
@@ -76,7 +76,7 @@ def facts_of(experiment: Experiment, options: RunOptions) -> ModelFacts:
 
 
 def check_kind(experiment: Experiment) -> None:
-    """Raises UserError when the model makes something else than the experiment looks at."""
+    """Raises UserError if the model is not of the kind (language or image) that the experiment needs."""
     kind = known_kind(experiment.model)
     if kind is None or kind == experiment.model_kind:
         return

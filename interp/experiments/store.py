@@ -1,4 +1,4 @@
-"""A run's folder: parts as they are measured, tables and figures when it is done, and run.json that says what it is.
+"""A run's folder: parts as they are measured, tables and figures once it is done, and run.json, which describes it.
 
     runs/<experiment>/<model>/<hash12>/
         run.json                              configuration, model, versions, status, timings
@@ -6,7 +6,7 @@
         parts/done/<unit>.json                written last: a unit is done or it is not
         tables/<table>.parquet  figures/<name>.html  report.html, and the experiment's own documents
 
-Whatever moment a process is killed, the folder holds every finished unit and nothing half-written counts.
+Whenever a process is killed, the folder holds every finished unit, and half-written files are ignored.
 """
 
 import json
@@ -72,13 +72,13 @@ class RunStore:
             lock.release()
 
     def sweep(self) -> None:
-        """Removes what a killed process left half-written; the caller holds the folder."""
+        """Deletes files that a killed process left half-written; the caller holds the folder."""
         for path in self.folder.rglob(".*"):
             if _HALF_WRITTEN.fullmatch(path.name):
                 path.unlink()
 
     def clear(self) -> None:
-        """Removes everything measured and made, for --fresh."""
+        """Deletes everything measured and derived, for --fresh."""
         for path in self.folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
@@ -88,7 +88,7 @@ class RunStore:
     # ------------------------------------------------------------------ parts
 
     def write_part(self, unit_id: str, tables: Mapping[str, pd.DataFrame], seconds: float) -> None:
-        """Stores what one unit measured; interrupts wait until it is on disk."""
+        """Stores the rows of one unit; interrupts are deferred until they are on disk."""
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", unit_id):
             raise ValueError(f"a unit's id is made of a-z, 0-9, '-' and '_', not {unit_id!r}")
         with uninterrupted():
@@ -147,7 +147,7 @@ class RunStore:
         return {path.stem: file_sha256(path) for path in sorted((self.folder / "tables").glob("*.parquet"))}
 
     def tables_whole(self, description: Mapping[str, Any]) -> bool:
-        """Whether every table is as it was when the run was finished; otherwise they are made again from the parts."""
+        """Whether every table is as it was when the run finished; otherwise the tables are rebuilt from the parts."""
         return self.table_sha256() == description.get("table_sha256")
 
     def write_document(self, name: str, content: str | bytes) -> Path:
@@ -159,7 +159,7 @@ class RunStore:
 
 
 class StoredTables(Mapping[str, pd.DataFrame]):
-    """The tables of a finished run, each read when it is asked for."""
+    """The tables of a finished run, each read on access."""
 
     def __init__(self, folder: Path, schemas: Schemas) -> None:
         self._paths = {
@@ -188,7 +188,7 @@ class StoredTables(Mapping[str, pd.DataFrame]):
 
 
 class MeasuredTables(Mapping[str, pd.DataFrame]):
-    """What a run has measured so far, each table read when it is asked for; tables without rows are empty, not missing."""
+    """The tables measured so far, each read on access; tables without rows are empty, not missing."""
 
     def __init__(self, store: RunStore, unit_ids: Sequence[str]) -> None:
         self._store = store
@@ -248,7 +248,7 @@ def folder_bytes(folder: Path) -> int:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Lets a Ctrl-C wait until the end of the block (in the main thread, where Python delivers it)."""
+    """Defers Ctrl-C to the end of the block (in the main thread, where Python delivers it)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

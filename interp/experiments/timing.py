@@ -1,4 +1,4 @@
-"""How long a run will take: from units of runs that were measured on this machine, or from a pass that is timed now."""
+"""How long a run will take: from units measured on this machine, or from a pass timed now."""
 
 import statistics
 import time
@@ -33,7 +33,7 @@ LARGE_BYTES = 4e9
 
 @dataclass(frozen=True)
 class MeasuredRun:
-    """Units that were measured: of each kind, their seconds and amounts of work."""
+    """Measured units: the seconds and amounts of work of each kind."""
 
     name: str
     units: Sequence[tuple[str, float, float | None]]
@@ -47,7 +47,7 @@ class MeasuredRun:
         return sum(seconds for _, seconds, _ in self.units) + self.besides
 
     def seconds(self, kind: str, amount: float | None) -> float | None:
-        """Returns what a unit would take at the rate of its kind, or of all units where there is none of its kind."""
+        """Returns the seconds of a unit at the rate of its kind, or of all units if its kind was not measured."""
         same = [unit for unit in self.units if unit[0] == kind]
         known = [(seconds, own) for _, seconds, own in same or self.units if own]
         if amount and known:
@@ -55,14 +55,14 @@ class MeasuredRun:
         return statistics.mean(seconds for _, seconds, _ in same) if same else None
 
     def predict(self, units: Sequence[WorkUnit], forecast: Forecast) -> float | None:
-        """Returns the seconds of those units, or None where there is nothing to tell one of them by."""
+        """Returns the seconds of those units, or None if one of them cannot be estimated."""
         found = [self.seconds(kind_of(unit), amount_of(forecast.works[unit.id])) for unit in units]
         known = [seconds for seconds in found if seconds is not None]
         return sum(known) + self.besides if len(known) == len(found) else None
 
 
 def estimate(forecast: Forecast) -> TimeRange:
-    """Returns how long the units that are left will take, one after the other."""
+    """Returns how long the units left will take, one after the other."""
     left = forecast.left
     samples = [sample for sample in _samples(forecast) if sample.units]
     found = {sample.name: seconds for sample in samples if (seconds := sample.predict(left, forecast)) is not None}
@@ -76,7 +76,7 @@ def estimate(forecast: Forecast) -> TimeRange:
 
 
 def amount_of(work: Work | None) -> float | None:
-    """Returns what the seconds of a unit grow with: its tokens, or the steps of its pictures."""
+    """Returns the amount that a unit's time is proportional to: its tokens, or the steps of its pictures."""
     return None if work is None else float(work.tokens + work.denoising_steps)
 
 
@@ -174,7 +174,7 @@ def _loader(forecast: Forecast) -> tuple[Any, dict[str, Any]]:
 
 
 def weights_are_here(forecast: Forecast) -> bool:
-    """Whether the model's weights are on this machine, so that loading them fetches nothing."""
+    """Whether the model's weights are on this machine, so that loading them needs no download."""
     from huggingface_hub import try_to_load_from_cache
 
     from interp.models.loading.adapters import base_of, is_adapter

@@ -1,4 +1,4 @@
-"""Sending a finished run's headlines to where a group keeps its results: Weights & Biases, MLflow or Trackio.
+"""Logging a finished run's headlines to Weights & Biases, MLflow or Trackio.
 
 Where these send or store things is their own matter (WANDB_MODE, MLFLOW_TRACKING_URI, TRACKIO_DIR, …). A run that is logged
 again is the same run there: it goes by its hash.
@@ -21,7 +21,7 @@ LONGEST_PARAMETER = 500
 
 @dataclass(frozen=True)
 class Record:
-    """What is sent of a run."""
+    """What is logged of a run."""
 
     name: str
     key: str
@@ -34,7 +34,7 @@ class Record:
 
 
 def record_of(run: Run) -> Record:
-    """Returns what is sent of a finished run."""
+    """Returns what is logged of a finished run."""
     told = run.description
     identity = told["model"]["identity"]
     made_with = {
@@ -62,7 +62,7 @@ def record_of(run: Run) -> Record:
 
 
 def log_run(run: Run, tracker: TrackerName) -> None:
-    """Sends a finished run to a tracker.
+    """Logs a finished run to a tracker.
 
     Raises RunError, with the run kept, when the tracker does not take it.
     """

@@ -1,4 +1,4 @@
-"""The commands beside running an experiment: atlas, plan, list, models, runs, show, compare, figures. Their docstrings are their help."""
+"""Commands other than running an experiment: atlas, plan, list, models, runs, show, compare, figures. Docstrings are the help text."""
 
 import sys
 from pathlib import Path
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 
 def say(text: str, *, error: bool = False) -> None:
-    """Prints for the person at the terminal."""
+    """Print to the terminal: standard output, or standard error for errors."""
     (sys.stderr if error else sys.stdout).write(text + "\n")
 
 
 def say_findings(run: Run) -> None:
-    """Prints a run's headlines, warnings and where its report is."""
+    """Print a run's headlines and warnings, and the path of its report."""
     say_sentences(run)
     say(f"report: {run.folder / 'report.html'}")
 
 
 def say_sentences(run: Run) -> None:
-    """Prints a run's headlines and warnings."""
+    """Print a run's headlines and warnings."""
     for finding in run.findings:
         say(("warning: " if finding.kind == "warning" else "") + finding.text)
 
 
 def atlas(atlas: Atlas, options: RunOptions) -> None:
-    """Runs all that applies to a model, prints what joins it, and where the report is.
+    """Run every experiment that applies to a model, then print the joined findings and the path of the report.
 
-    Raises RunError, once the report is written, when an experiment failed.
+    Raises RunError, once the report is written, if an experiment failed.
     """
     from interp.experiments.atlas import run_atlas
 
@@ -53,7 +53,7 @@ def atlas(atlas: Atlas, options: RunOptions) -> None:
 
 
 def plan(experiment: Experiment, options: RunOptions) -> None:
-    """Says what a run will do and cost, and does none of it."""
+    """Print what a run will do and cost, without running it."""
     from interp.experiments.forecast import forecast, lines_of
     from interp.experiments.timing import estimate
 
@@ -63,7 +63,7 @@ def plan(experiment: Experiment, options: RunOptions) -> None:
 
 
 def list_experiments() -> None:
-    """Lists the experiments, and the questions that join their runs."""
+    """List the experiments, and the questions across their runs."""
     for name, kind in {**experiments(), **joins()}.items():
         say(f"{name:<20} {kind.summary}\n{'':<20} {kind.paper}")
 
@@ -71,12 +71,12 @@ def list_experiments() -> None:
 def list_models(
     model: Positional[str | None] = None, *, revision: str | None = None, device: str = "auto", dtype: str = "auto"
 ) -> None:
-    """Lists the names of models; with the name of one (an id or a folder too), says what the check at load found.
+    """List the models known by name; given one model (name, Hugging Face id or folder), show what the check at load found.
 
     Args:
         model: Name of a language model, a Hugging Face id, or a folder.
         revision: Branch, tag or commit on the hub.
-        device: Where it is loaded.
+        device: Device to load the model on.
         dtype: Precision of the weights.
 
     """
@@ -113,15 +113,15 @@ def list_runs(
     html: bool = False,
     out: Path = Path("runs"),
 ) -> None:
-    """Lists runs, newest first: experiment, model, state, age, size, and what was found.
+    """List runs, newest first: experiment, model, state, age, size and headline.
 
     Args:
-        experiment: Only runs of this experiment.
-        model: Only runs on the model of this name.
-        state: Only runs that are so far.
-        limit: How many runs at most; 0 lists all.
-        html: Write a page that leads to every report, sortable and searchable, instead of printing.
-        out: Folder that holds the runs.
+        experiment: List only runs of this experiment.
+        model: List only runs on the model of this name.
+        state: List only runs in this state.
+        limit: Maximum number of runs to list; 0 lists all.
+        html: Instead of printing, write a sortable, searchable page that links to every report.
+        out: Folder of runs.
 
     """
     from interp.experiments import listing
@@ -147,11 +147,11 @@ def list_runs(
 
 
 def show(run: Positional[str], *, out: Path = Path("runs")) -> None:
-    """Prints what a run found and where it is.
+    """Print a run's headlines, its tables and where they are.
 
     Args:
         run: Folder of a run, or the first digits of its hash.
-        out: Folder that holds the runs.
+        out: Folder of runs.
 
     """
     found = open_run(run, out)
@@ -166,12 +166,12 @@ def show(run: Positional[str], *, out: Path = Path("runs")) -> None:
 def figures(
     run: Positional[str], *, format: tuple[FigureFormat, ...] = ("pdf", "svg", "png"), out: Path = Path("runs")
 ) -> None:
-    """Draws a finished run's figures again from its tables.
+    """Redraw a finished run's figures from its tables.
 
     Args:
         run: Folder of a run, or the first digits of its hash.
-        format: What to write beside the interactive pages.
-        out: Folder that holds the runs.
+        format: Formats to write in addition to the interactive pages.
+        out: Folder of runs.
 
     """
     from interp.experiments.export import export_figures, write_figures
@@ -182,11 +182,11 @@ def figures(
 
 
 def compare(runs: Positional[tuple[str, ...]], *, out: Path = Path("runs")) -> None:
-    """Sets two or more runs, or files of other tools, side by side.
+    """Compare two or more runs, or results of other tools, side by side.
 
     Args:
-        runs: Folders of runs, first digits of their hashes, or files (and folders) in a format an experiment reads.
-        out: Folder that holds the runs; the comparison goes there too.
+        runs: Folders of runs, first digits of their hashes, or other tools' files or folders that an experiment can read.
+        out: Folder of runs; the comparison is written there too.
 
     """
     from interp.experiments.report import write_comparison

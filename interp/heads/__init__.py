@@ -1,1 +1,1 @@
-"""Heads of a model: sets of them and random controls, and rankings that others made, read from and written for their tools."""
+"""Heads of a model: sets of heads, random controls, and rankings in other tools' formats, read and written."""

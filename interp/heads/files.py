@@ -1,4 +1,4 @@
-"""Files that rank heads, of whatever tool: recognised by their content, with what their scores are."""
+"""Other tools' files that rank heads: recognised by content, with the kind of their scores."""
 
 import json
 import re
@@ -34,7 +34,7 @@ _NAMES = re.compile(r"\s*\d{1,4}-\d{1,4}(?:[\s,]+\d{1,4}-\d{1,4})*[\s,]*")
 
 @dataclass(frozen=True)
 class HeadFile:
-    """What a file says of heads."""
+    """The heads and scores in a file."""
 
     path: Path
     format: str
@@ -52,12 +52,12 @@ class HeadFile:
 
     @property
     def label(self) -> str:
-        """What is read, in words."""
+        """A description of the file, in words."""
         return f"{self.format}: {KINDS[self.kind].text}"
 
 
 def read_heads(place: Path) -> HeadFile:
-    """Returns what a file, or the folder of a DuoAttention pattern, says of heads.
+    """Returns the heads and scores in a file, or in the folder of a DuoAttention pattern.
 
     Raises ArgumentError for a file in no known format, or with something wrong in it.
     """
@@ -186,7 +186,7 @@ def named_list(path: Path, names: Sequence[object]) -> pd.DataFrame:
 
 
 def names_in_text(path: Path, text: str) -> list[str] | None:
-    """Returns the heads that a text names, in its order: a configuration of QRHead, or names alone. None for other texts.
+    """Returns the heads that a text names, in order: a QRHead configuration, or names alone. None for other texts.
 
     Raises ArgumentError for a configuration that names no heads.
     """

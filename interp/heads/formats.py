@@ -1,4 +1,4 @@
-"""Head scores as tools write them: read, and written from a run for each of them.
+"""Head scores in other tools' formats: readers, and writers for each.
 
 DuoAttention's full_attention_heads.tsv has one gate α per layer (line) and key-value head (column). In JSON, {"layer-head":
 [one score per sample]} alone is the format of Wu et al.'s repository, of HeadKV's importance files and of LOCOS' behavioural
@@ -28,7 +28,7 @@ HUNDREDTHS = 100
 
 
 def head_of(name: str) -> tuple[int, int] | None:
-    """Returns layer and head of a name such as "16-19", or None for another text."""
+    """Returns layer and head of a name such as "16-19", or None for other text."""
     match = HEAD_NAME.fullmatch(name)
     return (int(match[1]), int(match[2])) if match else None
 
@@ -70,7 +70,7 @@ def sample_scores(path: Path, content: object) -> pd.DataFrame:
 
 
 def check_once(path: Path, heads: list[tuple[int, int]]) -> None:
-    """Raises ArgumentError when a head comes twice."""
+    """Raises ArgumentError if a head occurs twice."""
     seen: set[tuple[int, int]] = set()
     for head in heads:
         if head in seen:
@@ -85,7 +85,7 @@ def head_means(samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def kind_of(path: Path, samples: pd.DataFrame, meta: Mapping[str, Any]) -> str:
-    """Returns the kind of score: by the method that the file names, otherwise as the scores themselves tell.
+    """Returns the kind of score: by the method that the file names, otherwise inferred from the scores.
 
     Below 0 there are no copies and no attention: such scores are contributions. Copy scores are whole numbers of tokens over
     the answer's; attention masses are not. One score per head that is neither may be a mean of either: "unnamed".
@@ -123,7 +123,7 @@ def _whole_tokens(grid: Array) -> int | None:
 
 
 def how_to_name(kind: str) -> str:
-    """Returns how a file can say what its scores are, where it does not."""
+    """Returns how a file can state the kind of its scores."""
     return f" To say what they are, write {NAMING}." if kind in ("unnamed", "signed") else ""
 
 
@@ -134,7 +134,7 @@ SINK_TOKENS, RECENT_TOKENS = 128, 256
 
 
 def numbers_in_text(text: str) -> list[list[str]] | None:
-    """Returns the cells of a text whose first line is numbers between tabs, or None for another text."""
+    """Returns the cells of a text whose first line is tab-separated numbers, or None for other text."""
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines or not all(_is_float(cell) for cell in lines[0].split("\t")):
         return None

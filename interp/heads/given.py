@@ -1,4 +1,4 @@
-"""The ranking that --heads-from names: a file of another tool, or a retrieval_heads run, fitted to the model at hand."""
+"""The ranking that --heads-from names, another tool's file or a retrieval_heads run, matched to the model."""
 
 import re
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ Head = tuple[int, int]
 
 
 def ranking_run(place: Path) -> "Run":
-    """Returns the finished retrieval_heads run in a folder, or whose hash begins so.
+    """Returns the finished retrieval_heads run in a folder, or with a hash that begins with the given digits.
 
     Raises ArgumentError for a place that is neither that nor a file.
     """
@@ -44,7 +44,7 @@ def ranking_run(place: Path) -> "Run":
 
 
 def given_files(place: Path) -> list[Path]:
-    """Returns the file that a ranking is read from: its content names a run that uses it."""
+    """Returns the file that a ranking is read from; its content is part of the hash of a run that uses it."""
     if is_file_of_heads(place):
         return [pattern_in(place)]
     return [ranking_run(place).folder / "tables" / "head_scores.parquet"]
@@ -93,7 +93,7 @@ def expanded(scores: "pd.DataFrame", group_size: int) -> "pd.DataFrame":
 
 
 def covers(scores: "pd.DataFrame", fewest: int = 2) -> tuple[int, int] | None:
-    """Returns layers and heads of the model whose heads are all there; None for some heads of a model.
+    """Returns the numbers of layers and heads if the ranking covers all heads of the model; None if it covers some of them.
 
     Fewer layers or heads than `fewest` are taken for some.
     """
@@ -102,7 +102,7 @@ def covers(scores: "pd.DataFrame", fewest: int = 2) -> tuple[int, int] | None:
 
 
 def check_fits(heads: HeadFile, facts: "ModelFacts", n_heads: int) -> None:
-    """Raises ArgumentError when heads are not those of the model, which has `n_heads` of the counted sort in a layer."""
+    """Raises ArgumentError if heads do not exist in the model, which has `n_heads` of that kind (query or key-value) per layer."""
     geometry = facts.geometry
     assert geometry is not None
     scores, path = heads.scores, heads.path
@@ -120,7 +120,7 @@ def check_fits(heads: HeadFile, facts: "ModelFacts", n_heads: int) -> None:
             raise ArgumentError(
                 f"{path} says {name}: {heads.counts[name]}, and {facts.name} has {n}: name one of the same model."
             )
-    if heads.kind == "gate" and len(scores) != geometry.n_layers * n_heads:
+    if heads.kind == "gate" and len(scores) != len(geometry.layers) * n_heads:
         raise ArgumentError(f"{path} has {len(scores)} gates and {has}: name a pattern of the same model.")
     if len(outside):
         first = outside.iloc[0]
@@ -137,7 +137,7 @@ def heads_of(given: "pd.DataFrame") -> list[Head]:
 
 
 def sizes_for(given: "pd.DataFrame", ks: Sequence[int]) -> tuple[int, ...]:
-    """Returns how many of the given heads to change: the sizes that it has heads for; all of them where it has fewer, or no order."""
+    """Returns how many of the given heads to edit: sizes for which there are enough heads; all heads if there are fewer, or no order."""
     n_heads = len(given)
     if given["kind"].iloc[0] == "members":
         return (n_heads,)
@@ -145,7 +145,7 @@ def sizes_for(given: "pd.DataFrame", ks: Sequence[int]) -> tuple[int, ...]:
 
 
 def sentences_on(given: "pd.DataFrame", ks: Sequence[int]) -> list[tuple[str, bool]]:
-    """Returns what a reader of a run with such heads must know, each sentence with whether it is a warning."""
+    """Returns notes for the report of a run with such heads, each with whether it is a warning."""
     if not len(given):
         return []
     kind = str(given["kind"].iloc[0])

@@ -1,4 +1,4 @@
-"""What --heads-from points at: a file that ranks heads, the folder of a DuoAttention pattern, or a run; and what its scores measure.
+"""What --heads-from names (a file that ranks heads, the folder of a DuoAttention pattern, or a run) and what its scores measure.
 
 Scores of different kinds can be compared by rank, never by value. Imports nothing heavy.
 """

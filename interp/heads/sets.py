@@ -19,7 +19,7 @@ Edit = tuple[tuple[Head, ...], EditMode]
 
 
 def layer_matched(top: Sequence[Head], n_heads: int, key: tuple[Any, ...]) -> tuple[Head, ...]:
-    """Returns as many random heads as `top` has, layer by layer as many, none of them in `top`.
+    """Returns random heads, as many in each layer as `top` has, none of them in `top`.
 
     A layer with too few others takes the rest from the nearest layers that `top` touches. Drawn from the key alone.
     Raises ValueError when the layers of `top` have not enough other heads.
@@ -39,7 +39,7 @@ def layer_matched(top: Sequence[Head], n_heads: int, key: tuple[Any, ...]) -> tu
 
 
 def matched_draws(top: Sequence[Head], n_heads: int, key: tuple[Any, ...], draws: int) -> list[tuple[Head, ...]]:
-    """Returns the random controls of `top`: so many sets of `layer_matched`, each drawn from the key and its own number."""
+    """Returns random controls of `top`: the given number of `layer_matched` sets, each drawn from the key and its own number."""
     return [layer_matched(top, n_heads, (*key, draw)) for draw in range(draws)]
 
 

@@ -1,4 +1,4 @@
-"""Models to look into and change: `load` takes a name and gives a LanguageModel, `load_image` an ImageModel."""
+"""Models to record from and edit: `load` takes a name and returns a LanguageModel, `load_image` an ImageModel."""
 
 from typing import TYPE_CHECKING
 

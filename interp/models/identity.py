@@ -1,4 +1,4 @@
-"""What is known of a model without loading it. Imports no torch."""
+"""What is known about a model without loading it. Imports no torch."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ DtypeName = Literal["float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """Enough to load the very same weights again; `revision` is the hub's commit, or a sha256 of the file or folder."""
+    """Identifies the weights, so that they can be loaded again; `revision` is the hub's commit, or a sha256 of the file or folder."""
 
     name: str
     source: str
@@ -18,12 +18,26 @@ class ModelIdentity:
 
 @dataclass(frozen=True)
 class HeadGeometry:
-    """How many heads a model has. Query head h reads the keys of key-value head h // group_size."""
+    """How many heads a model has. Query head h reads the keys of key-value head h // group_size.
+
+    Layers are numbered as in the model; `only_in` has the numbers of those that have heads, where not all of them have.
+    """
 
     n_layers: int
     n_heads: int
     n_kv_heads: int
     head_dim: int
+    only_in: tuple[int, ...] | None = None
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The numbers of the layers that have heads."""
+        return tuple(range(self.n_layers)) if self.only_in is None else self.only_in
+
+    @property
+    def n_heads_in_all(self) -> int:
+        """Heads of all layers together."""
+        return len(self.layers) * self.n_heads
 
     @property
     def group_size(self) -> int:
@@ -36,6 +50,10 @@ class HeadGeometry:
             raise IndexError(
                 f"there is no head {layer}-{head}: layers go from 0 to {self.n_layers - 1} and heads from 0 to "
                 f"{self.n_heads - 1}"
+            )
+        if layer not in self.layers:
+            raise IndexError(
+                f"there is no head {layer}-{head}: of the layers only {', '.join(map(str, self.layers))} have attention heads"
             )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class PixelLatents(ModelMixin, ConfigMixin):
-    """Stands where a pipeline has its autoencoder: `decode` turns 4·3 channels into 2 × 2 pixels, `encode` back. No weights to learn.
+    """Replaces a pipeline's autoencoder: `decode` turns 4·3 channels into 2 × 2 pixels, `encode` back. It has no weights.
 
     A diffusers pipeline reads its latent channels, scaling factor, and from the number of `block_out_channels` that a latent
     is two pixels wide.
@@ -28,7 +28,7 @@ class PixelLatents(ModelMixin, ConfigMixin):
         self.empty = nn.Parameter(torch.zeros(1), requires_grad=False)  # tells device and dtype, as pipelines ask
 
     def encode(self, x: Float[Tensor, "row 3 height width"], return_dict: bool = True) -> Any:
-        """Returns the pixels, in -1 … 1, as latents: a distribution without spread, as a pipeline expects one."""
+        """Returns the pixels, in -1 … 1, as latents: a distribution of zero variance, because a pipeline expects a distribution."""
         latents = nn.functional.pixel_unshuffle(x, self.side)
         output = AutoencoderKLOutput(latent_dist=_Certain(latents))  # type: ignore[arg-type]
         return output if return_dict else (output.latent_dist,)

@@ -1,1 +1,1 @@
-"""What wings show a model: prose, where its sentences begin, and haystacks made of it."""
+"""Stimuli shared by wings: prose, its sentence boundaries, and haystacks made of it."""

@@ -1,4 +1,4 @@
-"""Haystacks: long runs of text as tokens, with the places where a needle may go: between sentences, or as near as can be."""
+"""Haystacks: long texts as tokens, with the positions where a needle may be inserted: between sentences, or as near as possible."""
 
 import hashlib
 import re

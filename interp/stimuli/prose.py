@@ -32,7 +32,7 @@ def news_articles() -> tuple[str, ...]:
 
 
 def clean_article(text: str) -> str:
-    """Returns the text with its encoding scars mended, as one paragraph.
+    """Returns the text with encoding errors repaired, as one paragraph.
 
     The scars: `word,"?he` was a closing curly quote and a space, `teachers"?unions` an apostrophe, `word "?and` a dash,
     `don"t` an apostrophe, `end.-Next` a paragraph break.
@@ -123,7 +123,7 @@ def _texts_of(files: tuple[tuple[Path, int, int], ...]) -> tuple[str, ...]:
 
 
 def read_text(path: Path) -> str:
-    """Returns a file's text: composed characters, one sign between lines, no byte-order mark (files joined into one have several).
+    """Returns a file's text: composed characters, one kind of line break, no byte-order marks (concatenated files have several).
 
     Raises ArgumentError for what cannot be read or is no text.
     """

@@ -64,7 +64,7 @@ def _is_small(letter: str) -> bool:
 
 
 def sentences(text: str) -> list[str]:
-    """Returns the sentences of a text, in order, each with its stop and without the blanks around it: no word is lost."""
+    """Returns the sentences of a text, in order, each with its stop and without surrounding blanks; no word is lost."""
     starts = [*sentence_starts(text), len(text)]
     return [sentence for a, b in pairwise(starts) if (sentence := text[a:b].strip())]
 
@@ -75,7 +75,7 @@ _STOP = regex.compile(
 
 
 def without_stop(sentence: str) -> tuple[str, str]:
-    """Returns a sentence before its stop, and the stop with the quotes or brackets that it closes; "" where it has none."""
+    """Returns a sentence without its stop, and the stop with any closing quotes or brackets; "" if it has none."""
     stop = _STOP.search(sentence)
     return (sentence[: stop.start()], stop[0]) if stop else (sentence, "")
 

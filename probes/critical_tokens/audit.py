@@ -201,7 +201,7 @@ def _chains(settings: Settings) -> list[dict[str, Any]]:
 
 
 def null_chain(n_tokens: int = 20, p: float = 0.6, value: float = 0.5) -> Chain:
-    """Returns a chain on which nothing before the last token, which writes a wrong answer, changes V."""
+    """Returns a chain on which V changes only at the last token, which writes a wrong answer."""
     without = np.append(np.full(n_tokens - 1, value), 1.0)
     return Chain(np.append(np.full(n_tokens - 1, p), 1 - value), without, False)
 

@@ -28,7 +28,7 @@ NO_ERROR = -999
 
 
 def curve_draws(settings: Settings, measured: Tables, trajectory_id: str) -> pd.DataFrame:
-    """Returns the draws that make a trajectory's curve of V: as many from every position, whatever they came out as."""
+    """Returns the draws behind a trajectory's curve of V: the same number from every position, whatever their outcome."""
     rows = measured["rollouts"]
     arm, n = ("brute", settings.rule_rollouts) if settings.method == "brute" else ("scan", settings.scan_rollouts)
     return rows[(rows["trajectory_id"] == trajectory_id) & (rows["arm"] == arm) & (rows["draw"] < n)]
@@ -53,7 +53,7 @@ def _arm(rows: pd.DataFrame, arm: str, kept: int) -> Bool[Nd, " draw"]:
 
 
 def tested(settings: Settings, measured: Tables, trajectory_id: str) -> list[Evidence]:
-    """Returns what the fresh pairs say about every candidate of a trajectory."""
+    """Returns the evidence of the fresh pairs on every candidate of a trajectory."""
     rows = measured["rollouts"]
     rows = rows[rows["trajectory_id"] == trajectory_id]
     spine = measured["spines"]
@@ -73,7 +73,7 @@ def tested(settings: Settings, measured: Tables, trajectory_id: str) -> list[Evi
 
 
 def critical_tokens(settings: Settings, measured: Tables) -> pd.DataFrame:
-    """Returns `critical`: every critical token by every definition asked for."""
+    """Returns `critical`: every critical token by each requested definition."""
     spines = measured["spines"]
     errors = measured["trajectories"].set_index("trajectory_id")["first_error_position"]
     rows = []

@@ -117,7 +117,7 @@ MOST_CANDIDATES = 4
 
 
 class Thresholds(NamedTuple):
-    """What counts as a cliff: the drop sought, the drop that is still none, and the rate of false discoveries."""
+    """Thresholds for a cliff: the drop to look for, the drop of the null hypothesis, and the false discovery rate."""
 
     effect: float = 0.2
     margin: float = 0.1
@@ -125,12 +125,12 @@ class Thresholds(NamedTuple):
 
 
 def thresholds_of(settings: Settings) -> Thresholds:
-    """Returns what counts as a cliff."""
+    """Returns the thresholds in the settings."""
     return Thresholds(settings.effect, settings.margin, settings.alpha)
 
 
 class Evidence(NamedTuple):
-    """What the pairs of one token say."""
+    """The evidence that the pairs give on one token."""
 
     token: int
     n_pairs: int

@@ -1,4 +1,4 @@
-"""The sentences of a critical-token report: what was found, with intervals and controls, and what to be careful about."""
+"""The findings of a critical-token report, with intervals and controls, and its warnings."""
 
 from collections.abc import Iterator
 

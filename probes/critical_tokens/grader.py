@@ -55,7 +55,7 @@ def load_grader(name: str) -> Grader:
 
 
 def verdict(grader: Grader, name: str, problem: Mapping[str, Any], response: str) -> bool | None:
-    """Returns what a grader says of a response.
+    """Returns a grader's verdict on a response.
 
     Raises RunError where it raises, or says something other than True, False or None.
     """

@@ -82,7 +82,7 @@ def read_trajectory(
 
 
 def measure_trajectory(settings: Settings, model: LanguageModel, unit: TrajectoryUnit) -> Rows:
-    """Returns the tokens of one trajectory, draws from every position, and what the paper's rule finds."""
+    """Returns the tokens of one trajectory, draws from every position, and the result of the paper's rule."""
     explorer = read_trajectory(settings, model, unit)
     n_tokens = len(explorer.token_ids)
     tables = {"spines": spine_rows(explorer), "exact": exact_rows(settings, explorer)}
@@ -217,7 +217,7 @@ def spine_rows(explorer: Explorer) -> pd.DataFrame:
 
 
 def exact_rows(settings: Settings, explorer: Explorer) -> pd.DataFrame:
-    """Returns bounds of the value after each of the last tokens, by enumeration of what can follow."""
+    """Returns bounds on V after each of the last tokens, by enumerating continuations."""
     n_tokens = len(explorer.token_ids)
     kept = range(max(0, n_tokens - settings.exact_tokens), n_tokens)
     rows = [(at, *explorer.exact_value(at, most_nodes=settings.exact_nodes)) for at in kept]

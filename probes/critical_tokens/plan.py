@@ -113,17 +113,17 @@ def _calibration(settings: Settings) -> Iterator[ProblemUnit]:
 
 
 def calibration_problem_ids(settings: Settings) -> set[str]:
-    """Returns the problems that levels are judged by."""
+    """Returns the problems that levels are calibrated on."""
     return {problem_key(unit) for unit in _calibration(settings)}
 
 
 def levels_of(settings: Settings) -> list[str]:
-    """Returns the names of the levels: those asked for, or the file's only one."""
+    """Returns the names of the levels: those in the settings, or the file's only one."""
     return list(settings.levels) if settings.task_file is None else [settings.task_format]
 
 
 def n_problems(settings: Settings) -> int:
-    """Returns how many problems a level has at most."""
+    """Returns the maximum number of problems per level."""
     if settings.task_file is None:
         return settings.max_problems
     return min(settings.max_problems, len(file_problems(settings)))
@@ -191,7 +191,7 @@ def tokens_by_trajectory(responses: "pd.DataFrame") -> dict[str, tuple[int, ...]
 
 
 def draw_probability_by_trajectory(responses: "pd.DataFrame") -> dict[str, tuple[float, ...]]:
-    """Returns what every token of every response was drawn with."""
+    """Returns the probability with which every token of every response was drawn."""
     pairs = zip(responses["trajectory_id"], responses["draw_probability"], strict=True)
     return {str(id): tuple(float(one) for one in probability) for id, probability in pairs}
 

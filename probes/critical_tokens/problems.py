@@ -1,4 +1,4 @@
-r"""Problems with exact checking: what is asked, how a response is graded, and where a run's problems come from.
+r"""Problems with exact grading: their questions, how a response is graded, and where a run's problems come from.
 
 They are generated (`problem_generators.py`) or read from JSON lines of the user's, in the format of GSM8K or MATH. Unlike the script of
 Lin et al. 2024, a response that states no answer has none (it is counted as unextracted), numbers are compared exactly, and 100

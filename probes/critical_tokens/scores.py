@@ -137,7 +137,7 @@ def pass_at_k(right: int, n: int, k: int) -> float:
 
 
 class Quality(NamedTuple):
-    """How well a score ranks: NaN where there is nothing to find or nothing else."""
+    """Quality of a score's ranking: NaN without positive or without negative tokens."""
 
     auroc: float
     average_precision: float
@@ -145,7 +145,7 @@ class Quality(NamedTuple):
 
 
 def auroc(score: Float[Nd, " token"], positive: Bool[Nd, " token"]) -> float:
-    """Returns the chance that a positive token scores above another one, ties counted half; NaN without both kinds."""
+    """Returns the probability that a positive token scores above a negative one, ties counted half; NaN without both kinds."""
     n, others = int(positive.sum()), int((~positive).sum())
     if not n or not others:
         return float("nan")

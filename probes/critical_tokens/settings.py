@@ -16,7 +16,7 @@ from interp.models.tokens.template_args import parse_template_args
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Experiment):
-    """What can be set in a critical-token run."""
+    """The fields of CriticalTokens, with presets and checks."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {
@@ -37,81 +37,84 @@ class Settings(Experiment):
     }
 
     levels: Annotated[tuple[str, ...], SOME] = ("arithmetic-2-5", "arithmetic-1-9", "tally-3-1", "lookup-4-0")
-    """Problems to calibrate on, written family-size-difficulty: families arithmetic, lookup, tally and words."""
+    """Generated problems to calibrate on, as family-size-difficulty; the families are arithmetic, lookup, tally and words."""
     task_file: Path | None = None
-    """GSM8K or MATH problems of your own, one JSON object a line, in place of the generated ones."""
+    """Your own GSM8K or MATH problems, one JSON object per line, in place of the generated ones."""
     task_format: Literal["gsm8k", "math"] = "gsm8k"
-    """How the lines of --task-file are read."""
+    """Format of --task-file."""
     examples: Path | None = None
-    """Text of worked examples to put before each problem of --task-file."""
+    """Text file of worked examples, placed before each problem of --task-file."""
     percent_tolerance: bool = False
-    """Take answers that are 100 times too large or small as right too, as the paper's script does."""
+    """Also accept answers that are off by a factor of 100, as the paper's script does."""
     grader: str | None = None
-    """Your own grader of --task-file, module:function, called as function(problem, response) -> bool | None."""
+    """Your own grader for --task-file, as module:function; it is called as function(problem, response) -> bool | None."""
     prompt_format: Literal["auto", "plain", "chat"] = "auto"
-    """Whether problems of --task-file are put through the model's chat template; auto: if it has one."""
+    """Whether problems of --task-file go through the model's chat template; auto: if the model has one."""
     template_args: tuple[str, ...] = ()
-    """Arguments of the chat template, NAME=VALUE."""
+    """Variables of the chat template, as NAME=VALUE."""
     shots: Count = 6
     """Worked examples before each generated problem."""
     calibration_problems: Count = 4
-    """Problems per level to calibrate on: a level is used if the model solves between 5% and 95% of them."""
+    """Problems per level in the calibration; a level is used if the model solves between 5% and 95% of them."""
     responses_per_problem: Count = 16
-    """Responses to each problem. Their share of right answers estimates V_0, the value V before the first token (V: the chance that a
-    continuation ends in the right answer); trajectories are taken from the wrong ones."""
+    """Responses sampled per problem. The share that is right estimates V_0, where V_n is the probability of ending in the right
+    answer after the first n tokens of a response. Trajectories are taken from the wrong responses."""
     calibrate_only: bool = False
-    """Stop after calibration: which levels does this model sometimes solve?"""
+    """Stop after calibration, which shows the levels that this model sometimes solves."""
     max_problems: Count = 40
-    """Problems per level to look through for trajectories."""
+    """Maximum number of problems per level to search for trajectories."""
     n_trajectories: Count = 10
-    """Wrong trajectories to analyse, one per problem."""
+    """Number of wrong trajectories to analyse, one per problem."""
     temperature: Annotated[float, Gt(0), Hint("for greedy decoding use --top-k 1")] = 0.6
-    """Sampling temperature of responses and rollouts; what the model's own generation_config asks for is not taken."""
+    """Sampling temperature of responses and rollouts; the model's generation_config is ignored."""
     top_p: Annotated[float, Gt(0), Le(1), Hint("1 keeps every token")] = 1.0
-    """Keep the smallest set of tokens with this probability; 1 keeps all."""
+    """Nucleus sampling: keep the smallest set of tokens with this total probability; 1 keeps all."""
     top_k: Annotated[int, Ge(1), Hint("leave it out to keep every token")] | None = None
-    """Keep this many tokens; all if not given."""
+    """Sample from this many most probable tokens; by default from all."""
     max_new_tokens: Count = 48
-    """Longest response, in tokens."""
+    """Maximum length of a response, in tokens."""
     definitions: Annotated[tuple[Literal["paper", "cliff", "pivot"], ...], SOME] = ("paper", "cliff", "pivot")
-    """paper: the first token after which 0 of --rule-rollouts are right, and fewer than 5% after every later one; cliff: a token at
-    which V is proven to drop; pivot: one at which it is proven to drop or rise."""
+    """What makes a token critical. paper: it is the first token after which none of --rule-rollouts rollouts are right, and fewer
+    than 5% are right after every later token; cliff: V drops at the token, with statistical proof; pivot: V drops or rises there."""
     method: Literal["recycled", "brute"] = "recycled"
-    """recycled: rollouts are shared between positions; brute: --rule-rollouts independent rollouts after every token, the oracle."""
+    """recycled: share rollouts between positions; brute: sample --rule-rollouts independent rollouts after every token (slow
+    reference)."""
     scan_rollouts: Count = 24
-    """Rollouts from every position for the curve of V, the chance that a continuation from there ends in the right answer."""
+    """Rollouts per position for the curve of V, the probability of ending in the right answer from there."""
     rule_rollouts: Count = 64
     """Rollouts per position for the paper's rule and for --method brute."""
     effect: float = 0.2
-    """Change of V to look for. A token of probability p changes V by at most 1 − p, so a token with a smaller 1 − p is not tested."""
+    """δ, the change of V to look for. A token that the model writes with probability p can change V by at most 1 − p, so tokens
+    with 1 − p < δ are not tested."""
     margin: float = 0.1
-    """Changes of V up to this size count as none: a discovery claims a larger one."""
+    """Null hypothesis of the test: V changes by at most this margin. A discovery is a change larger than the margin."""
     alpha: Annotated[float, Gt(0), Lt(0.5)] = 0.05
-    """False discovery rate over a trajectory, and one minus the coverage of every interval (0.05: 95%)."""
+    """False discovery rate within a trajectory, and error rate of the intervals (0.05 gives 95% intervals)."""
     max_pairs: Count = 64
-    """At most this many fresh pairs of rollouts (token kept, token resampled) per candidate."""
+    """Maximum number of fresh pairs of rollouts (token kept, token forbidden) per candidate token."""
     exact_tokens: CountOrNone = 3
-    """How many of a trajectory's last tokens have V bounded exactly too, by the tree of continuations, as a check (0: none)."""
+    """As a check, bound V exactly at this many of a trajectory's last tokens, from the tree of continuations (0: none)."""
     exact_nodes: Count = 32
-    """At most this many continuations are read for one such bound."""
+    """Maximum number of continuations read per exact bound."""
     replacement_rollouts: CountOrNone = 16
-    """Rollouts per condition of the causal test (0: none)."""
+    """Rollouts per condition of the causal test, which forbids the critical token (0: no test)."""
     contrastive_examples: CountOrNone = 48
-    """Right and wrong responses that each adapter is trained on (0: no contrastive estimation)."""
+    """Responses to train each adapter on: right ones for the positive model, wrong ones for the negative (0: no contrastive
+    estimation)."""
     contrastive_epochs: Count = 2
-    """Passes over these responses."""
+    """Epochs of adapter training."""
     contrastive_learning_rate: float = 1e-3
-    """Learning rate of the adapters. The paper's is 3e-4, over far more steps."""
+    """Learning rate of the adapters. The paper uses 3e-4, over far more steps."""
     contrastive_beta: float = 1.0
     """β, the weight of the negative model in contrastive estimation."""
     positive_adapter: Path | None = None
-    """Folder of a LoRA adapter to take as the positive model; trained here if not given."""
+    """Folder of a LoRA adapter to use as the positive model; by default one is trained."""
     negative_adapter: Path | None = None
-    """Folder of a LoRA adapter to take as the negative model; trained here if not given."""
+    """Folder of a LoRA adapter to use as the negative model; by default one is trained."""
     sampler: Literal["own", "vllm"] = "own"
-    """vllm: rollouts by vLLM (on a GPU; not yet run against it). The draws differ from the toolkit's own."""
+    """vllm: sample rollouts with vLLM (needs a GPU; untested so far). Its draws differ from those of the toolkit's own sampler."""
     batch_rows: Count = 48
-    """Rollouts written at one time; changes speed and memory, no number."""
+    """Rollouts generated at once; affects speed and memory, not results."""
 
     def __post_init__(self) -> None:
         """Raises ArgumentError for settings that cannot be meant."""

@@ -26,7 +26,7 @@ STAGES = {
 
 
 def summarise_all(settings: Settings, model: str, measured: Tables) -> Mapping[str, pd.DataFrame]:
-    """Returns every summary table; those that have nothing to say are empty, with their columns."""
+    """Returns every summary table; tables without data are empty but have their columns."""
     responses = measured["trajectories"]
     usable = usable_levels(settings, model, responses)
     critical = critical_tokens(settings, measured)
@@ -88,7 +88,7 @@ def summarise_positions(settings: Settings, measured: Tables) -> pd.DataFrame:
 
 
 def summarise_candidates(settings: Settings, measured: Tables) -> pd.DataFrame:
-    """Returns `candidates`: what fresh pairs say about every token that was tried."""
+    """Returns `candidates`: the evidence of fresh pairs on every candidate token."""
     rows = []
     for id, spine in measured["spines"].groupby("trajectory_id", sort=False):
         found = tested(settings, measured, str(id))

@@ -73,7 +73,7 @@ class Rollouts(TableSchema):
 
 
 class Scans(TableSchema):
-    """What the backward scan of a trajectory found; critical_position is −1 where the rule finds none."""
+    """Result of the backward scan of a trajectory; critical_position is −1 if the rule finds none."""
 
     trajectory_id: str = pa.Field(unique=True)
     critical_position: int
@@ -167,7 +167,7 @@ class Critical(TableSchema):
 
 
 class Candidates(TableSchema):
-    """What the fresh pairs say about every token that was tried, critical or not."""
+    """Evidence of the fresh pairs on every candidate token, critical or not."""
 
     trajectory_id: str
     position: int = pa.Field(ge=0)

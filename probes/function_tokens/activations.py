@@ -1,4 +1,4 @@
-"""Active features of one dictionary over a block of texts: where they are, which positions count, and what is counted of them."""
+"""Active features of one dictionary over a block of texts: events, masks of the positions that count, and tallies."""
 
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -36,7 +36,7 @@ class Events(NamedTuple):
 
 
 class Masks(NamedTuple):
-    """Positions [row, column] of one text: `present` are read, `special` never counted, the others only if wished."""
+    """Positions [row, column] of one text: `present` are read, `special` never counted, the others counted on request."""
 
     present: NDArray[np.bool_]
     early: NDArray[np.bool_]

@@ -40,45 +40,46 @@ class Settings(Experiment):
     }
 
     dictionary: tuple[str, ...] = ()
-    """Folders or RELEASE:ID of SAELens releases; those the toolkit ships for the model if not given."""
+    """Dictionaries (sparse autoencoders): folders, or RELEASE:ID of SAELens releases; by default those shipped for the model."""
     expected_l0: Positive | None = None
-    """Mean number of active features per position that the dictionary's authors report, if its release does not say."""
+    """L0, the mean number of active features per position that the dictionary's authors report, if its release does not say."""
     expected_explained_variance: Annotated[float, Le(1)] | None = field(default=None, metadata=ADDED)
     """Share of variance explained that the dictionary's authors report, if its release does not say."""
     allow_other_model: bool = False
-    """Accept a dictionary trained on a model of another name, such as a copy of this one."""
+    """Accept a dictionary trained on a model with another name, such as a copy of this one."""
     corpus: Path | None = None
-    """Folder of .txt files, one text each; news prose if not given. Texts a dictionary was trained on are left out."""
+    """Folder of .txt files, one text per file; by default news prose. Texts that a dictionary was trained on are left out."""
     tokens: Count = 24_000
-    """Number of corpus tokens to measure, in whole texts; the other texts supply token frequencies."""
+    """Number of corpus tokens to measure, in whole texts; the remaining texts supply token frequencies."""
     blocks: Annotated[int, Ge(2)] = 12
-    """Number of blocks that the measured texts are split into: units of work, and what intervals resample."""
+    """Number of blocks to split the measured texts into; a block is a unit of work, and intervals resample blocks."""
     context_tokens: int = 128
-    """Length of the windows that texts are cut into."""
+    """Length in tokens of the windows that texts are cut into."""
     bos: Literal["auto", "always", "never"] = field(default="auto", metadata=ADDED)
-    """Whether windows begin with the beginning-of-sequence token: auto is as in the dictionary's training, or as the tokenizer does."""
+    """Whether windows begin with the beginning-of-sequence token; auto: as when the dictionary was trained, else as the tokenizer
+    does."""
     skip_first: CountOrNone = 4
     """Positions at the start of each window that are read but not counted."""
     norm_limit: Positive = 5.0
-    """Positions whose residual norm exceeds this many medians (attention sinks) are not counted."""
+    """Do not count attention sinks: positions whose residual norm exceeds this multiple of the median."""
     threshold: OpenShare = 0.4
-    """Function tokens are the most frequent tokens that together cover this share of all occurrences."""
+    """Function tokens are the most frequent tokens that together account for this share of all occurrences."""
     parts: Annotated[tuple[Part, ...], SOME] = ("graph", "losses", "reactivation", "steering")
     """What to measure; losses alone needs no dictionary."""
     shuffles: Annotated[int, Ge(2)] = 4
-    """Label shuffles to simulate in each stratum."""
+    """Number of label shuffles per stratum, the null distribution of the graph."""
     random_sets: Count = 8
-    """Random sets of tokens of each size."""
+    """Number of random token sets of each size, as controls."""
     loss_tokens: Count = 8_000
-    """Tokens of the measured texts whose prediction loss is measured."""
+    """Number of tokens of the measured texts to measure prediction loss on."""
     reactivation_prompts: Count = 32
-    """Prompts per dictionary in which attention is knocked out."""
+    """Number of prompts per dictionary in which attention is knocked out."""
     steering_prompts: Count = 8
-    """Prompts per dictionary in which features are steered."""
+    """Number of prompts per dictionary in which features are steered."""
     steering_strength: Positive = 8.0
-    """Length of the steering vector, in multiples of the feature's highest activation in the prompt."""
+    """Length of the steering vector, as a multiple of the feature's highest activation in the prompt."""
     graphml: bool = False
-    """Also write the bipartite graph as GraphML (graphs of at most a million edges)."""
+    """Also write the bipartite graph as GraphML (up to a million edges)."""
 
     def __post_init__(self) -> None:
         """Raises ArgumentError for values out of bounds, and for windows of which too little is counted."""

@@ -70,7 +70,7 @@ class AttentionJoin(Join):
         """Raises ArgumentError when the model has too few heads, or a window too short for the passages."""
         super().check_model(facts)
         assert facts.geometry is not None
-        n_heads = facts.geometry.n_layers * facts.geometry.n_heads
+        n_heads = facts.geometry.n_heads_in_all
         if self.k > n_heads // 2:
             raise ArgumentError(
                 f"{facts.name} has {n_heads} heads, and a random control needs as many others: use --k of at most {n_heads // 2}."

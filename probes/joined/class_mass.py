@@ -131,7 +131,7 @@ def measure_class_mass(model: LanguageModel, text: Text, group: Int[Tensor, " id
     columns = torch.cat([*regions.values(), first], dim=1)
     with model.record(queries[None], MassOn(columns.float(), queries)) as recording:
         model.prefix(list(text.ids))
-    mass = recording["mass_on"][:, 0].double()
+    mass = recording["mass_on"][list(model.geometry.layers), 0].double()
     frames = []
     for index, (region, keys) in enumerate(regions.items()):
         own = mass[..., index * len(TOKEN_GROUPS) : (index + 1) * len(TOKEN_GROUPS)]
@@ -167,7 +167,7 @@ def _rows(
             "context": text.context,
             "region": region,
             "text_id": text.id,
-            "layer": layer,
+            "layer": np.array(model.geometry.layers)[layer],
             "head": head,
             "token_group": np.array(TOKEN_GROUPS)[group],
             "mass": mass.sum(dim=2).flatten().numpy(),

@@ -37,7 +37,8 @@ def _losses(settings: Settings, tables: Tables) -> Iterator[Finding]:
         where = f"{material}, {str(scope).replace('_', ' ')}" if material == "needles" else material
         if material != "prose" and full["recall"] < LEAST_RECALL:
             yield Finding(
-                f"On {where}, {full['recall']:.0%} of the scored tokens are the most likely ones with the full cache: there is little for a policy to lose.",
+                f"On {where}, {full['recall']:.0%} of the scored tokens are the most likely ones with the full cache: there is "
+                "little for a policy to lose.",
                 "warning",
             )
         if len(others):
@@ -86,7 +87,8 @@ def _restored(tables: Tables) -> Iterator[Finding]:
     none = recall[recall["head_set"] == "none"].iloc[0]
     best, random = (recall[recall["head_set"] == name].sort_values("k") for name in ("best", "random"))
     yield Finding(
-        f"Tokens of needles recalled when k key-value heads keep the whole prompt and all others the smallest budget: {none['value']:.0%} with none; "
+        f"Tokens of needles recalled when k key-value heads keep the whole prompt and all others the smallest budget: "
+        f"{none['value']:.0%} with none; "
         f"the best retrieval heads {_curve(best)}; random ones {_curve(random)}."
     )
 

@@ -134,6 +134,10 @@ class PolicyEdit:
 
     def rewritten(self, call: AttentionCall) -> AttentionCall:
         """Returns the call in which each row reads what its policy keeps."""
+        if call.sinks is not None:
+            raise UserError(
+                "Attention sinks that are learned take mass which no key holds, and no policy here knows of them: name a model without."
+            )
         layer = self._layer(call)
         rows = call.rows.tolist()
         n_heads, n_now = call.query.shape[1], call.query.shape[2]

@@ -1,4 +1,4 @@
-"""Is it causal? Answers to held-out questions, and plain prose, with heads changed: the top of a ranking against random ones.
+"""The causal test: answers to held-out questions, and plain prose, with the top heads of a ranking masked, and with random heads masked.
 
 Every condition is a row of one batch: those that change heads only while the answer is written share the prompt's keys
 and values, so a question is read once for all of them.
@@ -31,14 +31,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Prose:
-    """A passage whose surprisal shows whether the change harms the model in general."""
+    """A passage whose surprisal measures general damage to the model."""
 
     prose_id: str
     ids: tuple[int, ...]
 
 
 def measure_held_out(settings: Settings, model: LanguageModel, unit: AblationUnit) -> dict[str, pd.DataFrame]:
-    """Returns one held-out needle's answers under every condition, with the surprisal of a passage per sample."""
+    """Returns the answers to one held-out needle under every condition, with the surprisal of a passage per sample."""
     needle = read_needle(settings.needles, unit.needle_id)
     frame, haystack = build_surroundings(settings, model, needle, max(settings.ablation_context_tokens))
     cells = [(tokens, depth) for tokens in settings.ablation_context_tokens for depth in settings.ablation_depths]
@@ -121,7 +121,7 @@ class _Answering:
     stop_ids: Sequence[int]
 
     def sharing(self, trunk: Prefix, sample: Sample, edits: list[Edit]) -> list[list[int]]:
-        """Answers with heads edited from the last prompt token on; the rows share what the trunk has read."""
+        """Answers with heads edited from the last prompt token on; the rows share the trunk's prefix."""
         with editing_rows(self.model, edits, self.means, phase="decode"):
             return self._write(trunk.fork(len(edits)), sample)
 
@@ -131,7 +131,7 @@ class _Answering:
         step = max(1, self.model.batch_tokens // len(sample.ids))
         for first in range(0, len(edits), step):
             part = edits[first : first + step]
-            rows = Prefix.empty(self.model.n_layers, len(part), len(sample.ids) + self.max_new_tokens)
+            rows = Prefix.empty(self.model.layout, len(part), len(sample.ids) + self.max_new_tokens)
             with editing_rows(self.model, part, self.means, phase="both"):
                 self.model.extend(rows, [list(sample.ids[:-1])] * len(part), logits="none")
                 written += self._write(rows, sample)

@@ -1,4 +1,4 @@
-"""Letting a model answer: greedy decoding of many samples, shared or plain.
+"""Answers: greedy decoding of many samples, shared or plain.
 
 Shared: the samples of one haystack are read in the order of their needles' places, the last first, so that each reads
 only what differs from the one before; answers are written in batches of whole prompts. Plain (`--no-sharing`): the
@@ -99,7 +99,7 @@ def _read(model: LanguageModel, trunk: Prefix, batch: list[Sample], room: int) -
     """Reads every prompt but its last token; one prompt stays in the trunk, several become rows of their own."""
     if len(batch) == 1:
         return trunk, [model.reread(trunk, batch[0].ids[:-1])]
-    rows = Prefix.empty(model.n_layers, len(batch), max(len(sample.ids) for sample in batch) + room)
+    rows = Prefix.empty(model.layout, len(batch), max(len(sample.ids) for sample in batch) + room)
     tokens_read = []
     for row, sample in enumerate(batch):
         tokens_read.append(model.reread(trunk, sample.ids[:-1]))

@@ -40,7 +40,7 @@ class _Side:
 
     @property
     def whole(self) -> bool:
-        """Whether every head of the model has a score: lists name some."""
+        """Whether every head of the model has a score; lists name only some heads."""
         return self.definition not in LISTS and len(self.scores) == self.n_layers * self.n_heads
 
 
@@ -197,7 +197,7 @@ READABLE = (".json", ".tsv", ".txt", ".yaml", ".yml")
 
 
 def documents_of(tables: Tables, *, definition: str, only_passed: bool) -> dict[str, str]:
-    """Returns a run's scores in the formats of other tools, by path; nothing of a table that has no scores."""
+    """Returns a run's scores in other tools' formats, by path; tables without scores are left out."""
     scores = scored_rows(tables, "sample_head_scores", only_passed=only_passed)
     documents = {f"head_score_{name}.json": write_public_scores(scores, f"{name}_score") for name in ("set", "count")}
     heads, kv_heads = (tables.get(name, pd.DataFrame({"definition": []})) for name in ("head_scores", "kv_head_scores"))

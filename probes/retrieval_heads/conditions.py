@@ -1,4 +1,4 @@
-"""Which heads a held-out needle is read without: none, the top k of a ranking, and random draws that are matched to them.
+"""Conditions of the ablation: no masking, the top k of a ranking masked, and matched random draws masked.
 
 Imports no torch.
 """
@@ -30,7 +30,7 @@ ROWS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Condition:
-    """One set of heads to change, and why these: the top k of a ranking, or a random draw matched to them."""
+    """One set of heads to mask, and its origin: the top k of a ranking, or a random draw matched to it."""
 
     condition: Literal["none", "top", "random"]
     ranking: str
@@ -42,13 +42,13 @@ class Condition:
 
     @property
     def edit(self) -> "tuple[tuple[Head, ...], EditMode]":
-        """What is changed; conditions with the same edit (and phase) need to be run only once."""
+        """The edit of the condition; conditions with the same edit (and phase) need to be run only once."""
         return self.heads, self.mode
 
 
 def default_ks(geometry: HeadGeometry) -> tuple[int, ...]:
     """Returns the numbers of heads to mask in a model of that size."""
-    n_heads = geometry.n_layers * geometry.n_heads
+    n_heads = geometry.n_heads_in_all
     return tuple(k for k in K_GRID if k <= K_SHARE * n_heads) or (1,)
 
 
@@ -58,7 +58,7 @@ def conditions_of(
     rankings: "Mapping[str, Sequence[Head]]",
     given: "pd.DataFrame | None",
 ) -> tuple[Condition, ...]:
-    """Returns the conditions that the settings ask for, of those rankings and of the heads of --heads-from.
+    """Returns the conditions in the settings, for those rankings and the heads of --heads-from.
 
     Raises ArgumentError where a k leaves too few other heads for a random control.
     """

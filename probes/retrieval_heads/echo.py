@@ -17,7 +17,7 @@ from torch import Tensor
 from interp.models.language.model import LanguageModel
 from interp.models.language.recording import WeightAt
 from interp.models.tokens.encoding import beginning
-from probes.retrieval_heads.measure import head_columns
+from probes.retrieval_heads.measure import head_columns, of_heads
 from probes.retrieval_heads.plan import EchoUnit
 from probes.retrieval_heads.settings import Settings
 
@@ -90,8 +90,8 @@ def measure_echo_induction(
         {
             "draw": draw,
             **head_columns(model),
-            "echo": echo.flatten().clamp(0, 1).numpy(),
-            "induction": induction.flatten().clamp(0, 1).numpy(),
+            "echo": of_heads(model, echo.clamp(0, 1)),
+            "induction": of_heads(model, induction.clamp(0, 1)),
             "block_tokens": block_tokens,
             "repeats": repeats,
         }

@@ -1,4 +1,4 @@
-"""The retrieval-head experiment: settings, plan, measuring, tables, figures and sentences put together. Imports no torch."""
+"""The retrieval-head experiment: joins settings, plan, measurement, tables, figures and findings. Imports no torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class RetrievalHeads(Settings):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Everything that looks at heads or silences them; what reads their outputs only where contributions are asked for."""
+        """The verdicts on recording and editing heads; those on head outputs only if contributions are measured."""
         outputs = ("head_outputs", "contributions") if self.contributions else ()
         return ("forks", "ragged", "heads", "edits", *outputs)
 

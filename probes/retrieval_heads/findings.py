@@ -1,4 +1,4 @@
-"""The sentences of a retrieval-head report: what was found, with intervals and controls, and what to be careful about."""
+"""The findings of a retrieval-head report, with intervals and controls, and its warnings."""
 
 import math
 from collections.abc import Iterator

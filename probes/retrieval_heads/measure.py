@@ -1,4 +1,4 @@
-"""Measuring needles: let the model answer, then look once, teacher-forced, at what every head attended to and wrote."""
+"""Measures needles: the model answers, then one teacher-forced pass records every head's attention and output."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from interp.models.language.logit_directions import LogitDirections
@@ -34,7 +34,7 @@ Frames = dict[str, pd.DataFrame]
 
 
 def measure_detection(settings: Settings, model: LanguageModel, unit: DetectionUnit) -> Frames:
-    """Returns the rows of a few needles: of each its samples, and a control without it as long as the shortest of them."""
+    """Returns the rows of a few needles: the samples of each, and a control without the needle, as long as the shortest sample."""
     samples, frame = [], None
     for needle_id, cells in unit.cells:
         needle = read_needle(settings.needles, needle_id)
@@ -200,14 +200,22 @@ def _sample_row(
 
 
 def head_columns(model: LanguageModel) -> dict[str, np.ndarray]:
-    """Returns the columns layer, head and kv_head of one row per head, in layer-major order."""
+    """Returns the columns layer, head and kv_head of one row per head, in layer-major order; layers without heads have none."""
     geometry = model.geometry
-    layer, head = np.divmod(np.arange(geometry.n_layers * geometry.n_heads), geometry.n_heads)
+    layer, head = (
+        np.repeat(geometry.layers, geometry.n_heads),
+        np.tile(np.arange(geometry.n_heads), len(geometry.layers)),
+    )
     return {"layer": layer, "head": head, "kv_head": head // geometry.group_size}
 
 
+def of_heads(model: LanguageModel, values: Shaped[Tensor, "layer head"]) -> np.ndarray:
+    """Returns the values of the heads that `head_columns` names, in its order."""
+    return values[list(model.geometry.layers)].flatten().numpy()
+
+
 def _score_rows(model: LanguageModel, names: dict[str, str], scores: CopyScores) -> pd.DataFrame:
-    columns = {name: value.flatten().numpy() for name, value in scores._asdict().items()}
+    columns = {name: of_heads(model, value) for name, value in scores._asdict().items()}
     return pd.DataFrame({**names, **head_columns(model), **columns})
 
 
@@ -225,7 +233,7 @@ def _contribution_rows(
     n_keys = len(sample.ids) + torch.arange(steps)
     parts = []
     for definition, part in sums.items():
-        score = contribution_scores(part[:, :, :steps], n_needle, n_keys, answer).flatten().numpy()
+        score = of_heads(model, contribution_scores(part[:, :, :steps], n_needle, n_keys, answer))
         parts.append(
             pd.DataFrame(
                 {**names, **head_columns(model), "definition": definition, "score": score, "n_steps": len(chosen)}

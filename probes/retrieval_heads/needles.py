@@ -23,7 +23,7 @@ _REQUIRED = ("needle", "question", "real_needle")
 
 @dataclass(frozen=True)
 class Needle:
-    """A sentence to hide and ask for.
+    """A sentence to hide in a haystack, with its question.
 
     `real_needle` is the part of the needle that an answer must recall, word for word in it; `answer` is a whole answer.
     A needle is `literal` when its question shares a content word with it; otherwise only meaning links the two.

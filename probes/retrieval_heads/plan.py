@@ -133,7 +133,7 @@ def _conditions(
 
 
 def expected_units(settings: Settings, model: "LanguageModel", measured: "Tables") -> Sequence[WorkUnit]:
-    """Returns the units of the plan; as long as no heads are found, the ablation is that of stand-ins."""
+    """Returns the units of the plan; until heads are found, the ablation uses placeholder heads."""
     from probes.retrieval_heads.rankings import CONTRIBUTION_DEFINITIONS, RANKINGS
 
     given = settings.given(model.facts)
@@ -148,10 +148,10 @@ def expected_units(settings: Settings, model: "LanguageModel", measured: "Tables
 
 
 def stand_in_ranking(geometry: HeadGeometry, number: int) -> "list[Head]":
-    """Returns all heads in an order that spreads the first over the layers, another one for each number."""
+    """Returns all heads in a placeholder order that spreads the first ones over the layers, a different order for each number."""
     from probes.retrieval_heads.rankings import RANKINGS
 
-    heads = [(layer, head) for head in range(geometry.n_heads) for layer in range(geometry.n_layers)]
+    heads = [(layer, head) for head in range(geometry.n_heads) for layer in geometry.layers]
     first = number * max(1, len(heads) // (len(RANKINGS) + 1))
     return [*heads[first:], *heads[:first]]
 
@@ -194,7 +194,7 @@ def _detection(settings: Settings, model: "LanguageModel", unit: DetectionUnit) 
 
 
 def read_in_turn(texts: Sequence[Sequence[int]]) -> int:
-    """Returns the tokens that are read when each text begins where it parts from the one before."""
+    """Returns the number of tokens read when each text is read only from where it differs from the one before."""
     read, before = 0, texts[0][:0]
     for text in texts:
         shared = next(

@@ -55,7 +55,7 @@ def answer_recall(wanted: str, text: str, measure: RecallMeasure = "words") -> f
 
 
 def passes(recall: float) -> bool:
-    """Returns whether an answer counts as retrieved."""
+    """Returns whether the recall of an answer counts as success (above 0.5)."""
     return recall > PASS_RECALL
 
 
@@ -206,7 +206,7 @@ class ContributionReader:
         needle = self.needle.clamp(min=0).to(rows.weights.device)
         weights = torch.take_along_dim(rows.weights, needle[:, None, None, :], dim=-1) * real[:, None, None, :]
         values = torch.take_along_dim(rows.values, needle[:, None, :, None], dim=2).float()
-        parts = (mix_values(weights, values), rows.outputs)
+        parts = (mix_values(weights, values) * rows.gate, rows.outputs)
         found = {}
         for name, direction in self.toward.items():
             wanted = direction[:, rows.wanted.to(direction.device)]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Experiment):
-    """What a retrieval-head run is asked to measure."""
+    """The fields of RetrievalHeads, with presets and checks."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {"context_tokens": (256,), "samples_per_needle": 1, "random_draws": 2},
@@ -49,66 +49,66 @@ class Settings(Experiment):
     }
 
     needles: Path | None = None
-    """JSON-lines file with needle, question and real_needle (the words an answer must contain); the toolkit's own if not
-    given."""
+    """JSON-lines file with the fields needle, question and real_needle (the words that an answer must contain); by default the
+    toolkit's own needles."""
     haystack: Path | None = None
-    """Folder of .txt, .text and .md files to hide needles in; news prose if not given."""
+    """Folder of .txt, .text and .md files to hide needles in; by default news prose."""
     context_tokens: Annotated[tuple[Count, ...], SOME] = (384, 640, 1024)
-    """Prompt lengths in tokens, question and template included."""
+    """Prompt lengths in tokens, including question and template."""
     depths: Annotated[tuple[Fraction, ...], SOME] = (0.1, 0.5, 0.9)
-    """Where the needle goes: 0 is the beginning of the haystack, 1 its end."""
+    """Depths of the needle in the haystack: 0 is the beginning, 1 the end."""
     samples_per_needle: Count | None = 2
-    """How many cells of the (length, depth) grid each needle is tested in; cells are dealt out evenly. None tests every needle
-    in every cell. Needles differ more than cells do, so a few samples of many needles tell more than many samples of a few."""
+    """Number of cells of the (length, depth) grid to test each needle in, spread evenly over the grid; None tests every needle in
+    every cell. Needles differ more than cells do, so a few samples of many needles are worth more than many samples of a few."""
     finding_needles: Count | None = 16
-    """Maximum number of needles used to find heads, of those not held out; None uses all. The top ten heads of 12 needles with
-    two prompts each share .94 with those of 12 others (docs/performance.md)."""
+    """Maximum number of needles to find heads with, out of those not held out; None uses all. Two runs with 12 different needles
+    and two prompts per needle agree on 94% of their top ten heads (docs/performance.md)."""
     prompt_format: Literal["auto", "chat", "plain", "reference"] = "auto"
     """chat: the model's chat template; plain: text, question, "Answer:"; reference: the public script's wording."""
     bos: Literal["auto", "always", "never"] = "auto"
-    """Whether plain prompts begin with the beginning-of-sequence token; auto does as the tokenizer does."""
+    """Whether plain prompts begin with the beginning-of-sequence token; auto follows the tokenizer."""
     max_new_tokens: Count = 28
-    """Longest answer, in tokens."""
+    """Maximum length of an answer, in tokens."""
     sharing: bool = True
-    """Read what prompts have in common once. --no-sharing is the slow reference path: same scores, far more work."""
+    """Read the common prefix of prompts once. --no-sharing is the slow reference path: same scores, far more work."""
     template_args: tuple[str, ...] = field(default=(), metadata=ADDED)
     """Variables of the chat template, such as enable_thinking=false; system_message=TEXT becomes a system message."""
     recall_measure: Literal["words", "reference"] = field(default="words", metadata=ADDED)
-    """words: Unicode's words, in any script; reference: the public script's stemmed ROUGE-1, which reads a-z and 0-9 only."""
+    """words: recall of Unicode words, in any script; reference: the public script's stemmed ROUGE-1, which reads only a-z and 0-9."""
     contributions: bool = field(default=True, metadata=ADDED)
     """Also score logit contributions (LOCOS, direct). Use --no-contributions for models whose logits are not a sum of head
-    outputs: copy, echo and induction scores do not need one."""
+    outputs; copy, echo and induction scores do not need that."""
     success_filter: bool = False
-    """Score only samples that were answered right (recall above 0.5)."""
+    """Score only samples that the model answers correctly (recall above 0.5)."""
     definition: Literal["set", "count"] = "set"
     """Which copy score ranks heads for the ablation."""
     until_stable: Count | None = None
-    """Stop detection once the top K heads no longer change; by default all needles are used."""
+    """Stop detection once the top K heads no longer change; by default use all needles."""
     stability: Share = 0.9
-    """With --until-stable K: the share of bootstrap draws over needles that must keep nine tenths of the top K."""
+    """With --until-stable K: the share of bootstrap resamples of the needles that must keep nine tenths of the top K."""
     held_out_share: OpenShare = 0.3
-    """Share of the needles that are kept for the ablation and never used to find heads."""
+    """Share of the needles that are held out for the ablation and never used to find heads."""
     k: tuple[Count, ...] | None = None
     """Numbers of heads to mask; by default 2 5 10 20 50, up to a fifth of the model's heads."""
     random_draws: Count = 3
-    """Random control sets per k, with as many heads in the same layers and none of the top k."""
+    """Random control sets per k: as many heads, in the same layers, none of them in the top k."""
     ablation_modes: Annotated[tuple[Literal["zero", "mean", "uniform"], ...], SOME] = ("zero",)
-    """What replaces a masked head: zero output, its mean output, or uniform attention (the reference's choice)."""
+    """What replaces a masked head: zero output, its mean output, or uniform attention (as in the reference)."""
     ablation_phases: Annotated[tuple[Literal["decode", "both"], ...], SOME] = ("decode",)
-    """When heads are masked. decode: only while the answer is generated (the reference's choice); both: during the prompt too."""
+    """When heads are masked. decode: only while the answer is generated (as in the reference); both: while the prompt is read too."""
     ablation_context_tokens: Annotated[tuple[Count, ...], SOME] = (256,)
-    """Prompt lengths of the ablation, in tokens."""
+    """Prompt lengths in the ablation, in tokens."""
     ablation_depths: Annotated[tuple[Fraction, ...], SOME] = (0.5,)
-    """Depths of the ablation."""
+    """Depths of the needle in the ablation."""
     prose_tokens: Annotated[int, Ge(2)] = 24
-    """Length, in tokens, of the prose passages whose surprisal shows general damage to the model."""
+    """Length, in tokens, of the prose passages whose surprisal measures general damage to the model."""
     other_k: Count = 10
-    """Number of top heads to mask for each of the other detectors, and k of the tables that compare detectors."""
+    """Number of top heads to mask for each of the other detectors; also k in the tables that compare detectors."""
     heads_from: Path | None = field(default=None, metadata=ADDED)
-    """Someone else's ranking, masked alongside this run's own at every k: a file from another tool, or another retrieval_heads
-    run (its folder or hash)."""
+    """A second ranking to mask at every k beside this run's own: a file from another tool, or another retrieval_heads run (its
+    folder or hash)."""
     echo_block_tokens: Count = 256
-    """Length of the random block of the echo and induction scores, in tokens (RazorAttention: 2500)."""
+    """Length of the random block for the echo and induction scores, in tokens (RazorAttention: 2500)."""
     echo_repeats: Annotated[int, Ge(2)] = 4
     """How many times the block is repeated."""
     echo_draws: Count = 1
@@ -155,7 +155,7 @@ class Settings(Experiment):
                 f"{self.echo_repeats} blocks of {self.echo_block_tokens} tokens do not fit {facts.name}, which reads {window}: use "
                 f"--echo-block-tokens {(window - 1) // self.echo_repeats}."
             )
-        n_heads = facts.geometry.n_layers * facts.geometry.n_heads
+        n_heads = facts.geometry.n_heads_in_all
         if self.k and max(self.k) > n_heads:
             raise ArgumentError(f"--k {max(self.k)} is more than the {n_heads} heads of {facts.name}.")
         if self.k and max(self.k) > n_heads // 2:

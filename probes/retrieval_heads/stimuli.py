@@ -45,7 +45,7 @@ _REFERENCE_QUESTION = "Based on the content of the book, Question: {question}\nA
 
 @dataclass(frozen=True)
 class Frame:
-    """What stands before and after the context of one needle's prompts."""
+    """The tokens before and after the context in one needle's prompts."""
 
     head: tuple[int, ...]
     tail: tuple[int, ...]

@@ -37,10 +37,10 @@ def summarise_all(settings: Settings, facts: ModelFacts, measured: Tables) -> Ma
     totals = detection_totals(measured, only_passed=settings.success_filter)
     echo = echo_induction_means(measured)
     scores = summarise_head_scores(totals, echo, facts.geometry.group_size, seed)
-    k = min(settings.other_k, facts.geometry.n_layers * facts.geometry.n_heads)
+    k = min(settings.other_k, facts.geometry.n_heads_in_all)
     fixed = {detector: echo[detector].to_numpy() for detector in ("echo", "induction") if len(echo)}
     given = settings.given(facts)
-    if given is not None and len(given) == facts.geometry.n_layers * facts.geometry.n_heads:
+    if given is not None and len(given) == facts.geometry.n_heads_in_all:
         fixed[GIVEN] = given.sort_values(["layer", "head"])["score"].to_numpy()
     tables = {
         "head_scores": scores,

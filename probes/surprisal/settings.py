@@ -34,25 +34,25 @@ class Settings(Experiment):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {"modes": ("raw",)}}
 
     dtype: Dtype = "float32"
-    """Precision of the weights. Half precision rounds surprisals by hundredths of a nat."""
+    """Precision of the weights. Half precision changes surprisals by hundredths of a nat."""
     texts: Path | None = None
-    """A file of texts: .txt, one per line; .tsv or .csv with a header; .jsonl. Sentences of news prose if not given."""
+    """File of texts: .txt with one text per line, .tsv or .csv with a header, or .jsonl; by default sentences of news prose."""
     text_column: str = "text"
-    """Column (or JSON key) that holds the text."""
+    """Column (or JSON key) of the text."""
     id_column: str = "id"
-    """Column that names each text; texts are numbered if there is none."""
+    """Column (or JSON key) of the text's id; without one, texts are numbered."""
     prefix_column: str = "prefix"
-    """Column with a prefix that is read before the text and not scored; optional."""
+    """Optional column (or JSON key) of a prefix, which is read before the text and not scored."""
     prefix: str = ""
-    """Prefix of every text that has none of its own."""
+    """Prefix for every text that has none of its own."""
     bos: Literal["auto", "always", "never"] = "auto"
-    """Whether a text begins with the beginning-of-sequence token; auto does as the tokenizer does. Without one, and without a
-    prefix, nothing stands before a text's first word, which then has no surprisal."""
+    """Whether a text begins with the beginning-of-sequence token; auto follows the tokenizer. A first word with neither that token
+    nor a prefix before it has no surprisal."""
     modes: Annotated[tuple[Mode, ...], SOME] = ("raw", "boundary")
-    """raw: the sum over the word's tokens; boundary: with the probability that the word ends there; exact: summed over all ways
-    to spell the word, far slower."""
+    """How a word's probability is computed. raw: product over its tokens; boundary: also includes the probability that the word
+    ends there; exact: sum over all tokenizations of the word (far slower)."""
     exact_threshold: OpenShare = 1e-3
-    """Other spellings are followed while they are at least this likely, relative to the tokenizer's own."""
+    """With exact: follow other tokenizations while they are at least this likely relative to the tokenizer's own."""
 
     def input_files(self) -> Sequence[Path]:
         """Returns the file of texts."""

@@ -16,7 +16,7 @@ PIXEL_JUDGE_SIDE = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Experiment):
-    """What a run can be told; `T2IFlow` is made of these."""
+    """The fields of T2IFlow, with its presets and checks."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {"seeds": 5, "pooled": "prompt", "parts": ("in_item", "inter_item", "repair")},
@@ -26,21 +26,21 @@ class Settings(Experiment):
     model: str = "shapes-t2i"
     """Name of a text-to-image model, a Hugging Face id, or a folder that save_pretrained wrote."""
     prompts: Path | None = None
-    """Prompts of your own, as JSON lines: {"text": …, "items": [{"phrase": …, "leaks": […]}, …]}."""
+    """Your own prompts, as JSON lines: {"text": …, "items": [{"phrase": …, "leaks": […]}, …]}."""
     n_prompts: Count = 24
     """Number of scenes of coloured shapes to generate when no prompts are given; two thirds of them contain a homonym."""
     n_items: Count = 16
     """Number of items whose tokens are tested one by one and in subsets, in the order in which the prompts name them."""
     seeds: Count = 4
-    """Noise seeds per variant, shared by all variants; repairs are measured on as many fresh seeds."""
+    """Noise seeds, the same for all variants; repairs are measured on as many fresh seeds."""
     steps: Count | None = None
-    """Denoising steps; the model's own number if not given."""
+    """Denoising steps; by default the model's own number."""
     guidance: float | None = None
-    """Guidance scale; the model's own if not given."""
+    """Guidance scale; by default the model's own."""
     height: int | None = None
-    """Picture height in pixels; the model's own if not given."""
+    """Picture height in pixels; by default the model's own."""
     width: int | None = None
-    """Picture width in pixels; the model's own if not given."""
+    """Picture width in pixels; by default the model's own."""
     parts: Annotated[tuple[Literal["in_item", "inter_item", "repair", "attention", "lens"], ...], SOME] = (
         "in_item",
         "inter_item",
@@ -48,29 +48,30 @@ class Settings(Experiment):
         "attention",
         "lens",
     )
-    """What to measure; repair needs the two before it, attention needs inter_item."""
+    """What to measure; repair needs in_item and inter_item, attention needs inter_item."""
     lens_layers: Annotated[int, Ge(2), Hint("the embeddings and the last layer")] = 9
-    """Maximum number of encoder layers to draw items from, evenly spaced, embeddings and last layer included."""
+    """Maximum number of text-encoder layers to draw pictures from, evenly spaced, including the embeddings and the last layer."""
     clean: Literal["empty", "pads"] = "empty"
-    """What replaces tokens that are taken away: the encoded empty prompt, or padding alone."""
+    """What replaces the vectors of removed tokens: those of the encoded empty prompt, or of padding."""
     pooled: Literal["clean", "prompt"] = "clean"
-    """Pooled vector (SDXL, SD3, FLUX) of variants that keep some tokens only; the paper's code leaves the prompt's in FLUX."""
+    """Pooled vector (SDXL, SD3, FLUX) when only some tokens are kept. clean: that of --clean; prompt: that of the whole prompt, as
+    the paper's code does for FLUX."""
     edit_blocks: Literal["encoder", "every"] = "encoder"
-    """Where vectors are replaced: after the text encoder, or again before every block of the denoiser (SD3, FLUX)."""
+    """Where vectors are replaced. encoder: after the text encoder; every: again before every block of the denoiser (SD3, FLUX)."""
     visible_share: Share = 0.5
-    """Share of seeds from which on a set of tokens counts as showing its item."""
+    """A set of tokens counts as showing its item if at least this share of seeds shows it."""
     max_subsets: Count = 64
-    """Maximum number of subsets of one size for an item of more than six tokens; beyond it, a random sample."""
+    """Maximum number of subsets per size for an item of more than six tokens; if there are more, a random sample is used."""
     repairs: Literal["chosen", "all"] = "chosen"
-    """Paste items whose flow says that they leak, or all items."""
+    """Which items to repair by pasting. chosen: those measured to leak; all: every item."""
     attention_scale: Annotated[float, Ge(0), Hint("0 hides the words, 1 changes nothing")] = 0.0
-    """Factor on the attention paid to the words around a leaking item, in that baseline; 0 hides them."""
+    """In the attention baseline, the factor on attention to the words around a leaking item; 0 hides them."""
     judge: str = "pixel"
-    """Who looks at the pictures: pixel (shapes only), clipscore:MODEL, vlm:MODEL, or module:function of your own."""
+    """Judge of the pictures: pixel (shapes only), clipscore:MODEL, vlm:MODEL, or your own module:function."""
     judge_threshold: float | None = None
-    """Score from which on a model's answer counts as yes; by default 26 for clipscore and 0.5 for vlm."""
+    """Minimum score that counts as yes; by default 26 for clipscore and 0.5 for vlm."""
     judge_check: CountOrNone = 50
-    """Number of scenes whose own picture the judge is shown, to estimate its error (pixel judge, and judges of shapes)."""
+    """Number of rendered scenes to estimate the judge's error on (pixel judge, and other judges of shapes)."""
     attention_prompts: Count = 12
     """Number of prompts whose words are kept and removed one at a time, with attention recorded."""
     grid_prompts: CountOrNone = 4

@@ -1,4 +1,4 @@
-"""The edits of one text that are drawn beside it: which there are in each part of a run, and the conditioning of each."""
+"""Variants of one text: the edits drawn in each part of a run, and the conditioning of each."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -66,7 +66,7 @@ class Encoded:
                 return self._with_pooled(self.clean.paste(variant.positions, source, variant.source_positions))
 
     def block_edit(self, variant: Variant) -> BlockEdit | None:
-        """Returns what puts the variant's clean or pasted vectors back before every block, None for the text as it is.
+        """Returns the edit that restores the variant's clean or pasted vectors before every block; None for the unedited text.
 
         Clean positions become what they are in a picture of nothing but the clean text, pasted ones what they are in a
         picture of nothing but the item.
@@ -93,7 +93,7 @@ class Encoded:
 
 
 def floor_variants(floors: Mapping[str, Sequence[int]]) -> list[Variant]:
-    """Returns the text as it is, nothing of it, and each role that names no item by itself."""
+    """Returns the unedited text, the empty text, and each role that names no item, kept alone."""
     kept = [Variant(role, "keep", tuple(positions), role) for role, positions in floors.items()]
     return [Variant("full", "full"), Variant("clean", "keep"), *kept]
 
@@ -118,7 +118,7 @@ def some_of(variants: Sequence[Variant], at_most: int, rng: np.random.Generator)
 
 
 def item_variants(model: ImageModel, prompt: Prompt) -> list[Variant]:
-    """Returns the text, nothing of it, every role, the item, and where it has few tokens every subset of them."""
+    """Returns the text, the empty text, every role, the item, and every subset of its tokens if they are few."""
     tokens = model.tokens(prompt.text)
     positions = item_positions(prompt, tokens)[prompt.items[0].id]
     by_position = dict(enumerate(roles(prompt, tokens)))
@@ -167,7 +167,7 @@ def repair_variants(model: ImageModel, prompt: Prompt, item_id: str, rng: np.ran
 
 
 def removal_variants(model: ImageModel, prompt: Prompt, redundant: Mapping[str, tuple[int, ...]]) -> list[Variant]:
-    """Returns the prompt without the tokens of its items that show nothing of them by themselves, where there are any."""
+    """Returns the prompt without those tokens of its items that do not show the item on their own, if there are any."""
     positions = item_positions(prompt, model.tokens(prompt.text))
     useless = tuple(
         sorted(

@@ -1,4 +1,4 @@
-"""The verbatim-memory experiment: how its parts are put together. Imports no torch."""
+"""The verbatim-memory experiment: joins settings, plan, measurement, tables, figures and findings. Imports no torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class VerbatimMemory(Settings):
         return run_files(self.heads_from) if self.heads_from else ()
 
     def check_model(self, facts: ModelFacts) -> None:
-        """Raises ArgumentError when the words and texts do not do for these settings."""
+        """Raises ArgumentError if the nouns or texts do not fit the settings."""
         from probes.verbatim_memory.lists import first_lists
         from probes.verbatim_memory.trials import read_texts
 
@@ -84,7 +84,7 @@ class VerbatimMemory(Settings):
             if self.heads_from is not None:
                 raise ArgumentError(f"{facts.name} has no attention heads to silence: leave out --heads-from.")
             return
-        n_heads = facts.geometry.n_layers * facts.geometry.n_heads
+        n_heads = facts.geometry.n_heads_in_all
         if self.head_sets and max(self.mask_k, default=1) > n_heads // 2:
             raise ArgumentError(
                 f"{facts.name} has {n_heads} heads, and a random control needs as many others: use --mask-k of at most {n_heads // 2}."

@@ -1,4 +1,4 @@
-"""The sentences of a verbatim-memory report, with intervals and controls."""
+"""The findings of a verbatim-memory report, with intervals and controls."""
 
 from collections.abc import Iterator
 

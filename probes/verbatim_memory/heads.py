@@ -1,12 +1,12 @@
-"""The heads that bring a list back: where they look, which are silenced, and the second list read without them.
+"""Heads that retrieve a repeated list: their attention, which are masked, and the second list read without them.
 
 After the code of Armeni et al. (2024 line, GPT-2 only): from the token before a noun of the second list, `matching` is the
 weight on the token before the same noun in the first list, `postmatch` that on the noun itself (what induction heads do),
 `recent` that on the three tokens before. Theirs is taken at the first noun; here the mean over the others, which are the
 ones that repeat surprisal counts.
 
-Silent heads have their output set to zero, either while the second list is read, which leaves the memory of the first list
-whole and asks who fetches it, or from the first token on. Every mask is a row of one batch.
+Masked heads have their output set to zero, either while the second list is read, which leaves the memory of the first list
+intact and tests which heads retrieve it, or from the first token on. Every mask is a row of one batch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ def looks_of(trial: Trial) -> tuple[Int[Tensor, " query"], Int[Tensor, "query fi
 
 
 def look_masses(weights: Float[Tensor, "*axes five"]) -> dict[Look, Float[Tensor, "*axes"]]:
-    """Returns the masses by name from the weights on the keys of `looks_of`."""
+    """Returns the attention masses by name, from the weights on the keys of `looks_of`."""
     return {"matching": weights[..., 0], "postmatch": weights[..., 1], "recent": weights[..., 2:].sum(dim=-1)}
 
 
@@ -62,17 +62,17 @@ def measure_looks(model: LanguageModel, trials: Sequence[Trial]) -> pd.DataFrame
     with model.record(torch.stack(queries), WeightAt(torch.stack(keys))) as recording:
         model.extend(rows, [list(trial.ids) for trial in trials], logits="none")
     weights = recording["weight_at"].double()  # [layer, trial, head, query, key]
-    n_layers, _, n_heads = weights.shape[:3]
+    layers, n_heads = torch.tensor(model.geometry.layers), weights.shape[2]
     frames = []
     for index, trial in enumerate(trials):
-        masses = look_masses(weights[:, index].mean(dim=2))
+        masses = look_masses(weights[layers, index].mean(dim=2))
         frames.append(
             pd.DataFrame(
                 {
                     "trial_id": trial.first.id,
                     "base_list": trial.first.base_list,
-                    "layer": torch.arange(n_layers).repeat_interleave(n_heads).numpy(),
-                    "head": torch.arange(n_heads).repeat(n_layers).numpy(),
+                    "layer": layers.repeat_interleave(n_heads).numpy(),
+                    "head": torch.arange(n_heads).repeat(len(layers)).numpy(),
                     **{look: mass.flatten().clamp(0, 1).numpy() for look, mass in masses.items()},
                 }
             )
@@ -136,7 +136,7 @@ def _ranked(scores: pd.Series) -> list[Head]:
 
 @dataclass(frozen=True)
 class Mask:
-    """A set of heads to silence, and why these: the top k of a ranking, or a random draw matched to them."""
+    """A set of heads to mask, and its origin: the top k of a ranking, or a random draw matched to it."""
 
     head_set: str
     control: Literal["none", "top", "random"]

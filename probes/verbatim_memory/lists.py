@@ -33,7 +33,7 @@ CONDITIONS: tuple[Condition, ...] = get_args(Condition)
 
 @dataclass(frozen=True)
 class Pool:
-    """Where base lists come from: groups of nouns of one category each, or one group of nouns without categories."""
+    """The source of base lists: groups of nouns of one category each, or one group of nouns without categories."""
 
     groups: tuple[NounList, ...]
     categorised: bool
@@ -195,7 +195,7 @@ def group_rotations(rows: Sequence[NounList], longest: Sequence[NounList]) -> li
 
 
 def second_list(condition: Condition, first: FirstList, others: Sequence[FirstList], seed: int) -> NounList:
-    """Returns the list that comes second; drawn from (seed, condition, the first list) alone.
+    """Returns the second list; it depends only on (seed, condition, the first list).
 
     `novel` is the first list of another trial (from `others`, all of one length) that shares no noun with this one.
     Raises ArgumentError when there is none, or when no permutation keeps all pairs of neighbours apart.

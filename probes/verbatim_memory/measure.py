@@ -1,4 +1,4 @@
-"""Measuring one unit: the model of the unit, or a damaged copy of it (its null), and what is read, looked at or masked."""
+"""Measures one unit: with its model, or a damaged copy of it (a null), reading lists, recording attention or masking heads."""
 
 import copy
 from functools import lru_cache
@@ -79,7 +79,7 @@ def _vocabulary(model: LanguageModel) -> Vocabulary:
 
 
 def null_model(model: LanguageModel, null: Null, seed: int) -> LanguageModel:
-    """Returns a copy of a model with a part of its weights drawn anew or shuffled; the model itself is left alone.
+    """Returns a copy of a model with a part of its weights redrawn or shuffled; the model itself is unchanged.
 
     random_init: fresh weights from the model's own initialisation. qk_shuffled: the entries of every query and key matrix
     shuffled. qk_shuffled_per_head: shuffled within each head only, so every head keeps its scale. Values, feed-forward

@@ -35,7 +35,7 @@ FLOAT32 = "float32"
 
 @dataclass(frozen=True)
 class ListUnit(WorkUnit):
-    """Some base lists of one pool and length, in all rotations, with every text between and every second list."""
+    """Some base lists of one pool and length, in all rotations, with every intervening text and every second list."""
 
     variant: str
     pool: str
@@ -50,7 +50,7 @@ class ListUnit(WorkUnit):
 
 @dataclass(frozen=True)
 class LooksUnit(WorkUnit):
-    """Where heads look when some of the longest lists are repeated."""
+    """The attention of heads when some of the longest lists are repeated."""
 
     base_lists: tuple[int, ...]
 
@@ -142,8 +142,8 @@ def _mask_units(settings: Settings, facts: ModelFacts, measured: "Tables") -> li
 
 
 def default_mask_ks(geometry: HeadGeometry) -> tuple[int, ...]:
-    """Returns how many heads to silence in a model of that size."""
-    most = MASK_SHARE * geometry.n_layers * geometry.n_heads
+    """Returns the default numbers of heads to mask in a model of that size."""
+    most = MASK_SHARE * geometry.n_heads_in_all
     return tuple(k for k in MASK_KS if k <= most) or (1,)
 
 
@@ -169,7 +169,7 @@ def hands_of(n_base_lists: int) -> list[tuple[int, ...]]:
 
 
 def expected_units(settings: Settings, model: "LanguageModel", measured: "Tables") -> Sequence[WorkUnit]:
-    """Returns the units of the plan; until it is known where heads look, the masks are those of stand-ins."""
+    """Returns the units of the plan; until the heads' attention is measured, masks use placeholder heads."""
     from probes.verbatim_memory.heads import plan_masks
 
     units = list(plan_units(settings, model.facts, measured))
@@ -177,7 +177,7 @@ def expected_units(settings: Settings, model: "LanguageModel", measured: "Tables
         return units
     geometry = model.geometry
     ks = settings.mask_k or default_mask_ks(geometry)
-    heads = [(layer, head) for head in range(geometry.n_heads) for layer in range(geometry.n_layers)]
+    heads = [(layer, head) for head in range(geometry.n_heads) for layer in geometry.layers]
     step = max(1, len(heads) // (len(settings.head_sets) + 1))
     rankings = {name: [*heads[step * i :], *heads[: step * i]] for i, name in enumerate(settings.head_sets)}
     masks = plan_masks(rankings, ks=ks, draws=settings.mask_draws, n_heads=geometry.n_heads, seed=settings.seed)

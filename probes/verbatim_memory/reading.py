@@ -1,4 +1,4 @@
-"""Reading a batch of trials, one per row, for the surprisal of every noun: what trials share is read once.
+"""Reads a batch of trials, one per row, for the surprisal of every noun; shared prefixes are read once.
 
 A batch reads preface and first list; then for each intervening text it reads on from there, and for each second list from
 the end of that text, stepping back in between. Nothing is copied, and vocabulary scores are made for lists only.

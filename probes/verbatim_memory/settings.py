@@ -48,52 +48,55 @@ class Settings(Experiment):
     dtype: Dtype = "float32"
     """Precision of the weights. Surprisals of repeated nouns are tenths of a nat, which half precision does not resolve."""
     pools: Annotated[tuple[Literal["arbitrary", "coherent"], ...], SOME] = ("arbitrary",)
-    """arbitrary: nouns of mixed subjects; coherent: lists of one category each."""
+    """Noun pools. arbitrary: nouns of mixed categories; coherent: each list from one category."""
     nouns: Path | None = None
-    """A pool of your own: one noun per line, "category: noun, noun" lines, or the public {"n3": [[…]]} JSON."""
+    """Your own noun pool: one noun per line, lines of "category: noun, noun", or the published {"n3": [[…]]} JSON."""
     texts: Path | None = None
-    """Preface, prompt and intervening texts of your own, as TOML (see the toolkit's texts.toml)."""
+    """Your own preface, prompt and intervening texts, as TOML (the toolkit's texts.toml is the model)."""
     list_lengths: Annotated[tuple[Length, ...], SOME] = (3, 5, 7, 10)
     """Nouns per list."""
     n_base_lists: Annotated[int, Ge(2), Hint("intervals resample base lists, novel lists are another's")] = 23
-    """Lists without common nouns; intervals resample these."""
+    """Number of base lists, which share no nouns; intervals resample them."""
     rotations: Count = 2
-    """Rotations of each base list (the paper has 10: every noun at every position)."""
+    """Rotations of each base list (10 in the paper, so that every noun comes in every position)."""
     conditions: Annotated[tuple[Literal["repeat", "permute", "permute_strict", "novel"], ...], SOME] = (
         "repeat",
         "permute",
         "permute_strict",
         "novel",
     )
-    """Second lists: the same; in another order; in an order that keeps no pair of neighbours; another base list."""
+    """The second list. repeat: the same list; permute: another order; permute_strict: an order in which no two neighbours stay
+    neighbours; novel: another base list."""
     intervening: Annotated[tuple[int, ...], SOME] = (1, 3)
-    """Paragraphs between the lists; the first for all list lengths, the others for the longest lists."""
+    """Numbers of paragraphs between the lists; the first is used with all list lengths, the others with the longest only."""
     contexts: Annotated[tuple[Literal["intact", "scrambled", "incongruent", "short"], ...], SOME] = ("intact", "short")
-    """Kinds of text between the lists, for the longest lists: a story, its words shuffled, another subject, four words."""
+    """Text between the longest lists. intact: a story; scrambled: its words shuffled; incongruent: a story on another subject;
+    short: four words."""
     bos: Literal["auto", "always", "never"] = "auto"
-    """Whether texts begin with the beginning-of-sequence token; auto does as the tokenizer does."""
+    """Whether texts begin with the beginning-of-sequence token; auto follows the tokenizer."""
     exact_rotations: int = 1
-    """Rotations of each base list whose nouns get the exact probability too (0: none): the longest lists, shortest text."""
+    """Rotations of each base list for which nouns also get their exact probability, summed over all tokenizations (0: none);
+    longest lists and shortest text only."""
     exact_threshold: OpenShare = 1e-3
-    """Other spellings are followed while they are at least this likely, relative to the tokenizer's own."""
+    """Follow other tokenizations of a noun while they are at least this likely relative to the tokenizer's own."""
     nulls: tuple[Literal["random_init", "qk_shuffled", "qk_shuffled_per_head", "positions_shuffled"], ...] = ()
     """Damaged copies of the model to measure as controls, with the shortest intervening text."""
     revisions: tuple[str, ...] = ()
-    """Checkpoints of the model to measure beside it (branches on the hub, subfolders of a folder): step0 step1000 …"""
+    """Checkpoints of the model to measure too: branches on the hub or subfolders of a folder, such as step0 step1000."""
     mask_sets: tuple[Literal["matching", "postmatch", "recent"], ...] = ("postmatch", "recent")
-    """Heads to silence, by what they attend to when a noun of the second list comes next. matching: the token before the same noun
-    in the first list; postmatch: that noun; recent: the words just before. Empty: no masking."""
+    """Sets of heads to mask, chosen by their attention just before a noun of the second list. matching: attention to the token
+    before the same noun in the first list; postmatch: to that noun; recent: to the preceding words. Empty: no masking."""
     heads_from: Path | None = None
-    """A finished retrieval_heads run of the same model (its folder or hash), to silence its retrieval and its induction heads
-    too; or a file of another tool that ranks heads."""
+    """A finished retrieval_heads run on the same model (its folder or hash), to mask its retrieval and induction heads too; or
+    another tool's ranking of heads."""
     mask_k: tuple[int, ...] = ()
-    """How many heads of each set to silence; if not given 2, 5, 10 and 20, up to a fifth of the model's heads."""
+    """Numbers of heads to mask per set; by default 2, 5, 10 and 20, up to a fifth of the model's heads."""
     mask_draws: int = 5
-    """Random sets of heads of the same layers, for each set and size."""
+    """Random control sets, drawn from the same layers, for each set and size."""
     mask_phase: Literal["second_list", "everything"] = "second_list"
-    """Heads are silent while the second list is read, or from the first token on."""
+    """When heads are masked. second_list: while the second list is read; everything: from the first token on."""
     batch_trials: Count = 24
-    """Trials read at one time; changes speed and memory, no number."""
+    """Trials read at once; affects speed and memory, not results."""
 
     def __post_init__(self) -> None:
         """Raises ArgumentError for values out of bounds, and for lists, texts and masks that do not go together."""

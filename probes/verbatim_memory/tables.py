@@ -77,7 +77,7 @@ class PositionCurve(_Cell):
 
 
 class ListAttention(TableSchema):
-    """Where a head looks from the token before a noun of a repeated list: mean over the nouns but the first of one trial."""
+    """Attention of a head from the token before a noun of a repeated list: mean over the nouns of one trial, without the first."""
 
     trial_id: str
     base_list: int
@@ -92,7 +92,7 @@ class ListAttention(TableSchema):
 
 
 class Masking(TableSchema):
-    """Raw surprisal of one noun, read with some heads silent."""
+    """Raw surprisal of one noun, read with some heads masked."""
 
     head_set: str
     """The ranking whose top is silenced, or that random heads are matched to; "none": no mask."""
@@ -113,7 +113,7 @@ class Masking(TableSchema):
 
 
 class MaskingSummary(TableSchema):
-    """Repeat surprisal with the top k heads of a ranking silent, or with random heads of the same layers silent."""
+    """Repeat surprisal with the top k heads of a ranking masked, or with random heads from the same layers masked."""
 
     head_set: str
     control: str = pa.Field(isin=["none", "top", "random"])
@@ -149,7 +149,7 @@ class Checkpoints(TableSchema):
 
 
 class StimulusAudit(TableSchema):
-    """What the lists of one cell are like under this model's tokenizer."""
+    """Properties of the lists of one cell under this model's tokenizer."""
 
     pool: str
     list_length: int

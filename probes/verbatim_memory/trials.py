@@ -1,7 +1,7 @@
 """A trial as token ids: preface, first list, text between, second list, each encoded by itself; and the words around the lists.
 
-Armeni et al. 2022 encode the parts separately too. Since no part's tokens depend on what follows, trials share what they
-begin with, token by token: `reading` reads shared parts once, and a `Trial` is for measures that need one in one piece.
+Armeni et al. 2022 encode the parts separately too. Since no part's tokens depend on what follows, trials share their common
+prefixes, token by token: `reading` reads shared parts once, and a `Trial` is for measures that need the whole text.
 """
 
 import re
@@ -250,7 +250,7 @@ def drops_2024(first: Array, second: Array) -> Array:
 
 
 def common_beginning(first: Sequence[int], second: Sequence[int]) -> int:
-    """Returns how many tokens two texts share from the start."""
+    """Returns the length of the common prefix of two texts, in tokens."""
     differ = (index for index, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
     return next(differ, min(len(first), len(second)))
 

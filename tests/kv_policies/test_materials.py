@@ -15,7 +15,10 @@ NEWS = tuple(
     for noun in ("hammer", "river", "basket", "engine", "mirror", "turtle")
     for place in ("harbour", "chapel", "library")
 )
-WORDS = tuple(" ".join(part) for part in zip(*materials._words(), strict=False))
+WORDS = (
+    *(" ".join(part) for part in zip(*materials._words(), strict=False)),
+    "Question: What is the secret code? Answer: Mary wrote",
+)
 SETTINGS = Settings(prompt_tokens=400, list_words=4, prose_tokens=6)
 
 
@@ -36,7 +39,7 @@ def test_texts_are_what_they_say_in_every_kind_of_tokenizer(kind):
     model = model_of(kind)
 
     def written(ids):
-        return model.tokenizer.decode(list(ids)).strip()
+        return model.tokenizer.decode(list(ids)).strip().lower()  # some know no capitals
 
     texts = {
         (material, scope): build_text(SETTINGS, model, material, 1, scope)
@@ -56,8 +59,8 @@ def test_texts_are_what_they_say_in_every_kind_of_tokenizer(kind):
         text = texts["needles", scope]
         assert written(text.continuation[place] for place in text.scored) == answer
         assert answer in written(text.prompt[slice(*text.source)])
-        assert written(text.prompt[slice(*text.cue)]).startswith("The secret code of the")
-        assert ("Question" in written(text.prompt)) == (scope == "context_and_question")
+        assert written(text.prompt[slice(*text.cue)]).startswith("the secret code of the")
+        assert ("question" in written(text.prompt)) == (scope == "context_and_question")
     whole = [text.prompt + text.continuation for text in texts.values() if text.material == "needles"]
     assert len(whole[0]) > len(whole[1]) - 100
     again = texts["lists", "context_only"]

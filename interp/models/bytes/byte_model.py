@@ -12,53 +12,18 @@ and their product is the probability of the string. `invalid_share` is what was 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from interp.errors import ArgumentError
 from interp.models.bytes.canonical import Canonical, State
+from interp.models.bytes.covers import END, ByteReading, Expected, combine
 from interp.models.language.model import LanguageModel
 from interp.models.tokens.encoding import BosPolicy, beginning
 
-END = 256
-"""The outcome that the text ends, behind the 256 bytes."""
 ROWS_AT_ONCE = 32
-
-
-@dataclass(frozen=True)
-class ByteReading:
-    """What the model expects behind every place of a text, from byte `start` on."""
-
-    text: bytes
-    start: int
-    log_p: Float[np.ndarray, "place outcome"]
-    """ln P of the 256 bytes and the end, behind text[:start], text[:start + 1], … and the whole text."""
-    invalid_share: Float[np.ndarray, " place"]
-    """Share of the model's probability that lay on sequences which the tokenizer never writes, behind the text's own tokens up to
-    the last token border."""
-    n_covers: list[int]
-    """States that a cover of the text up to the place begins with."""
-
-    def log_prob(self) -> float:
-        """Returns ln P of the text from `start` on, in nats, given what stands before."""
-        places = np.arange(len(self.text) - self.start)
-        return float(self.log_p[places, list(self.text[self.start :])].sum())
-
-
-@dataclass
-class _Expected:
-    """What is expected behind one state: ln p' of its continuations, by the bytes that they take."""
-
-    at: int
-    """Bytes that the state spells."""
-    masses: list[Float[np.ndarray, " outcome"]] = field(default_factory=list)
-    """For the text up to at, at + 1, …: p' of the tokens that begin with the bytes in between, by their next byte; then the end."""
-    log_children: dict[int, float] = field(default_factory=dict)
-    """ln p' of the tokens that lead to other states."""
-    invalid_share: float = 0.0
 
 
 class ByteModel:
@@ -116,12 +81,17 @@ class ByteModel:
 
         Raises UserError for a text that is no UTF-8 before its last character, or that the tokenizer rewrites.
         """
+        return combine(text, start, len(self.canonical.lead), self.expectations(text, start=start))
+
+    def expectations(self, text: bytes, *, start: int = 0) -> dict[State, Expected]:
+        """Returns what is expected behind every state that a cover of text[:start], or of a longer beginning, goes on from.
+
+        Raises what `read` raises.
+        """
         lead = self.canonical.lead
         whole, first = lead + text, start + len(lead)
         self.canonical.check(whole)
-        states = self._states(whole, first)
-        expected = self._expect(whole, states, first)
-        return self._combine(text, whole, start, first, expected)
+        return self._expect(whole, self._states(whole, first))
 
     def _states(self, whole: bytes, first: int) -> dict[State, int]:
         """The states that covers of whole[:first] and longer begin with, with the bytes they spell, parents included."""
@@ -142,7 +112,7 @@ class ByteModel:
         return found
 
     @torch.inference_mode()
-    def _expect(self, whole: bytes, states: dict[State, int], first: int) -> dict[State, _Expected]:
+    def _expect(self, whole: bytes, states: dict[State, int]) -> dict[State, Expected]:
         """What is expected behind every state. The longest chain of states is read in one pass, the others branch off it."""
         spine = max(states, key=lambda state: (len(state), state))
         own = [spine[:length] for length in range(len(spine) + 1)]
@@ -152,7 +122,7 @@ class ByteModel:
         found = {}
         for length, state in enumerate(own):
             if state in states:
-                found[state] = self._expected(logits[len(self._begin) - 1 + length], whole, state, states, first)
+                found[state] = self._expected(logits[len(self._begin) - 1 + length], whole, state, states)
         others = sorted((state for state in states if state not in found), key=len)
         self.n_passes += len(states)
         for begin in range(0, len(others), ROWS_AT_ONCE):
@@ -162,36 +132,32 @@ class ByteModel:
             branch.crop([len(self._begin) + count for count in shared])
             scores = self.model.extend(branch, [state[count:] for state, count in zip(batch, shared, strict=True)])
             for state, row in zip(batch, scores[:, -1], strict=True):
-                found[state] = self._expected(row, whole, state, states, first)
+                found[state] = self._expected(row, whole, state, states)
         return found
 
-    def _expected(
-        self, logits: torch.Tensor, whole: bytes, state: State, states: dict[State, int], first: int
-    ) -> _Expected:
+    def _expected(self, logits: torch.Tensor, whole: bytes, state: State, states: dict[State, int]) -> Expected:
         canonical, at = self.canonical, states[state]
         p = torch.softmax(logits.double().cpu(), dim=-1).numpy()
         ends = float(sum(p[id] for id in canonical.specials if id < len(p)))
-        mine = np.where(canonical.order < len(p), p[np.minimum(canonical.order, len(p) - 1)], 0.0)
-        mine = np.where(self._valid(mine, whole, state, at), mine, 0.0)
-        total = float(mine.sum()) + ends
-        mine, result = mine / total, _Expected(at, invalid_share=max(0.0, 1 - total))
-        for depth in range(len(whole) - at + 1):
+        raw = np.where(canonical.order < len(p), p[np.minimum(canonical.order, len(p) - 1)], 0.0)
+        valid = np.where(self._valid(raw, whole, state, at), raw, 0.0)
+        total = float(valid.sum()) + ends
+        result = Expected(at, invalid_share=max(0.0, 1 - total))
+        for depth in range(min(len(whole) - at, canonical.longest) + 1):
             low, high = canonical.beginning_with(whole[at : at + depth])
             if low >= high:
                 break
-            following = canonical.matrix[low:high, depth] if depth < canonical.longest + 1 else None
-            masses = np.zeros(END + 1)
-            if following is not None:
-                longer = following >= 0
-                masses[:END] = np.bincount(following[longer], weights=mine[low:high][longer], minlength=END)
-            if depth == (0 if state else len(canonical.lead)):  # the empty text has no blank before it
-                masses[END] = ends / total
-            result.masses.append(masses)
-        children = {other[len(state)] for other in states if len(other) == len(state) + 1 and other[:-1] == state}
-        place = {int(id): index for index, id in enumerate(canonical.order)} if children else {}
-        for id in children:
-            with np.errstate(divide="ignore"):
-                result.log_children[id] = float(np.log(mine[place[id]]))
+            following = canonical.matrix[low:high, depth]
+            ending = (
+                ends if depth == (0 if state else len(canonical.lead)) else 0.0
+            )  # before the empty text is no blank
+            result.masses.append(_by_next_byte(following, valid[low:high] / total, ending / total))
+            result.raw_masses.append(_by_next_byte(following, raw[low:high], ending))
+        for other in states:
+            if len(other) == len(state) + 1 and other[:-1] == state:
+                place = canonical.place_of[other[-1]]
+                with np.errstate(divide="ignore"):
+                    result.log_children[other[-1]] = (float(np.log(valid[place] / total)), float(np.log(raw[place])))
         return result
 
     def _valid(self, mine: np.ndarray, whole: bytes, state: State, at: int) -> np.ndarray:
@@ -210,31 +176,13 @@ class ByteModel:
         valid[places] = canonical.valid(state, whole[:at], canonical.order[places].tolist(), known)
         return valid
 
-    def _combine(
-        self, text: bytes, whole: bytes, start: int, first: int, expected: dict[State, _Expected]
-    ) -> ByteReading:
-        log_p_of: dict[State, float] = {}
-        shortest = min(map(len, expected))
-        for state in sorted(expected, key=len):
-            parent = expected.get(state[:-1]) if len(state) > shortest else None
-            log_p_of[state] = 0.0 if parent is None else log_p_of[state[:-1]] + parent.log_children[state[-1]]
-        n_places = len(text) - start + 1
-        rows, covers = np.full((n_places, END + 1), -np.inf), [0] * n_places
-        invalid = np.zeros(n_places)
-        for state, one in expected.items():
-            for depth, masses in enumerate(one.masses):
-                place = one.at + depth - first
-                if place >= 0 and masses.any() and log_p_of[state] > -np.inf:
-                    with np.errstate(divide="ignore"):
-                        rows[place] = np.logaddexp(rows[place], log_p_of[state] + np.log(masses))
-                    covers[place] += 1
-        own = sorted((one.at, one.invalid_share) for one in expected.values())
-        for place in range(n_places):
-            invalid[place] = next((share for at, share in reversed(own) if at <= first + place), 0.0)
-        total = np.logaddexp.reduce(rows, axis=1)
-        if not np.isfinite(total).all():
-            raise ArgumentError("No token sequence of this tokenizer spells the text: give whole characters.")
-        return ByteReading(text, start, rows - total[:, None], invalid, covers)
+
+def _by_next_byte(
+    following: Int[np.ndarray, " token"], p: Float[np.ndarray, " token"], ending: float
+) -> Float[np.ndarray, " outcome"]:
+    """The probability of tokens by the byte that follows in them (-1 for none), and of the end."""
+    longer = following >= 0
+    return np.append(np.bincount(following[longer], weights=p[longer], minlength=END), ending)
 
 
 def _as_bytes(text: str | bytes) -> bytes:

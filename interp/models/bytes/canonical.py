@@ -179,9 +179,9 @@ class Canonical:
         return bisect_left(self.spelled, text), last
 
     @cached_property
-    def lengths(self) -> Int[np.ndarray, " spelled"]:
-        """Bytes of every token, in `order`."""
-        return np.array([len(part) for part in self.spelled])
+    def place_of(self) -> dict[int, int]:
+        """The place of every token in `order`."""
+        return {int(id): place for place, id in enumerate(self.order)}
 
     @cached_property
     def matrix(self) -> Int[np.ndarray, "spelled byte"]:

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from interp.models.language.architecture import output_projection
+from interp.models.language.adapted.adapter import adapter_of, unadapted
+from interp.models.language.architecture import output_projection, switch_attention
 from interp.models.language.attention_function import ATTENTION
 from interp.models.language.model import LanguageModel
 
@@ -52,20 +53,18 @@ class Plain:
 
 @contextmanager
 def plainly(model: LanguageModel) -> Iterator[None]:
-    """Runs the model by transformers' own eager attention inside the `with`; Falcon by its own module, fused."""
+    """Runs the model by transformers' own eager attention inside the `with`; Falcon by its own, fused."""
     if not model.attention_modules:
         yield
-    elif model.hf.config.model_type == "falcon":
-        from interp.models.language.falcon import unadapted_falcon
-
-        with unadapted_falcon(model.hf):
+    elif (adapter := adapter_of(model.hf)) is not None:
+        with unadapted(model.hf, adapter):
             yield
     else:
-        model.hf.set_attn_implementation("eager")
+        switch_attention(model.hf, "eager")
         try:
             yield
         finally:
-            model.hf.set_attn_implementation(ATTENTION)
+            switch_attention(model.hf, ATTENTION)
 
 
 @torch.no_grad()

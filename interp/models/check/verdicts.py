@@ -53,6 +53,8 @@ class Verdicts:
 
     by_name: Mapping[str, Verdict]
     without_heads: str | None = None
+    limits: tuple[str, ...] = ()
+    """How the model may not be read on (interp.models.language.states.Limit)."""
 
     def check(self, name: str, model: str) -> None:
         """Raises UserError when what is asked for failed the check."""
@@ -73,7 +75,8 @@ def kept_verdicts(identity: ModelIdentity, device: str) -> Verdicts | None:
     try:
         kept = json.loads(_place(identity, device).read_text(encoding="utf-8"))
         by_name = {name: Verdict(**fields) for name, fields in kept["verdicts"].items()}
-        return Verdicts(by_name, kept["without_heads"]) if set(by_name) == set(WAYS_OUT) else None
+        found = Verdicts(by_name, kept["without_heads"], tuple(kept["limits"]))
+        return found if set(by_name) == set(WAYS_OUT) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -85,6 +88,7 @@ def keep_verdicts(identity: ModelIdentity, device: str, verdicts: Verdicts) -> N
         "model": dataclasses.asdict(identity),
         "verdicts": {name: dataclasses.asdict(verdict) for name, verdict in verdicts.by_name.items()},
         "without_heads": verdicts.without_heads,
+        "limits": verdicts.limits,
     }
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

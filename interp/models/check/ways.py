@@ -1,4 +1,4 @@
-"""The check at load, the ways: reading on and padding, recorded rows and outputs, edits, contributions to logits."""
+"""The check at load, the ways with heads: recorded rows and outputs, edits, contributions to logits."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from interp.errors import UserError
-from interp.models.check.reference import Compared, Plain, compare, plainly, spreads
+from interp.models.check.reference import TOLERANCE, Compared, Plain, compare, plainly, spreads
 from interp.models.language.architecture import output_projection, output_projection_weight
 from interp.models.language.attention import mix_values
 from interp.models.language.logit_directions import LogitDirections, Scales
@@ -20,93 +20,6 @@ from interp.models.language.model import LanguageModel
 from interp.models.language.prefix import History, Prefix
 from interp.models.language.recording import AttentionRows, HeadOutputs, Weights
 from interp.models.language.replay import few_tokens
-
-COMMON = 5
-"""Tokens that both texts begin with."""
-
-
-# ---------------------------------------------------------------------- reading on, padding
-
-
-def forks(model: LanguageModel, texts: Tensor, plain: Plain) -> Compared:
-    """The common beginning read once, two continuations in two steps each."""
-    first, second = texts.tolist()
-    middle = (COMMON + len(first)) // 2
-    trunk = model.rows(1, len(first))
-    model.extend(trunk, [first[:COMMON]], logits="none")
-    branches = trunk.fork(2)
-    pairs = []
-    for start, end in ((COMMON, middle), (middle, len(first))):
-        found = model.extend(branches, [first[start:end], second[start:end]], logits="all")
-        pairs.append((found, plain.logits[:, start:end]))
-    return compare(pairs, plain)
-
-
-def ragged(model: LanguageModel, texts: Tensor, plain: Plain) -> Compared:
-    """Rows of nothing shared that stand at different places, in two steps each."""
-    first, second = texts.tolist()
-    n = len(first)
-    rows = model.rows(2, n)
-    pairs = _read_in_steps(model, rows, (first, second), [(0, n * 5 // 8, n), (0, COMMON - 1, n - 2)], plain)
-    return compare(pairs, plain)
-
-
-def ragged_forks(model: LanguageModel, texts: Tensor, plain: Plain) -> Compared:
-    """The common beginning read once, and continuations that stand at different places: forks and ragged rows at once."""
-    first, second = texts.tolist()
-    n = len(first)
-    trunk = model.rows(1, n)
-    model.extend(trunk, [first[:COMMON]], logits="none")
-    stops = [(COMMON, n - 3, n - 1), (COMMON, COMMON + 2, n)]
-    return compare(_read_in_steps(model, trunk.fork(2), (first, second), stops, plain), plain)
-
-
-def _read_in_steps(
-    model: LanguageModel,
-    rows: Prefix | History,
-    texts: tuple[list[int], list[int]],
-    stops: list[tuple[int, int, int]],
-    plain: Plain,
-) -> list[tuple[Tensor, Tensor]]:
-    """Pairs of found and right logits of two rows that stop twice, each at places of its own."""
-    pairs = []
-    for step in (0, 1):
-        spans = [(stop[step], stop[step + 1]) for stop in stops]
-        read = [text[start:end] for text, (start, end) in zip(texts, spans, strict=True)]
-        found = model.extend(rows, read, logits="all")
-        for row, (start, end) in enumerate(spans):
-            pairs.append((found[row, : end - start], plain.logits[row, start:end]))
-    return pairs
-
-
-def padding(model: LanguageModel, texts: Tensor, plain: Plain) -> Compared:
-    """One call of transformers' model with a row padded on the left and one padded on the right.
-
-    Right is what the rows give without padding. A family that padding changes in transformers' own hands too is compared
-    with these.
-    """
-    n = texts.shape[1]
-    n_real = n - n // 3
-    mask = torch.ones_like(texts)
-    mask[0, : n // 3], mask[1, n_real:] = 0, 0
-    tokens = texts.clone()
-    tokens[0] = texts[0].roll(n // 3)
-    tokens = tokens * mask
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    options = {"attention_mask": mask.to(model.device), "position_ids": positions.to(model.device)}
-    with torch.no_grad():
-        found = model.hf(input_ids=tokens.to(model.device), use_cache=False, **options).logits.float()
-    pairs = [(found[0, n // 3 :], plain.logits[0, :n_real]), (found[1, :n_real], plain.logits[1, :n_real])]
-    compared = compare(pairs, plain)
-    if compared.refused is None:
-        return compared
-    with torch.no_grad(), plainly(model):
-        wanted = model.hf(input_ids=tokens.to(model.device), use_cache=False, **options).logits.float()
-    real = mask.bool()
-    return compare([(found[real], wanted[real])], plain)
-
-
-# ---------------------------------------------------------------------- heads
 
 
 @dataclass(frozen=True)
@@ -117,14 +30,21 @@ class Looked:
     weights: Float[Tensor, "layer two_or_three head query key"]
     outputs: Float[Tensor, "layer two_or_three head query dim"]
     mixed: Float[Tensor, "layer two_or_three head query dim"]
-    """What the recorded weights make of the recorded values."""
+    """What the recorded weights make of the recorded values, and a gate or a norm of that."""
+    gate: Float[Tensor, "layer two_or_three head query dim"]
+    """What the mixed values are multiplied by before the output projection."""
     scales: Scales | None
 
 
 def look(
-    model: LanguageModel, texts: Int[Tensor, "two token"], directions: LogitDirections | None, *, edited: bool
+    model: LanguageModel,
+    texts: Int[Tensor, "two token"],
+    directions: LogitDirections | None,
+    *,
+    edited: bool,
+    whole: bool = False,
 ) -> Looked:
-    """Reads the texts with recordings open, and (`edited`) a third row whose heads are silenced."""
+    """Reads the texts with recordings open, and (`edited`) a third row whose heads are silenced; `whole`: keeping nothing."""
     n = texts.shape[1]
     ids = texts.tolist()
     scales = nullcontext() if directions is None else directions.watching_scales()
@@ -137,62 +57,106 @@ def look(
         scales as watched,
     ):
         ids = [*ids, ids[0]] if edited else ids
-        logits = model.extend(Prefix.empty(model.n_layers, len(ids), n), ids, logits="all")
-    return Looked(logits, recording["weights"], recording["head_output"], recording["mixed"], watched)
+        rows = History([[] for _ in ids]) if whole else Prefix.empty(model.layout, len(ids), n)
+        logits = model.extend(rows, ids, logits="all")
+    return Looked(
+        logits, recording["weights"], recording["head_output"], recording["mixed"], recording["gate"], watched
+    )
 
 
 def _mixed(rows: AttentionRows) -> dict[str, Tensor]:
-    return {"mixed": mix_values(rows.weights, rows.values.float())}
+    mixed = mix_values(rows.weights, rows.values.float())
+    return {"mixed": mixed * rows.gate, "before": mixed, "gate": rows.gate}
 
 
 def _chosen(model: LanguageModel) -> list[tuple[int, int]]:
     """The head of each layer that is silenced."""
     geometry = model.geometry
-    return [(layer, layer % geometry.n_heads) for layer in range(geometry.n_layers)]
+    return [(layer, layer % geometry.n_heads) for layer in geometry.layers]
 
 
 def heads(model: LanguageModel, looked: Looked, plain: Plain) -> Compared:
     """Recorded rows against the weights of eager attention; without these, what the rows make of the values."""
     if plain.weights is None:
         return mixed(model, looked, plain)
-    pairs = [(found[:2], wanted.float().cpu()) for found, wanted in zip(looked.weights, plain.weights, strict=True)]
+    recorded = looked.weights[list(model.geometry.layers)]
+    pairs = [(found[:2], wanted.float().cpu()) for found, wanted in zip(recorded, plain.weights, strict=True)]
     if any(found.shape != wanted.shape for found, wanted in pairs):
         raise UserError("eager attention has weights of another shape than those recorded")
+    if any(bool((found.sum(dim=-1) < 1 - TOLERANCE).any()) for found, _ in pairs):
+        pairs = [(_to_one(found), _to_one(wanted)) for found, wanted in pairs]
     spread = spreads(torch.stack([wanted for _, wanted in pairs]))
     return compare([(found / spread, wanted / spread) for found, wanted in pairs], plain, by_layer=True)
 
 
+def _to_one(weights: Tensor) -> Tensor:
+    """Rows that sum to 1: where a sink takes its share, eager attention may give them with it or without."""
+    return weights / weights.sum(dim=-1, keepdim=True).clamp(min=1e-12)
+
+
 def head_outputs(model: LanguageModel, looked: Looked, plain: Plain) -> Compared:
     """Recorded outputs against what enters the output projection."""
-    return compare(_by_layer(looked.outputs[:, :2], plain.outputs(model)), plain, by_layer=True)
+    return compare(_by_layer(model, looked.outputs[:, :2], plain), plain, by_layer=True)
 
 
 def mixed(model: LanguageModel, looked: Looked, plain: Plain) -> Compared:
     """The recorded weights' mean of the recorded values against what enters the output projection."""
-    return compare(_by_layer(looked.mixed[:, :2], plain.outputs(model)), plain, by_layer=True)
+    return compare(_by_layer(model, looked.mixed[:, :2], plain), plain, by_layer=True)
 
 
-def _by_layer(found: Float[Tensor, "layer row head query dim"], wanted: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Pairs of what was recorded and what entered each projection, each layer on its own scale."""
-    if len(wanted) != len(found):
-        raise UserError(f"{len(found)} layers call their output projections {len(wanted)} times")
+def gates(model: LanguageModel, texts: Tensor, looked: Looked, plain: Plain, *, whole: bool = False) -> Compared:
+    """Whether what stands between the heads and the output projection multiplies what they make, number by number.
+
+    In each layer by itself the heads are made to attend evenly, which leaves a gate what it was and a norm but for its scale.
+    """
+    layers, n = model.geometry.layers, texts.shape[1]
+    grid = torch.zeros((len(layers), model.n_layers, model.geometry.n_heads), dtype=torch.bool)
+    for row, layer in enumerate(layers):
+        grid[row, layer] = True
+    ids = texts[:1].tolist() * len(layers)
+    rows = History([[] for _ in ids]) if whole else Prefix.empty(model.layout, len(ids), n)
+    with (
+        model.record(torch.arange(n)[None], HeadOutputs(), _mixed) as recording,
+        model.edit_heads(grid, "uniform"),
+    ):
+        model.extend(rows, ids, logits="none")
     pairs = []
-    for layer, entered in enumerate(wanted):
+    for row, layer in enumerate(layers):
+        wanted = recording["head_output"][layer, row].transpose(0, 1).flatten(1)
+        found = (looked.gate[layer, 0] * recording["before"][layer, row]).transpose(0, 1).flatten(1)
+        scale = (found * wanted).sum(-1, keepdim=True) / found.square().sum(-1, keepdim=True).clamp(min=1e-12)
+        spread = spreads(wanted)
+        pairs.append((scale * found / spread, wanted / spread))
+    return compare(pairs, plain, by_layer=True)
+
+
+def _by_layer(
+    model: LanguageModel, found: Float[Tensor, "layer row head query dim"], plain: Plain
+) -> list[tuple[Tensor, Tensor]]:
+    """Pairs of what was recorded and what entered each projection, each layer on its own scale."""
+    layers, wanted = model.geometry.layers, plain.outputs(model)
+    if len(wanted) != len(layers):
+        raise UserError(f"{len(layers)} layers call their output projections {len(wanted)} times")
+    pairs = []
+    for layer, entered in zip(layers, wanted, strict=True):
         by_head = entered.unflatten(-1, (found.shape[2], -1)).transpose(1, 2).float().cpu()
-        if by_head.shape != found[layer].shape:
+        width = by_head.shape[-1]
+        recorded, beyond = found[layer, ..., :width], found[layer, ..., width:]
+        if by_head.shape != recorded.shape or bool(beyond.any()):
             raise UserError("a head's output has another size than its share of the output projection")
         spread = spreads(by_head)
-        pairs.append((found[layer] / spread, by_head / spread))
+        pairs.append((recorded / spread, by_head / spread))
     return pairs
 
 
-def edits(model: LanguageModel, texts: Tensor, looked: Looked | None, plain: Plain) -> Compared:
+def edits(model: LanguageModel, texts: Tensor, looked: Looked | None, plain: Plain, *, whole: bool = False) -> Compared:
     """A head of every layer silenced by an edit, and in the plain model by zeros in its part of the output projection."""
     if looked is not None:
         found = looked.logits[2:]
     else:
         with model.edit_heads(_chosen(model)):
-            found = model.extend(model.prefix(), texts[:1].tolist(), logits="all")
+            rows = History([[]]) if whole else model.prefix()
+            found = model.extend(rows, texts[:1].tolist(), logits="all")
     with torch.no_grad(), plainly(model), _silenced(model):
         wanted = model.hf(input_ids=texts[:1].to(model.device), use_cache=False).logits.float()
     return compare([(found, wanted)], plain)
@@ -202,17 +166,22 @@ def edits(model: LanguageModel, texts: Tensor, looked: Looked | None, plain: Pla
 def _silenced(model: LanguageModel) -> Iterator[None]:
     """Takes the chosen heads out of the weights of their output projections inside the `with`.
 
-    Where a projection's weight is not all that it is (adapters, quantised weights, weights on a disk), out of its input.
+    Where a projection's weight is not all that it is (adapters, quantised weights, weights on a disk) or serves several layers,
+    out of its input.
     """
     n_heads = model.geometry.n_heads
     taken: list[tuple[Tensor, Tensor]] = []
     handles = []
     try:
         for layer, head in _chosen(model):
-            projection = output_projection(model.attention_modules[layer])
+            projection = output_projection(model.attention_of(layer))
             weight = getattr(projection, "weight", None)
-            if type(projection) in (nn.Linear, Conv1D) and isinstance(weight, Tensor) and not weight.is_meta:
-                share = output_projection_weight(model.attention_modules[layer]).unflatten(0, (n_heads, -1))[head]
+            alone = (
+                sum(getattr(output_projection(other), "weight", None) is weight for other in model.attention_modules)
+                == 1
+            )
+            if type(projection) in (nn.Linear, Conv1D) and isinstance(weight, Tensor) and alone and not weight.is_meta:
+                share = output_projection_weight(model.attention_of(layer)).unflatten(0, (n_heads, -1))[head]
                 taken.append((share, share.clone()))
                 share.zero_()
             else:
@@ -249,7 +218,7 @@ def silent(model: LanguageModel) -> Silent:
 
     Raises UserError where the logits are no sum of what the heads wrote, or a norm is of an unknown kind.
     """
-    layers = sorted({0, model.n_layers - 1})
+    layers = sorted({model.geometry.layers[0], model.geometry.layers[-1]})
     whole, without = residuals_without_heads(model, layers)
     directions = LogitDirections(model)
     _ = directions.final_norm, directions.attention_norms  # refuses norms of an unknown kind
@@ -267,7 +236,7 @@ def contributions(model: LanguageModel, silent: Silent, looked: Looked, plain: P
     pairs, rounding = [], 0.0
     for layer, without in zip(silent.layers, silent.without, strict=True):
         share = directions.to_head(layer, toward, through_norm=True).cpu()
-        found = (looked.outputs[layer, :1, :, :n] * share).double().sum(dim=(1, -1))[0]
+        found = (looked.outputs[layer, :1, :, :n, : share.shape[-1]] * share).double().sum(dim=(1, -1))[0]
         if layer in scales.after_attention:
             found = found / scales.after_attention[layer][0, :n].cpu()
         found = found / scales.final[0][0, :n].cpu()

@@ -1,4 +1,4 @@
-"""What the configuration of a dictionary says: each field is applied, harmless, or refused by its name.
+"""The configuration of a dictionary: each field is applied, harmless, or refused by name.
 
 A field that changes the vectors a dictionary takes, or their scale, and that nobody looks at gives wrong features without a
 word. So there is no fourth kind: a field that is on none of these lists is refused too.
@@ -235,7 +235,7 @@ def _check_model_arguments(arguments: Mapping[str, Any], name: str) -> None:
 
 
 def object_in(fields: Mapping[str, Any], field: str, name: str) -> Mapping[str, Any]:
-    """Returns the named values of a field, none where it is not there; raises ArgumentError for another value."""
+    """Returns a field that holds an object, {} if it is missing; raises ArgumentError for any other value."""
     value = fields.get(field)
     if value in (None, [], ""):
         return {}

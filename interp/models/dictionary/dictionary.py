@@ -202,7 +202,7 @@ class Dictionary:
     # ------------------------------------------------------------------ what it does
 
     def take(self, residuals: Float[Tensor, "*rows residual"]) -> Float[Tensor, "*rows residual"]:
-        """Returns the residual stream as it was in training, in float32: centred, if the model's writing weights were."""
+        """Returns the residual stream as the dictionary saw it in training, in float32: centred, if the model's writing weights were."""
         taken = residuals.to(self.sae.W_dec.device, torch.float32)
         return taken - taken.mean(dim=-1, keepdim=True) if self.training.centred else taken
 

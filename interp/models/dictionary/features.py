@@ -1,4 +1,4 @@
-"""Which features of a sparse autoencoder are active, without ever holding all activations: features in chunks."""
+"""Active features of a sparse autoencoder, computed in chunks of features, so that all activations are never held at once."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple

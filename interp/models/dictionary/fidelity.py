@@ -1,6 +1,6 @@
-"""How much of a residual stream a dictionary keeps: active features, variance explained, cross-entropy recovered.
+"""Fidelity of a dictionary: active features, variance explained, cross-entropy recovered.
 
-The card of a dictionary that is shipped holds these figures.
+The card of every shipped dictionary has these figures.
 """
 
 from collections.abc import Callable, Iterable
@@ -37,7 +37,7 @@ class Fidelity(NamedTuple):
 
 
 def explained(dictionary: Dictionary, vectors: Float[Tensor, "vector residual"]) -> Fidelity:
-    """Returns what a dictionary keeps of these vectors, as it takes them (Dictionary.take)."""
+    """Returns the fidelity of a dictionary on these vectors, in the form it takes them (Dictionary.take)."""
     vectors = dictionary.take(vectors).cpu()
     mean = vectors.double().mean(dim=0).float()
     active, error, variance = 0, 0.0, 0.0
@@ -58,7 +58,7 @@ def refuse_mismatch(
     expected_l0: float | None = None,
     expected_explained_variance: float | None = None,
 ) -> None:
-    """Raises RunError when a dictionary does not do on these vectors what its makers published.
+    """Raises RunError if a dictionary's fidelity on these vectors is not what its authors published.
 
     A wrong layer, a wrong model, a forgotten scaling or centring of the input shows here, before any number is made from it.
     A top-k dictionary has its k features active whatever it reads: for one, explained variance must be known. Where none is

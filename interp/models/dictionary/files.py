@@ -1,4 +1,4 @@
-"""Folders that dictionaries are saved in, read through SAELens: its own, sparsify's, and Gemma Scope's arrays."""
+"""Reads folders of dictionaries through SAELens: its own format, sparsify's, and Gemma Scope's arrays."""
 
 import json
 import re
@@ -51,7 +51,7 @@ def read_folder(folder: Path, device: str) -> Any:
 
 
 def refuse_pickles(folder: Path) -> None:
-    """Raises ArgumentError when a folder's weights are pickled, as dictionary_learning's ae.pt."""
+    """Raises ArgumentError if a folder's weights are pickled, like dictionary_learning's ae.pt."""
     pickled = sorted(file.name for file in folder.iterdir() if file.suffix in (".pt", ".pth", ".bin", ".pkl"))
     if pickled:
         raise ArgumentError(
@@ -63,7 +63,7 @@ def refuse_pickles(folder: Path) -> None:
 
 @contextmanager
 def saelens_quiet() -> Iterator[None]:
-    """Holds back SAELens' advice about loading the model and about scales that are not known: what is at fault is refused here."""
+    """Silences SAELens' warnings about loading the model and about unknown scales: what is wrong is refused here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"(?s).*model_from_pretrained_kwargs", UserWarning)
         warnings.filterwarnings("ignore", "norm_scaling_factor not found", UserWarning)

@@ -1,13 +1,13 @@
 """Trains the dictionaries that the toolkit ships: `python -m interp.models.dictionary.training --layers 15`.
 
-SAELens' trainer and its BatchTopK autoencoder do the work; what is added here is the recipe for small budgets: vectors
+SAELens' trainer and its BatchTopK autoencoder do the work; this module adds the recipe for small budgets: vectors
 without attention sinks, centred and scaled to a mean squared entry of about 1, an encoder that begins as the transpose of a unit-norm
 decoder, a learning rate of 3e-3 and a mild auxiliary loss on features that stopped firing. After training one threshold
-for all features is set so that the mean number of active features is the wished one, and centring, scaling and norms are
+for all features is set so that the mean number of active features is the target, and centring, scaling and norms are
 folded into the weights: the saved folder is a JumpReLU autoencoder that takes the plain residual stream and that
 `sae_lens.SAE.load_from_disk` reads.
 
-Stopped at any moment and started again, it goes on from the last batch of windows harvested or the last checkpoint.
+Stopped at any time and restarted, it resumes from the last batch of windows harvested or the last checkpoint.
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ DEAD_AFTER = 30
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What a dictionary is and how it is trained."""
+    """Size and training hyperparameters of a dictionary."""
 
     layers: tuple[int, ...]
     """Layers whose output is taken apart, one dictionary each."""
@@ -81,7 +81,7 @@ class Recipe:
 
 
 def train_all(recipe: Recipe) -> None:
-    """Harvests once and trains, checks and saves one dictionary per layer; what is finished is left alone."""
+    """Harvests once, then trains, checks and saves one dictionary per layer; finished ones are skipped."""
     from interp.models.loading.language import load
     from interp.stimuli.prose import news_articles
 

@@ -105,7 +105,7 @@ def tokenize(tokenizer: object, texts: Sequence[str]) -> list[list[int]]:
 
 
 class Training(NamedTuple):
-    """How texts were read when a dictionary was trained, as far as its makers say."""
+    """How texts were read when a dictionary was trained, as far as its authors say."""
 
     prepend_bos: bool | None = None
     """Whether each window began with the beginning-of-sequence token."""
@@ -170,12 +170,12 @@ SKIP_FIRST = 4
 
 
 def text_name(text: str) -> str:
-    """Returns 12 digits that name a text: it is how a dictionary remembers what it was trained on."""
+    """Returns a 12-digit hash of a text, by which a dictionary's card lists its training texts."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def deal_texts(texts: Sequence[str], shares: Sequence[float], seed: int = 0) -> list[list[str]]:
-    """Returns disjoint groups of texts, with the given shares of their number; what the shares leave over is one more group."""
+    """Returns disjoint groups of texts with the given shares of their number; the remainder is one more group."""
     order = np.random.default_rng(seed).permutation(len(texts))
     ends = np.round(np.cumsum([0.0, *shares]) * len(texts)).astype(int)
     groups = [order[first:last] for first, last in pairwise(ends)]
@@ -183,7 +183,7 @@ def deal_texts(texts: Sequence[str], shares: Sequence[float], seed: int = 0) -> 
 
 
 def harvest(model: LanguageModel, windows: Windows, layers: Sequence[int], folder: Path) -> None:
-    """Writes the residual stream after each layer at every kept position, as float16; files that are there are not made again."""
+    """Writes the residual stream after each layer at every kept position, as float16; existing files are kept."""
     for index, batch in enumerate(tqdm(list(windows.batches(WINDOWS_PER_FILE)), desc="harvest", disable=None)):
         path = folder / f"{index:05d}.safetensors"
         if path.is_file():

@@ -1,4 +1,4 @@
-"""Text-to-image models: encode texts, edit what the encoders say, draw."""
+"""Text-to-image models: encode texts, edit the encodings, draw."""
 
 from typing import TYPE_CHECKING
 

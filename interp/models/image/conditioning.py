@@ -1,7 +1,7 @@
-"""What a text-to-image model's text encoders hand to its denoiser, and edits of it: the place where `t2i` experiments cut.
+"""The conditioning that a text-to-image model's text encoders pass to its denoiser, and edits of it.
 
 Rows are texts. Every edit returns a new conditioning, changes the same positions of all rows, and leaves the pooled vector
-alone: what becomes of it is asked for by `with_pooled`. No model is needed here.
+unchanged, unless `with_pooled` replaces it. No model is needed here.
 """
 
 import dataclasses
@@ -88,7 +88,7 @@ class Conditioning:
         )
 
     def at(self, positions: Sequence[int]) -> Bool[Tensor, "position"]:
-        """Returns True at these positions. Raises ArgumentError for one that is not there or is given twice."""
+        """Returns True at these positions. Raises ArgumentError for a position that does not exist or is given twice."""
         wrong = [position for position in positions if not 0 <= position < self.n_positions]
         if wrong:
             raise ArgumentError(f"There is no position {wrong[0]}: positions go from 0 to {self.n_positions - 1}.")

@@ -1,6 +1,6 @@
 """Drawing with a diffusers pipeline: the arguments of its call, a mask over the text, and noise of its own for every row.
 
-A comparison of two pictures "from the same noise" means nothing where a sampler draws further noise from the process's own
+Comparing two pictures "from the same noise" is meaningless if a sampler draws further noise from the process's own
 generator, or from one that the rows of a batch share, or carries something over from the picture before. So each row's noise
 is its own, and a sampler whose pictures depend on more is refused.
 """
@@ -44,7 +44,7 @@ CANNOT_RUN = (
 def arguments(
     family: Family, conditioning: Conditioning, empty: Encoded, noise: Tensor, steps: int, guidance: float
 ) -> dict[str, Any]:
-    """Returns the arguments of the pipeline's call, given the encoded empty text for the other branch of guidance."""
+    """Returns the arguments of the pipeline's call, given the encoded empty text for the unconditional branch of guidance."""
     scale, n_rows = family.pipeline.vae_scale_factor, len(conditioning)
     given = {"prompt_embeds": conditioning.sequence, "pooled_prompt_embeds": conditioning.pooled}
     other = family.unconditional(empty)
@@ -65,13 +65,13 @@ def arguments(
 
 
 def generator_of(noise: Float32[Tensor, "channel latent_height latent_width"]) -> torch.Generator:
-    """Returns a generator for what a sampler draws on its way: it depends on a row's first noise, so on no other row."""
+    """Returns a generator for the sampler's further noise, seeded by a row's initial noise, so independent of other rows."""
     digest = hashlib.sha256(noise.cpu().contiguous().numpy().tobytes()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
 
 
 def refuse_non_finite(pipeline: Any, step: int, timestep: Any, state: dict[str, Any]) -> dict[str, Any]:
-    """Raises RunError when a step has left latents that are not finite; what the pipeline calls after every step."""
+    """Raises RunError if a step left non-finite latents; the pipeline calls this after every step."""
     finite = torch.isfinite(state["latents"]).flatten(1).all(dim=1)
     if not finite.all():
         raise RunError(
@@ -82,7 +82,7 @@ def refuse_non_finite(pipeline: Any, step: int, timestep: Any, state: dict[str, 
 
 
 def finite_pictures(pictures: np.ndarray) -> Float32[np.ndarray, "row height width 3"]:
-    """Returns the pictures in float32. Raises RunError when the decoder made some that are not finite."""
+    """Returns the pictures in float32. Raises RunError if the decoder returned non-finite values."""
     if not np.isfinite(pictures).all():
         raise RunError("The pictures that were decoded are not finite: try --dtype float32 or bfloat16.")
     return pictures.astype(np.float32)
@@ -90,7 +90,7 @@ def finite_pictures(pictures: np.ndarray) -> Float32[np.ndarray, "row height wid
 
 @contextmanager
 def masking(family: Family, mask: Bool[Tensor, "row position"]) -> Iterator[None]:
-    """Hides positions of the text from the denoiser while it lasts; the unconditional half of a guided batch sees all."""
+    """Hides positions of the text from the denoiser inside the block; the unconditional half of a guided batch sees all."""
 
     def add(module: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         guided = family.pipeline.do_classifier_free_guidance
@@ -109,7 +109,7 @@ def masking(family: Family, mask: Bool[Tensor, "row position"]) -> Iterator[None
 
 @contextmanager
 def own_noise(scheduler: Any, generators: Sequence[torch.Generator]) -> Iterator[None]:
-    """Gives the rows' generators to every step of the scheduler while it lasts, where the pipeline does not (SD3, FLUX)."""
+    """Inside the block, passes the rows' generators to every step of the scheduler, if the pipeline does not (SD3, FLUX)."""
     step = scheduler.step
     if "generator" not in inspect.signature(step).parameters:
         yield
@@ -213,7 +213,7 @@ def takes_scaled_attention(denoiser: Any) -> bool:
 
 @contextmanager
 def scaled_attention(denoiser: Any, rows: Sequence[Sequence[int]], scale: float, n_positions: int) -> Iterator[None]:
-    """Multiplies the cross-attention weights of some text positions by `scale` and normalises again, in every layer and step.
+    """Multiplies the cross-attention weights of some text positions by `scale` and renormalises, in every layer and step.
 
     `rows` has the positions for each of the last rows that the denoiser is called with: with guidance the rows before them are
     the unconditional branch, which is left alone. Like the reweighting of prompt-to-prompt (Hertz et al. 2023), which does
@@ -239,7 +239,7 @@ def scaled_attention(denoiser: Any, rows: Sequence[Sequence[int]], scale: float,
 
 
 def scale_bias(rows: Sequence[Sequence[int]], scale: float, n_positions: int) -> Float[Tensor, "row 1 position"]:
-    """Returns what is to be added to attention scores so that these positions' weights are multiplied by `scale`."""
+    """Returns the bias on attention scores that multiplies the weights of these positions by `scale`."""
     bias = torch.zeros(len(rows), 1, n_positions)
     for row, positions in enumerate(rows):
         bias[row, 0, list(positions)] = math.log(scale) if scale > 0 else -math.inf

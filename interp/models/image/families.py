@@ -1,4 +1,4 @@
-"""What differs between the families of text-to-image pipelines: how a text becomes a conditioning, and what a call takes.
+"""Differences between the families of text-to-image pipelines: how a text is encoded, and the arguments of a call.
 
 Everything goes through the pipelines' own `encode_prompt` and `__call__` of unmodified diffusers.
 """
@@ -96,12 +96,12 @@ class Family:
         raise NotImplementedError
 
     def converted(self, text: str, tokenizer: Any) -> str:
-        """Returns the text as the pipeline hands it to a tokenizer: placeholders of textual inversion as all their vectors."""
+        """Returns the text as the pipeline passes it to a tokenizer, with textual-inversion placeholders expanded."""
         convert = getattr(self.pipeline, "maybe_convert_prompt", None)  # pipelines that can load an inversion have it
         return text if convert is None else convert(text, tokenizer)
 
     def unconditional(self, empty: Encoded) -> Encoded | None:
-        """Returns what the other branch of guidance has, given the encoded empty text; None where there is no other branch."""
+        """Returns the unconditional branch of guidance, given the encoded empty text; None if there is no such branch."""
         return empty
 
     def size(self) -> tuple[int, int]:
@@ -119,11 +119,11 @@ class Family:
         return self.denoiser.config.sample_size
 
     def size_multiple(self) -> int:
-        """Returns what height and width must be multiples of, in pixels."""
+        """Returns the number of pixels that height and width must be multiples of."""
         return self.patch() * self.pipeline.vae_scale_factor
 
     def patch(self) -> int:
-        """Returns the side of the square of latents that one image position of the denoiser stands for."""
+        """Returns the side, in latents, of the square that one image position of the denoiser covers."""
         return 1
 
     def latent_channels(self) -> int:

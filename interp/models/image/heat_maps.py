@@ -1,9 +1,9 @@
-"""Where in the picture each token is looked at: attention of the denoiser to the text, reduced while the picture is drawn.
+"""Heat maps: the denoiser's attention to each text token over the picture, reduced while the picture is drawn.
 
 After DAAM (Tang et al. 2023), with differences: any text length and picture size, several pictures at once, with or without
 guidance, all layers (DAAM leaves out the middle block and the smallest maps), means instead of sums over steps, and the
-image positions' attention to text where attention is joint (SD3, FLUX). The maps say where the model looked, not what that
-look did.
+image positions' attention to text where attention is joint (SD3, FLUX). The maps show where the model attends, not the effect
+of that attention.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,8 +23,8 @@ class HeatMaps:
 
     A map is the mean, over steps, heads and the layers of one resolution, of the attention that the image positions of the
     branch with the text give to a text position. At every image position the maps of all text positions sum to 1 in
-    cross-attention; in joint attention what is missing from 1 is looking at the image.
-    Kept is one float for each picture, text position and image position of a resolution, whatever the steps and layers.
+    cross-attention; in joint attention, the remainder is attention to the image.
+    Memory is one float per picture, text position and image position of a resolution, whatever the number of steps and layers.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class HeatMaps:
 
     @property
     def resolutions(self) -> dict[Size, int]:
-        """The heights and widths of the maps, and how many layers look at each."""
+        """The heights and widths of the maps, and the number of layers at each."""
         return {size: mean.n_layers for size, mean in self._recorded()[0].items()}
 
     def at(self, size: Size) -> Float[Tensor, "row position height width"]:
@@ -50,7 +50,7 @@ class HeatMaps:
         return torch.as_tensor(total / sum(layers.values()))
 
     def overlay(self, positions: Sequence[int], height: int, width: int) -> Float[Tensor, "row height width"]:
-        """Returns one map for these positions together, of a size to lay over the picture.
+        """Returns one map for these positions together, of the given size, to overlay on the picture.
 
         The mean over the positions, each resolution brought to the size bicubically and cut off at 0, then the mean over
         all layers (DAAM's word map).
@@ -70,7 +70,7 @@ class HeatMaps:
 
     @contextmanager
     def watching(self, denoiser: Any, n_rows: int, grid: Size) -> Iterator[None]:
-        """Records while it lasts how the last `n_rows` rows of the denoiser's calls attend to text; then all is as before.
+        """Inside the block, records how the last `n_rows` rows of the denoiser's calls attend to text; then restores the processors.
 
         `grid` is the height and width in image positions. With guidance the rows before are the unconditional branch. Every
         attention module keeps its own processor for its output, so the picture is the same; the weights are computed a
@@ -112,7 +112,7 @@ class _RunningMean:
 
 
 class _Watcher:
-    """An attention processor that does what another one does and adds the attention weights to a mean."""
+    """An attention processor that wraps another one and adds the attention weights to a mean."""
 
     def __init__(
         self, processor: Any, means: dict[Size, _RunningMean], n_rows: int, grid: Size, *, joint: bool

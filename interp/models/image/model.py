@@ -1,4 +1,4 @@
-"""Text-to-image models: encode texts, edit what the encoders say, draw; every call to nnsight of the toolkit is here."""
+"""Text-to-image models: encode texts, edit the encodings, draw. All of the toolkit's calls to nnsight are here."""
 
 import dataclasses
 import importlib
@@ -26,7 +26,7 @@ from interp.models.image.text import TextSide
 
 
 class ImageModel(TextSide):
-    """A diffusers text-to-image pipeline to look into: `encode`, edit the Conditioning, `generate`.
+    """A diffusers text-to-image pipeline to record from and edit: `encode`, edit the Conditioning, `generate`.
 
     `pipeline` is the unmodified pipeline. Made by `load_image`.
     """
@@ -48,24 +48,24 @@ class ImageModel(TextSide):
 
     @property
     def facts(self) -> ModelFacts:
-        """What the model is; it has no attention heads to count and no context window of one length."""
+        """Identity and class of the model; it has no head geometry and no single context window."""
         return ModelFacts(self.identity, self._family.pipeline_class, None, None)
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width that are drawn when none is asked for, in pixels."""
+        """Default height and width of pictures, in pixels."""
         return self._family.size()
 
     @property
     def layers_taken(self) -> dict[str, int]:
-        """After how many of its layers each encoder's states go into the sequence: all, or all but the last."""
+        """For each encoder, the number of layers before its states enter the sequence: all, or all but the last."""
         return {one.name: len(one.layers) - one.layers_unused for one in self._text_encoders if one.block}
 
     @torch.no_grad()
     def lens(
         self, text: str, layers: Sequence[int], encoder: str | None = None, others: Conditioning | None = None
     ) -> Conditioning:
-        """Returns one row for each layer: the text as an encoder has it after so many layers, 0 being its embeddings.
+        """Returns one row per layer: the text as encoded after that many layers of an encoder, 0 being the embeddings.
 
         The encoder's final norm is applied where the model's own conditioning has it, so the layer of `layers_taken` gives
         `encode(text)`. Other encoders' vectors and the pooled vector are those of `others` (one row), or of the whole text.
@@ -97,7 +97,7 @@ class ImageModel(TextSide):
     def noise(
         self, seeds: Sequence[int], *, height: int | None = None, width: int | None = None
     ) -> Float32[Tensor, "row channel latent_height latent_width"]:
-        """Returns the latent noise of each seed, in float32 on the CPU: the same whatever stands beside it.
+        """Returns the latent noise of each seed, in float32 on the CPU; it does not depend on the other seeds.
 
         Height and width are in pixels and default to `size`.
         Raises ArgumentError for a size the model cannot draw.

@@ -1,4 +1,4 @@
-"""What a text-to-image pipeline makes of a text: tokens, the positions that spell a phrase, the conditioning of its encoders."""
+"""The text side of a text-to-image pipeline: tokens, the positions that spell a phrase, the encoders' conditioning."""
 
 import inspect
 from collections import OrderedDict
@@ -122,7 +122,7 @@ class TextSide:
 
     @torch.no_grad()
     def clean(self, kind: Literal["empty", "pads"] = "empty") -> Conditioning:
-        """Returns one row to put in the place of tokens: the encoded empty text, or a sequence of nothing but pads.
+        """Returns one row to replace tokens with: the encoded empty text, or a sequence of padding alone.
 
         "empty" is the clean text of Kaplan et al.'s code for FLUX and SD3, with the beginning and end that it has; "pads" is
         that of Padding Tone (Toker et al. 2025), without them.

@@ -1,7 +1,6 @@
-"""Where each family of transformers keeps its heads: attention modules, output projections, head counts; and its norms taken apart."""
+"""Where each family of transformers keeps its heads: attention modules, output projections, head counts; and its positions."""
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,22 +12,49 @@ from transformers.pytorch_utils import Conv1D
 from interp.errors import UserError
 from interp.models.identity import HeadGeometry
 
-_OUTPUT_PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense")
+_OUTPUT_PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "Wo")
 
 
 def head_geometry(config: PreTrainedConfig) -> HeadGeometry | None:
-    """Returns the head counts a configuration names, or None for a model without attention heads."""
+    """Returns the head counts a configuration names, or None for a model without attention heads.
+
+    Where layers differ in width, head_dim is that of the widest.
+    """
     text: Any = config.get_text_config(decoder=True)
-    n_heads = getattr(text, "num_attention_heads", None)
-    if not n_heads or text.model_type in _WITHOUT_ATTENTION:
+    layers = layers_with_heads(config)
+    n_heads = _of_layers(text, "num_attention_heads")
+    if not n_heads or text.model_type in _WITHOUT_ATTENTION or layers == ():
         return None
-    n_kv_heads = getattr(text, "num_key_value_heads", None) or n_heads
+    n_kv_heads = _of_layers(text, "num_key_value_heads") or n_heads
     if text.model_type == "falcon":
         n_kv_heads = _falcon_kv_heads(text)
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // n_heads
-    return HeadGeometry(text.num_hidden_layers, n_heads, n_kv_heads, head_dim)
+    head_dim = _of_layers(text, "head_dim") or text.hidden_size // n_heads
+    return HeadGeometry(text.num_hidden_layers, n_heads, n_kv_heads, head_dim, layers)
 
 
+def _of_layers(text: Any, name: str) -> int | None:
+    """A number of the configuration; where each layer has its own, the largest."""
+    if not getattr(text, "is_heterogeneous", False):
+        return getattr(text, name, None)
+    numbers = [getattr(layer, name, None) for layer in text.per_layer_config]
+    return max((number for number in numbers if number), default=None)
+
+
+def layers_with_heads(config: PreTrainedConfig) -> tuple[int, ...] | None:
+    """Returns the numbers of the layers with attention heads, or None where all have them.
+
+    The others keep a state (linear attention, Mamba), convolve, or are feed-forward alone.
+    """
+    text: Any = config.get_text_config(decoder=True)
+    n_layers: int = text.num_hidden_layers
+    kinds = getattr(text, "layer_types", None) or ()
+    without = {layer for layer, kind in enumerate(kinds) if kind in _KINDS_WITHOUT_HEADS and len(kinds) == n_layers}
+    without |= {*(getattr(text, "cross_attention_layers", None) or ())}  # these look at pictures
+    return tuple(layer for layer in range(n_layers) if layer not in without) if without else None
+
+
+_KINDS_WITHOUT_HEADS = ("linear_attention", "conv", "moe", "mlp", "mamba", "recurrent")
+"""Kinds of layers, as transformers' configurations name them."""
 _WITHOUT_ATTENTION = ("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm")
 
 
@@ -47,6 +73,7 @@ def context_window(config: PreTrainedConfig) -> int | None:
     """
     text: Any = config.get_text_config(decoder=True)
     stated = getattr(text, "max_position_embeddings", None)
+    stated = stated if stated and stated > 0 else None  # XLNet writes -1
     rope = getattr(text, "rope_parameters", None)
     if not stated or not isinstance(rope, dict) or rope.get("rope_type") not in _STRETCHING:
         return stated
@@ -55,6 +82,17 @@ def context_window(config: PreTrainedConfig) -> int | None:
 
 
 _STRETCHING = ("yarn", "linear", "dynamic")
+
+
+def first_position(config: PreTrainedConfig) -> int:
+    """Returns the number of a text's first position: RoBERTa and its relatives count on from their padding token's id."""
+    text: Any = config.get_text_config(decoder=True)
+    return text.pad_token_id + 1 if text.model_type in _BEHIND_PADDING else 0
+
+
+_BEHIND_PADDING = (
+    "camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"
+)  # fmt: skip
 
 
 def reads_both_ways(config: PreTrainedConfig) -> str | None:
@@ -78,41 +116,93 @@ _DECODERS_ALL_THE_SAME = ("gpt_neox", "gpt_neox_japanese", "trocr")
 
 
 def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
-    """Returns the attention modules in layer order.
+    """Returns the attention modules in layer order, one for each layer that has heads.
 
+    Attention to another text (an encoder's) is none of them.
     Raises UserError when they are not one per layer, each with an output projection under a known name.
     """
-    found = [
-        module
-        for module in model.modules()
-        if "Attention" in type(module).__name__ and hasattr(module, "layer_idx") and _projection_name(module)
-    ]
-    found.sort(key=lambda module: int(module.layer_idx))  # type: ignore[arg-type]
-    n_layers = model.config.get_text_config(decoder=True).num_hidden_layers
-    if [int(module.layer_idx) for module in found] != list(range(n_layers)):  # type: ignore[arg-type]
+    n_layers: int = model.config.get_text_config(decoder=True).num_hidden_layers
+    wanted = layers_with_heads(model.config)
+    wanted = tuple(range(n_layers)) if wanted is None else wanted
+    found: dict[int, nn.Module] = {}
+    n_found = 0
+    for name, module in model.named_modules():
+        layer = _layer_of(name, module)
+        projection = None if layer not in wanted else _find_projection(model, name, module)
+        if layer is None or projection is None:
+            continue
+        n_found += 1
+        found[layer] = module
+        # Not as attributes of a module: the projection would be one of its parts.
+        vars(module).update({LAYER: layer, _PROJECTION: projection})
+    if tuple(sorted(found)) != wanted or n_found != len(wanted):
         raise UserError(
-            f"{type(model).__name__} keeps its {n_layers} attention layers where this toolkit does not look: "
+            f"{type(model).__name__} keeps its {len(wanted)} attention layers where this toolkit does not look: "
             "see docs/adding_a_model.md."
         )
-    return found
+    return [found[layer] for layer in wanted]
 
 
-def _projection_name(module: nn.Module) -> str | None:
-    return next((name for name in _OUTPUT_PROJECTIONS if hasattr(module, name)), None)
+def can_switch_attention(model: PreTrainedModel) -> bool:
+    """Whether a model, or the text model inside it, takes its attention function by name."""
+    return _switched(model)._can_set_attn_implementation()
+
+
+def switch_attention(model: PreTrainedModel, name: str) -> None:
+    """Makes a model, or the text model inside it, run through the attention function of that name."""
+    _switched(model).set_attn_implementation(name)
+
+
+def _switched(model: PreTrainedModel) -> PreTrainedModel:
+    if model._can_set_attn_implementation():
+        return model
+    decoder = model.get_decoder()
+    return decoder if isinstance(decoder, PreTrainedModel) else model
+
+
+LAYER = "interp_layer"
+"""Where an attention module keeps the number of its layer."""
+_PROJECTION = "interp_projection"
+
+
+def _layer_of(name: str, module: nn.Module) -> int | None:
+    """The number of the layer whose heads a module is, or None for another module."""
+    kind, own = type(module).__name__, getattr(module, "layer_idx", None)
+    parts = name.split(".")
+    if not (("Attention" in kind or kind.endswith("MLA")) and hasattr(module, "layer_idx")):
+        return None
+    if any(part in _OTHER_TEXTS for part in parts) or "Cross" in kind or any(part in _OTHER_MODELS for part in parts):
+        return None
+    if isinstance(own, int) and own >= 0:
+        return own
+    numbers = [int(part) for part in parts if part.isdigit()]
+    return numbers[-1] if numbers else None  # a block that serves several layers is told its number when it is called
+
+
+_OTHER_TEXTS = ("encoder_attn", "cross_attn", "crossattention")
+_OTHER_MODELS = ("vision_tower", "vision_model", "visual", "audio_tower", "audio_model", "image_encoder", "vqmodel")
+
+
+def _find_projection(model: PreTrainedModel, name: str, module: nn.Module) -> nn.Module | None:
+    projection = next((name for name in _OUTPUT_PROJECTIONS if hasattr(module, name)), None)
+    if projection is not None:
+        return getattr(module, projection)
+    around = model.get_submodule(name.rpartition(".")[0])
+    beside = getattr(getattr(around, "output", None), "dense", None)  # BERT's
+    return beside if name.endswith(".self") and isinstance(beside, nn.Module) else None
 
 
 def output_projection(module: nn.Module) -> nn.Module:
     """Returns the layer that mixes the heads' outputs into the residual stream; its input is [row, query, head · dim]."""
-    name = _projection_name(module)
-    assert name is not None
-    return getattr(module, name)
+    return vars(module)[_PROJECTION]
 
 
 def output_projection_weight(module: nn.Module) -> Float[Tensor, "head_times_dim residual"]:
     """Returns the matrix that takes the concatenated heads' outputs (as a row vector) to the residual stream."""
     projection = output_projection(module)
-    weight = projection.weight
-    assert isinstance(weight, torch.Tensor)
+    weight = getattr(projection, "weight", None)
+    if not isinstance(weight, torch.Tensor):
+        raise UserError(f"{type(projection).__name__} is no plain projection: logit contributions cannot be computed.")
     return weight if isinstance(projection, Conv1D) else weight.T
 
 
@@ -179,52 +269,3 @@ def restart_rotary(model: PreTrainedModel) -> None:
         if hasattr(module, "max_seq_len_cached") and hasattr(module, "original_inv_freq"):
             module.max_seq_len_cached = module.original_max_seq_len
             module.inv_freq = module.original_inv_freq.to(module.inv_freq.device)  # type: ignore[union-attr, operator, assignment]
-
-
-@dataclass(frozen=True)
-class Norm:
-    """A layer norm taken apart: norm(x) = gain ⊙ (x − mean x if centred) / scale(x) + bias."""
-
-    module: nn.Module
-    gain: Float[Tensor, " residual"]
-    bias: Float[Tensor, " residual"]
-    centred: bool
-    eps: float
-
-    def scale(self, x: Float[Tensor, "*axes residual"]) -> Float[Tensor, "*axes"]:
-        """Returns what the norm divides by: the root mean square, or the standard deviation when centred."""
-        x = x.double()
-        x = x - x.mean(dim=-1, keepdim=True) if self.centred else x
-        return (x.square().mean(dim=-1) + self.eps).sqrt().float()
-
-    def back(self, direction: Float[Tensor, "*axes residual"]) -> Float[Tensor, "*axes residual"]:
-        """Returns the direction before the norm that the given one after it reads, but for the division by the scale."""
-        direction = direction * self.gain
-        return direction - direction.mean(dim=-1, keepdim=True) if self.centred else direction
-
-
-def take_apart(module: nn.Module, width: int) -> Norm:
-    """Returns a norm module's gain, bias and kind, found by comparing its output with the known kinds'.
-
-    Raises UserError for a norm of another kind: a wrong guess would give wrong contributions.
-    """
-    weight = getattr(module, "weight", None)
-    eps = next((float(getattr(module, name)) for name in ("eps", "variance_epsilon") if hasattr(module, name)), 1e-6)
-    device = weight.device if isinstance(weight, Tensor) else torch.device("cpu")
-    dtype = weight.dtype if isinstance(weight, Tensor) else torch.float32
-    plain = weight.float() if isinstance(weight, Tensor) else torch.ones(width, device=device)
-    offset = getattr(module, "bias", None)
-    bias = offset.float() if isinstance(offset, Tensor) else torch.zeros(width, device=device)
-    generator = torch.Generator().manual_seed(0)
-    probe = (torch.randn(4, width, generator=generator) + 0.5).to(device, dtype)
-    with torch.no_grad():
-        wanted = module(probe).float()
-    tolerance = 1e-4 if dtype == torch.float32 else 5e-2
-    for gain in (plain, 1 + plain):  # Gemma keeps gain − 1
-        for centred in (False, True):
-            norm = Norm(module, gain, bias, centred, eps)
-            x = probe.float()
-            found = gain * (x - x.mean(-1, keepdim=True) if centred else x) / norm.scale(x)[:, None] + bias
-            if torch.allclose(found, wanted, atol=tolerance * float(wanted.abs().max())):
-                return norm
-    raise UserError(f"{type(module).__name__} is a norm of an unknown kind: logit contributions cannot be computed.")

@@ -60,6 +60,10 @@ class AttentionCall:
     barred: tuple[Barred, ...] = ()
     scores: Float[Tensor, "row head query key"] | None = None
     """Masked scores that an edit has put in place of query · key: float32, -inf where a key is not seen."""
+    sinks: Float[Tensor, " head"] | None = None
+    """Learned scores, one a head, that join the softmax and have no value: what they take is lost to the keys."""
+    passed: tuple[Tensor, Tensor] | None = None
+    """What the kernel made of this call, and what of it enters the output projection before edits; known to recordings."""
     padded: bool = False
     """Whether a query may see nothing at all: padding on the left, in a batch that is given to `hf`."""
 
@@ -92,12 +96,36 @@ class AttentionCall:
         scores or a float mask, where every score is the same huge negative number, equal for all keys.
         """
         logits = self.logits(columns, dtype)
-        weights = torch.softmax(logits, dim=-1, dtype=torch.promote_types(dtype, torch.float32))
+        weights = self.softmax(logits)
         if self.padded and self.mask is not None:
             blind = logits.isneginf().all(dim=-1, keepdim=True)
-            is_even = self.softcap is not None or self.mask.dtype != torch.bool
+            is_even = self.sinks is None and (self.softcap is not None or self.mask.dtype != torch.bool)
             weights = weights.masked_fill(blind, 1 / self.n_keys if is_even else 0.0)
         return weights
+
+    def softmax(self, logits: Float[Tensor, "row head chosen key"]) -> Float[Tensor, "row head chosen key"]:
+        """Returns float32 (or double) weights over the keys; with sinks they sum to 1 minus the sink's share."""
+        if self.sinks is None:
+            return torch.softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+        sinks = self.sinks.to(logits)[None, :, None, None].expand(*logits.shape[:-1], 1)
+        return torch.softmax(
+            torch.cat([logits, sinks], dim=-1), dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32)
+        )[..., :-1]
+
+    def gate(self, columns: Int[Tensor, "column_rows chosen"]) -> Float[Tensor, "row chosen head dim"]:
+        """Returns what each number that a head made is multiplied by before the output projection: 1 where nothing stands
+        between, else a gate, or a norm with its scale as it was.
+
+        Raises UserError where more or fewer numbers enter the projection than the heads made.
+        """
+        assert self.passed is not None
+        made, entered = self.passed
+        if made.numel() != entered.numel():
+            raise UserError("What enters the output projection is not what the heads made: their parts cannot be told.")
+        made, entered = (
+            torch.take_along_dim(side.reshape(made.shape), columns[:, :, None, None], dim=1) for side in (made, entered)
+        )
+        return torch.where(made == 0, 1.0, entered.float() / made.float())
 
     def visible(
         self, columns: Int[Tensor, "column_rows chosen"] | None
@@ -173,7 +201,7 @@ def attention_output(call: AttentionCall) -> Float[Tensor, "row query head dim"]
     if call.mask is not None and call.query.shape[2] > QUERIES_AT_ONCE:
         return torch.cat([attention_output(block) for block in call.blocks()], dim=1)
     shared_by_rows = len(call.segments) > 1 and call.query.shape[0] > 1
-    if call.softcap is not None or shared_by_rows:
+    if call.softcap is not None or call.sinks is not None or shared_by_rows:
         return _output_in_chunks(call)
     keys, values = ([segment[side] for segment in call.segments] for side in (0, 1))
     key, value = (parts[0] if len(parts) == 1 else torch.cat(parts, dim=2) for parts in (keys, values))
@@ -205,8 +233,10 @@ def _output_barred(call: AttentionCall) -> Float[Tensor, "row query head dim"]:
         return attention_output(replace(free, mask=mask))
     group = call.query.shape[1] // call.segments[0].key.shape[1]
     segments = tuple(Segment(s.key[:, chosen // group], s.value[:, chosen // group]) for s in call.segments)
+    sinks = None if call.sinks is None else call.sinks[chosen]
     output = attention_output(free).clone()
-    output[:, :, chosen] = attention_output(replace(free, query=call.query[:, chosen], segments=segments, mask=mask))
+    some = replace(free, query=call.query[:, chosen], segments=segments, mask=mask, sinks=sinks)
+    output[:, :, chosen] = attention_output(some)
     return output
 
 

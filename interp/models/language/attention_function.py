@@ -16,6 +16,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from interp.errors import UserError
+from interp.models.language.architecture import LAYER
 from interp.models.language.attention import AttentionCall, Segment, attention_output
 from interp.models.language.hooks import HOOKS_ATTRIBUTE, NOTHING_OPEN, AttentionHooks, Pass, check_begun, standing
 
@@ -30,26 +31,31 @@ def attend(
     module: nn.Module,
     query: Float[Tensor, "row head query dim"],
     key: Float[Tensor, "row kv_head key dim"],
-    value: Float[Tensor, "row kv_head key dim"],
+    value: Float[Tensor, "row kv_head key value_dim"],
     attention_mask: Tensor | None,
     scaling: float | None = None,
     softcap: float | None = None,
     dropout: float = 0.0,
     is_causal: bool | None = None,
+    s_aux: Float[Tensor, " head"] | None = None,
+    position_bias: Tensor | None = None,
+    indices: Int[Tensor, "row query chosen"] | None = None,
     **options: Any,
-) -> tuple[Float[Tensor, "row query head dim"], None]:
+) -> tuple[Float[Tensor, "row query head value_dim"], None]:
     """Returns the heads' outputs and None, as transformers' attention interface asks.
 
-    Same numbers as transformers' eager attention; soft-capping is exact. Sliding windows arrive in the mask.
-    Raises UserError for a model that asks its attention for something else (learned sink logits, chosen keys, a position
-    bias, attention without a causal mask), which this function does not compute.
+    Same numbers as transformers' eager attention; soft-capping and learned sinks (`s_aux`) are exact. Sliding windows arrive in
+    the mask; a bias on the scores (`position_bias`) and the keys that each query has chosen (`indices`) are added to it.
+    Raises UserError for a model that asks its attention for something else (attention without a causal mask), which this
+    function does not compute.
     """
     _check_options(module, options, dropout)
     if attention_mask is None and query.shape[2] > 1:
         _check_causal(module, is_causal)
+    attention_mask = _with_choices(attention_mask, position_bias, indices)
     hooks: AttentionHooks | None = getattr(module, HOOKS_ATTRIBUTE, None)
     here = _pass_here(hooks, query, key)
-    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    layer = int(getattr(module, LAYER, module.layer_idx))  # type: ignore[arg-type]
     own = Segment(key, value)
     starts, rows = here.starts, here.rows
     if starts is None or rows is None:  # nothing is open: nobody asks where the rows stand
@@ -65,6 +71,7 @@ def attend(
         softcap=softcap,
         first_key=here.first_key(layer, key.shape[2]) if here.spans else 0,
         padded=here.cache is None,
+        sinks=s_aux,
     )
     if hooks is None or not here.is_watched:
         return attention_output(call), None
@@ -74,8 +81,9 @@ def attend(
             "its edits and recordings, or name another model."
         )
     call = here.edited(call)
-    hooks.waiting = (here, call)
-    return attention_output(call), None
+    output = attention_output(call)
+    hooks.waiting = (here, call, output)
+    return output, None
 
 
 def _pass_here(hooks: AttentionHooks | None, query: Tensor, key: Tensor) -> Pass:
@@ -133,13 +141,33 @@ def _check_options(module: nn.Module, options: dict[str, Any], dropout: float) -
     for name, value in options.items():
         if name in _WITHOUT_EFFECT or value is None or value is False:
             continue
-        if name in ("s_aux", "sinks"):
-            raise UserError("Models with learned attention sinks (gpt-oss) cannot be used: name another model.")
         if name == "output_attentions":
             raise UserError("Attention weights are not returned: look at them with model.record.")
         raise UserError(
             f"{type(module).__name__} gives its attention the argument {name}, which is not computed here: name another model."
         )
+
+
+def _with_choices(
+    mask: Tensor | None, bias: Tensor | None, indices: Int[Tensor, "row query chosen"] | None
+) -> Tensor | None:
+    """The mask with a bias on the scores, and without the keys that a query has not chosen."""
+    if bias is not None:
+        if mask is None:
+            n_queries, n_keys = bias.shape[-2:]
+            mask = torch.ones((n_queries, n_keys), dtype=torch.bool, device=bias.device).tril(n_keys - n_queries)[
+                None, None
+            ]
+        seen = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+        mask = bias.masked_fill(~seen, torch.finfo(bias.dtype).min)
+    if indices is not None:
+        if mask is None or mask.dtype != torch.bool:
+            raise UserError(
+                "Keys are chosen here among those that a plain mask lets see, and there is none: name another model."
+            )
+        chosen = torch.zeros((*indices.shape[:2], mask.shape[-1]), dtype=torch.bool, device=mask.device)
+        mask = mask & chosen.scatter(-1, indices.long(), True)[:, None]
+    return mask
 
 
 def _check_causal(module: nn.Module, is_causal: bool | None) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.cache_utils import Cache, CacheLayerMixin, DummyLayer
 
 from interp.errors import UserError
 from interp.models.language.attention import Segment
+from interp.models.language.states import CacheLayout, RowStates, StateLayer, rows_of, set_states, states_of, with_rows
 
 
 class RowCache(Cache):
@@ -26,14 +27,27 @@ class RowCache(Cache):
     neither seen (it lies after every query of its row) nor kept (the row's length does not count it).
     """
 
-    def __init__(self, n_layers: int, lengths: list[int], trunk: list[Segment] | None = None) -> None:
+    def __init__(self, layout: CacheLayout, lengths: list[int], trunk: dict[int, Segment] | None = None) -> None:
+        self.layout = layout
         self.lengths = list(lengths)
         self.trunk = trunk
-        self.trunk_tokens = trunk[0].key.shape[2] if trunk else 0
+        """Keys and values, by layer, that all rows share."""
+        self.trunk_tokens = next(iter(trunk.values())).key.shape[2] if trunk else 0
         self.capacity = 0
         self.pass_tokens = 0
-        self.buffers = [_RowLayer(self) for _ in range(n_layers)]
-        super().__init__(layers=list(self.buffers))
+        self._before: RowStates = {}
+        layers = [_layer(self, keys, states) for keys, states in zip(layout.keys, layout.states, strict=True)]
+        self.buffers = {place: layer for place, layer in enumerate(layers) if isinstance(layer, _RowLayer)}
+        super().__init__(layers=layers)
+
+    @property
+    def states(self) -> RowStates:
+        """Recurrent and convolution states of all rows."""
+        return states_of(self.layers) if self.layout.has_states else {}
+
+    @states.setter
+    def states(self, states: RowStates) -> None:
+        set_states(self.layers, states)
 
     @property
     def used(self) -> int:
@@ -47,18 +61,23 @@ class RowCache(Cache):
     def begin(self, n_tokens: int) -> None:
         """Announces a pass of that many (padded) tokens per row."""
         self.pass_tokens = n_tokens
+        self._before = self.states
         if self.used > self.capacity:
             self.capacity = max(self.used, self.capacity + self.capacity // 4)
 
     def end(self, n_read: list[int]) -> None:
         """Closes the pass: row i has read n_read[i] more tokens."""
-        self.abandon()
+        self._close()
         self.lengths = [length + read for length, read in zip(self.lengths, n_read, strict=True)]
 
     def abandon(self) -> None:
         """Closes a pass that failed: nothing of it was read."""
-        self.pass_tokens = 0
-        for buffer in self.buffers:
+        self.states = self._before
+        self._close()
+
+    def _close(self) -> None:
+        self.pass_tokens, self._before = 0, {}
+        for buffer in self.buffers.values():
             buffer.given = None
 
     def gave(self, layer: int, own: Segment) -> bool:
@@ -79,35 +98,56 @@ class RowCache(Cache):
         return super().get_seq_length(layer_idx)
 
     def put(self, row: int, source: "RowCache") -> None:
-        """Copies the keys and values of a single-row cache into one row."""
-        self.lengths[row] = source.lengths[0]
+        """Copies what a single-row cache keeps into one row."""
+        self.take([row], source)
+
+    def take(self, rows: Sequence[int], source: "RowCache") -> None:
+        """Copies what another cache of the same trunk keeps into some rows."""
+        for row, length in zip(rows, source.lengths, strict=True):
+            self.lengths[row] = length
+        n_rows = len(self.lengths)
+        if self.layout.has_states:
+            self.states = with_rows(self.states, rows, source.states, n_rows)
         if not source.used:
             return
         self.capacity = max(self.capacity, source.used)
-        rows = len(self.lengths)
-        for buffer, (key, value) in zip(self.buffers, source.segments(), strict=True):
-            own_key, own_value = buffer.with_room(key.expand(rows, -1, -1, -1), value.expand(rows, -1, -1, -1))
-            own_key[row, :, : source.used] = key[0]
-            own_value[row, :, : source.used] = value[0]
+        for layer, sides in source.segments(source.used).items():
+            like = [side[:1].expand(n_rows, -1, -1, -1) for side in sides]
+            for own, side in zip(self.buffers[layer].with_room(*like), sides, strict=True):
+                own[list(rows), :, : source.used] = side
+        for layer, buffer in source.buffers.items():
+            self.buffers[layer].take_index(rows, n_rows, buffer)
 
     def select(self, rows: Sequence[int]) -> "RowCache":
         """Returns a cache with copies of the given rows; the trunk stays shared."""
-        chosen = RowCache(len(self.layers), [self.lengths[row] for row in rows], self.trunk)
+        chosen = RowCache(self.layout, [self.lengths[row] for row in rows], self.trunk)
         chosen.capacity = self.capacity
-        for buffer, source in zip(chosen.buffers, self.buffers, strict=True):
+        chosen.states = rows_of(self.states, rows)
+        for layer, source in self.buffers.items():
+            buffer = chosen.buffers[layer]
             if source.keys is not None and source.values is not None:
                 buffer.keys, buffer.values = source.keys[list(rows)], source.values[list(rows)]
                 buffer.is_initialized = True
+            if source.index is not None:
+                buffer.index = source.index[list(rows)]
         return chosen
 
-    def segments(self) -> list[Segment]:
-        """Returns, per layer, views of the own keys and values in use; nothing before the first pass."""
-        if not self.used:
-            return []
-        filled = ((buffer.keys, buffer.values) for buffer in self.buffers)
-        return [
-            Segment(k[:, :, : self.used], v[:, :, : self.used]) for k, v in filled if k is not None and v is not None
-        ]
+    def segments(self, n_columns: int | None = None) -> dict[int, Segment]:
+        """Returns, by layer, views of the own keys and values in use; nothing before the first pass."""
+        used = self.used if n_columns is None else n_columns
+        filled = {layer: (buffer.keys, buffer.values) for layer, buffer in self.buffers.items()}
+        return {
+            layer: Segment(k[:, :, :used], v[:, :, :used])
+            for layer, (k, v) in filled.items()
+            if used and k is not None and v is not None
+        }
+
+
+def _layer(cache: RowCache, keys: bool, n_states: int) -> Any:
+    """What keeps one layer's part."""
+    if keys:
+        return _BothLayer(cache, n_states) if n_states else _RowLayer(cache)
+    return StateLayer(number_of_states=n_states) if n_states else DummyLayer()
 
 
 class _RowLayer(CacheLayerMixin):
@@ -116,7 +156,9 @@ class _RowLayer(CacheLayerMixin):
     is_sliding = False
 
     def __init__(self, cache: RowCache) -> None:
-        super().__init__()
+        CacheLayerMixin.__init__(self)
+        self.index: Tensor | None = None
+        """Keys by which a layer chooses what it attends to, where it does: [row, 1, capacity, dim]."""
         self.given: Segment | None = None
         """What the last update of the pass under way returned."""
         self._cache = weakref.ref(cache)  # a cycle would keep gigabytes until the garbage collector comes by
@@ -128,7 +170,7 @@ class _RowLayer(CacheLayerMixin):
         assert cache is not None
         return cache
 
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:  # type: ignore[override]
         """Allocates the buffers, or larger ones that keep what is there."""
         self.keys = self._grown(self.keys, key_states)
         self.values = self._grown(self.values, value_states)
@@ -137,7 +179,7 @@ class _RowLayer(CacheLayerMixin):
     def with_room(self, key: Tensor, value: Tensor) -> Segment:
         """Returns the buffers, allocated or enlarged (like the given tensors) where they are too small."""
         if self.keys is None or self.values is None or self.keys.shape[2] < self.cache.capacity:
-            self.lazy_initialization(key, value)
+            _RowLayer.lazy_initialization(self, key, value)
         assert self.keys is not None
         assert self.values is not None
         return Segment(self.keys, self.values)
@@ -152,20 +194,41 @@ class _RowLayer(CacheLayerMixin):
     def update(
         self,
         key_states: Float[Tensor, "row kv_head new dim"],
-        value_states: Float[Tensor, "row kv_head new dim"],
+        value_states: Float[Tensor, "row kv_head new value_dim"],
         *args: Any,
         **options: Any,
-    ) -> tuple[Float[Tensor, "row kv_head key dim"], Float[Tensor, "row kv_head key dim"]]:
+    ) -> tuple[Float[Tensor, "row kv_head key dim"], Float[Tensor, "row kv_head key value_dim"]]:
         """Writes the pass's keys and values at each row's own position; returns all own columns in use."""
         keys, values = self.with_room(key_states, value_states)
-        starts = [length - self.cache.trunk_tokens for length in self.cache.lengths]
-        for buffer, new in ((keys, key_states), (values, value_states)):
-            if len(set(starts)) == 1:
-                buffer[:, :, starts[0] : starts[0] + new.shape[2]] = new
-            else:
-                buffer.scatter_(2, _columns(starts, new)[:, None, :, None].expand_as(new), new)
+        self._place(keys, key_states)
+        self._place(values, value_states)
         self.given = Segment(keys[:, :, : self.cache.used], values[:, :, : self.cache.used])
         return self.given
+
+    def _place(self, buffer: Tensor, new: Tensor) -> None:
+        """Writes new columns at each row's own position."""
+        starts = [length - self.cache.trunk_tokens for length in self.cache.lengths]
+        if len(set(starts)) == 1:
+            buffer[:, :, starts[0] : starts[0] + new.shape[2]] = new
+        else:
+            buffer.scatter_(2, _columns(starts, new)[:, None, :, None].expand_as(new), new)
+
+    def update_indexer(self, indexer_key_states: Float[Tensor, "row new dim"]) -> Float[Tensor, "row key dim"]:
+        """Writes the pass's choosing keys; returns all in use."""
+        new = indexer_key_states[:, None]
+        if self.index is None or self.index.shape[2] < self.cache.capacity:
+            self.index = self._grown(self.index, new)
+        self._place(self.index, new)
+        return self.index[:, 0, : self.cache.used]
+
+    def take_index(self, rows: Sequence[int], n_rows: int, source: "_RowLayer") -> None:
+        """Copies another layer's choosing keys into some rows."""
+        if source.index is None:
+            return
+        used = source.cache.used
+        if self.index is None or self.index.shape[2] < self.cache.capacity:
+            self.index = self._grown(self.index, source.index[:1].expand(n_rows, -1, -1, -1))
+        self.index[list(rows), :, :used] = source.index[:, :, :used]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Returns how many keys a pass sees (trunk and own) and the position of the first."""
@@ -178,6 +241,14 @@ class _RowLayer(CacheLayerMixin):
     def get_max_length(self) -> int:
         """Returns -1: the buffers grow."""
         return -1
+
+
+class _BothLayer(StateLayer, _RowLayer):
+    """A layer that keeps keys and states."""
+
+    def __init__(self, cache: RowCache, n_states: int) -> None:
+        _RowLayer.__init__(self, cache)
+        StateLayer.__init__(self, number_of_states=n_states)
 
 
 def _asking_module() -> nn.Module | None:

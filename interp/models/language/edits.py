@@ -91,12 +91,12 @@ class HeadEdit:
         if self.mode == "zero":
             return output.masked_fill(chosen, 0.0)
         assert self.means is not None
-        if self.means.shape[-1] != output.shape[-1]:
+        if self.means.shape[-1] < output.shape[-1]:
             raise ArgumentError(
                 f"A head of this model writes {output.shape[-1]} numbers and a mean has {self.means.shape[-1]}: pass "
                 "means=model.mean_head_outputs(texts)."
             )
-        return torch.where(chosen, self.means[call.layer].to(output), output)
+        return torch.where(chosen, self.means[call.layer, :, : output.shape[-1]].to(output), output)
 
     def _chosen(self, call: AttentionCall) -> Bool[Tensor, "row_or_1 head"]:
         if len(self.heads) == 1:

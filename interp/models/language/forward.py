@@ -3,29 +3,27 @@
 What is made of it: surprisal of the tokens that are read, and greedy text.
 """
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from interp.errors import UserError, check_choice
-from interp.models.language.architecture import restart_rotary, rotary_grows, rotary_switch
+from interp.models.language.architecture import first_position, restart_rotary, rotary_grows, rotary_switch
 from interp.models.language.attention_function import QUERY_POSITIONS
 from interp.models.language.hooks import Phase, check_begun
-from interp.models.language.lstm import LSTMForCausalLM
+from interp.models.language.kept_logits import Kept, columns_to_keep, head_at
 from interp.models.language.prefix import History, Prefix
+from interp.models.language.read_again import read_again
 from interp.models.language.wrapped import WrappedModel
 
 CHUNK_TOKENS = 2048
 """Tokens of one row read in one forward pass: bounds the memory of masks and of the feed-forward layers."""
 LOGITS_AT_ONCE = 2**26
 """Vocabulary scores held at one time (256 MB in float32): memory does not grow with text length times vocabulary."""
-
-Kept = Literal["none", "last", "all"]
 
 
 @torch.inference_mode()
@@ -50,59 +48,86 @@ def read_on(
     ends = [before + read for before, read in zip(prefix.lengths, n_read, strict=True)]
     _check_window(model, max(ends))
     if isinstance(prefix, History):
-        return _read_again(model, prefix, ids, kept)
+        return read_again(model, prefix, ids, kept, phase)
     if not model.attention_modules:
         raise ValueError(f"{model.identity.name} keeps no keys and values: begin with model.rows")
     prefix.check_unshared()
+    if prefix.cache.layout.has_states or "level" in prefix.cache.layout.limits:
+        return _read_with_states(model, prefix, ids, kept, phase)
+    return _read_level(model, prefix, ids, kept, phase)
+
+
+def _read_level(
+    model: WrappedModel, prefix: Prefix, ids: Sequence[Sequence[int]], kept: Kept, phase: Phase
+) -> Float[Tensor, "row kept vocabulary"]:
+    """Reads on in passes of bounded length; rows with fewer tokens than the longest are padded on the right."""
+    n_read = [len(row) for row in ids]
+    ends = [before + read for before, read in zip(prefix.lengths, n_read, strict=True)]
     chunk = _chunk_tokens(model, prefix, ends)
+    if "single" in prefix.cache.layout.limits:
+        chunk = 1 if any(prefix.lengths) else max(n_read)
     prefix.rotated_for = max(prefix.rotated_for, *ends)
     prefix.cache.reserve(max(prefix.lengths) + max(n_read))
     logits = []
     for first in range(0, max(n_read), chunk):
         part = [list(row[first : first + chunk]) for row in ids]
-        logits.append(_pass(model, prefix, part, _columns_to_keep(kept, n_read, first, part), phase))
+        logits.append(_pass(model, prefix, part, columns_to_keep(kept, n_read, first, part), phase))
     if kept != "last":
         return torch.cat(logits, dim=1)
     return torch.cat([logits[(read - 1) // chunk][row : row + 1] for row, read in enumerate(n_read)])
 
 
+def _read_with_states(
+    model: WrappedModel, prefix: Prefix, ids: Sequence[Sequence[int]], kept: Kept, phase: Phase
+) -> Float[Tensor, "row kept vocabulary"]:
+    """Reads on where layers keep states, through which padding would run, or where rows at different places cannot be read together:
+    rows that read as many tokens, from the same place if need be, are read together.
+
+    What a crop left unread is read first.
+    """
+    edits = tuple(model.hooks.edits)
+    by_phase = any(edit.phase != "both" for edit in edits)
+    if any(prefix.unread):
+        _in_groups(model, prefix, prefix.take_unread((*edits, "prefill") if by_phase else edits), "none", "prefill")
+    prefix.note_reading((*edits, phase) if by_phase else edits)
+    logits = _in_groups(model, prefix, ids, kept, phase)
+    if phase == "prefill":
+        prefix.keep_states()
+    return logits
+
+
+def _in_groups(
+    model: WrappedModel, prefix: Prefix, ids: Sequence[Sequence[int]], kept: Kept, phase: Phase
+) -> Float[Tensor, "row kept vocabulary"]:
+    n_read = [len(row) for row in ids]
+    limits = prefix.cache.layout.limits
+    starts = prefix.lengths if "level" in limits else [min(start, "single" in limits) for start in prefix.lengths]
+    alike = list(zip(n_read, starts, strict=True))
+    if len({*alike}) == 1:
+        return _read_level(model, prefix, ids, kept, phase)
+    width = {"none": 0, "last": 1, "all": max(n_read)}[kept]
+    whole: Tensor | None = None
+    for group in sorted({*alike}):
+        if group[0] == 0:
+            continue
+        rows = [row for row, one in enumerate(alike) if one == group]
+        part = prefix.select(rows)
+        found = _read_level(model, part, [ids[row] for row in rows], kept, phase)
+        prefix.take(rows, part)
+        if whole is None:
+            whole = found.new_zeros((len(ids), width, found.shape[-1]))
+        whole[rows, : found.shape[1]] = found
+    assert whole is not None
+    return whole
+
+
 def _check_verdicts(model: WrappedModel, prefix: Prefix | History, ids: Sequence[Sequence[int]]) -> None:
     model.needs("reading")
     if isinstance(prefix, Prefix) and model.verdicts is not None:
-        if any(prefix.lengths) or max(len(row) for row in ids) > CHUNK_TOKENS:
+        if "whole" in model.layout.limits or any(prefix.lengths) or max(len(row) for row in ids) > CHUNK_TOKENS:
             model.needs("forks")
         if len({*prefix.lengths}) > 1 or len({len(row) for row in ids}) > 1:
             model.needs("ragged")
-
-
-def _read_again(
-    model: WrappedModel, history: History, ids: Sequence[Sequence[int]], kept: Kept
-) -> Float[Tensor, "row kept vocabulary"]:
-    """Reads each row on from its last kept state, or from its first token, and looks at the new tokens' columns only.
-
-    Rows are padded on the right.
-    """
-    whole = [[*old, *new] for old, new in zip(history.ids, ids, strict=True)]
-    carries_state = isinstance(model.hf, LSTMForCausalLM)
-    if kept == "none" and not carries_state:  # read with what comes next
-        history.ids = whole
-        return torch.zeros((history.n_rows, 0, 0))
-    starts = history.state_lengths
-    unread = [row[start:] for row, start in zip(whole, starts, strict=True)]
-    width = max(len(row) for row in unread)
-    tokens = torch.tensor([row + [0] * (width - len(row)) for row in unread], device=model.device)
-    before = torch.tensor(history.lengths)[:, None] - torch.tensor(starts)[:, None]
-    columns = before + _columns_to_keep(kept, [len(row) for row in ids], 0, [list(row) for row in ids])
-    with head_at(model, columns.clamp(max=width - 1)):
-        if carries_state:
-            lengths = torch.tensor([len(row) for row in unread])
-            output = model.hf(input_ids=tokens, state=history.last_states(), lengths=lengths)
-        else:
-            output = model.hf(input_ids=tokens, use_cache=False)
-    history.ids = whole
-    if carries_state:
-        history.keep(output.state)
-    return output.logits.float()
 
 
 def _check_window(model: WrappedModel, n_tokens: int) -> None:
@@ -146,7 +171,7 @@ def _pass(
     positions = starts[:, None] + torch.arange(width, device=model.device)
     ends = starts + torch.tensor([len(row) for row in ids], device=model.device)
     # Padding stands where its row ends: past the window, or past a switch of rotary embedding, it would count.
-    position_ids = torch.minimum(positions, (ends - 1).clamp(min=0)[:, None])
+    position_ids = torch.minimum(positions, (ends - 1).clamp(min=0)[:, None]) + first_position(model.hf.config)
     level = len(set(prefix.lengths)) == 1
     cache = prefix.cache
     cache.begin(width)
@@ -184,35 +209,6 @@ def _standing_at(
         hooks.check_arrived(begun)
     finally:
         QUERY_POSITIONS.reset(token)
-
-
-@contextmanager
-def head_at(model: WrappedModel, columns: Int[Tensor, "row kept"]) -> Iterator[None]:
-    """Lets the language-model head see only the chosen columns; what follows it (scale, soft-cap) is elementwise."""
-
-    def choose(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        if threading.get_ident() != thread:
-            return inputs
-        hidden = inputs[0]
-        return (torch.take_along_dim(hidden, columns.to(hidden.device)[:, :, None], dim=1), *inputs[1:])
-
-    thread = threading.get_ident()
-    head: Any = model.hf.get_output_embeddings()
-    handle = head.register_forward_pre_hook(choose)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _columns_to_keep(kept: Kept, n_read: list[int], first: int, part: list[list[int]]) -> Int[Tensor, "row kept"]:
-    """Which columns of this part's hidden states the language-model head should see."""
-    if kept == "none":
-        return torch.zeros((len(part), 0), dtype=torch.long)
-    if kept == "all":
-        return torch.arange(max(len(row) for row in part)).expand(len(part), -1)
-    last = torch.tensor(n_read)[:, None] - 1 - first
-    return last.clamp(0, max(len(row) for row in part) - 1)
 
 
 # ---------------------------------------------------------------------- surprisal

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -91,8 +91,10 @@ class Pass:
     """Which row of its batch each row of the pass is."""
     cache: RowCache | None = None
     """The cache of a pass of interp.models.language.forward, which places keys itself."""
-    spans: tuple[tuple[int, int], ...] = ()
-    """Per layer, how many keys the pass sees and the position of the first, in a pass of `hf` with keys kept before."""
+    n_tokens: int = 0
+    """Tokens of a text up to the end of the pass, in a pass of `hf` with keys kept before."""
+    spans: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """By layer, how many keys the pass sees and the position of the first, in a pass of `hf` with keys kept before."""
 
     @property
     def is_watched(self) -> bool:
@@ -100,8 +102,8 @@ class Pass:
         return bool(self.edits or self.observers)
 
     @property
-    def trunk(self) -> list[Segment] | None:
-        """Keys and values, per layer, that all rows share (interp.models.language.prefix)."""
+    def trunk(self) -> dict[int, Segment] | None:
+        """Keys and values, by layer, that all rows share (interp.models.language.prefix)."""
         return self.cache.trunk if self.cache is not None else None
 
     def first_key(self, layer: int, n_keys: int) -> int:
@@ -111,7 +113,7 @@ class Pass:
         """
         if not self.spans:
             return 0
-        expected, first = self.spans[layer]
+        expected, first = self.spans.get(layer, (self.n_tokens, 0))
         if expected != n_keys:
             raise UserError(
                 f"The cache announced {expected} keys and gave {n_keys}, so their positions are not known: read with "
@@ -171,12 +173,12 @@ class AttentionHooks:
         self._thread.current = value
 
     @property
-    def waiting(self) -> tuple[Pass, AttentionCall] | None:
-        """The last call of this thread whose output has not reached the output projection."""
+    def waiting(self) -> tuple[Pass, AttentionCall, Tensor] | None:
+        """The last call of this thread whose output has not reached the output projection, and that output."""
         return getattr(self._thread, "waiting", None)
 
     @waiting.setter
-    def waiting(self, value: tuple[Pass, AttentionCall] | None) -> None:
+    def waiting(self, value: tuple[Pass, AttentionCall, Tensor] | None) -> None:
         self._thread.waiting = value
 
     def check_arrived(self, ended: Pass) -> None:

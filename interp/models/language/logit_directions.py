@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from interp.models.language.architecture import Norm, output_projection_weight, take_apart
+from interp.models.language.architecture import output_projection_weight
 from interp.models.language.logit_path import logit_path
 from interp.models.language.model import LanguageModel
+from interp.models.language.norms import Norm, take_apart
 
 
 @dataclass
@@ -76,7 +77,7 @@ class LogitDirections:
             directions = directions * self._path.gains[layer].to(directions.device)
         if through_norm and layer in self.attention_norms:
             directions = self.attention_norms[layer].back(directions)
-        weight = output_projection_weight(self.model.attention_modules[layer]).float()
+        weight = output_projection_weight(self.model.attention_of(layer)).float()
         heads = self.model.geometry.n_heads
         projected = directions.to(weight.device) @ weight.T
         return projected.unflatten(-1, (heads, -1)).transpose(1, 2)

@@ -16,9 +16,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp.errors import UserError
-from interp.models.language.architecture import output_projection, take_apart
+from interp.models.language.architecture import output_projection
 from interp.models.language.model import LanguageModel
-from interp.models.language.replay import Call, few_tokens, replayed, run_to_head, same, watch
+from interp.models.language.norms import take_apart
+from interp.models.language.replay import Call, few_tokens, outermost, replayed, run_to_head, same, watch
 from interp.models.language.residuals import layer_modules
 
 
@@ -26,6 +27,8 @@ from interp.models.language.residuals import layer_modules
 class LogitPath:
     """What stands between the heads of each layer and the logits."""
 
+    blocks: dict[int, nn.Module]
+    """By layer, the outermost module that hands on what the output projection made: the attention module, or one around it."""
     attention_norms: dict[int, nn.Module]
     """Norms, by layer, that the attention output passes before it is added to the residual stream."""
     gains: dict[int, Float[Tensor, " residual"]]
@@ -52,46 +55,52 @@ def logit_path(model: LanguageModel) -> LogitPath:
 
 def _path(model: LanguageModel, calls: list[Call]) -> LogitPath:
     layers = layer_modules(model)
+    blocks: dict[int, nn.Module] = {}
     norms: dict[int, nn.Module] = {}
-    ends: list[nn.Module] = []
-    for layer, module in enumerate(layers):
-        end = _end_of_attention(model, layer, module, calls)
-        ends.append(end)
-        if end is not model.attention_modules[layer]:
-            norms[layer] = end
+    for layer in model.geometry.layers:
+        blocks[layer], norm = _end_of_attention(model, layer, layers[layer], calls)
+        if norm is not None:
+            norms[layer] = norm
+    ends = blocks | norms
     final_norm, scale = _final_norm(model, layers, calls)
     gains = _gains(model, layers, ends, calls, final_norm)
-    return LogitPath(norms, gains, final_norm, scale * _scale_after_head(model, calls))
+    return LogitPath(blocks, norms, gains, final_norm, scale * _scale_after_head(model, calls))
 
 
-def _end_of_attention(model: LanguageModel, layer: int, module: nn.Module, calls: list[Call]) -> nn.Module:
-    """The module whose output is added to the residual stream: the attention module, or a norm after it."""
-    attention = model.attention_modules[layer]
-    projected = next((call for call in calls if call.module is output_projection(attention)), None)
+def _end_of_attention(
+    model: LanguageModel, layer: int, module: nn.Module, calls: list[Call]
+) -> tuple[nn.Module, nn.Module | None]:
+    """The module whose output is added to the residual stream, the attention module or one around it, and a norm after it."""
+    inside = model.attention_of(layer)
+    called = {call.module for call in calls}
+    attention = next((part for part in outermost(module, called) if inside in set(part.modules())), None)
+    projected = next((call for call in calls if call.module is output_projection(inside)), None)
     written = next((call for call in calls if call.module is attention), None)
-    if written is None or projected is None or not any(child is attention for child in module.children()):
+    if attention is None or written is None or projected is None:
         raise _refusal(model, f"its layer {layer} does not hold its attention where it is looked for")
     if not same(projected.made, written.made):
         raise _refusal(model, f"in layer {layer} what the heads write is changed after the output projection")
-    end, stream = attention, written.made
+    norm, stream = None, written.made
     parts = set(module.children()) - {attention}
     for call in calls:
         if call.module not in parts or not same(call.given, stream):
             continue
         if same(call.made, stream):
             continue  # dropout
-        if end is not attention:
+        if norm is not None:
             raise _refusal(model, f"in layer {layer} more than one norm follows the attention")
         head: Any = model.hf.get_output_embeddings()
         take_apart(call.module, head.weight.shape[1])
-        end, stream = call.module, call.made
-    return end
+        norm, stream = call.module, call.made
+    return attention, norm
 
 
 def _final_norm(model: LanguageModel, layers: nn.ModuleList, calls: list[Call]) -> tuple[nn.Module, float]:
     """The norm last called before the language-model head, and what its output is multiplied by on the way there."""
     head = model.hf.get_output_embeddings()
-    ended = next(place for place, call in enumerate(calls) if call.module is layers[-1])
+    ended = next((place for place, call in enumerate(calls) if call.module is layers[-1]), None)
+    if ended is None:
+        raise _refusal(model, "its last layer is not part of a pass over a text")
     at_head = next(place for place, call in enumerate(calls) if call.module is head)
     between = [call for call in calls[ended + 1 : at_head] if "norm" in type(call.module).__name__.lower()]
     if not between:
@@ -108,7 +117,8 @@ def _final_norm(model: LanguageModel, layers: nn.ModuleList, calls: list[Call]) 
 def _scale_after_head(model: LanguageModel, calls: list[Call]) -> float:
     head = next(call for call in calls if call.module is model.hf.get_output_embeddings())
     logits: Any = calls[-1].output
-    cap = getattr(model.hf.config.get_text_config(decoder=True), "final_logit_softcapping", None)
+    text: Any = model.hf.config.get_text_config(decoder=True)
+    cap = getattr(text, "final_logit_softcapping", None) or getattr(text, "logits_soft_cap", None)
     scale = _multiple(head.made, logits.logits, _named_scales(model), cap)
     if scale is None:
         raise _refusal(model, "its logits are no multiple of what the language-model head computes")
@@ -143,12 +153,12 @@ def _multiple(before: Tensor | None, after: Tensor | None, named: list[float], c
 def _gains(
     model: LanguageModel,
     layers: nn.ModuleList,
-    ends: Sequence[nn.Module],
+    ends: dict[int, nn.Module],
     calls: list[Call],
     final_norm: nn.Module,
 ) -> dict[int, Float[Tensor, " residual"]]:
     """The gradient of the final residual by each attention block's output, everything else as it was."""
-    leaves = [next(call.made for call in calls if call.module is end) for end in ends]
+    leaves = [next(call.made for call in calls if call.module is end) for end in ends.values()]
     leaves = [leaf.detach().clone() for leaf in leaves if leaf is not None]
     shifts = [1 + layer / len(leaves) for layer in range(len(leaves))]
     with torch.no_grad():
@@ -162,9 +172,11 @@ def _gains(
     with torch.enable_grad():
         leaves = [leaf.requires_grad_() for leaf in leaves]
         residual = _final_residual(model, layers, ends, calls, final_norm, leaves)
+        if not residual.requires_grad:
+            raise _refusal(model, "other parts of its layers hand on the residual stream with what they add to it")
         found = torch.autograd.grad(residual.sum(), leaves, allow_unused=True)
     gains: dict[int, Tensor] = {}
-    for layer, gradient in enumerate(found):
+    for layer, gradient in zip(ends, found, strict=True):
         rows = None if gradient is None else gradient.float().flatten(0, -2)
         if rows is None or not torch.allclose(rows, rows[:1].expand_as(rows), rtol=1e-3, atol=1e-6):
             raise _refusal(model, f"the residual stream is no sum behind the attention of layer {layer}")
@@ -176,16 +188,18 @@ def _gains(
 def _final_residual(
     model: LanguageModel,
     layers: nn.ModuleList,
-    ends: Sequence[nn.Module],
+    ends: dict[int, nn.Module],
     calls: list[Call],
     final_norm: nn.Module,
     written: Sequence[Tensor],
 ) -> Float[Tensor, "row token residual"]:
     """What enters the final norm when the attention blocks write this, every other block what it wrote before."""
     caught: list[Tensor] = []
+    outputs = dict(zip(ends, written, strict=True))
     with ExitStack() as stack:
-        for module, end, output in zip(layers, ends, written, strict=True):
-            stack.enter_context(replayed(module, calls, {end: output}))
+        for layer, module in enumerate(layers):
+            changed = {ends[layer]: outputs[layer]} if layer in ends else {}
+            stack.enter_context(replayed(module, calls, changed))
         handle = final_norm.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
         try:
             run_to_head(model)
@@ -211,9 +225,7 @@ def residuals_without_heads(
         handle = path.final_norm.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
         try:
             for layer in layers:
-                changed = {
-                    path.attention_norms.get(layer, model.attention_modules[layer]): _silent(model, path, calls, layer)
-                }
+                changed = {path.attention_norms.get(layer, path.blocks[layer]): _silent(model, path, calls, layer)}
                 with ExitStack() as stack:
                     for module in layer_modules(model):
                         stack.enter_context(replayed(module, calls, changed))
@@ -227,10 +239,10 @@ def residuals_without_heads(
 
 def _silent(model: LanguageModel, path: LogitPath, calls: list[Call], layer: int) -> Tensor:
     """What a layer's attention adds to the residual stream when nothing enters its output projection."""
-    attention = model.attention_modules[layer]
+    attention = model.attention_of(layer)
     projection = output_projection(attention)
     entered = next(call.given for call in calls if call.module is projection)
-    written = next(call.made for call in calls if call.module is attention)
+    written = next(call.made for call in calls if call.module is path.blocks[layer])
     assert entered is not None
     assert written is not None
     silent = projection(torch.zeros_like(entered)).reshape(written.shape)

@@ -12,8 +12,9 @@ from transformers import PreTrainedModel
 from interp.errors import ArgumentError
 from interp.models.language.architecture import shares_rotary_embedding
 from interp.models.language.edits import BlockedAttention, EditMode, HeadEdit
-from interp.models.language.forward import Kept, greedy, read_on, token_surprisal
+from interp.models.language.forward import greedy, read_on, token_surprisal
 from interp.models.language.hooks import EditPhase, Phase
+from interp.models.language.kept_logits import Kept
 from interp.models.language.prefix import History, Prefix
 from interp.models.language.recording import HeadOutputs, Reader, Recording
 from interp.models.language.wrapped import WrappedModel
@@ -40,7 +41,7 @@ class LanguageModel(WrappedModel):
         Raises UserError for a model without attention: use `rows`.
         """
         _ = self.geometry
-        prefix = Prefix.empty(self.n_layers, 1, len(ids) + room)
+        prefix = Prefix.empty(self.layout, 1, len(ids) + room)
         if ids:
             self.extend(prefix, [list(ids)], logits="none")
         return prefix
@@ -103,7 +104,7 @@ class LanguageModel(WrappedModel):
             self.needs("head_outputs")
         if not all(isinstance(reader, HeadOutputs) for reader in readers):
             self.needs("heads")
-        recording = Recording(queries, readers)
+        recording = Recording(queries, readers, self.n_layers)
         with self.hooks.opened(observer=recording):
             yield recording
 

@@ -46,16 +46,24 @@ class AttentionRows:
 
     @cached_property
     def weights(self) -> Float[Tensor, "row head query key"]:
-        """Attention weights, float32; each row sums to one. What a padding query has is what transformers gives it."""
+        """Attention weights, float32; each row sums to one, or to what a learned sink leaves of it.
+
+        What a padding query has is what transformers gives it.
+        """
         if self.call.padded:
             weights = self.call.weights(self.columns, torch.float32)
             return torch.nn.functional.pad(weights, (self.call.first_key, 0))
-        return torch.softmax(self.logits, dim=-1)
+        return self.call.softmax(self.logits)
 
     @cached_property
     def outputs(self) -> Float[Tensor, "row head query dim"]:
         """What each head hands to the output projection, after edits, float32."""
         return torch.take_along_dim(self._output, self.columns[:, :, None, None], dim=1).transpose(1, 2).float()
+
+    @cached_property
+    def gate(self) -> Float[Tensor, "row head query dim"]:
+        """What each head's mixed values are multiplied by on their way to the output projection; 1 in most families."""
+        return self.call.gate(self.columns).transpose(1, 2)
 
     @cached_property
     def values(self) -> Float[Tensor, "row kv_head key dim"]:
@@ -156,7 +164,8 @@ class HeadOutputs:
 class Recording:
     """What the readers returned for the wanted query positions, gathered over layers and forward passes."""
 
-    def __init__(self, queries: Int[Tensor, "row query"], readers: tuple[Reader, ...]) -> None:
+    def __init__(self, queries: Int[Tensor, "row query"], readers: tuple[Reader, ...], n_layers: int = 0) -> None:
+        """Of a model with so many layers; those without heads hold 0 in what is recorded."""
         if queries.ndim != 2 or queries.dtype.is_floating_point or queries.dtype == torch.bool:
             raise ArgumentError(
                 f"Queries are positions [row or 1, query], not {list(queries.shape)} of {queries.dtype}: give "
@@ -176,18 +185,26 @@ class Recording:
                 )
         self.queries = queries
         self.readers = readers
+        self.n_layers = n_layers
         self._kept: dict[str, dict[int, Tensor]] = {}
 
     def __getitem__(self, name: str) -> Tensor:
         """Returns one named result as a tensor on the CPU: [layer, row, head, query, …].
 
-        Where a wanted position was in no forward pass (or is negative: padding) the entries are 0.
+        Where a wanted position was in no forward pass (or is negative: padding) the entries are 0, and so are those of layers
+        without heads. Where layers differ in width, narrower ones are filled up with 0.
         Raises KeyError when nothing of that name was recorded.
         """
         if name not in self._kept:
             raise KeyError(f"{name} was not recorded; recorded: {', '.join(self._kept) or 'nothing yet'}")
-        layers = self._kept[name]
-        return torch.stack([layers[layer].cpu() for layer in sorted(layers)])
+        layers = {layer: kept.cpu() for layer, kept in self._kept[name].items()}
+        width = max(kept.shape[-1] for kept in layers.values())
+        if len({kept.shape[-1] for kept in layers.values()}) > 1:
+            layers = {
+                layer: torch.nn.functional.pad(kept, (0, width - kept.shape[-1])) for layer, kept in layers.items()
+            }
+        nothing = torch.zeros_like(next(iter(layers.values())))
+        return torch.stack([layers.get(layer, nothing) for layer in range(max(self.n_layers, max(layers) + 1))])
 
     def check(self, n_rows: int) -> None:
         """Raises UserError unless the queries, and the keys of a reader, have one row or as many as the batch."""

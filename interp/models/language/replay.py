@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from interp.models.language.forward import head_at
+from interp.models.language.kept_logits import head_at
 from interp.models.language.wrapped import WrappedModel
 
 
@@ -64,11 +64,11 @@ def same(a: Tensor | None, b: Tensor | None) -> bool:
     return a is not None and b is not None and a.numel() == b.numel() and torch.equal(a.flatten(), b.flatten())
 
 
-def _parts(module: nn.Module, called: set[nn.Module]) -> list[nn.Module]:
-    """The outermost modules inside a layer that are called."""
+def outermost(module: nn.Module, called: set[nn.Module]) -> list[nn.Module]:
+    """Returns the outermost modules inside a layer that are called."""
     parts: list[nn.Module] = []
     for child in module.children():
-        parts += [child] if child in called else _parts(child, called)
+        parts += [child] if child in called else outermost(child, called)
     return parts
 
 
@@ -84,7 +84,7 @@ def replayed(module: nn.Module, calls: list[Call], changed: dict[nn.Module, Tens
         if call.module in inside:
             made.setdefault(call.module, []).append(call)
     kept: list[tuple[nn.Module, Any]] = []
-    for part in _parts(module, set(made)):
+    for part in outermost(module, set(made)):
         if all(same(call.given, call.made) for call in made[part]):
             continue
         kept.append((part, part.__dict__.get("forward")))

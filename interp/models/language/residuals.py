@@ -19,11 +19,13 @@ def layer_modules(model: LanguageModel) -> nn.ModuleList:
 
     Raises UserError when the layers are not kept in one such list.
     """
-    inside = set(model.attention_modules)
+    attention = (
+        dict(zip(model.geometry.layers, model.attention_modules, strict=True)) if model.attention_modules else {}
+    )
     for module in model.hf.modules():
         if not isinstance(module, nn.ModuleList) or len(module) != model.n_layers:
             continue
-        if all(inside & set(layer.modules()) for layer in module):
+        if attention and all(heads in set(module[layer].modules()) for layer, heads in attention.items()):
             return module
     raise UserError(
         f"{model.identity.name} ({model.hf.config.model_type}) does not keep its {model.n_layers} layers in one list, so its "

@@ -10,6 +10,7 @@ whatever the family.
 
 import inspect
 import sys
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -18,6 +19,7 @@ from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.generation.utils import GenerationMixin
 
 from interp.errors import UserError
+from interp.models.language.architecture import layers_with_heads
 from interp.models.language.hooks import (
     HOOKS_ATTRIBUTE,
     NOTHING_OPEN,
@@ -81,8 +83,12 @@ def _place(begun: Pass, base: nn.Module, given: dict[str, Any]) -> None:
                 "model.generate while edits or recordings are open."
             )
         n_read = int(cache.get_seq_length())
-        n_layers: int = base.config.get_text_config(decoder=True).num_hidden_layers  # type: ignore[union-attr]
-        begun.spans = tuple(cache.get_mask_sizes(n_new, layer) for layer in range(n_layers))
+        config: Any = base.config
+        n_layers: int = config.get_text_config(decoder=True).num_hidden_layers
+        layers = layers_with_heads(config) or range(n_layers)
+        keeping = [layer for layer in layers if layer >= len(cache.layers) or not cache.is_dummy[layer]]
+        begun.spans = {layer: cache.get_mask_sizes(n_new, layer) for layer in keeping}
+        begun.n_tokens = n_read + n_new
     begun.starts, begun.rows = standing(n_rows, n_read, tokens.device)
     around = _generating()
     begun.phase = _phase(around, n_read, n_new, given.get("use_cache"))
@@ -146,7 +152,7 @@ def _enter(projection: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | 
     hooks: AttentionHooks = getattr(projection, HOOKS_ATTRIBUTE)
     if hooks.waiting is None:
         return None
-    here, call = hooks.waiting
+    here, call, made = hooks.waiting
     hooks.waiting = None
     if here is not hooks.current and hooks.current is not None:
         return None  # left behind by a pass that failed
@@ -160,6 +166,8 @@ def _enter(projection: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | 
     output = hidden.reshape(rows, queries, heads, -1)
     for edit in here.acting(call.layer):
         output = edit.replaced(call, output)
+    if here.observers:
+        call = replace(call, passed=(made, hidden))
     for observer in here.observers:
         observer.look(call, output)
     return (output.reshape(hidden.shape), *inputs[1:])

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -13,10 +14,19 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from interp.errors import UserError
 from interp.models.check.verdicts import Verdicts
 from interp.models.identity import HeadGeometry, ModelFacts, ModelIdentity
-from interp.models.language.architecture import attention_modules, context_window, head_geometry, output_projection
+from interp.models.language.adapted.adapter import adapt, adapter_of, unadapt
+from interp.models.language.architecture import (
+    attention_modules,
+    can_switch_attention,
+    context_window,
+    head_geometry,
+    output_projection,
+    switch_attention,
+)
 from interp.models.language.attention_function import ATTENTION
 from interp.models.language.hooks import HOOKS_ATTRIBUTE, AttentionHooks
 from interp.models.language.prefix import History, Prefix
+from interp.models.language.states import cache_layout
 from interp.models.language.watching import watch_calls, watch_projection
 from interp.models.loading.refusals import check_ids
 from interp.models.tokens.chat import chat_date
@@ -36,10 +46,12 @@ class WrappedModel:
         self._tokenizer = tokenizer
         self.identity = identity
         self.hooks = AttentionHooks()
+        self.layout = cache_layout(hf.config, self.n_layers)
+        """What each layer keeps of what was read."""
         self.batch_tokens = BATCH_TOKENS
         """Tokens that batched work may keep keys and values of at one time; changes speed and memory, no number."""
         self.attention_modules: list[nn.Module] = []
-        """The attention modules in layer order; empty for a model without attention."""
+        """The attention modules of the layers that have heads, in order; empty for a model without attention."""
         self.without_heads: str | None = None
         """Why the attention of a model that has heads is left to transformers, in a sentence; None where it is not."""
         self.verdicts: Verdicts | None = None
@@ -55,6 +67,8 @@ class WrappedModel:
     def obey(self, verdicts: Verdicts) -> None:
         """Refuses from now on what failed the check at load."""
         self.verdicts = verdicts
+        limits: Any = frozenset(verdicts.limits)
+        self.layout = replace(self.layout, limits=self.layout.limits | limits)
         if verdicts.without_heads is not None and self.without_heads is None:
             self.let_go_of_heads(verdicts.without_heads)
         if self.attention_modules and verdicts.refuses("padding"):
@@ -73,18 +87,18 @@ class WrappedModel:
     def let_go_of_heads(self, reason: str) -> None:
         """Leaves the attention to transformers: texts are read whole, and whoever asks for heads is told the reason."""
         self.without_heads, self._geometry, self.attention_modules = reason, None, []
-        if self.hf.config.model_type == "falcon":
-            self.hf.config._attn_implementation = "sdpa"
-        elif self.hf._can_set_attn_implementation():
-            self.hf.set_attn_implementation(self._own_attention)
+        adapter = adapter_of(self.hf)
+        if adapter is not None:
+            unadapt(self.hf, adapter)
+        elif can_switch_attention(self.hf):
+            switch_attention(self.hf, self._own_attention)
 
     def _take_over_attention(self) -> None:
-        if self.hf.config.model_type == "falcon":
-            from interp.models.language.falcon import adapt_falcon
-
-            adapt_falcon(self.hf)
-        elif self.hf._can_set_attn_implementation():
-            self.hf.set_attn_implementation(ATTENTION)
+        adapter = adapter_of(self.hf)
+        if adapter is not None:
+            adapt(self.hf, adapter)
+        elif can_switch_attention(self.hf):
+            switch_attention(self.hf, ATTENTION)
         else:
             raise UserError(
                 f"{self.identity.name} ({self.hf.config.model_type}) does not use transformers' attention interface, so its "
@@ -159,22 +173,29 @@ class WrappedModel:
         reads_on = self.verdicts is None or not self.verdicts.refuses("forks", "ragged")
         if self._geometry is None or not reads_on:
             return History([[] for _ in range(n_rows)])
-        return Prefix.empty(self.n_layers, n_rows, room)
+        return Prefix.empty(self.layout, n_rows, room)
+
+    def attention_of(self, layer: int) -> nn.Module:
+        """Returns the attention module of a layer that has heads."""
+        return self.attention_modules[self.geometry.layers.index(layer)]
 
     @contextmanager
     def eager(self) -> Iterator[None]:
         """Runs the model with transformers' own eager attention inside the `with`: the oracle of this toolkit's.
 
         Edits and recordings do not act there.
-        Raises UserError for Falcon, whose module has no such switch.
+        Raises UserError for families whose attention has no such switch (Falcon, GPT-J, BLOOM).
         """
-        if self.hf.config.model_type == "falcon":
-            raise UserError("Falcon cannot be switched to eager attention once loaded: leave out --no-sharing.")
-        self.hf.set_attn_implementation("eager")
+        if adapter_of(self.hf) is not None:
+            raise UserError(
+                f"{self.identity.name} ({self.hf.config.model_type}) cannot be switched to eager attention once loaded: leave out "
+                "--no-sharing."
+            )
+        switch_attention(self.hf, "eager")
         try:
             yield
         finally:
-            self.hf.set_attn_implementation(ATTENTION)
+            switch_attention(self.hf, ATTENTION)
 
 
 def _decoder(base: nn.Module, attention: Sequence[nn.Module]) -> nn.Module:

@@ -8,9 +8,10 @@ from typing import Any
 
 import psutil
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from interp.models.language.architecture import context_window, head_geometry
+from interp.models.loading.classes import model_class
 
 LOG = logging.getLogger(__name__)
 
@@ -45,10 +46,10 @@ def footprint(config: PreTrainedConfig, dtype: torch.dtype) -> Footprint:
     The model is built without memory (on torch's "meta" device), so the count is that of the model itself.
     """
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        model = model_class(config).from_config(config, dtype=dtype)
     weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     heads = head_geometry(config)
-    per_token = 2 * heads.n_layers * heads.n_kv_heads * heads.head_dim * dtype.itemsize if heads else 0
+    per_token = 2 * len(heads.layers) * heads.n_kv_heads * heads.head_dim * dtype.itemsize if heads else 0
     return Footprint(weights, per_token, context_window(config))
 
 

@@ -24,6 +24,7 @@ from interp.models.identity import DtypeName, ModelFacts, ModelIdentity
 from interp.models.language.architecture import context_window, head_geometry
 from interp.models.language.model import LanguageModel
 from interp.models.loading.adapters import base_of, both_sha256, is_adapter, merge_adapter
+from interp.models.loading.classes import model_class
 from interp.models.loading.footprint import footprint, free_bytes, say_footprint
 from interp.models.loading.names import ModelEntry, resolve
 from interp.models.loading.refusals import check_config, check_tokenizer, explained, too_large
@@ -51,7 +52,7 @@ def load(
         say_footprint(entry.name, needs, place, free_bytes(place, device_map))
         tokenizer = _tokenizer(entry, source)
         with without_progress_bars():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = model_class(source.config).from_pretrained(
                 source.folder_or_id,
                 config=source.config,
                 dtype=getattr(torch, precision),
@@ -89,7 +90,7 @@ def load_outline(name: str, *, dtype: DtypeName, revision: str | None = None) ->
     source = _find(entry)
     try:
         with torch.device("meta"):
-            hf: Any = AutoModelForCausalLM.from_config(source.config, dtype=getattr(torch, dtype))
+            hf: Any = model_class(source.config).from_config(source.config, dtype=getattr(torch, dtype))
         return LanguageModel(hf, _tokenizer(entry, source), _identify(entry, source, dtype))
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         raise explained(entry, error) from error

@@ -8,11 +8,11 @@ from typing import Any
 
 from huggingface_hub import errors as hub
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING, AutoHfQuantizer
 
 from interp.errors import ArgumentError, RunError, UserError
 from interp.models.language.architecture import reads_both_ways
+from interp.models.loading.classes import model_class
 from interp.models.loading.names import ModelEntry, ModelKind
 
 # ---------------------------------------------------------------------- configuration, tokenizer, token ids
@@ -20,7 +20,7 @@ from interp.models.loading.names import ModelEntry, ModelKind
 
 def check_config(entry: ModelEntry, config: PreTrainedConfig) -> None:
     """Raises UserError for a model that is not a causal language model, or that this installation cannot read as it is."""
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    if model_class(config) is None:
         raise RunError(
             f"{entry.source} is a {config.model_type} model ({type(config).__name__}), which does not write text token by token: "
             "name a causal language model, such as gpt2."

@@ -1,1 +1,1 @@
-"""From text to token ids and back: what needs a tokenizer and no model."""
+"""Text to token ids and back: everything that needs a tokenizer but no model."""

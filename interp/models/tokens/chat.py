@@ -1,4 +1,4 @@
-"""Chats: a message as a model's own chat template writes it, the same on every day, and what the user wrote always as text.
+"""Chat prompts from a model's own chat template: independent of today's date, with user text always encoded as plain text.
 
 Every prompt in a chat format goes through here: `render_chat` gives the text, `chat_frame` the tokens before and after a
 context inside one message, `chat_prompt` the tokens of a whole one.
@@ -37,12 +37,12 @@ _THOUGHT_BEGINS = re.compile(
 
 
 def writes_date(template: str) -> bool:
-    """Returns whether a template writes the date of the day."""
+    """Returns whether a template writes today's date."""
     return "strftime_now" in template
 
 
 def chat_date(template: Any) -> str | None:
-    """Returns the day that a tokenizer's chat template (a text, several by name, or none) writes into chats; None without."""
+    """Returns the date that a tokenizer's chat template (a text, several by name, or none) writes into chats; None if it writes none."""
     return CHAT_DATE if template and writes_date(str(template)) else None
 
 

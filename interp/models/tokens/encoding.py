@@ -106,7 +106,7 @@ def covering(piece: Piece, start: int, end: int) -> tuple[int, int]:
 
 
 def unread(tokenizer: PreTrainedTokenizerBase, piece: Piece, text: str, start: int, end: int) -> str:
-    """Returns the characters among text[start:end], blanks aside, that a piece's tokens lose: unknown, or in no token.
+    """Returns the characters of text[start:end], except blanks, that a piece's tokens lose: unknown, or in no token.
 
     What an unknown token covers is lost, though another one may cover it too: T5's "▁" has the place of the letter behind it.
     """
@@ -192,7 +192,7 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int] | None = 
 
 
 class Controls(NamedTuple):
-    """What steers a model: `texts` matches any of it; `others` those that are not declared as special tokens.
+    """Control tokens of a model: `texts` matches any of them; `others` those that are not declared as special tokens.
 
     `ids` are those that a text never holds: not the one for unknown letters, which may stand in any text, nor a single sign.
     """
@@ -240,7 +240,7 @@ def control_spans(tokenizer: PreTrainedTokenizerBase, text: str) -> list[tuple[i
 
 
 def cuts(pattern: re.Pattern[str], text: str) -> list[int]:
-    """Returns the places behind the first character of every match, overlapping ones too: cut there, none is left."""
+    """Returns the positions after the first character of every match, overlapping ones too: cutting there leaves no match."""
     places, start = [], 0
     while match := pattern.search(text, start):
         start = match.start() + 1

@@ -1,4 +1,4 @@
-"""What a user hands to a model's chat template: `--template-args enable_thinking=false`. Imports nothing heavy."""
+"""Variables for a model's chat template: `--template-args enable_thinking=false`. Imports nothing heavy."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ _TAKEN = frozenset(
 
 
 def parse_template_args(words: Sequence[str]) -> dict[str, Any]:
-    """Returns what words such as enable_thinking=false, effort=low say: values as JSON reads them, else as text.
+    """Returns the variables in words such as enable_thinking=false, effort=low: values parsed as JSON, else as text.
 
     Raises ArgumentError for a word that is not NAME=VALUE, a name given twice or one that is not the user's to set.
     """

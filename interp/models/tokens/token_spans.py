@@ -39,7 +39,7 @@ def read_tokens(
     n_positions: int,
     convert: Callable[[str, Any], str] = lambda text, tokenizer: text,
 ) -> list[Token]:
-    """Returns what stands at each of an encoder's positions, which begin at `start`, when it reads the text.
+    """Returns the token at each of an encoder's positions, which begin at `start`, when it reads the text.
 
     Offsets are into the text as given, also where the tokenizer lower-cases, composes characters or drops spaces, and where
     `convert` (the pipeline's maybe_convert_prompt) writes one placeholder of textual inversion as several tokens.

@@ -1,0 +1,47 @@
+"""Tries every causal language model of transformers, tiny and random: `python -m benchmarks.census [--families NAME …]`."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from benchmarks.stopwatch import one_thread, say
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Tries the families named, or all with their variants; 1 when one ends in a traceback, a crash or a hang."""
+    # Every child process imports this file: what is heavy waits until here.
+    from benchmarks.census.overrides import VARIANTS
+    from benchmarks.census.page import PLACE, write_page
+    from benchmarks.census.processes import tried
+    from benchmarks.census.shrink import families
+    from benchmarks.census.table import FAULTS, merge, summary, write
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.census", description=str(__doc__).partition(":")[0])
+    parser.add_argument(
+        "--families", nargs="+", metavar="NAME", help="families of transformers, or variants; all if left out"
+    )
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--out", type=Path, default=PLACE, help="folder of the table")
+    chosen = parser.parse_args(arguments)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    one_thread()
+    known = [*families(), *VARIANTS]
+    unknown = [name for name in chosen.families or () if name not in known]
+    if unknown:
+        parser.error(f"there is no family {unknown[0]}: name some of {', '.join(known)}")
+    rows = []
+    for name in chosen.families or known:
+        row = tried(name, chosen.dtype)
+        refused = ", ".join(f"{verdict}: {why}" for verdict, why in row.verdicts.items() if why)
+        say(f"{name}: {row.outcome} {row.sentence or refused} [{row.seconds:.1f} s]")
+        rows.append(row)
+        write(merge([row], chosen.out), chosen.out)
+    say(summary(merge(rows, chosen.out)))
+    if chosen.out == PLACE:
+        say(str(write_page()))
+    return int(any(row.outcome in FAULTS for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""The page on the census, from its stored table alone: `python -m benchmarks.census.page` tries nothing."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.page_tables import markdown
+from benchmarks.tables import RESULTS
+from interp.models.check.verdicts import WAYS_OUT
+
+PLACE = RESULTS / "census"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "model_census.md"
+WITHOUT_READING = [name for name in WAYS_OUT if name != "reading"]
+
+OUTCOMES = {
+    "all": "every check holds",
+    "some": "heads can be looked at; the checks that are named are refused",
+    "no attention": "no attention heads; read right",
+    "without heads": "read right by transformers' own attention; its heads cannot be looked at",
+    "refused": "refused",
+    "not built": "no tiny model of it can be made here",
+    "traceback": "a fault",
+    "crash": "a fault",
+    "hangs": "nothing within a minute",
+}
+"""What each outcome of the table means, in the order of the page."""
+
+HEAD = """# Census of language models
+
+Every causal language model of transformers {version}, and the multimodal ones whose text model is read here, as a tiny random model
+(two to four layers, four heads, windows of 8 tokens, float32): built from its own configuration class, taken over, and checked
+[as at load](models.md#the-check-at-load), on texts of 40 tokens. `python -m benchmarks.census` tries them all (about five minutes) and
+writes this page; `--families NAME …` tries some. Rows with a comma are variants that show what the base of a family hides.
+
+{counts}
+
+`contributions` are what `retrieval_heads` takes its `locos` and `direct` scores from; they are refused where the logits are no sum of
+what the heads wrote (norms after the sum, as in BERT; blocks that hand on the stream with what they add, as in BLOOM).
+Without them: `--no-contributions`. How a model may be read on is found at load too: `copies` (branches get copies of the keys
+that others share), `level` (rows at different places are read apart), `single` (one token at a time behind a recurrent state),
+`whole` (every text anew). A random model shows that the numbers are those of transformers; it says nothing of a trained one, and
+nothing of a GPU.
+
+"""
+
+
+def page(table: pd.DataFrame, version: str) -> str:
+    """Returns the page of a table."""
+    parts = [HEAD.format(version=version, counts=counts(table))]
+    for outcome, meaning in OUTCOMES.items():
+        rows = table[table["outcome"] == outcome]
+        if len(rows):
+            parts.append(f"## {meaning.capitalize()}\n\n{section(outcome, rows)}\n")
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def counts(table: pd.DataFrame) -> str:
+    """Returns how many families and variants ended in each way."""
+    is_variant = table["family"].str.contains(",")
+    rows = []
+    for outcome, meaning in OUTCOMES.items():
+        ended = table["outcome"] == outcome
+        if ended.any():
+            rows.append([meaning, str(int((ended & ~is_variant).sum())), str(int((ended & is_variant).sum()))])
+    only = table[(table["outcome"] == "some") & ~is_variant]
+    others = only[[name for name in WITHOUT_READING if name != "contributions"]].eq("").all(axis=1)
+    rows.append(["of the second line: everything but `contributions`", str(int(others.sum())), "—"])
+    rows.append(["in all", str(int((~is_variant).sum())), str(int(is_variant.sum()))])
+    return markdown(["outcome", "families", "variants"], rows)
+
+
+def section(outcome: str, rows: pd.DataFrame) -> str:
+    """Returns one outcome's families: a list where there is nothing more to say, otherwise a table."""
+    if outcome in ("all", "no attention"):
+        limited = rows[rows["limits"] != ""]
+        names = ", ".join(f"`{family}`" for family in rows["family"])
+        notes = "; ".join(f"`{row.family}` {row.limits}" for row in limited.itertuples())
+        return names + "." + (f"\n\nRead on with limits: {notes}." if notes else "")
+    if outcome == "some":
+        lines = [
+            [
+                f"`{row['family']}`",
+                ", ".join(f"`{name}`" for name in WITHOUT_READING if row[name]),
+                _first(row),
+                row["limits"],
+            ]
+            for _, row in rows.iterrows()
+        ]
+        return markdown(["family", "refused", "why the first", "limits"], lines)
+    return markdown(["family", "in words"], [[f"`{row.family}`", _cell(row.sentence)] for row in rows.itertuples()])
+
+
+def _first(row: pd.Series) -> str:
+    return _cell(next(str(row[name]) for name in WITHOUT_READING if row[name]))
+
+
+def _cell(text: object) -> str:
+    """A sentence that fits a table's cell."""
+    return str(text).replace("|", "∣").replace("<", "‹").replace(">", "›")[:160]
+
+
+def write_page(folder: Path = PLACE, path: Path = PAGE) -> Path:
+    """Writes the page from the stored table; returns its path."""
+    table = pd.read_csv(folder / "census.csv", keep_default_na=False)
+    version = (folder / "version.txt").read_text(encoding="utf-8").strip()
+    path.write_text(page(table, version), encoding="utf-8")
+    return path
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{write_page()}\n")

@@ -1,0 +1,56 @@
+"""Figures of the byte_bias experiment, each from its tables."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from figures.style import BLUE, GREEN, ORANGE, PURPLE, drawn, styled
+from interp.tables import Tables
+
+BORDERS = {True: ("at a token border", BLUE), False: ("inside a token", ORANGE)}
+WAYS = (BLUE, ORANGE, GREEN, PURPLE)
+
+
+def draw_all(tables: Tables) -> dict[str, go.Figure]:
+    """Returns both figures."""
+    return {"ratios": drawn(plot_ratios, tables, "ratios"), "ways": drawn(plot_ways, tables, "ways")}
+
+
+def plot_ratios(ratios: pd.DataFrame) -> go.Figure:
+    """Returns how much likelier what follows is by its bytes than behind the prompt's own tokens, by domain."""
+    figure = go.Figure()
+    for is_border, (name, colour) in BORDERS.items():
+        rows = ratios[ratios["is_token_border"] == is_border]
+        figure.add_scatter(
+            x=rows["log10_ratio"], y=rows["domain"].str.replace("_", " "), mode="markers", name=name,
+            marker={"color": colour, "size": 9},
+            error_x={
+                "type": "data", "symmetric": False, "array": rows["ci_high"] - rows["log10_ratio"],
+                "arrayminus": rows["log10_ratio"] - rows["ci_low"],
+            },
+        )  # fmt: skip
+    figure.add_vline(x=0, line_dash="dash", line_color="gray")
+    figure.update_layout(xaxis_title="log10 of exact over typed probability of what follows")
+    domains = ratios["domain"].drop_duplicates().str.replace("_", " ").tolist()
+    order = sorted(domains, key=lambda domain: domain == "all")
+    figure.update_yaxes(categoryorder="array", categoryarray=order, autorange="reversed", title="where the prompt ends")
+    caption = (
+        "Mean over ends of prompts and its 95% interval (prompts resampled). 3: a thousand times less likely as typed."
+    )
+    return styled(figure, title="What the end of a prompt costs", caption=caption, height=460)
+
+
+def plot_ways(ways: pd.DataFrame) -> go.Figure:
+    """Returns how far each way's expectation of the next byte is from the exact one, for prompts that end inside a token."""
+    figure = go.Figure()
+    inside = ways[~ways["is_token_border"] & (ways["way"] != "exact")]
+    for (way, rows), colour in zip(inside.groupby("way", sort=False), WAYS, strict=False):
+        figure.add_bar(
+            x=rows["domain"].str.replace("_", " "), y=rows["kl"], name=str(way), marker_color=colour,
+            error_y={
+                "type": "data", "symmetric": False, "array": rows["kl_ci_high"] - rows["kl"],
+                "arrayminus": rows["kl"] - rows["kl_ci_low"],
+            },
+        )  # fmt: skip
+    figure.update_layout(xaxis_title="where the prompt ends", yaxis_title="KL from exact, nats", barmode="group")
+    caption = "Prompts that end inside a token; means and 95% intervals (prompts resampled)."
+    return styled(figure, title="Ways to go on, against the exact next byte", caption=caption)

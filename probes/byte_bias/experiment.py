@@ -1,0 +1,103 @@
+"""The byte_bias experiment: how its parts are put together. Imports no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from interp.experiments.experiment import Finding, Work, WorkUnit
+from interp.models.identity import ModelFacts
+from probes.byte_bias.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from interp.models.language.model import LanguageModel
+    from interp.tables import Schemas, Tables
+
+
+@dataclass(frozen=True)
+class PromptUnit(WorkUnit):
+    """One prompt, cut wherever it is cut."""
+
+    index: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByteBias(Settings):
+    """What does a token model lose where a prompt ends, against the exact probability of bytes?"""
+
+    name: ClassVar[str] = "byte_bias"
+    summary: ClassVar[str] = "what a prompt that ends inside a token costs, against exact probabilities of bytes"
+    paper: ClassVar[str] = (
+        "Phan et al. 2024, Exact Byte-Level Probabilities from Tokenized Language Models for FIM-Tasks and Model Ensembles, "
+        "arXiv:2410.09303; the partial token problem, arXiv:2601.23223"
+    )
+    schema_version: ClassVar[int] = 1
+    needs_attention: ClassVar[bool] = False
+    in_atlas: ClassVar[bool] = False
+
+    def schemas(self) -> "Schemas":
+        """Returns the schema of every table."""
+        from probes.byte_bias.summaries import SCHEMAS
+
+        return SCHEMAS
+
+    def check_model(self, facts: ModelFacts) -> None:
+        """Raises ArgumentError when the prompts cannot be read."""
+        self.read_prompts()
+
+    def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
+        """Returns one unit for every prompt."""
+        return [PromptUnit(one.id, index) for index, one in enumerate(self.read_prompts())]
+
+    def work_of(self, model: "LanguageModel", unit: WorkUnit) -> Work:  # type: ignore[override]
+        """Returns about what a prompt reads: its tokens, and a token or two for every byte behind its first end."""
+        assert isinstance(unit, PromptUnit)
+        prompt = self.read_prompts()[unit.index]
+        n_bytes = len(prompt.text)
+        return Work(tokens_read=n_bytes + 2 * (n_bytes - prompt.cuts[0]), tokens_held=32 * n_bytes)
+
+    def uncounted(self) -> str:
+        """Returns what is not read by the model but takes time."""
+        return "the tokenizer's check of every likely token"
+
+    def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":  # type: ignore[override]
+        """Returns what is expected at every end of one prompt."""
+        from probes.byte_bias.measure import measure_prompts
+
+        assert isinstance(unit, PromptUnit)
+        return measure_prompts(model, [self.read_prompts()[unit.index]], self)
+
+    def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
+        """Returns means over prompts."""
+        from probes.byte_bias.summaries import summarise
+
+        return summarise(measured, self.seed)
+
+    def figures(self, tables: "Tables") -> "Mapping[str, go.Figure]":
+        """Returns what a prompt's end costs by domain, and how far the ways are from exact."""
+        from figures.byte_bias import draw_all
+
+        return draw_all(tables)
+
+    def findings(self, tables: "Tables") -> Sequence[Finding]:
+        """Returns the cost of a prompt that ends inside a token, what healing gives back, and the worst domain."""
+        ratios, ways = tables["ratios"], tables["ways"]
+        found = []
+        for row in ratios[ratios["domain"] == "all"].itertuples():
+            where = "at a token border" if row.is_token_border else "inside a token"
+            found.append(
+                Finding(
+                    f"Where a prompt ends {where}, what really follows is 10^{row.log10_ratio:.2f} times as likely by its bytes as behind "
+                    f"the prompt's own tokens [{row.ci_low:.2f}, {row.ci_high:.2f}] ({row.n_rows} ends of {row.n} prompts)."
+                )
+            )
+        inside = ways[(ways["domain"] == "all") & ~ways["is_token_border"]]
+        if len(inside):
+            parts = [
+                f"{row.way} {row.nats:.2f} [{row.nats_ci_low:.2f}, {row.nats_ci_high:.2f}]"
+                for row in inside.itertuples()
+            ]
+            found.append(Finding(f"Inside a token the true next byte costs, in nats: {', '.join(parts)}."))
+        return found

@@ -1,0 +1,94 @@
+"""The settings of the byte_bias experiment, and the prompts that they name. Imports no torch."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from interp.errors import ArgumentError
+from interp.experiments.bounds import SOME, Count, OpenShare
+from interp.experiments.experiment import Dtype, Experiment
+
+OWN_PROMPTS = Path(__file__).with_name("prompts.toml")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What stands before a word, and the parts of the word: the prompt ends behind every part but the last."""
+
+    id: str
+    domain: str
+    before: str
+    parts: tuple[str, ...]
+
+    @property
+    def text(self) -> bytes:
+        """The whole text."""
+        return (self.before + "".join(self.parts)).encode()
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """Bytes of the text before each end of the prompt."""
+        ends, at = [], len(self.before.encode())
+        for part in self.parts[:-1]:
+            at += len(part.encode())
+            ends.append(at)
+        return tuple(ends)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Experiment):
+    """The fields of ByteBias."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {"prompts_per_domain": 1, "tolerance": 0.05}}
+
+    dtype: Dtype = "float32"
+    """Precision of the weights."""
+    prompts: Path | None = None
+    """A .toml file of prompts like probes/byte_bias/prompts.toml: [domain], texts = [[before, [part, part, …]], …]."""
+    prompts_per_domain: Count | None = None
+    """At most so many prompts of every domain; all if not given."""
+    heal_tokens: Annotated[tuple[Count, ...], SOME] = (1, 3)
+    """Token healing: how many tokens at the end of the prompt are taken off and chosen again, for each way of that kind."""
+    tolerance: OpenShare = 1e-3
+    """Share of a step's probability whose tokens are not checked for being what the tokenizer would write."""
+
+    def input_files(self) -> Sequence[Path]:
+        """Returns the file of prompts."""
+        return [self.prompts] if self.prompts else []
+
+    def read_prompts(self) -> tuple[Prompt, ...]:
+        """Returns the prompts, domain by domain.
+
+        Raises ArgumentError for a file that is not there or that holds something else.
+        """
+        found = _read(self.prompts or OWN_PROMPTS)
+        limit = self.prompts_per_domain
+        return tuple(one for one in found if limit is None or int(one.id.rpartition("-")[2]) < limit)
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path) -> tuple[Prompt, ...]:
+    if not path.is_file():
+        raise ArgumentError(f"There is no file {path}: name a file of prompts with --prompts.")
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = tuple(
+            Prompt(f"{domain}-{number}", domain, before, tuple(parts))
+            for domain, table in tables.items()
+            for number, (before, parts) in enumerate(table["texts"])
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise ArgumentError(
+            f"{path} is no file of prompts ({error}): write [domain] and texts = [[before, [parts]]]."
+        ) from error
+    for one in found:
+        if len(one.parts) < 2 or not all(one.parts) or not one.before:
+            raise ArgumentError(
+                f"Prompt {one.id} needs something before it and two parts: the prompt ends behind the first."
+            )
+    if not found:
+        raise ArgumentError(f"{path} holds no prompt.")
+    return found

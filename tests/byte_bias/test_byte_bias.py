@@ -1,0 +1,122 @@
+"""The ways to go on from a prompt: by hand, and on a tiny model against what they are equal to."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from interp.errors import ArgumentError, UserError
+from interp.models.bytes.covers import END, Expected, combine
+from probes.byte_bias.experiment import ByteBias
+from probes.byte_bias.measure import measure_prompts
+from probes.byte_bias.scores import divergence_nats, healed, missed_share
+from probes.byte_bias.settings import Prompt, Settings
+from tests.tiny_models import tiny
+from tests.tiny_tokenizers import byte_level, llama_like, word_level
+
+A, B, C = (ord(letter) for letter in "abc")
+
+
+def outcomes(**p: float) -> np.ndarray:
+    found = np.zeros(END + 1)
+    for letter, value in p.items():
+        found[ord(letter)] = value
+    return found
+
+
+def by_hand() -> dict[tuple[int, ...], Expected]:
+    """The text "ab" of tokens a, b, ab, abc: 0.2 goes to a, of which 0.5 to b; 0.3 to ab, 0.4 to abc, 0.1 to the end.
+
+    The tokenizer writes ab as one token, so a, b is invalid; whatever else follows a is valid.
+    """
+    begin = Expected(0)
+    begin.masses = [np.append(outcomes(a=0.9)[:END], 0.1), outcomes(b=0.7), outcomes(c=0.4)]
+    begin.raw_masses = begin.masses
+    begin.log_children = {0: (np.log(0.2), np.log(0.2)), 2: (np.log(0.3), np.log(0.3))}
+    behind_a = Expected(1, invalid_share=0.5)
+    behind_a.masses, behind_a.raw_masses = [outcomes(c=1.0), outcomes()], [outcomes(b=0.5, c=0.5), outcomes()]
+    behind_ab = Expected(2)
+    behind_ab.masses = behind_ab.raw_masses = [outcomes(a=0.25, c=0.75)]
+    return {(): begin, (0,): behind_a, (2,): behind_ab}
+
+
+def test_covers_are_put_together_by_hand() -> None:
+    reading = combine(b"ab", 0, 0, by_hand())
+    p = np.exp(reading.log_p)
+    assert p[0, A] == pytest.approx(0.9)
+    assert p[0, END] == pytest.approx(0.1)
+    assert p[1, B] == pytest.approx(0.7 / 0.9)
+    assert p[1, C] == pytest.approx(0.2 / 0.9)
+    assert p[2, C] == pytest.approx((0.4 + 0.3 * 0.75) / 0.7)
+    assert p[2, A] == pytest.approx(0.3 * 0.25 / 0.7)
+    assert reading.log_prob() == pytest.approx(np.log(0.9 * 0.7 / 0.9))
+    assert reading.n_covers == [1, 2, 2]
+    assert reading.invalid_share[1] == pytest.approx(0.5)
+
+
+def test_healing_by_hand() -> None:
+    expected = by_hand()
+    assert healed(expected, (2,), 2, 0)[[A, C]] == pytest.approx([0.25, 0.75])
+    one = healed(expected, (2,), 2, 1)
+    assert one[C] == pytest.approx((0.4 + 0.3 * 0.75) / 0.7)
+    assert missed_share(expected, (2,), 2, 0) == pytest.approx(0.4 / 0.7)
+    assert missed_share(expected, (2,), 2, 1) == pytest.approx(0)
+    assert divergence_nats(one, one) == 0
+    assert divergence_nats(outcomes(a=0.5, b=0.5), outcomes(a=0.25, b=0.75)) == pytest.approx(
+        0.5 * np.log(2) + 0.5 * np.log(2 / 3)
+    )
+
+
+@pytest.mark.parametrize("tokenizer", [byte_level, llama_like])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_at_a_word_the_naive_way_misses_what_the_exact_one_sees(tokenizer, family: str) -> None:  # type: ignore[no-untyped-def]
+    model = tiny(family, tokenizer=tokenizer(), vocab_size=len(tokenizer()))
+    prompts = [Prompt("words-0", "words", "the", (" c", "at", " and"))]
+    tables = measure_prompts(model, prompts, Settings(heal_tokens=(1, 2)))
+    places = tables["places"].set_index(["cut_bytes", "way"])
+    inside, border = len("the c"), len("the cat")
+    assert not places.loc[(inside, "exact"), "is_token_border"]
+    assert places.loc[(border, "exact"), "is_token_border"]
+    assert places.loc[(inside, "naive"), "missed_share"] > places.loc[(inside, "heal 1"), "missed_share"]
+    assert (places.xs("exact", level="way")["kl_nats"] == 0).all()
+    assert (places["missed_share"].between(0, 1)).all()
+    ratio = tables["continuations"].set_index("cut_bytes")
+    exact = places.xs("exact", level="way")["true_byte_nats"]
+    assert (ratio["exact_nats"] >= exact - 1e-9).all()
+    wanted = (ratio["typed_nats"] - ratio["exact_nats"]) / np.log(10)
+    assert ratio["log10_ratio"].tolist() == pytest.approx(wanted.tolist())
+
+
+def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="bytes"):
+        measure_prompts(
+            tiny("llama", tokenizer=word_level(), vocab_size=97), [Prompt("a-0", "a", "w1", (" w2", " w3"))], Settings()
+        )
+    path = tmp_path / "prompts.toml"
+    with pytest.raises(ArgumentError, match="There is no file"):
+        Settings(prompts=path).read_prompts()
+    for content, said in (
+        ("", "holds no prompt"),
+        ("[a]\nb = 1", "no file of prompts"),
+        ('[a]\ntexts = [["x", ["y"]]]', "two parts"),
+    ):
+        path = tmp_path / f"{len(content)}.toml"
+        path.write_text(content)
+        with pytest.raises(ArgumentError, match=said):
+            Settings(prompts=path).read_prompts()
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_its_figures(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    hf = tiny("llama", tokenizer=byte_level(), vocab_size=len(byte_level()))
+    hf.hf.save_pretrained(model)
+    byte_level().save_pretrained(model)
+    prompts = tmp_path / "prompts.toml"
+    prompts.write_text('[words]\ntexts = [["the", [" c", "at", " and"]], ["and the", [" ca", "t"]]]')
+    run = ByteBias(model=str(model), prompts=prompts, tolerance=0.01).run(out=tmp_path / "runs")
+    ways = run.tables["ways"]
+    assert set(ways["way"]) == {"exact", "naive", "heal 1", "heal 3"}
+    assert set(ways["domain"]) == {"all", "words"}
+    assert set(run.experiment.figures(run.tables)) == {"ratios", "ways"}
+    assert len(run.experiment.findings(run.tables)) == 3
