@@ -58,6 +58,8 @@ class AttentionCall:
     first_key: int = 0
     """Position of the first key: a cache of transformers' may have dropped those before it."""
     barred: tuple[Barred, ...] = ()
+    scores: Float[Tensor, "row head query key"] | None = None
+    """Masked scores that an edit has put in place of query · key: float32, -inf where a key is not seen."""
     sinks: Float[Tensor, " head"] | None = None
     """Learned scores, one a head, that join the softmax and have no value: what they take is lost to the keys."""
     passed: tuple[Tensor, Tensor] | None = None
@@ -71,9 +73,11 @@ class AttentionCall:
         return sum(segment.key.shape[2] for segment in self.segments)
 
     def logits(
-        self, columns: Int[Tensor, "column_rows chosen"], dtype: torch.dtype
+        self, columns: Int[Tensor, "column_rows chosen"] | None, dtype: torch.dtype
     ) -> Float[Tensor, "row head chosen key"]:
-        """Returns the masked attention scores before the softmax for the chosen query columns (-inf where unseen)."""
+        """Returns the masked attention scores before the softmax for the chosen query columns, or all (-inf where unseen)."""
+        if self.scores is not None:
+            return _take_queries(self.scores, columns).to(dtype)
         query = _take_queries(self.query, columns).to(dtype)
         scores = [_scores(query, segment.key.to(dtype)) for segment in self.segments]
         logits = (scores[0] if len(scores) == 1 else torch.cat(scores, dim=-1)) * self.scaling
@@ -84,9 +88,9 @@ class AttentionCall:
         return logits.masked_fill(~self.visible(columns), -torch.inf)
 
     def weights(
-        self, columns: Int[Tensor, "column_rows chosen"], dtype: torch.dtype
+        self, columns: Int[Tensor, "column_rows chosen"] | None, dtype: torch.dtype
     ) -> Float[Tensor, "row head chosen key"]:
-        """Returns the attention weights of the chosen query columns, float32; scores are taken in the given dtype.
+        """Returns the attention weights of the chosen query columns, or all, float32 (or double); scores are taken in the given dtype.
 
         For a query that sees nothing they are what transformers computes: 0 by the fused kernel, and with soft-capped
         scores or a float mask, where every score is the same huge negative number, equal for all keys.
@@ -100,11 +104,13 @@ class AttentionCall:
         return weights
 
     def softmax(self, logits: Float[Tensor, "row head chosen key"]) -> Float[Tensor, "row head chosen key"]:
-        """Returns float32 weights over the keys; with sinks they sum to 1 minus the sink's share."""
+        """Returns float32 (or double) weights over the keys; with sinks they sum to 1 minus the sink's share."""
         if self.sinks is None:
-            return torch.softmax(logits, dim=-1, dtype=torch.float32)
+            return torch.softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
         sinks = self.sinks.to(logits)[None, :, None, None].expand(*logits.shape[:-1], 1)
-        return torch.softmax(torch.cat([logits, sinks], dim=-1), dim=-1, dtype=torch.float32)[..., :-1]
+        return torch.softmax(
+            torch.cat([logits, sinks], dim=-1), dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32)
+        )[..., :-1]
 
     def gate(self, columns: Int[Tensor, "column_rows chosen"]) -> Float[Tensor, "row chosen head dim"]:
         """Returns what each number that a head made is multiplied by before the output projection: 1 where nothing stands
@@ -121,18 +127,23 @@ class AttentionCall:
         )
         return torch.where(made == 0, 1.0, entered.float() / made.float())
 
-    def visible(self, columns: Int[Tensor, "column_rows chosen"]) -> Bool[Tensor, "row_or_1 head_or_1 chosen key"]:
+    def visible(
+        self, columns: Int[Tensor, "column_rows chosen"] | None
+    ) -> Bool[Tensor, "row_or_1 head_or_1 chosen key"]:
         """Returns which keys each chosen query may see."""
         seen = self._visible_by_rule(columns)
         for heads, pairs in self.barred:
-            chosen = torch.take_along_dim(pairs, columns[:, :, None], dim=1)
+            chosen = pairs if columns is None else torch.take_along_dim(pairs, columns[:, :, None], dim=1)
             seen = seen & ~(heads[:, None, None] & chosen[:, None])
         return seen
 
-    def _visible_by_rule(self, columns: Int[Tensor, "column_rows chosen"]) -> Bool[Tensor, "row_or_1 h chosen key"]:
+    def _visible_by_rule(
+        self, columns: Int[Tensor, "column_rows chosen"] | None
+    ) -> Bool[Tensor, "row_or_1 h chosen key"]:
         if self.mask is not None:
             mask = _take_queries(self.mask, columns)
             return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+        columns = self.columns() if columns is None else columns
         n_keys, n_queries = self.n_keys, self.query.shape[2]
         keys = torch.arange(n_keys, device=columns.device)
         # As the kernel aligns them: keys past the last query are empty places of a static cache.
@@ -173,14 +184,18 @@ class AttentionCall:
 
 
 def _take_queries(
-    tensor: Shaped[Tensor, "row_or_1 head_or_1 query last"], columns: Int[Tensor, "column_rows chosen"]
+    tensor: Shaped[Tensor, "row_or_1 head_or_1 query last"], columns: Int[Tensor, "column_rows chosen"] | None
 ) -> Shaped[Tensor, "rows head_or_1 chosen last"]:
     """The tensor at the chosen columns of its query axis; columns may differ between rows."""
+    if columns is None:
+        return tensor
     return torch.take_along_dim(tensor, columns[:, None, :, None], dim=2)
 
 
 def attention_output(call: AttentionCall) -> Float[Tensor, "row query head dim"]:
     """Returns softmax(scores) · values for every head, by the fused kernel wherever it can compute this call."""
+    if call.scores is not None:
+        return _output_in_chunks(call)
     if call.barred:
         return _output_barred(call)
     if call.mask is not None and call.query.shape[2] > QUERIES_AT_ONCE:
@@ -232,7 +247,8 @@ def _output_in_chunks(call: AttentionCall) -> Float[Tensor, "row query head dim"
     columns = call.columns()
     sizes = [segment.key.shape[2] for segment in call.segments]
     for part in call.chunks(columns.shape[1]):
-        weights = call.weights(columns[:, part], dtype).to(dtype)
+        chosen = columns[:, part]
+        weights = call.weights(None if chosen.shape == columns.shape else chosen, dtype).to(dtype)
         pairs = zip(weights.split(sizes, dim=-1), call.segments, strict=True)
         parts.append(sum(mix_values(share, segment.value) for share, segment in pairs))
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous()

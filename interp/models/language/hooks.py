@@ -57,6 +57,15 @@ class Edit(Protocol):
 
 
 @runtime_checkable
+class CallEdit(Edit, Protocol):
+    """An edit that hands the kernel another call: other keys may be read, or scores are changed before the softmax."""
+
+    def rewritten(self, call: AttentionCall) -> AttentionCall:
+        """Returns the call that the kernel shall compute, given the one that all other edits leave."""
+        ...
+
+
+@runtime_checkable
 class Observer(Protocol):
     """Something that looks at attention calls: see interp.models.language.recording."""
 
@@ -117,7 +126,7 @@ class Pass:
         return [edit for edit in self.edits if edit.applies(layer, self.phase)]
 
     def edited(self, call: AttentionCall) -> AttentionCall:
-        """Returns the call that the kernel shall compute under all edits: evened heads first, then barred pairs."""
+        """Returns the call that the kernel shall compute under all edits: evened heads, barred pairs, at last whole calls."""
         edits = self.acting(call.layer)
         for heads in [heads for edit in edits if (heads := edit.evened(call)) is not None]:
             chosen = heads[:, :, None, None]
@@ -127,7 +136,11 @@ class Pass:
                 mask = torch.where(chosen, unseen, mask)
             call = replace(call, query=call.query.masked_fill(chosen, 0.0), mask=mask)
         barred = tuple(pairs for edit in edits if (pairs := edit.barred(call)) is not None)
-        return replace(call, barred=barred) if barred else call
+        call = replace(call, barred=barred) if barred else call
+        for edit in edits:
+            if isinstance(edit, CallEdit):
+                call = edit.rewritten(call)
+        return call
 
 
 NOTHING_OPEN = Pass()

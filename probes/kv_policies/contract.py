@@ -1,0 +1,95 @@
+"""What holds of every policy: a budget with room for what is protected, and a mask that reads no future and brings nothing back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from interp.errors import ArgumentError, UserError
+from interp.models.language.model import LanguageModel
+from probes.kv_policies.policies.base import Keep, Policy
+from probes.kv_policies.policies.layer import Layer
+from probes.kv_policies.settings import LONGEST_CONTINUATION
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of a simulation: a policy, how many prompt keys it may keep, and what is protected whatever its scores."""
+
+    policy: Policy
+    budget: int
+    first: int = 0
+    """First tokens that are protected."""
+    last: int = 0
+    """Last tokens that are protected."""
+    spans: bool = False
+    """Whether the named spans are protected."""
+
+
+def checked(policy: Policy, keep: Keep, layer: Layer) -> Keep:
+    """Returns what a policy keeps.
+
+    Raises UserError for a wrong shape, keys of the future, a step that may not read itself, and keys that an eviction brings back.
+    """
+    name, (rows, _, steps, keys) = type(policy).__name__, layer.logits.shape
+    lists = policy.n_lists(layer.prompt)
+    wanted = (rows, lists, steps, keys)
+    if keep.dtype != torch.bool or tuple(keep.shape) != wanted:
+        raise UserError(
+            f"The policy {name} returned {keep.dtype} {list(keep.shape)}: a boolean mask [row, list, step, key] of {list(wanted)} is "
+            "needed."
+        )
+    own = torch.arange(keys - steps, keys, device=keep.device)
+    later = torch.arange(keys, device=keep.device) > own[:, None]
+    if bool((keep & later).any()):
+        raise UserError(f"The policy {name} lets a step read what comes after it: set keys after the step to False.")
+    if not bool(keep.gather(-1, own[None, None, :, None].expand(rows, lists, -1, -1)).all()):
+        raise UserError(f"The policy {name} does not let a step read itself: set its own key to True.")
+    if policy.semantics == "evict" and steps > 1:
+        back = keep[:, :, 1:] & ~keep[:, :, :-1]
+        back = back & (torch.arange(keys, device=keep.device) < own[1:, None])
+        if bool(back.any()):
+            raise UserError(
+                f"The policy {name} reads keys again that it had dropped: make it a Select, which drops nothing."
+            )
+    return keep
+
+
+def check_room(setting: Setting, n_prompt: int, spans: Sequence[tuple[int, int]]) -> None:
+    """Raises ArgumentError where the budget, the policy's own window or what is protected does not fit the prompt."""
+    name, budget = type(setting.policy).__name__, setting.budget
+    if not 1 <= budget <= n_prompt:
+        raise ArgumentError(
+            f"A budget of {budget} keys does not fit a prompt of {n_prompt} tokens: give 1 to {n_prompt}."
+        )
+    if budget < setting.policy.least:
+        raise ArgumentError(
+            f"{name} keeps at least {setting.policy.least} keys and the budget is {budget}: raise --budgets or --prompt-tokens."
+        )
+    covered = set(range(setting.first)) | set(range(n_prompt - setting.last, n_prompt))
+    covered |= {place for start, end in spans for place in range(start, end)} if setting.spans else set()
+    if len(covered) > budget or min(covered, default=0) < 0:
+        raise ArgumentError(
+            f"{len(covered)} tokens are protected and the budget is {budget} keys of {n_prompt}: raise --budgets or protect fewer."
+        )
+
+
+def evictable_layers(model: LanguageModel, n_tokens: int) -> tuple[int, ...]:
+    """Returns the layers whose queries see the whole of a text: a layer with a shorter window or chunks drops keys by itself.
+
+    Raises UserError where no layer sees all of it.
+    """
+    config: Any = model.hf.config.get_text_config(decoder=True)
+    kinds = getattr(config, "layer_types", None)
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    if not kinds:
+        kinds = ["sliding_attention" if window else "full_attention"] * model.n_layers
+    sees_all = {"full_attention": True, "sliding_attention": window is None or window >= n_tokens}
+    found = tuple(layer for layer, kind in enumerate(kinds) if sees_all.get(kind, False))
+    if not found:
+        raise UserError(
+            f"Every layer of {model.identity.name} has a window of {window} tokens and drops keys by itself: use --prompt-tokens of at "
+            f"most {(window or 0) - LONGEST_CONTINUATION}, or name another model."
+        )
+    return found

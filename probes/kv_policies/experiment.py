@@ -1,0 +1,80 @@
+"""The kv_policies experiment: settings, plan, measuring, tables, figures and sentences put together. Imports no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from interp.experiments.experiment import Finding, WorkUnit
+from interp.heads.kinds import GIVEN
+from interp.models.identity import ModelFacts
+from probes.kv_policies.plan import DynamicsUnit, HeadsUnit, TextUnit, plan_units
+from probes.kv_policies.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from interp.models.language.model import LanguageModel
+    from interp.tables import Schemas, Tables
+
+
+@dataclass(frozen=True, kw_only=True)
+class KvPolicies(Settings):
+    """What does a key-value cache throw away, and which heads and tokens carry the loss?"""
+
+    name: ClassVar[str] = "kv_policies"
+    summary: ClassVar[str] = "what a key-value cache throws away, and which heads and tokens carry the loss"
+    paper: ClassVar[str] = (
+        "policies of many papers, each cited where it is written (probes/kv_policies/policies); the questions, controls and numbers are "
+        "this toolkit's"
+    )
+    schema_version: ClassVar[int] = 1
+    in_atlas: ClassVar[bool] = False
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Forks of a prompt, edits, and a look at heads."""
+        return ("forks", "heads", "edits")
+
+    def schemas(self) -> "Schemas":
+        """Returns the schema of every table."""
+        from interp.heads.given import HeadsFrom
+        from probes.kv_policies.tables import SCHEMAS
+
+        return {**SCHEMAS, GIVEN: HeadsFrom} if self.heads_from else SCHEMAS
+
+    def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
+        """Returns the units that find heads, and then one for each text."""
+        return plan_units(self, facts, measured)
+
+    def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":  # type: ignore[override]
+        """Returns the unit's rows."""
+        from probes.kv_policies.dynamics import measure_dynamics
+        from probes.kv_policies.heads import measure_heads
+        from probes.kv_policies.measure import measure_text
+
+        if isinstance(unit, HeadsUnit):
+            return {"head_scores": measure_heads(self, model, unit)}
+        if isinstance(unit, DynamicsUnit):
+            return measure_dynamics(self, model, unit.number)
+        assert isinstance(unit, TextUnit)
+        return measure_text(self, model, unit)
+
+    def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
+        """Returns the summary tables."""
+        from probes.kv_policies.summaries import summarise_all
+
+        given = self.given(facts)
+        return {**summarise_all(self, measured, given), **({} if given is None else {GIVEN: given})}
+
+    def figures(self, tables: "Tables") -> "Mapping[str, go.Figure]":
+        """Returns the figures."""
+        from figures.kv_policies import draw_all
+
+        return draw_all(tables)
+
+    def findings(self, tables: "Tables") -> Sequence[Finding]:
+        """Returns the report's sentences."""
+        from probes.kv_policies.findings import find_all
+
+        return find_all(self, tables)

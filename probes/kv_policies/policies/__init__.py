@@ -1,0 +1,1 @@
+"""Retention policies: what a key-value cache keeps, one small class each."""

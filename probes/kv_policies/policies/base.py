@@ -1,0 +1,176 @@
+"""What a policy is: a frozen dataclass that says which keys the steps after a prompt may read, in three kinds.
+
+`Evict` drops keys for good, `Select` chooses anew for every query, `Pool` folds what it drops into stand-ins. A policy of
+your own is one of these with its scores (docs/adding_a_policy.md).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import pad
+
+from probes.kv_policies.policies.layer import Allowance, Layer, Prompt, Reduction, expanded, grouped
+
+Semantics = Literal["full", "evict", "select", "pool"]
+Event = Literal["prompt_end", "every_step", "every_window", "never"]
+Granularity = Literal["layer", "kv_head", "query_head"]
+Keep = Bool[Tensor, "row list step key"]
+"""True where a step may read a key. A list is kept by a key-value head, by a query head, or by the whole layer (one list)."""
+
+
+def best(
+    scores: Float[Tensor, "row list *steps key"], n: Int[Tensor, "row *list"], protected: Bool[Tensor, "row *steps key"]
+) -> Bool[Tensor, "row list *steps key"]:
+    """Returns the n largest scores of each list, protected keys before all others; of equal scores the earliest key."""
+    largest = torch.finfo(scores.dtype).max
+    ranked = scores.clamp(max=largest).masked_fill(protected.unsqueeze(1), torch.inf)
+    order = ranked.argsort(dim=-1, descending=True, stable=True)
+    places = torch.arange(scores.shape[-1], device=scores.device)
+    limit = n.reshape(*n.shape, *[1] * (scores.ndim - n.ndim))
+    return torch.zeros_like(ranked, dtype=torch.bool).scatter(-1, order, (places < limit).expand_as(order))
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A rule for which keys may be read. Subclasses say what they are in class variables; a run prints them in its tables."""
+
+    semantics: ClassVar[Semantics]
+    event: ClassVar[Event]
+    granularity: ClassVar[Granularity] = "kv_head"
+    group_reduction: ClassVar[Reduction] = "mean"
+    """How scores of the query heads that share a list become one."""
+    positions: ClassVar[Literal["kept", "re-rotated", "re-based"]] = "kept"
+    """Where kept keys stand when they are read; scores may be taken elsewhere, which the docstring then says."""
+    needs_rotation: ClassVar[bool] = False
+    """Whether scores need the model's rotary embedding."""
+
+    @property
+    def least(self) -> int:
+        """The fewest keys that it can keep."""
+        return 1
+
+    def is_dense(self, layer: int) -> bool:
+        """Whether it leaves a layer alone."""
+        return False
+
+    def keep(self, layer: Layer, allowed: Allowance) -> Keep:
+        """Returns the keys that each step may read. Rows differ in allowance and in nothing else."""
+        raise NotImplementedError
+
+    def n_lists(self, prompt: Prompt) -> int:
+        """Returns how many lists of keys a layer has."""
+        heads = {"layer": 1, "kv_head": prompt.n_kv_heads, "query_head": prompt.calls[0].query.shape[1]}
+        return heads[self.granularity]
+
+    def reduced(self, values: Float[Tensor, "row head *axes"], prompt: Prompt) -> Float[Tensor, "row list *axes"]:
+        """Returns numbers of query heads reduced to the policy's lists."""
+        return grouped(values, self.n_lists(prompt), self.group_reduction)
+
+
+@dataclass(frozen=True)
+class Evict(Policy):
+    """Drops keys for good. At the prompt's end each list keeps its n best; then, if asked, n in all after every step or window."""
+
+    semantics: ClassVar[Semantics] = "evict"
+    every: ClassVar[int] = 1
+    """Steps between two cuts, of policies that cut after the prompt."""
+
+    event: Event = "prompt_end"  # type: ignore[misc]
+    """prompt_end: what is read later is kept; every_step: the n best of all tokens so far, after each step."""
+
+    def scores(self, prompt: Prompt) -> Float[Tensor, "one list key"]:
+        """Returns the score of every prompt key, the larger the better; or what `ranked` makes scores of."""
+        raise NotImplementedError
+
+    def updated(
+        self, scores: Float[Tensor, "row list key"], weights: Float[Tensor, "row head key"], layer: Layer, position: int
+    ) -> Float[Tensor, "row list key"]:
+        """Returns the scores after a step, given its attention on the keys that were left; for cuts after the prompt."""
+        return scores
+
+    def ranked(self, scores: Float[Tensor, "row list key"], n_read: int) -> Float[Tensor, "row list key"]:
+        """Returns what keys are ranked by, given what `scores` and `updated` returned; the same, unless a policy counts more."""
+        return scores
+
+    def allotted(self, scores: Float[Tensor, "row list key"], allowed: Allowance, prompt: Prompt) -> Tensor:
+        """Returns how many keys each row (or each list of it) keeps."""
+        return allowed.n
+
+    def prompt_scores(self, prompt: Prompt) -> Float[Tensor, "one list key"]:
+        """Returns the scores, computed once for all rows of a prompt."""
+        if self not in prompt.memory:
+            prompt.memory[self] = self.scores(prompt)
+        return prompt.memory[self]
+
+    def keep(self, layer: Layer, allowed: Allowance) -> Keep:
+        """Returns the keys that are left at every step."""
+        prompt, n_rows = layer.prompt, len(allowed.n)
+        scores = self.prompt_scores(prompt).expand(n_rows, -1, -1)
+        ranked = self.ranked(scores, prompt.n)
+        n = self.allotted(ranked, allowed, prompt)
+        kept = best(ranked, n, allowed.protected(prompt.n, prompt.n))
+        if self.event == "prompt_end":
+            return with_new_keys(kept, layer.n_steps)
+        return self._step_by_step(layer, allowed, scores, n, kept)
+
+    def _step_by_step(self, layer: Layer, allowed: Allowance, scores: Tensor, n: Tensor, kept: Tensor) -> Keep:
+        n_heads, n_prompt, n_keys = layer.logits.shape[1], layer.prompt.n, layer.logits.shape[-1]
+        alive, scores = (pad(part, (0, n_keys - part.shape[-1])) for part in (kept, scores))
+        steps = []
+        for step in range(layer.n_steps):
+            position = n_prompt + step
+            alive = alive.clone()
+            alive[..., position] = True
+            steps.append(alive)
+            logits = layer.logits[:, :, step].masked_fill(~expanded(alive, n_heads), -torch.inf)
+            scores = self.updated(scores, torch.softmax(logits, dim=-1), layer, position)
+            if (step + 1) % self.every == 0:
+                ranked = self.ranked(scores, position + 1).masked_fill(~alive, -torch.inf)
+                alive = alive & best(ranked, n, allowed.protected(position + 1, n_keys))
+        return torch.stack(steps, dim=2)
+
+
+def with_new_keys(kept: Bool[Tensor, "row list prompt"], n_steps: int) -> Keep:
+    """Returns what steps may read when these prompt keys are left and every later key is kept."""
+    own = torch.ones((n_steps, n_steps), dtype=torch.bool, device=kept.device).tril()
+    prompt = kept[:, :, None].expand(-1, -1, n_steps, -1)
+    return torch.cat([prompt, own.expand(*kept.shape[:2], -1, -1)], dim=-1)
+
+
+@dataclass(frozen=True)
+class Select(Policy):
+    """Chooses n prompt keys anew for every step; nothing is lost, and what is read after the prompt is always kept."""
+
+    semantics: ClassVar[Semantics] = "select"
+    event: ClassVar[Event] = "never"
+
+    def scores(self, layer: Layer) -> Float[Tensor, "row list step prompt"]:
+        """Returns the score of every prompt key for every step, the larger the better."""
+        raise NotImplementedError
+
+    def keep(self, layer: Layer, allowed: Allowance) -> Keep:
+        """Returns the keys that each step reads."""
+        n_prompt, n_keys = layer.prompt.n, layer.logits.shape[-1]
+        protected = allowed.protected(n_prompt, n_prompt)[:, None].expand(-1, layer.n_steps, -1)
+        kept = best(self.scores(layer), allowed.n, protected)
+        own = torch.ones((layer.n_steps, n_keys - n_prompt), dtype=torch.bool, device=kept.device).tril()
+        return torch.cat([kept, own.expand(*kept.shape[:2], -1, -1)], dim=-1)
+
+
+@dataclass(frozen=True)
+class Pool(Policy):
+    """Drops keys and lets stand-ins speak for them, by scores that the dropped keys are given together.
+
+    A stand-in whose key and value are weighted means of some keys and values reads exactly as if each of these had the
+    weighted mean of their scores, plus the logarithm of its weight and of how many keys the stand-in counts for.
+    """
+
+    semantics: ClassVar[Semantics] = "pool"
+    event: ClassVar[Event] = "prompt_end"
+
+    def stand_ins(self, layer: Layer, keep: Keep) -> Float[Tensor, "row head step key"]:
+        """Returns the scores of the dropped keys; -inf where none stands for them. Kept keys are not looked at."""
+        raise NotImplementedError

@@ -1,0 +1,139 @@
+"""Policies by name: the toolkit's, installed ones, and a user's own as module:Class. Imports no torch until one is built."""
+
+import ast
+import dataclasses
+import importlib
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Literal
+
+from interp.errors import ArgumentError, did_you_mean
+
+if TYPE_CHECKING:
+    from probes.kv_policies.policies.base import Policy
+
+GROUP = "interp.policies"
+"""The group of entry points under which a package offers policies."""
+_HOME = "probes.kv_policies.policies"
+
+HeadClass = Literal["", "retrieval", "razor"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a policy is, what it is told beside its own defaults, and which heads it must be told."""
+
+    place: str
+    options: tuple[tuple[str, Any], ...] = ()
+    heads: HeadClass = ""
+    rotary: bool = False
+    """Whether it needs a rotary embedding."""
+
+
+OWN: dict[str, Entry] = {
+    "full": Entry("baselines:Full"),
+    "random": Entry("baselines:Random"),
+    "streaming": Entry("baselines:Streaming"),
+    "knorm": Entry("baselines:KNorm"),
+    "keydiff": Entry("baselines:KeyDiff"),
+    "tova": Entry("evict:Tova"),
+    "last_query": Entry("evict:LastQuery"),
+    "h2o_sum": Entry("evict:H2OSum"),
+    "h2o_mean": Entry("evict:H2OMean"),
+    "a2sf": Entry("evict:A2SF"),
+    "snapkv": Entry("evict:SnapKV"),
+    "pyramidkv": Entry("evict:PyramidKV"),
+    "adakv": Entry("evict:AdaKV"),
+    "expected": Entry("evict:Expected", rotary=True),
+    "quest": Entry("select:Quest"),
+    "tokenselect": Entry("select:TokenSelect"),
+    "tokenselect_modulo": Entry("select:TokenSelect", (("modulo", True),)),
+    "tokenselect_free": Entry("select:TokenSelectFree", rotary=True),
+    "actqkv": Entry("select:ActQKV", rotary=True),
+    "landmark": Entry("select:Landmark"),
+    "recycled": Entry("select:Recycled"),
+    "keyformer": Entry("evict:Keyformer"),
+    "lazy_code": Entry("evict:Lazy"),
+    "lazy_notes": Entry("evict:Lazy", (("form", "notes"),)),
+    "strided": Entry("baselines:Strided"),
+    "cca": Entry("pool:Core"),
+    "duo": Entry("baselines:HeadSplit", heads="retrieval"),
+    "razor": Entry("pool:Razor", heads="razor"),
+    "razor_plain": Entry("pool:Razor", (("compensate", False),), heads="razor"),
+    "oracle": Entry("baselines:Oracle"),
+    "oracle_heads": Entry("baselines:OracleHeads"),
+}
+"""The toolkit's policies, in the order of tables."""
+
+
+def entry_of(text: str) -> Entry:
+    """Returns what is known of a policy without building it: "name", "name(option=value)" or "module:Class".
+
+    Raises ArgumentError, with the nearest name, for one that is unknown.
+    """
+    name = text.partition("(")[0].strip()
+    if ":" in name:
+        return Entry(name)
+    if name in OWN:
+        return OWN[name]
+    installed = {point.name: point.value for point in entry_points(group=GROUP)}
+    if name in installed:
+        return Entry(installed[name])
+    raise ArgumentError(
+        f"There is no policy called {name}.{did_you_mean(name, [*OWN, *installed])} Policies are {', '.join([*OWN, *installed])}, and "
+        "your own as module:Class."
+    )
+
+
+def options_of(text: str) -> dict[str, Any]:
+    """Returns the options in "name(option=value, …)": numbers, texts, True and False.
+
+    Raises ArgumentError for what is none of these.
+    """
+    _, bracket, inside = text.partition("(")
+    if not bracket:
+        return {}
+    try:
+        call = ast.parse(f"f({inside}", mode="eval").body
+        assert isinstance(call, ast.Call)
+        assert not call.args
+        return {str(word.arg): _value(word.value) for word in call.keywords if word.arg or _value(word.value)}
+    except (SyntaxError, ValueError, AssertionError) as error:
+        raise ArgumentError(f"{text!r} is no policy: write it as h2o_sum or a2sf(alpha=0.5).") from error
+
+
+def _value(node: ast.expr) -> Any:
+    return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
+
+
+def build(text: str, heads: tuple[tuple[int, int], ...] = ()) -> "Policy":
+    """Returns a policy by its name and options; `heads` for one that is told which heads to spare.
+
+    Raises ArgumentError for an unknown name or option, and for a class that is no policy.
+    """
+    from probes.kv_policies.policies.base import Policy
+
+    entry, options = entry_of(text), options_of(text)
+    module, _, name = entry.place.partition(":")
+    kind = _load(module if ":" in text or "." in module else f"{_HOME}.{module}", name)
+    if not isinstance(kind, type) or not issubclass(kind, Policy) or not dataclasses.is_dataclass(kind):
+        raise ArgumentError(
+            f"{entry.place} is no policy: make it a frozen dataclass that subclasses Evict, Select or Pool (docs/adding_a_policy.md)."
+        )
+    known = [field.name for field in dataclasses.fields(kind)]
+    for option in options:
+        if option not in known:
+            raise ArgumentError(
+                f"{text.partition('(')[0]} has no option {option}.{did_you_mean(option, known)} It has {', '.join(known) or 'none'}."
+            )
+    told = {"heads": heads} if entry.heads else {}
+    return kind(**{**dict(entry.options), **options, **told})
+
+
+def _load(module: str, name: str) -> Any:
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ArgumentError(
+            f"There is no {name} in a module {module} ({error}): give module:Class of an importable module."
+        ) from error

@@ -1,0 +1,28 @@
+"""A model's rotary embedding, as tables of cosines and sines, for policies that score keys at other positions."""
+
+from typing import Any
+
+import torch
+
+from interp.errors import UserError
+from interp.models.language.model import LanguageModel
+from probes.kv_policies.policies.layer import Rotation
+from probes.kv_policies.settings import HALVES
+
+
+def rotation_of(model: LanguageModel, n_positions: int) -> Rotation:
+    """Returns the rotation of the first positions.
+
+    Raises UserError for a model that turns no keys, or turns them in another way than halves against each other.
+    """
+    found = [module for name, module in model.hf.named_modules() if name.rpartition(".")[2] == "rotary_emb"]
+    kinds = {type(module).__name__ for module in found}
+    if not found or len(kinds) > 1 or model.hf.config.model_type not in HALVES:
+        raise UserError(
+            f"{model.identity.name} ({model.hf.config.model_type}) has no rotary embedding of one kind in halves, which expected attention "
+            "and position-free scores need: leave them out of --policies."
+        )
+    module: Any = found[0]
+    places = torch.arange(n_positions, device=model.device)[None]
+    cos, sin = module(torch.zeros(1, 1, 1, device=model.device), places)
+    return Rotation(cos[0].float(), sin[0].float())

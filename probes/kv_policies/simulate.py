@@ -1,0 +1,262 @@
+"""Exact simulation of retention policies: a mask before the softmax, with the prompt read once and each condition a row.
+
+A policy acts from the prompt's end on: the prompt's own queries read everything, as in every published code. What a step may
+read is decided from the layer's own scores, so one teacher-forced pass gives what incremental decoding with a real cache gives.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import pad
+
+from interp.errors import ArgumentError, UserError
+from interp.models.language.attention import AttentionCall, Barred
+from interp.models.language.hooks import EditPhase, Phase
+from interp.models.language.model import LanguageModel
+from interp.models.language.prefix import Prefix
+from probes.kv_policies.contract import Setting, check_room, checked, evictable_layers
+from probes.kv_policies.policies.base import Policy, Pool
+from probes.kv_policies.policies.layer import Allowance, Layer, Prompt, expanded, precise
+from probes.kv_policies.rotation import rotation_of
+from probes.kv_policies.settings import LONGEST_CONTINUATION
+
+FUTURE = 1024
+"""Positions after a prompt that its rotary embedding is known for."""
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """Looks at what the policies left of a layer."""
+
+    def __call__(self, layer: Layer, keep: Bool[Tensor, "row head step key"], scores: Tensor) -> None:
+        """Takes the layer, what each head of each row may read, and the scores by which it reads: -inf where nothing is left."""
+        ...
+
+
+@dataclass(eq=False)
+class ReadPrompt:
+    """A prompt that has been read: its keys and values, and every layer's attention calls, which policies score."""
+
+    prefix: Prefix
+    seed: int = 0
+    """What random policies draw from."""
+    calls: dict[int, list[AttentionCall]] = field(default_factory=dict)
+    prompts: dict[int, Prompt] = field(default_factory=dict)
+    """By layer, with what policies have computed of it."""
+
+    def check(self, n_rows: int) -> None:
+        """One row is read."""
+
+    def look(self, call: AttentionCall, output: Float[Tensor, "row query head dim"]) -> None:
+        """Keeps the call."""
+        self.calls.setdefault(call.layer, []).append(call)
+
+
+def read_prompt(
+    model: LanguageModel,
+    ids: Sequence[int],
+    *,
+    rotary: bool = False,
+    seed: int = 0,
+    delimiters: Sequence[int] = (),
+) -> ReadPrompt:
+    """Returns a prompt that has been read with full attention.
+
+    `rotary`: for policies that turn keys to other positions; `seed` is what random ones draw from; `delimiters`: positions of tokens
+    without letters and digits, for landmarks.
+    """
+    model.needs("heads")
+    read = ReadPrompt(model.prefix(), seed)
+    with model.hooks.opened(observer=read):
+        model.extend(read.prefix, [list(ids)], logits="none")
+    rotation = rotation_of(model, len(ids) + FUTURE) if rotary else None
+    read.prompts = {
+        layer: Prompt(layer, model.n_layers, calls, seed, tuple(delimiters), rotation)
+        for layer, calls in read.calls.items()
+    }
+    return read
+
+
+class PolicyEdit:
+    """Lets every row of a batch that continues a prompt read what its policy keeps. See interp.models.language.hooks.CallEdit."""
+
+    phase: EditPhase = "both"
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        read: ReadPrompt,
+        settings: Sequence[Setting],
+        *,
+        spans: Sequence[tuple[int, int]] = (),
+        watchers: Sequence[Watcher] = (),
+        remember: bool = False,
+    ) -> None:
+        """`remember` what was read in earlier calls: needed to read on in several, as generation does.
+
+        Raises ArgumentError for a budget or a protection that the prompt has no room for.
+        """
+        self.remember = remember
+        self.settings, self.watchers, self.spans = settings, watchers, tuple(spans)
+        self.n_prompt = read.prefix.lengths[0]
+        for setting in settings:
+            check_room(setting, self.n_prompt, self.spans)
+        self.touched = evictable_layers(model, self.n_prompt + LONGEST_CONTINUATION)
+        self._prompts = read.prompts
+        self._scores: dict[int, tuple[Tensor, Tensor]] = {}
+        groups: dict[Policy, list[int]] = {}
+        for row, setting in enumerate(settings):
+            groups.setdefault(setting.policy, []).append(row)
+        self.groups = groups
+
+    def check(self, n_rows: int) -> None:
+        """Raises UserError unless the batch has a row for each setting."""
+        if n_rows != len(self.settings):
+            raise UserError(f"The batch has {n_rows} rows and there are {len(self.settings)} policies: fork as many.")
+
+    def applies(self, layer: int, phase: Phase | None) -> bool:
+        """Whether the layer has a cache to evict from."""
+        return layer in self.touched
+
+    def evened(self, call: AttentionCall) -> None:
+        """Returns None."""
+
+    def barred(self, call: AttentionCall) -> Barred | None:
+        """Returns None."""
+
+    def replaced(self, call: AttentionCall, output: Tensor) -> Tensor:
+        """Returns the outputs as they are."""
+        return output
+
+    def rewritten(self, call: AttentionCall) -> AttentionCall:
+        """Returns the call in which each row reads what its policy keeps."""
+        if call.sinks is not None:
+            raise UserError(
+                "Attention sinks that are learned take mass which no key holds, and no policy here knows of them: name a model without."
+            )
+        layer = self._layer(call)
+        rows = call.rows.tolist()
+        n_heads, n_now = call.query.shape[1], call.query.shape[2]
+        keep, stood_for = layer.visible.clone(), {}
+        for policy, members in self.groups.items():
+            places = [place for place, row in enumerate(rows) if row in members]
+            if not places or policy.is_dense(call.layer):
+                continue
+            part = layer.rows(places)
+            kept = policy.keep(part, self._allowance([rows[place] for place in places], call))
+            keep[places] = expanded(checked(policy, kept, part), n_heads) & part.visible
+            if isinstance(policy, Pool):
+                stood_for[policy] = (places, policy.stand_ins(part, kept))
+        scores = layer.logits.masked_fill(~keep, -torch.inf)
+        for places, stand_ins in stood_for.values():
+            scores[places] = torch.where(keep[places], scores[places], stand_ins)
+        for watch in self.watchers:
+            watch(layer, keep, scores)
+        layer.prompt.forget()
+        return replace(call, scores=scores[:, :, -n_now:], barred=())
+
+    def _layer(self, call: AttentionCall) -> Layer:
+        """The steps so far, those of this call included."""
+        queries = precise(call.query)
+        logits = call.logits(None, queries.dtype)
+        if self.remember:
+            if call.layer in self._scores:
+                before, asked = (part[call.rows] for part in self._scores[call.layer])
+                before = pad(before, (0, logits.shape[-1] - before.shape[-1]), value=-torch.inf)
+                logits, queries = torch.cat([before, logits], dim=2), torch.cat([asked, queries], dim=2)
+            self._remember(call, logits, queries)
+        if logits.shape[-1] != self.n_prompt + logits.shape[2]:
+            raise UserError(
+                f"The policies were opened for what follows {self.n_prompt} tokens, and other tokens were read between: "
+                "fork the prompt, and open them with remember=True to read on in several steps."
+            )
+        keys, values = (
+            precise(torch.cat([segment[side].expand(len(call.query), -1, -1, -1) for segment in call.segments], dim=2))
+            for side in (0, 1)
+        )
+        return Layer(self._prompts[call.layer], queries, keys, values, logits, call.softcap)
+
+    def _remember(self, call: AttentionCall, logits: Tensor, queries: Tensor) -> None:
+        whole = []
+        for now in (logits, queries):
+            kept = now.new_zeros((len(self.settings), *now.shape[1:]))
+            kept[call.rows] = now
+            whole.append(kept)
+        self._scores[call.layer] = (whole[0], whole[1])
+
+    def _allowance(self, rows: Sequence[int], call: AttentionCall) -> Allowance:
+        chosen = [self.settings[row] for row in rows]
+        device = call.query.device
+
+        def column(values: Sequence[Any]) -> Tensor:
+            return torch.tensor(list(values), device=device)
+
+        return Allowance(
+            column([one.budget for one in chosen]),
+            column([one.first for one in chosen]),
+            column([one.last for one in chosen]),
+            self.spans,
+            column([one.spans for one in chosen]),
+        )
+
+
+# ---------------------------------------------------------------------- for people who build caches
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """What a model does under one policy after a prompt."""
+
+    logits: Float[Tensor, "step vocabulary"]
+    """Next-token logits after every token that follows the prompt, float32."""
+    keep: dict[int, Bool[Tensor, "head step key"]]
+    """By layer: which keys each query head reads at each step."""
+    outputs: dict[int, Float[Tensor, "step head dim"]]
+    """By layer: what the heads hand to the output projection."""
+
+
+@dataclass(eq=False)
+class _Kept:
+    """Keeps what `simulate` returns."""
+
+    keep: dict[int, Tensor] = field(default_factory=dict)
+    outputs: dict[int, Tensor] = field(default_factory=dict)
+
+    def __call__(self, layer: Layer, keep: Tensor, scores: Tensor) -> None:
+        self.keep[layer.prompt.layer] = keep[0]
+
+    def check(self, n_rows: int) -> None:
+        """Any batch will do."""
+
+    def look(self, call: AttentionCall, output: Tensor) -> None:
+        """Keeps the outputs."""
+        self.outputs[call.layer] = output[0]
+
+
+def simulate(
+    model: LanguageModel,
+    policy: Policy,
+    ids: Sequence[int],
+    *,
+    n_prompt: int,
+    budget: int,
+    first: int = 0,
+    last: int = 0,
+) -> Simulation:
+    """Returns keep sets, head outputs and logits of a text whose first `n_prompt` tokens are read in full, then by a policy.
+
+    Logits are those of the tokens after the prompt, each given all before it. Layers that the policy does not touch (windows)
+    have no keep set.
+    Raises ArgumentError for a budget or protection that does not fit, and UserError for a policy that keeps what it cannot.
+    """
+    if not 0 < n_prompt < len(ids):
+        raise ArgumentError(f"A prompt of {n_prompt} tokens leaves nothing of {len(ids)}: give 1 to {len(ids) - 1}.")
+    read, kept = read_prompt(model, ids[:n_prompt], rotary=policy.needs_rotation), _Kept()
+    edit = PolicyEdit(model, read, [Setting(policy, budget, first, last)], watchers=[kept])
+    with model.hooks.opened(edit, kept):
+        logits = model.extend(read.prefix.fork(1), [list(ids[n_prompt:])], logits="all")
+    return Simulation(logits[0], kept.keep, kept.outputs)

@@ -1,0 +1,203 @@
+"""What is said of all texts together: losses with intervals over texts, factors, roles, the curve of restored heads. No model."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from interp.estimates import Kind, beside, estimates
+from interp.statistics import cluster_weights, percentile_interval
+from interp.tables import Tables
+from probes.kv_policies.dynamics_summaries import summarise_dynamics
+from probes.kv_policies.heads import ROLES, ranked_heads
+from probes.kv_policies.policies.catalogue import build
+from probes.kv_policies.settings import Settings
+
+GROUPS = ["material", "scope", "policy", "protection", "budget"]
+TEXT = ["material", "scope", "text_id"]
+_CURVE: dict[str, Kind] = {"change_nats": "mean", "recall": "share"}
+HEAD_QUANTITIES = ("mass_recovered", "output_change")
+
+
+def summarise_all(settings: Settings, measured: Tables, given: "pd.DataFrame | None") -> dict[str, pd.DataFrame]:
+    """Returns the summary tables."""
+    by_text = losses_by_text(measured)
+    plain = by_text[by_text["head_set"].isin(["none", "retrieval", "razor"])]
+    plain = plain[(plain["k"] > 0) | (plain["head_set"] == "none")]
+    grid = plain[~((plain["policy"] == "duo") & (plain["k"] == 0))]
+    heads = _of_grid(measured["head_losses"])
+    roles = ranked_heads(measured["head_scores"], given)
+    return {
+        "policies": _policies(settings, grid, heads),
+        "factors": _factors(settings, grid),
+        "roles": _roles(settings, heads, roles),
+        "restored": _restored(settings, by_text),
+        "classes": _classes(settings, measured["kept_classes"]),
+        "head_map": _head_map(settings, heads),
+        **summarise_dynamics(settings, measured, roles),
+    }
+
+
+def losses_by_text(measured: Tables) -> pd.DataFrame:
+    """Returns one row per text and condition: mean surprisal, change against the full cache, recall, and what is kept."""
+    keys = [*GROUPS, "text_id", "head_set", "k", "draw"]
+    tokens = measured["token_losses"]
+    found = tokens.groupby(keys, sort=False, as_index=False).agg(
+        nats=("surprisal_nats", "mean"), recall=("is_top", "mean")
+    )
+    full = found[found["policy"] == "full"].set_index(TEXT)[["nats", "recall"]].add_prefix("full_")
+    found = found.merge(measured["kept"].drop(columns="model"), on=keys).join(full, on=TEXT)
+    return found.assign(change_nats=found["nats"] - found["full_nats"])
+
+
+def _of_grid(heads: pd.DataFrame) -> pd.DataFrame:
+    """Losses of heads without those of the curve."""
+    return heads[~heads["head_set"].isin(["best", "random"]) & ~((heads["policy"] == "duo") & (heads["k"] == 0))]
+
+
+def _policies(settings: Settings, grid: pd.DataFrame, heads: pd.DataFrame) -> pd.DataFrame:
+    change = estimates(grid, GROUPS, "change_nats", "text_id", seed=settings.seed).rename(
+        columns={"value": "change_nats"}
+    )
+    recall = estimates(grid, GROUPS, "recall", "text_id", kind="share", name="recall", seed=settings.seed)
+    means = grid.groupby(GROUPS, sort=False, as_index=False)[
+        ["mean_kept", "peak_kept", "source_kept", "lost_everywhere", "n_keys"]
+    ].mean()
+    lost = heads.groupby(GROUPS, sort=False, as_index=False)[[*HEAD_QUANTITIES, "oracle_overlap"]].mean()
+    layers = heads.groupby(GROUPS, sort=False)["layer"].nunique().rename("n_layers").reset_index()
+    lost = lost.merge(layers, on=GROUPS)
+    found = beside(GROUPS, change, recall).drop(columns="n_rows").merge(means, on=GROUPS).merge(lost, on=GROUPS)
+    contracts = {text: _contract(text) for text in found["policy"].unique()}
+    for name in ("semantics", "event", "granularity", "group_reduction", "positions"):
+        found[name] = [contracts[policy][name] for policy in found["policy"]]
+    keeps_all = found["semantics"].isin(["select", "full"])
+    found["bytes_share"] = np.where(keeps_all, 1.0, found["mean_kept"] / found["n_keys"])
+    prose = found["material"] == "prose"
+    found.loc[prose, ["recall", "recall_ci_low", "recall_ci_high"]] = np.nan
+    return found.drop(columns="n_keys").assign(resampled="texts")
+
+
+def _contract(text: str) -> Mapping[str, str]:
+    policy = build(text)
+    names = ("semantics", "event", "granularity", "group_reduction", "positions")
+    return {name: str(getattr(policy, name)) for name in names}
+
+
+# ---------------------------------------------------------------------- protection against scorer
+
+
+def _factors(settings: Settings, grid: pd.DataFrame) -> pd.DataFrame:
+    """The share of the variance between means that the scorer explains, protection, and both together, at the middle budget.
+
+    Only policies whose keys are chosen by scores: those that keep a part of the heads whole, and the oracle, are left out.
+    """
+    rows = []
+    budget = settings.main_budget
+    scored = grid[(grid["budget"] == budget) & (grid["head_set"] == "none") & ~grid["policy"].str.startswith("oracle")]
+    for (material, scope), part in scored.groupby(["material", "scope"], sort=False):
+        table = part.pivot_table(index="text_id", columns=["policy", "protection"], values="change_nats", sort=False)
+        n_policies, n_protections = part["policy"].nunique(), part["protection"].nunique()
+        if n_policies < 2 or n_protections < 2 or table.isna().any(axis=None):
+            continue
+        cells = table.to_numpy().reshape(len(table), n_policies, n_protections)
+        draws = cluster_weights(len(cells), 2000, settings.seed) / len(cells)
+        whole, drawn = (
+            shares_of(np.tensordot(weights, cells, axes=1))
+            for weights in (np.full((1, len(cells)), 1 / len(cells)), draws)
+        )
+        low, high = percentile_interval(drawn)
+        for place, factor in enumerate(("scorer", "protection", "interaction")):
+            rows.append((material, scope, factor, whole[0, place], low[place], high[place], len(cells), budget))
+    return pd.DataFrame(rows, columns=["material", "scope", "factor", "share", "ci_low", "ci_high", "n", "budget"])
+
+
+def shares_of(means: np.ndarray) -> np.ndarray:
+    """Returns the shares of variance of cell means [draw, scorer, protection]: scorer, protection, interaction, [draw, 3]."""
+    centred = means - means.mean(axis=(1, 2), keepdims=True)
+    scorer, protection = (centred.mean(axis=axis) for axis in (2, 1))
+    total = (centred**2).mean(axis=(1, 2))
+    parts = (scorer**2).mean(axis=1), (protection**2).mean(axis=1)
+    return np.stack([*parts, total - parts[0] - parts[1]], axis=1) / total[:, None]
+
+
+# ---------------------------------------------------------------------- roles
+
+
+def _roles(settings: Settings, heads: pd.DataFrame, ranking: Mapping[str, Sequence[tuple[int, int]]]) -> pd.DataFrame:
+    """Losses of the heads of each role beside as many random heads of the same layers that have no role."""
+    rows = heads[(heads["protection"] == settings.protections[0]) & (heads["policy"] != "full")]
+    n = max(1, round(len(ranking["echo"]) * settings.role_share))
+    chosen = {role: set(ranking[role][:n]) for role in ROLES}
+    pairs = pd.MultiIndex.from_frame(rows[["layer", "head"]])
+    with_role = set().union(*chosen.values())
+    others = ~pairs.isin(list(with_role))
+    by = ["material", "scope", "policy", "budget"]
+    found = []
+    for role in ROLES:
+        mine = rows[pairs.isin(list(chosen[role]))]
+        weights = {layer: sum(1 for other, _ in chosen[role] if other == layer) for layer, _ in chosen[role]}
+        for quantity in HEAD_QUANTITIES:
+            own = mine.groupby([*by, "text_id"], sort=False)[quantity].mean().rename("own")
+            matched = _matched(rows[others], weights, by, quantity)
+            both = pd.concat([own, matched], axis=1).dropna().reset_index()
+            if not len(both):
+                continue
+            value = estimates(both, by, "own", "text_id", seed=settings.seed)
+            difference = estimates(both, by, "own", "text_id", minus="random", name="difference", seed=settings.seed)
+            random = both.groupby(by, sort=False, as_index=False)["random"].mean()
+            part = beside(by, value, difference).merge(random, on=by)
+            found.append(part.assign(role=role, quantity=quantity, n_heads=len(chosen[role])).drop(columns="n_rows"))
+    return pd.concat(found, ignore_index=True)
+
+
+def _matched(rows: pd.DataFrame, weights: Mapping[int, int], by: list[str], quantity: str) -> pd.Series:
+    """The mean over heads without a role, each layer weighing as many as it has heads with the role.
+
+    It is what random heads of these layers are expected to lose: no draw, no noise of one.
+    """
+    rows = rows[rows["layer"].isin(list(weights))]
+    means = rows.groupby([*by, "text_id", "layer"], sort=False)[quantity].mean().rename("random").reset_index()
+    means["weight"] = means["layer"].map(dict(weights))
+    means["random"] *= means["weight"]
+    sums = means.groupby([*by, "text_id"], sort=False)[["random", "weight"]].sum()
+    return (sums["random"] / sums["weight"]).rename("random")
+
+
+# ---------------------------------------------------------------------- the curve, classes, the map
+
+
+def _restored(settings: Settings, by_text: pd.DataFrame) -> pd.DataFrame:
+    """Surprisal change and recall of needles when k key-value heads keep the whole prompt."""
+    budget = min(settings.budgets)
+    curve = by_text[
+        (by_text["policy"] == "duo")
+        & by_text["head_set"].isin(["best", "random", "none"])
+        & (by_text["budget"] == budget)
+    ]
+    curve = curve[curve["material"] == "needles"]
+    parts = [
+        estimates(curve, ["head_set", "k"], quantity, "text_id", kind=kind, seed=settings.seed).assign(
+            quantity=quantity
+        )
+        for quantity, kind in _CURVE.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _classes(settings: Settings, kept: pd.DataFrame) -> pd.DataFrame:
+    rows = kept[
+        (kept["protection"] == settings.protections[0])
+        & ~kept["head_set"].isin(["best", "random"])
+        & (kept["policy"] != "full")
+    ]
+    by = ["material", "policy", "budget", "token_class"]
+    return estimates(rows[rows["scope"] == settings.scopes[0]], by, "kept_share", "text_id", seed=settings.seed)
+
+
+def _head_map(settings: Settings, heads: pd.DataFrame) -> pd.DataFrame:
+    rows = heads[(heads["budget"] == settings.main_budget) & (heads["protection"] == settings.protections[0])]
+    by = ["material", "policy", "layer", "head"]
+    found = rows.groupby(by, sort=False).agg(
+        output_change=("output_change", "mean"), mass_recovered=("mass_recovered", "mean"), n=("text_id", "nunique")
+    )
+    return found.reset_index()

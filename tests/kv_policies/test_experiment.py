@@ -1,0 +1,222 @@
+"""A whole run on a tiny model, its tables and sentences; what is planned, summed up and refused."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from interp.errors import ArgumentError
+from interp.models.identity import HeadGeometry, ModelFacts, ModelIdentity
+from interp.tables import checked, empty, named
+from probes.kv_policies import dynamics, materials
+from probes.kv_policies.dynamics import forgetting, largest_gaps, shuffled_after_birth, stale_mass
+from probes.kv_policies.experiment import KvPolicies
+from probes.kv_policies.heads import spared
+from probes.kv_policies.plan import HeadsUnit, TextUnit, conditions_of, random_heads
+from probes.kv_policies.policies.baselines import Random
+from probes.kv_policies.policies.catalogue import OWN, build, options_of
+from probes.kv_policies.summaries import shares_of
+from tests.kv_policies.test_materials import NEWS, model_of
+
+FACTS = ModelFacts(ModelIdentity("tiny", "tests", "0", "float32"), "llama", HeadGeometry(3, 4, 2, 16), 2048)
+SMALL = KvPolicies(
+    policies=("random", "snapkv(window=4)", "razor", "oracle"), budgets=(0.2, 0.5), prompt_tokens=300, recent=4, prose_texts=2, lists=2,
+    list_words=3, needles=2, finding_needles=2, restored_k=(1,), random_draws=1, dynamics_texts=1, role_share=0.25,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tables():
+    patch = pytest.MonkeyPatch()
+    patch.setattr(materials, "news_articles", lambda: NEWS * 4)
+    patch.setattr(dynamics, "RECURRENCE_TOKENS", 40)
+    model = model_of("byte-level")
+    schemas = SMALL.schemas()
+    measured = {name: empty(schema) for name, schema in schemas.items()}
+    done = set()
+    while waiting := [unit for unit in SMALL.plan(model.facts, measured) if unit.id not in done]:
+        for unit in waiting:
+            for name, frame in named(SMALL.measure(model, unit), "tiny").items():
+                measured[name] = pd.concat([measured[name], checked(frame, schemas[name])], ignore_index=True)
+            done.add(unit.id)
+    patch.undo()
+    found = named(SMALL.summarise(model.facts, measured), "tiny")
+    return {**measured, **{name: checked(frame, schemas[name]) for name, frame in found.items()}}
+
+
+def test_a_run_fills_every_table(tables):
+    assert not [name for name, table in tables.items() if not len(table)]
+    losses = tables["policies"]
+    full = losses[losses["policy"] == "full"]
+    assert (full["change_nats"].abs() < 1e-5).all()
+    assert (full["mass_recovered"] > 0.9999).all()
+    assert set(losses["policy"]) == {"full", *SMALL.policies}
+    assert (losses["n_layers"] == 1).all()
+
+
+def test_keep_sets_in_tables_are_as_large_as_asked(tables):
+    kept = tables["kept"]
+    rows = kept[(kept["policy"] == "random") & (kept["budget"] == 0.2)]
+    assert (rows["mean_kept"] >= 60).all()
+    assert (rows["peak_kept"] <= 60 + rows["n_keys"] - 300).all()
+
+
+def test_the_oracle_recovers_the_most_mass_of_the_policies_that_keep_as_many(tables):
+    losses = (
+        tables["policies"]
+        .set_index(["material", "scope", "protection", "budget", "policy"])["mass_recovered"]
+        .unstack()
+        .dropna(subset="oracle")
+    )
+    assert (losses["oracle"] >= losses["random"]).all()
+    assert (losses["oracle"] >= losses["snapkv(window=4)"] - 1e-6).all()
+
+
+def test_stand_ins_never_have_more_mass_than_what_they_stand_for(tables):
+    ratio = tables["head_losses"].dropna(subset="stand_in_ratio")
+    assert set(ratio["policy"]) == {"razor"}
+    assert (ratio["stand_in_ratio"] <= 1 + 1e-5).all()
+
+
+def test_figures_and_sentences_come_from_the_tables(tables):
+    figures = SMALL.figures(tables)
+    assert set(figures) == {
+        "restored",
+        "losses",
+        "head_map",
+        "kept_tokens",
+        "roles",
+        "stale",
+        "best_alpha",
+        "recurring",
+    }
+    assert all(figure.layout.meta["caption"] for figure in figures.values())
+    texts = [finding.text for finding in SMALL.findings(tables)]
+    assert any("k=1" in text for text in texts)
+    assert not [text for text in texts if "nan" in text]
+
+
+def test_needles_with_another_unit_of_heads_are_planned_once_heads_are_known():
+    nothing = {name: empty(schema) for name, schema in SMALL.schemas().items()}
+    assert not [unit for unit in SMALL.plan(FACTS, nothing) if isinstance(unit, TextUnit)]
+    assert [unit.id for unit in SMALL.plan(FACTS, nothing) if isinstance(unit, HeadsUnit)] == [
+        "heads-000",
+        "heads-repeats",
+    ]
+
+
+def test_every_policy_meets_the_first_protection_at_every_budget_and_the_others_at_the_middle_one():
+    ranking = {
+        role: [(layer, head) for layer in range(3) for head in range(2)] for role in ("retrieval", "induction", "echo")
+    }
+    found = list(conditions_of(SMALL, FACTS, ranking))
+    assert [(one.protection, one.budget) for one in found if one.policy == "random"] == [
+        ("sinks_recent", 0.2), ("sinks_recent", 0.5), ("none", 0.5),
+    ]  # fmt: skip
+    assert found[0].policy == "full"
+
+
+def test_random_heads_are_others_in_the_same_or_nearest_layers():
+    top = [(1, 0), (1, 1), (0, 0)]
+    drawn = random_heads(top, FACTS.geometry, (0, 3, 0))
+    assert len(set(drawn)) == 3
+    assert not set(drawn) & set(top)
+    assert (0, 1) in drawn
+
+
+def test_razor_spares_two_shares():
+    ranking = {role: [(layer, 0) for layer in range(100)] for role in ("induction", "retrieval")}
+    ranking["echo"] = [(layer, 0) for layer in reversed(range(100))]
+    assert spared("razor", ranking, 0.1) == tuple((layer, 0) for layer in [*range(14), 99])
+    assert spared("retrieval", ranking, 0.1) == tuple((layer, 0) for layer in range(10))
+
+
+def test_shares_of_variance_by_hand():
+    means = np.array([[[0.0, 0.0], [2.0, 2.0]], [[0.0, 4.0], [0.0, 4.0]], [[1.0, -1.0], [-1.0, 1.0]]])
+    np.testing.assert_allclose(shares_of(means), np.eye(3), atol=1e-12)
+
+
+# ---------------------------------------------------------------------- dynamics, planted
+
+
+def test_stale_keys_lose_what_moves_and_keep_what_stays():
+    n = 200
+    stays = torch.zeros(1, n, n)
+    stays[0, :, 5] = 1.0
+    moves = torch.zeros(1, n, n)
+    moves[0, torch.arange(n), (torch.arange(n) * 7) % torch.arange(1, n + 1)] = 1.0
+    for weights, wanted in ((stays, 1.0), (moves, None)):
+        found = stale_mass(weights, weights, 8).groupby("lag")["mass_stale"].mean()
+        assert (found == 1.0).all() if wanted else found.min() < 0.5
+        assert (stale_mass(weights, weights, 8)["mass_oracle"] == 1.0).all()
+
+
+def test_gaps_by_hand_and_their_shuffle():
+    active = np.zeros((8, 8), dtype=bool)
+    active[[0, 1, 6], 0] = True
+    active[3, 3] = True
+    assert largest_gaps(active)[[0, 3, 4]].tolist() == [5, 1, 0]
+    shuffled = shuffled_after_birth(active, np.random.default_rng(0))
+    assert (shuffled.sum(axis=0) == active.sum(axis=0)).all()
+    assert not np.triu(shuffled, 1).any()
+
+
+def test_forgetting_is_best_at_once_where_only_the_last_query_tells():
+    n = 80
+    lists = torch.full((1, n, n), 1e-6)
+    lists[0, :39, 3] = 1.0  # the first half reads key 3, but its last query and the second half key 20
+    lists[0, 39:, 20] = 1.0
+    found = forgetting(lists.tril(), 1).set_index("alpha")["mass_recovered"]
+    assert found[0.0] > 0.99
+    assert found[1.0] < 0.01
+
+
+# ---------------------------------------------------------------------- names and refusals
+
+
+def test_every_policy_of_the_toolkit_is_built_by_its_name():
+    for name in OWN:
+        assert dataclasses.is_dataclass(build(name)), name
+    assert build("random(draw=3)") == Random(draw=3)
+    assert options_of("keyformer(noise=normal, tau_init=0.5)") == {"noise": "normal", "tau_init": 0.5}
+    assert build("docs.example_policy.odd_values:OddValues(power=0.5)").power == 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (dict(policies=("snapvk",)), "Did you mean snapkv"),
+        (dict(policies=("snapkv(4)",)), "is no policy: write it as"),
+        (dict(policies=("snapkv(windw=4)",)), "has no option windw. Did you mean window"),
+        (dict(policies=("no.such.module:Policy",)), "give module:Class"),
+        (dict(policies=("math:sqrt",)), "is no policy: make it"),
+        (dict(policies=()), "needs at least one name"),
+        (dict(budgets=(0.0,)), "above 0"),
+        (dict(budgets=(1.5,)), "at most 1"),
+        (dict(budgets=(0.001,)), "less than one of"),
+        (dict(budgets=(0.04,)), "sinks_recent protects 20 tokens"),
+        (dict(policies=("snapkv(window=90)",)), "keeps at least 91 keys"),
+        (dict(prompt_tokens=2000), "use --prompt-tokens up to 1952"),
+        (dict(materials=()), "needs at least one"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(options, said):
+    with pytest.raises(ArgumentError, match=said):
+        KvPolicies(**options).check_model(FACTS)
+
+
+def test_a_policy_that_needs_a_rotary_embedding_is_left_out_or_refused():
+    gpt2 = dataclasses.replace(FACTS, model_type="gpt2")
+    assert "expected" not in KvPolicies().chosen(gpt2)
+    assert "expected" in KvPolicies().chosen(FACTS)
+    with pytest.raises(ArgumentError, match="leave it out of --policies"):
+        KvPolicies(policies=("expected",)).check_model(gpt2)
+
+
+@pytest.mark.parametrize("preset", KvPolicies.presets)
+def test_presets_fit_the_default_model(preset):
+    KvPolicies(**KvPolicies.presets[preset]).check_model(FACTS)
+    assert math.isfinite(KvPolicies(**KvPolicies.presets[preset]).main_budget)
