@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from interp.experiments.experiment import Finding, WorkUnit
 from interp.heads.kinds import GIVEN
 from interp.models.identity import ModelFacts
-from probes.kv_policies.plan import DynamicsUnit, HeadsUnit, TextUnit, plan_units
+from probes.kv_policies.plan import DynamicsUnit, HeadsUnit, TextUnit, check_conditions, plan_units
 from probes.kv_policies.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,6 +43,11 @@ class KvPolicies(Settings):
 
         return {**SCHEMAS, GIVEN: HeadsFrom} if self.heads_from else SCHEMAS
 
+    def check_model(self, facts: ModelFacts) -> None:
+        """Raises ArgumentError when the model cannot take these settings: window, policies, heads, budgets."""
+        super().check_model(facts)
+        check_conditions(self, facts)
+
     def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
         """Returns the units that find heads, and then one for each text."""
         return plan_units(self, facts, measured)
@@ -54,7 +59,7 @@ class KvPolicies(Settings):
         from probes.kv_policies.measure import measure_text
 
         if isinstance(unit, HeadsUnit):
-            return {"head_scores": measure_heads(self, model, unit)}
+            return {"head_scores": measure_heads(self, model, unit.numbers).assign(unit=unit.id)}
         if isinstance(unit, DynamicsUnit):
             return measure_dynamics(self, model, unit.number)
         assert isinstance(unit, TextUnit)

@@ -1,7 +1,6 @@
 """Which heads copy, which look back to what followed, which to the same token: the roles that losses are split by."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,9 +13,6 @@ from interp.models.tokens.encoding import beginning
 from probes.kv_policies.materials import build_text
 from probes.kv_policies.settings import Settings
 
-if TYPE_CHECKING:
-    from probes.kv_policies.plan import HeadsUnit
-
 BLOCK_TOKENS, REPEATS = 64, 4
 """Random tokens that are repeated (RazorAttention: 2500, four times)."""
 INDUCTION_SHARE, ECHO_SHARE = 0.14, 0.01
@@ -25,12 +21,11 @@ ROLES = ("retrieval", "induction", "echo")
 Head = tuple[int, int]
 
 
-def measure_heads(settings: Settings, model: LanguageModel, unit: "HeadsUnit") -> pd.DataFrame:
-    """Returns the rows of `head_scores` of some needles, or of the repeated tokens."""
-    if not unit.numbers:
-        return _repeats(settings, model).assign(unit=unit.id)
-    parts = [_copying(settings, model, number) for number in unit.numbers]
-    return pd.concat(parts, ignore_index=True).assign(unit=unit.id)
+def measure_heads(settings: Settings, model: LanguageModel, numbers: Sequence[int]) -> pd.DataFrame:
+    """Returns the rows of `head_scores` of some needles; without any, of the repeated tokens."""
+    if not numbers:
+        return _repeats(settings, model)
+    return pd.concat([_copying(settings, model, number) for number in numbers], ignore_index=True)
 
 
 def _copying(settings: Settings, model: LanguageModel, number: int) -> pd.DataFrame:

@@ -181,9 +181,7 @@ class Settings(Experiment):
         return int(self.prompt_tokens * budget)
 
     def check_model(self, facts: ModelFacts) -> None:
-        """Raises ArgumentError when the model cannot take these settings: window, budgets, heads."""
-        from probes.kv_policies.plan import check_conditions
-
+        """Raises ArgumentError when the model cannot take these settings: window, policies, heads."""
         self.chosen(facts)
         window = facts.context_window
         if window is not None and self.prompt_tokens + LONGEST_CONTINUATION > window:
@@ -192,7 +190,6 @@ class Settings(Experiment):
                 f"--prompt-tokens up to {window - LONGEST_CONTINUATION}."
             )
         self.given(facts)
-        check_conditions(self, facts)
 
 
 LONGEST_CONTINUATION = 96
