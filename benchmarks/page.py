@@ -93,7 +93,8 @@ PEERS = """## Other tools, same inputs
 
 `make peers` puts each tool in a virtual environment of its own, pinned, and gives it the same inputs. The largest difference is over
 all numbers compared, and those beyond rounding are counted. The ratio is their processor seconds over ours, the median of the runs in
-the last column, in turn, on {machine}.
+the last column, in turn, on {machine}. V is given to pts, so its rows
+time the search alone, without rollouts.
 
 {table}
 """

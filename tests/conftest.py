@@ -42,6 +42,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
+def without_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs write their tables and draw nothing: for tests that compare tables, of runs like others that are drawn."""
+    monkeypatch.setattr("interp.experiments.export.write_figures", lambda run: [])
+    monkeypatch.setattr("interp.experiments.report.write_report", lambda run: run.folder / "report.html")
+
+
+@pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Runs a command in this process; returns its exit status, standard output and standard error."""
     from interp.experiments.__main__ import main

@@ -85,14 +85,23 @@ def test_a_model_of_any_family_gives_the_same_on_the_other_device(family: str) -
 # ---------------------------------------------------------------------- whole runs
 
 SMALLER: dict[str, dict[str, Any]] = {
-    "retrieval_heads": dict(model="transformer-news-2", max_new_tokens=4, random_draws=1),
+    "retrieval_heads": dict(
+        model="transformer-news-2", max_new_tokens=4, random_draws=1, finding_needles=4, held_out_share=0.1
+    ),
     "verbatim_memory": dict(model="transformer-news-1", list_lengths=(3,), n_base_lists=3, mask_draws=1),
-    "t2i_flow": dict(steps=1, max_subsets=2, judge_check=0),
+    "t2i_flow": dict(steps=1, max_subsets=2, judge_check=0, n_prompts=1, n_items=1, repairs="all"),
 }
 """For what is computed everywhere, a step of each kind is enough."""
+MEASURED = {
+    "retrieval_heads": ("sample_head_scores", "logit_contribution", "echo_induction", "ablation"),
+    "verbatim_memory": ("token_surprisals", "list_attention", "masking"),
+    "t2i_flow": ("variants", "token_vectors", "vector_change", "lens", "attention_seeds", "heat_maps", "repair"),
+}
+"""Tables that hold something of every kind of unit."""
 
 
 @pytest.mark.real
+@pytest.mark.usefixtures("without_pages")
 @pytest.mark.parametrize("name", ["retrieval_heads", "verbatim_memory", "t2i_flow"])
 def test_a_run_on_the_other_device_writes_the_same_tables(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -117,6 +126,7 @@ def test_a_run_on_the_other_device_writes_the_same_tables(
     monkeypatch.setattr(runner, "_loaders", loaders_elsewhere)
     with OtherDevice(), torch.no_grad():
         found = experiment.run(out=tmp_path / "elsewhere", device="cpu")
+    assert all(len(expected.tables[table]) for table in MEASURED[name])
     for table, rows in expected.tables.items():
         stored = [column for column in ("png", "vector") if column in rows]  # rounding of a whole picture
         assert_frame_equal(found.tables[table].drop(columns=stored), rows.drop(columns=stored), rtol=1e-4, atol=1e-5)

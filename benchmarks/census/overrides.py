@@ -31,7 +31,10 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "mamba2": {"num_heads": 8, "head_dim": 16},
     "glm4v": {"rope_parameters": _SECTIONS},
     "qwen2_5_vl": {"rope_parameters": _SECTIONS},
-    "qwen2_vl": {"rope_parameters": _SECTIONS},
+    "qwen2_vl": {
+        "rope_parameters": _SECTIONS,
+        "vision_config": {"depth": 2, "embed_dim": 32, "num_heads": 2, "hidden_size": 64},
+    },
     "reformer": {"axial_pos_embds_dim": (32, 32), "axial_pos_shape": (16, 16)},
     "xlm": {"causal": True},
     "xmod": {"default_language": "en_XX"},

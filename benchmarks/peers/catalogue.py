@@ -107,8 +107,8 @@ PEERS = (
         "attention of a pixel to a word",
         1e-5,
         **DAAM,
-        differs="daam leaves the middle block out and cuts negative values off in each head and layer, here the mean of all "
-        "layers of a resolution is enlarged and cut off once",
+        differs="daam leaves out the middle block and clips negative values in each head and layer; the toolkit enlarges the "
+        "mean of all layers of a resolution and clips once",
     ),
     Peer("pts, one drop", "pts_one_drop", "change of V at a pivotal token, V known", 1e-9, **PTS),
     Peer(
@@ -117,6 +117,6 @@ PEERS = (
         "change of V at a pivotal token, V known",
         1e-9,
         **PTS,
-        differs="pts halves a stretch only if V differs between its ends, so tokens whose changes cancel are passed over",
+        differs="pts bisects a span only if V differs between its two ends, so it misses tokens whose changes cancel",
     ),
 )

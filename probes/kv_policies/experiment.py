@@ -59,7 +59,7 @@ class KvPolicies(Settings):
         from probes.kv_policies.measure import measure_text
 
         if isinstance(unit, HeadsUnit):
-            return {"head_scores": measure_heads(self, model, unit.numbers).assign(unit=unit.id)}
+            return {"head_scores": measure_heads(self, model, unit.id, unit.numbers)}
         if isinstance(unit, DynamicsUnit):
             return measure_dynamics(self, model, unit.number)
         assert isinstance(unit, TextUnit)

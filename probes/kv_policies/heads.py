@@ -21,11 +21,12 @@ ROLES = ("retrieval", "induction", "echo")
 Head = tuple[int, int]
 
 
-def measure_heads(settings: Settings, model: LanguageModel, numbers: Sequence[int]) -> pd.DataFrame:
-    """Returns the rows of `head_scores` of some needles; without any, of the repeated tokens."""
+def measure_heads(settings: Settings, model: LanguageModel, unit_id: str, numbers: Sequence[int]) -> pd.DataFrame:
+    """Returns the rows of `head_scores` of the needles with these numbers, or, without any, of the repeated tokens."""
     if not numbers:
-        return _repeats(settings, model)
-    return pd.concat([_copying(settings, model, number) for number in numbers], ignore_index=True)
+        return _repeats(settings, model).assign(unit=unit_id)
+    parts = [_copying(settings, model, number) for number in numbers]
+    return pd.concat(parts, ignore_index=True).assign(unit=unit_id)
 
 
 def _copying(settings: Settings, model: LanguageModel, number: int) -> pd.DataFrame:

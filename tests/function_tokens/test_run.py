@@ -132,6 +132,7 @@ def test_edges_equal_brute_force(run, place):
     )
 
 
+@pytest.mark.usefixtures("without_pages")
 @pytest.mark.parametrize("blocks", [2, 8])
 def test_blocks_change_no_count(run, place, blocks):
     other = settings(place, blocks=blocks, parts=("graph",)).run(out=place / "runs", device="cpu")
@@ -140,6 +141,7 @@ def test_blocks_change_no_count(run, place, blocks):
     pd.testing.assert_frame_equal(other.tables["sensitivity"], run.tables["sensitivity"])
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(run, place, monkeypatch):
     again = settings(place)
     measure, calls = FunctionTokens.measure, []

@@ -70,7 +70,17 @@ def edges_by_hand(place, dictionary: Dictionary, n_texts: int, beginning: list[i
 )
 def test_windows_begin_as_in_training_or_as_asked(place, dictionary_that, said, bos, begins):  # noqa: F811
     folder = dictionary_that(prepend_bos=said)
-    run = settings(place, dictionary=(folder,), bos=bos, **GRAPH).run(out=place / "runs", device="cpu")
+    model = load(str(place / "tiny"), device="cpu")
+    first = inputs.set_up(settings(place, dictionary=(folder,), bos=bos, **GRAPH), model).corpus.windows.ids[:, 0]
+    assert len(first) > 2
+    assert (first == 1).tolist() == [begins] * len(first)
+
+
+@pytest.mark.usefixtures("without_pages")
+@pytest.mark.parametrize(("said", "begins"), [(True, True), (False, False)])
+def test_a_run_counts_in_the_windows_of_training(place, dictionary_that, said, begins):  # noqa: F811
+    folder = dictionary_that(prepend_bos=said)
+    run = settings(place, dictionary=(folder,), **GRAPH).run(out=place / "runs", device="cpu")
     n_texts = int(run.tables["blocks"]["documents"].sum())
     expected = edges_by_hand(place, Dictionary.load(folder), n_texts, [1] if begins else [])
     edges = run.tables["edges"]

@@ -1,5 +1,6 @@
 """The models of scenes that ship: they load by name, draw what is asked, and keep what their cards say of them."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,9 @@ TWO_AT_LEAST = {"shapes-t2i": 13, "shapes-t2i-free": 13, "shapes-t2i-bidirection
 noise are the same each time."""
 
 
+@cache
 def load(name: str) -> ImageModel:
+    """Loaded once: no test changes it."""
     return load_image(name, device="cpu", dtype="float32")
 
 
@@ -41,7 +44,7 @@ def test_a_model_ships_whole_and_loads_by_its_name_alone(name, monkeypatch):
     assert {"README.md", "model_index.json", "generation.json", "learning_curve_denoiser.csv"} <= set(files)
     assert not any(file.endswith((".bin", ".pt", ".py")) for file in files)
     assert sum(path.stat().st_size for path in (TRAINED / name).rglob("*") if path.is_file()) < 8e6
-    model = load(name)
+    model = load.__wrapped__(name)
     parts = model.pipeline.unet, model.pipeline.text_encoder
     assert sum(part.num_parameters() for part in parts) == card(name)["parameters"]
     assert (model.default_steps, model.default_guidance) == (20, 1.0)

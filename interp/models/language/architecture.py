@@ -23,7 +23,7 @@ def head_geometry(config: PreTrainedConfig) -> HeadGeometry | None:
     text: Any = config.get_text_config(decoder=True)
     layers = layers_with_heads(config)
     n_heads = _of_layers(text, "num_attention_heads")
-    if not n_heads or text.model_type in _WITHOUT_ATTENTION or layers == ():
+    if not n_heads or not hasattr(text, "num_hidden_layers") or text.model_type in _WITHOUT_ATTENTION or layers == ():
         return None
     n_kv_heads = _of_layers(text, "num_key_value_heads") or n_heads
     if text.model_type == "falcon":
@@ -46,7 +46,7 @@ def layers_with_heads(config: PreTrainedConfig) -> tuple[int, ...] | None:
     The others keep a state (linear attention, Mamba), convolve, or are feed-forward alone.
     """
     text: Any = config.get_text_config(decoder=True)
-    n_layers: int = text.num_hidden_layers
+    n_layers: int = getattr(text, "num_hidden_layers", 0)  # BLT has several stacks and no such number
     kinds = getattr(text, "layer_types", None) or ()
     without = {layer for layer, kind in enumerate(kinds) if kind in _KINDS_WITHOUT_HEADS and len(kinds) == n_layers}
     without |= {*(getattr(text, "cross_attention_layers", None) or ())}  # these look at pictures

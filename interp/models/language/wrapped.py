@@ -131,7 +131,7 @@ class WrappedModel:
     @property
     def n_layers(self) -> int:
         """Number of layers."""
-        return self.hf.config.get_text_config(decoder=True).num_hidden_layers
+        return getattr(self.hf.config.get_text_config(decoder=True), "num_hidden_layers", 0)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
