@@ -96,7 +96,7 @@ def conditions_of(settings: Settings, facts: ModelFacts, ranking: dict[str, list
     """Yields the full cache; every policy at every budget with the first protection; at the middle budget with the others."""
     from probes.kv_policies.heads import spared
 
-    first, *others = settings.protections
+    first, others = settings.protections[0], settings.protections[1:]
     yield Condition("full", first, 1.0)
     pairs: list[tuple[Protection, float]] = [(first, budget) for budget in settings.budgets]
     pairs += [(other, settings.main_budget) for other in others]
