@@ -147,7 +147,7 @@ def parity_problem(_: CriticalTokens, level: str, index: int) -> Problem:
 
 
 def test_a_run_stopped_in_the_middle_of_a_trajectory_ends_as_if_it_had_not_been(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     model = small_model()
     model.hf.save_pretrained(tmp_path / "model")
@@ -159,6 +159,7 @@ def test_a_run_stopped_in_the_middle_of_a_trajectory_ends_as_if_it_had_not_been(
         monkeypatch.setattr(module, "find_problem", parity_problem)
     small = dataclasses.replace(SMALL, model=str(tmp_path / "model"))
     whole = small.run(out=tmp_path / "whole")
+    request.getfixturevalue("without_pages")
     own_measure = CriticalTokens.measure
     stops = [TrajectoryUnit, ReplacementUnit]
 
