@@ -16,6 +16,7 @@ import jaxtyping
 from beartype import BeartypeConf, beartype
 from jaxtyping import AbstractArray, TypeCheckError, config
 
+ORIGINAL: Any = jaxtyping.jaxtyped
 AXES = jaxtyping.jaxtyped("context")
 """While it is open, axes of one name have one length. Calls within calls have axes of their own."""
 REFUSING: Any = beartype(conf=BeartypeConf(violation_type=TypeCheckError))
@@ -23,10 +24,9 @@ REFUSING: Any = beartype(conf=BeartypeConf(violation_type=TypeCheckError))
 
 def install() -> None:
     """Has the toolkit's modules decorated as they are imported: to be called before the first of them is."""
-    original: Any = jaxtyping.jaxtyped
 
     def jaxtyped(*args: Any, **options: Any) -> Any:
-        return original(*args, **options) if args else checked  # the hook writes jaxtyped(typechecker=…)
+        return ORIGINAL(*args, **options) if args else checked  # the hook writes jaxtyped(typechecker=…)
 
     jaxtyping.install_import_hook(["interp", "probes", "figures"], "beartype.beartype")
     jaxtyping.jaxtyped = jaxtyped
@@ -42,6 +42,8 @@ def checked(thing: Any) -> Any:
 
 
 def _checked(function: Any) -> Callable[..., Any]:
+    if inspect.isgeneratorfunction(function):  # runs later, within the axes of whoever takes its first value
+        return ORIGINAL(function, typechecker=beartype)
     types = {name: _resolved(kind, function.__globals__) for name, kind in function.__annotations__.items()}
     strict = REFUSING(_with_types(function, types))
     names_axes = any(_names_axes(kind) for kind in types.values())

@@ -99,7 +99,8 @@ def test_run_json_says_how_the_run_came_to_be(whole: Run, tiny: str) -> None:
     assert said["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert said["configuration"]["texts"] == 4
     assert said["model"]["identity"]["dtype"] == "float32"
-    assert said["model"]["geometry"] == {"n_layers": 3, "n_heads": 4, "n_kv_heads": 2, "head_dim": 16}
+    shape = {"n_layers": 3, "n_heads": 4, "n_kv_heads": 2, "head_dim": 16}
+    assert said["model"]["geometry"] == {**shape, "only_in": None}  # heads in every layer
     assert list(said["unit_seconds"]) == UNITS
     assert all(seconds >= 0 for seconds in said["unit_seconds"].values())
     assert said["started"] <= said["finished"]
