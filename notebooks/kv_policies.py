@@ -43,6 +43,9 @@ run = KvPolicies(
 run
 
 # %%
+run.tables["policies"][["material", "policy", "change_nats", "ci_low", "ci_high", "recall", "mean_kept", "n"]].round(2)
+
+# %%
 run.figures["losses"]
 
 # %%

@@ -30,7 +30,7 @@ from interp.errors import RunError
 from interp.experiments import runner, verbs
 from interp.experiments.__main__ import VERBS, main
 from interp.experiments.atlas_settings import Atlas, configured_experiments, kinds, read_configuration
-from interp.experiments.catalogue import experiments, joins
+from interp.experiments.catalogue import EXPERIMENTS, JOINS, experiments, joins
 from interp.experiments.experiment import Experiment, run_hash
 from interp.experiments.export import require_browser
 from interp.experiments.options import RunOptions
@@ -38,6 +38,7 @@ from interp.experiments.run import Run, configured, with_checked_settings
 from interp.models.identity import ModelFacts
 from interp.models.loading.names import ModelEntry, aliases
 from interp.tables import empty
+from probes.kv_policies.policies.catalogue import GROUP
 from tests.abuse import small
 from tests.counting import install_package, installed
 from tests.fenced import PAGES, ROOT, SHELL, Block, blocks, commands
@@ -346,6 +347,8 @@ def test_every_block_is_of_a_kind_that_is_checked(block: Block, tmp_path: Path) 
             (tmp_path / "atlas.toml").write_text(block.text)
             shared, tables = read_configuration(tmp_path / "atlas.toml")
             assert configured_experiments(Atlas(**shared), tables)
+        elif set(values) == {"project"}:
+            assert set(values["project"]["entry-points"]) <= {EXPERIMENTS, JOINS, GROUP}
         else:
             assert all(ModelEntry(name, **entry) for name, entry in values.items())
     elif block.language == "json":

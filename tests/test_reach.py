@@ -44,11 +44,18 @@ def each(
     )
 
 
-def close(found: Tensor, wanted: Tensor, dtype: torch.dtype = torch.float32) -> None:
-    """In half precision three quarters of the rows, in units of the spread: a rounding may send a token to another expert."""
+def close(found: Tensor, wanted: Tensor, dtype: torch.dtype = torch.float32, exact: Tensor | None = None) -> None:
+    """In half precision three quarters of the rows, in units of the spread: a rounding may send a token to another expert.
+
+    With what float32 has it `exact`ly, up to three times as far as transformers' own half precision is from that.
+    """
+    allowed = TOLERANCE[dtype] if exact is None else max(TOLERANCE[dtype], 3 * _off(wanted, exact, dtype))
+    assert _off(found, wanted, dtype) <= allowed
+
+
+def _off(found: Tensor, wanted: Tensor, dtype: torch.dtype) -> float:
     off = (found.float() - wanted.float()).abs().flatten(0, -2).amax(dim=-1) / wanted.float().std()
-    worst = off.max() if dtype == torch.float32 else torch.quantile(off, 0.75)
-    assert float(worst) <= TOLERANCE[dtype], float(worst)
+    return float(off.max() if dtype == torch.float32 else torch.quantile(off, 0.75))
 
 
 def checked(family: str, dtype: torch.dtype = torch.float32, **changes: Any) -> LanguageModel:
@@ -104,14 +111,16 @@ def test_rows_and_outputs_are_those_of_transformers_by_the_number_of_the_layer(f
     model = tiny(family)
     model.hf.to(dtype)
     weights, entered = Plain(family, dtype).looked(IDS)
+    exact = Plain(family).looked(IDS)
     with model.record(torch.arange(N)[None], Weights(N), HeadOutputs()) as recording:
         model.extend(model.prefix(), [IDS], logits="none")
     assert len(recording["weights"]) == model.n_layers
     layers = model.geometry.layers
     assert layers == HYBRIDS.get(family, tuple(range(model.n_layers)))
-    for layer, weight, enters in zip(layers, weights, entered, strict=True):
-        close(recording["weights"][layer, 0], weight.reshape(recording["weights"][layer, 0].shape), dtype)
-        close(recording["head_output"][layer, 0].transpose(0, 1).flatten(1), enters, dtype)
+    for layer, weight, enters, *whole in zip(layers, weights, entered, *exact, strict=True):
+        rows, outputs = recording["weights"][layer, 0], recording["head_output"][layer, 0]
+        close(rows, weight.reshape(rows.shape), dtype, whole[0].reshape(rows.shape))
+        close(outputs.transpose(0, 1).flatten(1), enters, dtype, whole[1])
     for layer in set(range(model.n_layers)) - set(layers):
         assert not recording["weights"][layer].any()
 
