@@ -42,7 +42,7 @@ def _recurring(settings: Settings, recurrence: pd.DataFrame) -> pd.DataFrame:
         value = estimates(recurrence, ["threshold"], quantity, "text_id", seed=settings.seed)
         options = {"minus": f"{quantity}_null", "name": "difference", "seed": settings.seed}
         difference = estimates(recurrence, ["threshold"], quantity, "text_id", **options)
-        null = recurrence.groupby("threshold", as_index=False)[f"{quantity}_null"].mean()
+        null: pd.DataFrame = recurrence.groupby("threshold", as_index=False)[[f"{quantity}_null"]].mean()
         found = beside(["threshold"], value, difference).merge(null.rename(columns={f"{quantity}_null": "null"}))
         parts.append(found.assign(quantity=quantity))
     for quantity in PREDICTIONS:
@@ -57,7 +57,7 @@ def _recurring(settings: Settings, recurrence: pd.DataFrame) -> pd.DataFrame:
 
 def _best_alpha(settings: Settings, forgetting: pd.DataFrame) -> pd.DataFrame:
     """The alpha that keeps most of the later mass, by text and layer (mean over key-value heads), with its mean over texts."""
-    means = forgetting.groupby(["text_id", "layer", "alpha"], as_index=False)["mass_recovered"].mean()
+    means: pd.DataFrame = forgetting.groupby(["text_id", "layer", "alpha"], as_index=False)[["mass_recovered"]].mean()
     chosen = means.sort_values("mass_recovered", ascending=False, kind="stable").drop_duplicates(["text_id", "layer"])
     found = estimates(chosen.sort_values("layer", kind="stable"), ["layer"], "alpha", "text_id", seed=settings.seed)
     return found.assign(depth=found["layer"] / max(1, int(found["layer"].max()) if len(found) else 1))

@@ -98,8 +98,10 @@ def conditions_of(settings: Settings, facts: ModelFacts, ranking: dict[str, list
 
     first, others = settings.protections[0], settings.protections[1:]
     yield Condition("full", first, 1.0)
-    pairs: list[tuple[Protection, float]] = [(first, budget) for budget in settings.budgets]
-    pairs += [(other, settings.main_budget) for other in others]
+    pairs: Sequence[tuple[Protection, float]] = [
+        *((first, budget) for budget in settings.budgets),
+        *((other, settings.main_budget) for other in others),
+    ]
     for policy in settings.chosen(facts):
         wanted = entry_of(policy).heads
         heads = spared(wanted, ranking, settings.role_share)
