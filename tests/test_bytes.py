@@ -1,5 +1,6 @@
 """Probabilities of bytes, held against a sum over every token sequence that a tokenizer would write."""
 
+import copy
 from functools import cache
 from typing import Any
 
@@ -9,8 +10,9 @@ import torch
 
 from interp.errors import ArgumentError, UserError
 from interp.models.bytes import ByteEnsemble, ByteModel
-from interp.models.bytes.covers import END
+from interp.models.bytes.covers import END, combine
 from interp.models.language.word_tokens import token_bytes
+from tests.script_tokenizers import byte_bpe, byte_fallback, unigram, word_piece
 from tests.tiny_models import tiny
 from tests.tiny_tokenizers import byte_level, llama_like, word_level
 
@@ -118,6 +120,42 @@ def test_bytes_sum_to_one_and_multiply_to_the_text(kind: str) -> None:
     assert reading.log_p[:-1][np.arange(len(text)), list(text.encode())] == pytest.approx(steps, abs=1e-4)
     given = of_bytes.log_prob(text[3:], given=text[:3])
     assert of_bytes.log_prob(text[:3]) + given == pytest.approx(of_bytes.log_prob(text), abs=1e-4)
+
+
+SCRIPTS = {
+    "accents": "Łódź señor", "Cyrillic": "Привет мир", "Chinese": "我们明天", "Japanese": "東京タワー", "Thai": "สวัสดี", "Hindi": "नमस्ते",
+    "Arabic": "مرحبا بك", "Hebrew": "שָׁלוֹם", "emoji": "👩‍👩‍👧 ok", "code": "def f(x):\n\n    x",
+    "blanks": "a  b \n\n c", "control": "<s> a </s>",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("tokenizer", [byte_bpe, byte_fallback, unigram, word_piece])
+def test_every_script_is_read_or_refused(tokenizer: Any, script: str) -> None:
+    """Byte vocabularies read all; others rewrite some texts, which is said. No state is missing, or `read` says so."""
+    used = copy.deepcopy(tokenizer())
+    used.bos_token = used.bos_token or used.eos_token or used.unk_token
+    model, text = tiny("llama", tokenizer=used, vocab_size=len(used)), SCRIPTS[script].encode()
+    of_bytes, written = ByteModel(model, tolerance=0.01), used(SCRIPTS[script], add_special_tokens=False)["input_ids"]
+    spelled = b"".join(of_bytes.canonical.parts[id] or b"" for id in written)
+    if spelled != of_bytes.canonical.lead + text:
+        assert tokenizer in (unigram, word_piece) or script == "control"
+        if tokenizer in (unigram, word_piece):
+            with pytest.raises(UserError, match="rewrites this text"):
+                of_bytes.read(text)
+            return
+    reading = of_bytes.read(text)
+    assert np.exp(reading.log_p).sum(axis=1) == pytest.approx(1, abs=1e-9)
+    assert np.isfinite(reading.log_prob())
+
+
+def test_a_missing_state_is_noticed() -> None:
+    of_bytes = ByteModel(model_of("byte-level"))
+    expected = of_bytes.expectations(b"the cat")
+    combine(b"the cat", 0, 0, expected)
+    at = max((state for state in expected if expected[state].at == 4), key=len)  # what spells "the "
+    with pytest.raises(UserError, match="cannot all be followed"):
+        combine(b"the cat", 0, 0, {state: one for state, one in expected.items() if state[: len(at)] != at})
 
 
 def test_a_state_is_read_once() -> None:

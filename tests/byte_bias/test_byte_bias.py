@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from interp.errors import ArgumentError, UserError
 from interp.models.bytes.covers import END, Expected, combine
@@ -83,6 +84,11 @@ def test_at_a_word_the_naive_way_misses_what_the_exact_one_sees(tokenizer, famil
     ratio = tables["continuations"].set_index("cut_bytes")
     exact = places.xs("exact", level="way")["true_byte_nats"]
     assert (ratio["exact_nats"] >= exact - 1e-9).all()
+    typed, after = (model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("the c", "at and"))
+    if tokenizer is byte_level:  # no blank is written before a text, so the continuation's own tokens are these
+        read = torch.tensor([[model.tokenizer.bos_token_id, *typed, *after]])
+        log_p = model.hf(read).logits[0].log_softmax(-1)[len(typed) : -1]
+        assert ratio.loc[inside, "typed_nats"] == pytest.approx(-float(log_p[range(len(after)), after].sum()), abs=1e-4)
     wanted = (ratio["typed_nats"] - ratio["exact_nats"]) / np.log(10)
     assert ratio["log10_ratio"].tolist() == pytest.approx(wanted.tolist())
 

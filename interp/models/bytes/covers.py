@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
-from interp.errors import ArgumentError
+from interp.errors import ArgumentError, UserError
 from interp.models.bytes.canonical import State
 
 END = 256
 """The outcome that the text ends, behind the 256 bytes."""
+
+LEAK_NATS = 0.02
+"""How far P(x b) may be from the sum over the states and covers that go on from x b: it is the same sum, if none is missing."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Expected:
 def combine(text: bytes, start: int, lead: int, expected: Mapping[State, Expected]) -> ByteReading:
     """Returns what is expected behind every place of a text from the expectations of its states; `lead` bytes stand before the text.
 
-    Raises ArgumentError where no state leads to a place.
+    Raises ArgumentError where no state leads to a place, UserError where states are missing, so that the sums do not agree.
     """
     first, n_places = start + lead, len(text) - start + 1
     log_p_of = log_probabilities(expected, raw=False)
@@ -68,6 +71,13 @@ def combine(text: bytes, start: int, lead: int, expected: Mapping[State, Expecte
     total = np.logaddexp.reduce(rows, axis=1)
     if not np.isfinite(total).all():
         raise ArgumentError("No token sequence of this tokenizer spells the text: give whole characters.")
+    leaks = np.abs(total[1:] - rows[np.arange(n_places - 1), list(text[start:])])
+    if n_places > 1 and leaks.max() > LEAK_NATS:
+        raise UserError(
+            f"The token sequences that spell this text cannot all be followed (off by {leaks.max():.2g} nats at byte "
+            f"{start + int(leaks.argmax()) + 1}): what this tokenizer writes at a text's beginning depends on what comes later, so name "
+            "another model."
+        )
     return ByteReading(text, start, rows - total[:, None], np.array(invalid), covers)
 
 
