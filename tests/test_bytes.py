@@ -149,6 +149,17 @@ def test_every_script_is_read_or_refused(tokenizer: Any, script: str) -> None:
     assert np.isfinite(reading.log_prob())
 
 
+def test_a_byte_has_one_token_though_its_byte_token_is_there_too() -> None:
+    """Byte-fallback vocabularies have ":" and <0x3A>; what no step's `tolerance` covers counts only the one that is written."""
+    tokenizer = copy.deepcopy(byte_fallback())
+    model = tiny("llama", tokenizer=tokenizer, vocab_size=len(tokenizer))
+    of_bytes = ByteModel(model, tolerance=0.5)
+    both = [byte for byte in b":.,abe" if np.diff(of_bytes.canonical.spelling(bytes([byte])))[0] > 1]
+    assert both
+    for byte in both:
+        assert np.isfinite(of_bytes.log_prob(b"x" + bytes([byte]) + b"\n"))
+
+
 def test_a_missing_state_is_noticed() -> None:
     of_bytes = ByteModel(model_of("byte-level"))
     expected = of_bytes.expectations(b"the cat")

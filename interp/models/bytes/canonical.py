@@ -5,6 +5,7 @@ word piece may grow, and pre-tokenizers look ahead behind white space. So a sequ
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
@@ -172,11 +173,13 @@ class Canonical:
 
     def beginning_with(self, text: bytes) -> tuple[int, int]:
         """Returns the range in `order` of the tokens whose bytes begin with a text."""
-        from bisect import bisect_left
-
         end = text.rstrip(b"\xff")
         last = len(self.spelled) if not end else bisect_left(self.spelled, end[:-1] + bytes([end[-1] + 1]))
         return bisect_left(self.spelled, text), last
+
+    def spelling(self, text: bytes) -> tuple[int, int]:
+        """Returns the range in `order` of the tokens whose bytes are exactly a text."""
+        return bisect_left(self.spelled, text), bisect_right(self.spelled, text)
 
     @cached_property
     def place_of(self) -> dict[int, int]:
