@@ -3,16 +3,16 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from figures.style import BLUE, GREEN, ORANGE, PURPLE, drawn, styled
+from figures.style import BLUE, ORANGE, PALETTE, drawn, styled
 from interp.tables import Tables
 
 BORDERS = {True: ("at a token border", BLUE), False: ("inside a token", ORANGE)}
-WAYS = (BLUE, ORANGE, GREEN, PURPLE)
 
 
 def draw_all(tables: Tables) -> dict[str, go.Figure]:
-    """Returns both figures."""
-    return {"ratios": drawn(plot_ratios, tables, "ratios"), "ways": drawn(plot_ways, tables, "ways")}
+    """Returns the figures, that of words if words were read."""
+    figures = {"ratios": drawn(plot_ratios, tables, "ratios"), "ways": drawn(plot_ways, tables, "ways")}
+    return figures | ({"pieces": drawn(plot_pieces, tables, "pieces")} if "pieces" in tables else {})
 
 
 def plot_ratios(ratios: pd.DataFrame) -> go.Figure:
@@ -43,7 +43,7 @@ def plot_ways(ways: pd.DataFrame) -> go.Figure:
     """Returns how far each way's expectation of the next byte is from the exact one, for prompts that end inside a token."""
     figure = go.Figure()
     inside = ways[~ways["is_token_border"] & (ways["way"] != "exact")]
-    for (way, rows), colour in zip(inside.groupby("way", sort=False), WAYS, strict=False):
+    for (way, rows), colour in zip(inside.groupby("way", sort=False), PALETTE, strict=False):
         figure.add_bar(
             x=rows["domain"].str.replace("_", " "), y=rows["kl"], name=str(way), marker_color=colour,
             error_y={
@@ -54,3 +54,25 @@ def plot_ways(ways: pd.DataFrame) -> go.Figure:
     figure.update_layout(xaxis_title="where the prompt ends", yaxis_title="KL from exact, nats", barmode="group")
     caption = "Prompts that end inside a token; means and 95% intervals (prompts resampled)."
     return styled(figure, title="Ways to go on, against the exact next byte", caption=caption)
+
+
+def plot_pieces(pieces: pd.DataFrame) -> go.Figure:
+    """Returns the surprisal of words by how often they occur elsewhere, a line for each number of pieces."""
+    figure = go.Figure()
+    rows = pieces[pieces["frequency"] != "all"]
+    for (n_pieces, of_pieces), colour in zip(rows.groupby("pieces"), PALETTE, strict=False):
+        figure.add_scatter(
+            x=of_pieces["frequency"], y=of_pieces["surprisal_nats"], mode="lines+markers", name=f"{n_pieces} tokens",
+            line={"color": colour}, customdata=of_pieces["n_rows"],
+            hovertemplate="%{y:.2f} nats, %{customdata} words",
+            error_y={
+                "type": "data", "symmetric": False,
+                "array": of_pieces["surprisal_nats_ci_high"] - of_pieces["surprisal_nats"],
+                "arrayminus": of_pieces["surprisal_nats"] - of_pieces["surprisal_nats_ci_low"],
+            },
+        )  # fmt: skip
+    order = sorted(rows["frequency"].unique(), key=lambda name: int(name.strip("+").partition("-")[0]))
+    figure.update_xaxes(categoryorder="array", categoryarray=order, title="occurrences in the texts that were not read")
+    figure.update_yaxes(title="surprisal of the word, nats", rangemode="tozero")
+    caption = "Words of prose; means and 95% intervals (texts resampled)."
+    return styled(figure, title="What a word costs, by its tokens", caption=caption)

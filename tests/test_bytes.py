@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from interp.errors import ArgumentError, UserError
-from interp.models.bytes import ByteEnsemble, ByteModel
+from interp.models.bytes import ByteEnsemble, ByteModel, fill
 from interp.models.bytes.covers import END, combine
 from interp.models.language.word_tokens import token_bytes
 from tests.script_tokenizers import byte_bpe, byte_fallback, unigram, word_piece
@@ -182,6 +182,23 @@ def test_a_state_is_read_once() -> None:
         object.__delattr__(model, "extend")
     assert len(read) == len(set(read)) or len(read) <= of_bytes.n_passes
     assert of_bytes.n_passes <= 2 * len("the cat and")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_filled_middle_has_the_probability_of_the_whole(kind: str) -> None:
+    of_bytes = ByteModel(model_of(kind))
+    found = fill(of_bytes, "the c", " and", 2, width=3)
+    assert {len(one.middle) for one in found} == {0, 1, 2}
+    for one in found:
+        assert one.log_prob == pytest.approx(of_bytes.log_prob(one.middle + b" and", given="the c"), abs=1e-6)
+    assert [one.log_prob for one in found] == sorted((one.log_prob for one in found), reverse=True)
+    every = {bytes([byte]): of_bytes.log_prob(bytes([byte]) + b" and", given="the c") for byte in b"abchtn d"}
+    wide = [one.middle for one in fill(of_bytes, "the c", " and", 1, width=8) if one.middle]
+    assert [middle for middle in wide if middle in every] == sorted(
+        set(wide) & set(every), key=lambda middle: -every[middle]
+    )
+    with pytest.raises(ArgumentError, match="n_bytes"):
+        fill(of_bytes, "the", " c", 0)
 
 
 def test_what_has_no_bytes_is_refused() -> None:

@@ -23,6 +23,11 @@ class PromptUnit(WorkUnit):
     index: int
 
 
+@dataclass(frozen=True)
+class WordsUnit(WorkUnit):
+    """The words of all texts of prose."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ByteBias(Settings):
     """What does a token model lose where a prompt ends, against the exact probability of bytes?"""
@@ -33,7 +38,7 @@ class ByteBias(Settings):
         "Phan et al. 2024, Exact Byte-Level Probabilities from Tokenized Language Models for FIM-Tasks and Model Ensembles, "
         "arXiv:2410.09303; the partial token problem, arXiv:2601.23223"
     )
-    schema_version: ClassVar[int] = 1
+    schema_version: ClassVar[int] = 2
     needs_attention: ClassVar[bool] = False
     in_atlas: ClassVar[bool] = False
 
@@ -44,15 +49,22 @@ class ByteBias(Settings):
         return SCHEMAS
 
     def check_model(self, facts: ModelFacts) -> None:
-        """Raises ArgumentError when the prompts cannot be read."""
+        """Raises ArgumentError when the prompts or the texts cannot be read."""
         self.read_prompts()
+        if self.articles and self.corpus:
+            from probes.byte_bias.words import read_texts
+
+            read_texts(self)
 
     def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
-        """Returns one unit for every prompt."""
-        return [PromptUnit(one.id, index) for index, one in enumerate(self.read_prompts())]
+        """Returns one unit for every prompt, and one for the words of prose."""
+        prompts = [PromptUnit(one.id, index) for index, one in enumerate(self.read_prompts())]
+        return [*prompts, WordsUnit("words")] if self.articles else prompts
 
     def work_of(self, model: "LanguageModel", unit: WorkUnit) -> Work:  # type: ignore[override]
-        """Returns about what a prompt reads: its tokens, and a token or two for every byte behind its first end."""
+        """Returns about what a unit reads: a prompt's tokens, and a token or two for every byte behind its first end."""
+        if isinstance(unit, WordsUnit):
+            return Work(tokens_read=self.articles * self.passage_tokens, tokens_held=4 * self.passage_tokens)
         assert isinstance(unit, PromptUnit)
         prompt = self.read_prompts()[unit.index]
         n_bytes = len(prompt.text)
@@ -63,20 +75,23 @@ class ByteBias(Settings):
         return "the tokenizer's check of every likely token"
 
     def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":  # type: ignore[override]
-        """Returns what is expected at every end of one prompt."""
+        """Returns what is expected at every end of one prompt, or the words of prose."""
         from probes.byte_bias.measure import measure_prompts
+        from probes.byte_bias.words import measure_words
 
+        if isinstance(unit, WordsUnit):
+            return {"words": measure_words(model, self)}
         assert isinstance(unit, PromptUnit)
         return measure_prompts(model, [self.read_prompts()[unit.index]], self)
 
     def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
-        """Returns means over prompts."""
+        """Returns means over prompts and words."""
         from probes.byte_bias.summaries import summarise
 
         return summarise(measured, self.seed)
 
     def figures(self, tables: "Tables") -> "Mapping[str, go.Figure]":
-        """Returns what a prompt's end costs by domain, and how far the ways are from exact."""
+        """Returns what a prompt's end costs by domain, how far the ways are from exact, and what words cost by their pieces."""
         from figures.byte_bias import draw_all
 
         return draw_all(tables)
@@ -100,4 +115,12 @@ class ByteBias(Settings):
                 for row in inside.itertuples()
             ]
             found.append(Finding(f"Inside a token the true next byte costs, in nats: {', '.join(parts)}."))
+        if "fragmentation" in tables:
+            row = next(tables["fragmentation"].query("measure == 'surprisal_nats'").itertuples())
+            found.append(
+                Finding(
+                    f"Words of several tokens cost {row.difference:+.2f} nats [{row.ci_low:+.2f}, {row.ci_high:+.2f}] beyond words of one "
+                    f"token that are as frequent ({row.unmatched:+.2f} if frequency is not matched)."
+                )
+            )
         return found

@@ -10,7 +10,7 @@ from interp.models.bytes import ByteModel
 from interp.models.bytes.covers import combine
 from interp.models.language.model import LanguageModel
 from interp.models.tokens.encoding import beginning, encode_piece
-from probes.byte_bias.scores import FLOOR, divergence_nats, healed, missed_share
+from probes.byte_bias.scores import FLOOR, beam, divergence_nats, healed, missed_share, total_log_mass
 from probes.byte_bias.settings import Prompt, Settings
 
 
@@ -35,6 +35,7 @@ def _of_prompt(
     expected = of_bytes.expectations(text, start=start)
     reading = combine(text, start, len(canonical.lead), expected)
     whole = canonical.encode(canonical.lead + text)
+    beams = {kept: beam(expected, canonical.lead + text, kept) for kept in settings.beam_covers}
     places, continuations = [], []
     for cut in prompt.cuts:
         n_bytes = len(canonical.lead) + cut
@@ -51,6 +52,10 @@ def _of_prompt(
             )
             for off in (0, *settings.heal_tokens)
         }
+        mass = total_log_mass(expected, n_bytes)
+        for kept, of_places in beams.items():
+            p, log_mass = of_places[n_bytes]
+            ways[f"beam {kept}"] = (p, max(0.0, 1 - float(np.exp(log_mass - mass))))
         for way, (p, missed) in ways.items():
             places.append(
                 {

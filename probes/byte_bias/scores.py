@@ -30,20 +30,66 @@ def healed(
 
 def missed_share(expected: Mapping[State, Expected], prompt: State, n_bytes: int, heal_tokens: int) -> float:
     """Returns the share of the prompt's exact probability whose covers a way does not look at."""
+    mass = _log_masses(expected, n_bytes)
+    seen = [mass[state] for state in _states(expected, prompt, heal_tokens) if state in mass]
+    return (
+        max(0.0, 1 - float(np.exp(np.logaddexp.reduce(seen) - np.logaddexp.reduce(list(mass.values())))))
+        if seen
+        else 1.0
+    )
+
+
+def total_log_mass(expected: Mapping[State, Expected], n_bytes: int) -> float:
+    """Returns ln P of the first `n_bytes` bytes by all covers, given the shortest state."""
+    return float(np.logaddexp.reduce(list(_log_masses(expected, n_bytes).values())))
+
+
+def _log_masses(expected: Mapping[State, Expected], n_bytes: int) -> dict[State, float]:
+    """Logarithm of P of the covers that begin with each state."""
     log_p = log_probabilities(expected, raw=False)
-    mass = {
-        state: float(np.exp(log_p[state] - log_p[prompt]) * one.masses[n_bytes - one.at].sum())
+    masses = {
+        state: float(one.masses[n_bytes - one.at].sum())
         for state, one in expected.items()
         if 0 <= n_bytes - one.at < len(one.masses)
     }
-    seen = sum(mass.get(state, 0.0) for state in _states(expected, prompt, heal_tokens))
-    return max(0.0, 1 - seen / sum(mass.values()))
+    return {state: log_p[state] + float(np.log(mass)) for state, mass in masses.items() if mass > 0}
 
 
 def _states(expected: Mapping[State, Expected], prompt: State, heal_tokens: int) -> Sequence[State]:
     """The prompt's tokens, and those without the last 1, 2, … as far as they were read."""
     found = [prompt[: len(prompt) - off] for off in range(min(heal_tokens, len(prompt)) + 1)]
     return [state for state in found if state in expected]
+
+
+def beam(
+    expected: Mapping[State, Expected], text: bytes, n_items: int
+) -> dict[int, tuple[Float[np.ndarray, " outcome"], float]]:
+    """Returns, by the bytes before it, P of the next byte and ln of the mass of a search that keeps the `n_items` heaviest covers.
+
+    A cover is a state and the bytes of a token begun behind it; at every byte the lighter ones are dropped for good, as beams over
+    the trie of a vocabulary do (genlm-bytes, without its repairs). The mass is a lower bound on P(text), and counts from the shortest
+    state on.
+    """
+    begin = min(expected, key=len)
+    log_p, place = log_probabilities(expected, raw=False), expected[begin].at
+    items, found = {(begin, 0)}, {}
+    while items:
+        nexts = sum(np.exp(log_p[state]) * expected[state].masses[depth] for state, depth in items)
+        found[place] = (nexts / nexts.sum(), float(np.log(nexts.sum())))
+        place += 1
+        grown = {
+            (state, depth + 1): float(np.exp(log_p[state]) * expected[state].masses[depth + 1].sum())
+            for state, depth in items
+            if depth + 1 < len(expected[state].masses)
+        }
+        for state, _ in items:
+            for token, (of_token, _) in expected[state].log_children.items():
+                child = (*state, token)
+                if expected[child].at == place and of_token > -np.inf:
+                    grown[child, 0] = float(np.exp(log_p[child]))
+        heaviest = sorted(grown, key=lambda item: -grown[item])[:n_items] if place <= len(text) else []
+        items = {item for item in heaviest if grown[item] > 0}
+    return found
 
 
 def divergence_nats(exact: Float[np.ndarray, " outcome"], way: Float[np.ndarray, " outcome"]) -> float:

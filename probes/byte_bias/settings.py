@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from interp.errors import ArgumentError
-from interp.experiments.bounds import SOME, Count, OpenShare
+from interp.experiments.bounds import SOME, Count, CountOrNone, OpenShare
 from interp.experiments.experiment import Dtype, Experiment
 
 OWN_PROMPTS = Path(__file__).with_name("prompts.toml")
@@ -42,7 +42,9 @@ class Prompt:
 class Settings(Experiment):
     """The fields of ByteBias."""
 
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {"prompts_per_domain": 1, "tolerance": 0.05}}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {"prompts_per_domain": 1, "tolerance": 0.05, "articles": 16}
+    }
 
     dtype: Dtype = "float32"
     """Precision of the weights."""
@@ -52,12 +54,21 @@ class Settings(Experiment):
     """At most so many prompts of every domain; all if not given."""
     heal_tokens: Annotated[tuple[Count, ...], SOME] = (1, 3)
     """Token healing: how many tokens at the end of the prompt are taken off and chosen again, for each way of that kind."""
+    beam_covers: tuple[Count, ...] = (2, 5)
+    """Beams: how many covers are kept at every byte, for each way of that kind."""
     tolerance: OpenShare = 1e-3
     """Share of a step's probability whose tokens are not checked for being what the tokenizer would write."""
 
+    articles: CountOrNone = 64
+    """Texts of prose whose words are read, for what words of several tokens cost; 0 leaves words out."""
+    passage_tokens: Count = 192
+    """Tokens that are read of each of these texts."""
+    corpus: Path | None = None
+    """Folder of .txt files for --articles, and to count words in; by default news prose."""
+
     def input_files(self) -> Sequence[Path]:
-        """Returns the file of prompts."""
-        return [self.prompts] if self.prompts else []
+        """Returns the file of prompts and the folder of texts."""
+        return [path for path in (self.prompts, self.corpus) if path]
 
     def read_prompts(self) -> tuple[Prompt, ...]:
         """Returns the prompts, domain by domain.

@@ -1,6 +1,8 @@
 """The tables of the byte_bias experiment, and what is said of all prompts together."""
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from interp.estimates import beside, estimates
 from interp.tables import Schemas, Tables, TableSchema, may_lack
@@ -83,13 +85,79 @@ class Ratios(TableSchema):
     n_rows: int
 
 
-SCHEMAS: Schemas = {"places": Places, "continuations": Continuations, "ways": Ways, "ratios": Ratios}
+class Words(TableSchema):
+    """A word of prose: letters between blanks and punctuation."""
+
+    text_id: int
+    word_index: int
+    word: str
+    n_pieces: int
+    """Its tokens."""
+    is_capitalised: bool
+    count_elsewhere: int
+    """How often it stands in the texts that were not read, in this spelling."""
+    per_million: float
+    """The same in a million words."""
+    surprisal_nats: float
+    """−ln p of its tokens and of a boundary behind them, given that a boundary stands before it (mode `boundary`)."""
+    is_likeliest: bool
+    """Whether each of its tokens is the likeliest one, so that greedy decoding writes the word."""
+
+
+class Pieces(TableSchema):
+    """Words of one frequency and one number of pieces: means over words, with bootstrap intervals over texts."""
+
+    frequency: str
+    """Occurrences elsewhere, or all."""
+    pieces: str
+    """1, 2 or 3+."""
+    surprisal_nats: float
+    surprisal_nats_ci_low: float = may_lack()
+    surprisal_nats_ci_high: float = may_lack()
+    likeliest: float
+    """Share of words that greedy decoding writes."""
+    likeliest_ci_low: float = may_lack()
+    likeliest_ci_high: float = may_lack()
+    n: int
+    """Texts."""
+    n_rows: int
+    """Words."""
+
+
+class Fragmentation(TableSchema):
+    """What words of several pieces cost beyond words of one piece that are as frequent and as often capitalised."""
+
+    measure: str
+    """surprisal_nats or is_likeliest."""
+    difference: float = may_lack()
+    """Mean over words of several pieces, less the mean of words of one piece in the same cell of frequency and capitals."""
+    ci_low: float = may_lack()
+    ci_high: float = may_lack()
+    unmatched: float = may_lack()
+    """The same without matching."""
+    n: int
+    n_rows: int
+
+
+SCHEMAS: Schemas = {
+    "places": Places, "continuations": Continuations, "words": Words,
+    "ways": Ways, "ratios": Ratios, "pieces": Pieces, "fragmentation": Fragmentation,
+}  # fmt: skip
 ALL = "all"
 """The row of all domains together."""
+FREQUENCIES = (0, 1, 4, 16, 64, 256, 1024)
+"""The least count of each class of frequency."""
 
 
 def summarise(measured: Tables, seed: int) -> dict[str, pd.DataFrame]:
-    """Returns the tables ways and ratios: for every domain and for all together."""
+    """Returns ways and ratios, for every domain and for all together; and pieces and fragmentation, if words were read."""
+    found = _of_prompts(measured, seed)
+    if "words" in measured:
+        found |= _of_words(measured["words"], seed)
+    return found
+
+
+def _of_prompts(measured: Tables, seed: int) -> dict[str, pd.DataFrame]:
     places, continuations = (_with_all(measured[name]) for name in ("places", "continuations"))
     by = ["domain", "is_token_border", "way"]
     columns = (("true_byte_nats", "nats"), ("kl_nats", "kl"), ("missed_share", "missed"))
@@ -100,3 +168,54 @@ def summarise(measured: Tables, seed: int) -> dict[str, pd.DataFrame]:
 
 def _with_all(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([table, table.assign(domain=ALL)], ignore_index=True)
+
+
+def _of_words(words: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
+    places = np.searchsorted(FREQUENCIES, words["count_elsewhere"], side="right") - 1
+    words = words.assign(
+        frequency=[_frequency(place) for place in places],
+        pieces=np.where(words["n_pieces"] > 2, "3+", words["n_pieces"].astype(str)),
+    )
+    both = pd.concat([words.iloc[np.argsort(places, kind="stable")], words.assign(frequency=ALL)], ignore_index=True)
+    both = both.sort_values("pieces", kind="stable")
+    by = ["frequency", "pieces"]
+    surprisal = estimates(both, by, "surprisal_nats", "text_id", name="surprisal_nats", seed=seed)
+    likeliest = estimates(both, by, "is_likeliest", "text_id", kind="share", name="likeliest", seed=seed)
+    rows = []
+    for measure in ("surprisal_nats", "is_likeliest"):
+        matched = estimates(
+            words.assign(measure=measure), ["measure"], lambda rows, weights, m=measure: beyond_one_piece(rows, m, weights),
+            "text_id", seed=seed,
+        )  # fmt: skip
+        several = words["n_pieces"] > 1
+        unmatched = float(words.loc[several, measure].mean() - words.loc[~several, measure].mean())
+        rows.append(matched.rename(columns={"value": "difference"}).assign(unmatched=unmatched))
+    return {"pieces": beside(by, surprisal, likeliest), "fragmentation": pd.concat(rows, ignore_index=True)}
+
+
+def _frequency(place: int) -> str:
+    first = FREQUENCIES[place]
+    if place == len(FREQUENCIES) - 1:
+        return f"{first}+"
+    last = FREQUENCIES[place + 1] - 1
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def beyond_one_piece(
+    rows: pd.DataFrame, measure: str, weights: Float[np.ndarray, "draw row"]
+) -> Float[np.ndarray, " draw"]:
+    """Returns what words of several pieces have beyond those of one, cell by cell of frequency and capitals, in every draw.
+
+    Cells count by their words of several pieces; those without a word of one piece are left out.
+    """
+    several, values = (rows["n_pieces"] > 1).to_numpy(), rows[measure].to_numpy(dtype=float)
+    cells = rows.groupby(["frequency", "is_capitalised"], sort=False).ngroup().to_numpy()
+    total, matched = np.zeros(len(weights)), np.zeros(len(weights))
+    for cell in np.unique(cells):
+        w_many, w_one = (np.where((cells == cell) & some, weights, 0.0) for some in (several, ~several))
+        n_many, n_one = w_many.sum(axis=1), w_one.sum(axis=1)
+        known = (n_many > 0) & (n_one > 0)
+        gap = (w_many @ values) / np.maximum(n_many, 1e-12) - (w_one @ values) / np.maximum(n_one, 1e-12)
+        total += np.where(known, n_many * gap, 0.0)
+        matched += np.where(known, n_many, 0.0)
+    return np.where(matched > 0, total / np.maximum(matched, 1e-12), np.nan)

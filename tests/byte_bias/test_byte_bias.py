@@ -1,17 +1,22 @@
 """The ways to go on from a prompt: by hand, and on a tiny model against what they are equal to."""
 
+import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from interp.errors import ArgumentError, UserError
 from interp.models.bytes.covers import END, Expected, combine
+from interp.models.language.word_tokens import Vocabulary
 from probes.byte_bias.experiment import ByteBias
 from probes.byte_bias.measure import measure_prompts
-from probes.byte_bias.scores import divergence_nats, healed, missed_share
+from probes.byte_bias.scores import beam, divergence_nats, healed, missed_share, total_log_mass
 from probes.byte_bias.settings import Prompt, Settings
+from probes.byte_bias.summaries import beyond_one_piece
+from probes.byte_bias.words import measure_words, read_texts
 from tests.tiny_models import tiny
 from tests.tiny_tokenizers import byte_level, llama_like, word_level
 
@@ -68,6 +73,19 @@ def test_healing_by_hand() -> None:
     )
 
 
+def test_a_beam_by_hand() -> None:
+    expected = by_hand()
+    narrow, wide = (beam(expected, b"ab", kept) for kept in (1, 9))
+    assert np.exp(narrow[1][1]) == pytest.approx(0.7)  # a as a token of its own, 0.2, is dropped
+    assert narrow[1][0][B] == pytest.approx(1)
+    assert np.exp(narrow[2][1]) == pytest.approx(0.4)  # abc is heavier than ab
+    exact = combine(b"ab", 0, 0, expected)
+    for place in (0, 1, 2):
+        assert wide[place][0] == pytest.approx(np.exp(exact.log_p[place]))
+        assert wide[place][1] == pytest.approx(total_log_mass(expected, place))
+        assert narrow[place][1] <= wide[place][1] + 1e-12
+
+
 @pytest.mark.parametrize("tokenizer", [byte_level, llama_like])
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_at_a_word_the_naive_way_misses_what_the_exact_one_sees(tokenizer, family: str) -> None:  # type: ignore[no-untyped-def]
@@ -81,6 +99,8 @@ def test_at_a_word_the_naive_way_misses_what_the_exact_one_sees(tokenizer, famil
     assert places.loc[(inside, "naive"), "missed_share"] > places.loc[(inside, "heal 1"), "missed_share"]
     assert (places.xs("exact", level="way")["kl_nats"] == 0).all()
     assert (places["missed_share"].between(0, 1)).all()
+    missed = places["missed_share"].unstack("way")
+    assert (missed["beam 5"] <= missed["beam 2"] + 1e-9).all()
     ratio = tables["continuations"].set_index("cut_bytes")
     exact = places.xs("exact", level="way")["true_byte_nats"]
     assert (ratio["exact_nats"] >= exact - 1e-9).all()
@@ -120,9 +140,64 @@ def test_a_run_ends_with_its_figures(tmp_path: Path) -> None:
     byte_level().save_pretrained(model)
     prompts = tmp_path / "prompts.toml"
     prompts.write_text('[words]\ntexts = [["the", [" c", "at", " and"]], ["and the", [" ca", "t"]]]')
-    run = ByteBias(model=str(model), prompts=prompts, tolerance=0.01).run(out=tmp_path / "runs")
+    run = ByteBias(model=str(model), prompts=prompts, tolerance=0.01, articles=0).run(out=tmp_path / "runs")
     ways = run.tables["ways"]
-    assert set(ways["way"]) == {"exact", "naive", "heal 1", "heal 3"}
+    assert set(ways["way"]) == {"exact", "naive", "heal 1", "heal 3", "beam 2", "beam 5"}
     assert set(ways["domain"]) == {"all", "words"}
     assert set(run.experiment.figures(run.tables)) == {"ratios", "ways"}
     assert len(run.experiment.findings(run.tables)) == 3
+
+
+def test_words_of_several_pieces_are_held_against_words_of_one_in_their_cell() -> None:
+    rows = pd.DataFrame(
+        {
+            "n_pieces": [1, 1, 2, 2, 1, 3, 2], "frequency": ["0", "0", "0", "0", "9", "9", "7"], "is_capitalised": False,
+            "surprisal_nats": [1.0, 3.0, 5.0, 7.0, 2.0, 1.0, 50.0],
+        }
+    )  # fmt: skip
+    every = beyond_one_piece(rows, "surprisal_nats", np.ones((1, 7)))
+    assert every == pytest.approx([(2 * (6 - 2) + 1 * (1 - 2)) / 3])  # no word of one piece occurs as often as the last
+    once = beyond_one_piece(rows, "surprisal_nats", np.array([[0, 1, 1, 0, 0, 1, 1.0]]))
+    assert once == pytest.approx([5 - 3])
+    assert np.isnan(beyond_one_piece(rows, "surprisal_nats", np.array([[0, 0, 1, 1, 0, 0, 1.0]]))).all()
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_words_have_the_surprisal_of_their_tokens(family: str, tmp_path: Path) -> None:
+    """By one plain forward pass; words beside a token that belongs to others too are left out, and counts are of what is not read."""
+    for number in range(4):
+        (tmp_path / f"{number}.txt").write_text(
+            "the cat and then he ran, the end." if number else "Then the cats and the hen ran."
+        )
+    tokenizer = byte_level()
+    model = tiny(family, tokenizer=tokenizer, vocab_size=len(tokenizer))
+    settings = Settings(articles=3, corpus=tmp_path, passage_tokens=24)
+    words = measure_words(model, settings)
+    texts, chosen = read_texts(settings)
+    boundary = Vocabulary.of(model, "").boundary
+    for (text_id, place), row in words.set_index(["text_id", "word_index"]).iterrows():
+        assert row["count_elsewhere"] == sum(
+            len(re.findall(rf"(?<=\s){row['word']}(?=[\s.,])", text))
+            for at, text in enumerate(texts)
+            if at not in chosen
+        )
+        ids = tokenizer(texts[text_id], add_special_tokens=False)["input_ids"]
+        match = list(re.finditer(r"(?<=\s)\w+(?=[\s.,])", texts[text_id]))[place]
+        first = len(tokenizer(texts[text_id][: match.start() - 1], add_special_tokens=False)["input_ids"])
+        last = first + row["n_pieces"]
+        assert tokenizer.decode(ids[first:last]) == f" {row['word']}"
+        log_p = model.hf(torch.tensor([[tokenizer.bos_token_id, *ids]])).logits[0].double().log_softmax(-1)
+        raw = float(sum(log_p[at, ids[at]] for at in range(first, last)))
+        ends = log_p[:, boundary].logsumexp(-1)
+        assert row["surprisal_nats"] == pytest.approx(float(ends[first] - raw - ends[last]), abs=1e-4)
+    assert (words["n_pieces"] > 1).any()
+
+
+def test_texts_without_words_are_refused(tmp_path: Path) -> None:
+    for number in range(2):
+        (tmp_path / f"{number}.txt").write_text("我们明天去北京旅游")
+    model = tiny("llama", tokenizer=byte_level(), vocab_size=len(byte_level()))
+    with pytest.raises(ArgumentError, match="--articles 0"):
+        measure_words(model, Settings(articles=1, corpus=tmp_path))
+    with pytest.raises(ArgumentError, match="give --articles less"):
+        measure_words(model, Settings(articles=2, corpus=tmp_path))

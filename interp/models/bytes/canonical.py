@@ -24,7 +24,7 @@ COMPLETIONS = 8
 _CUT = re.compile(rb"(?<=[A-Za-z])(?= [A-Za-z])")
 """Where a text may be cut without a change to the tokens behind: before a blank between two words."""
 _WITHIN = re.compile(rb"[^\s] [^\s]")
-_NEAR = 24
+_NEAR = 8
 """Bytes that are kept before the place that is looked at."""
 
 _SPACES = [space.encode() for space in "\x85\xa0\u1680\u2000\u2028\u202f\u205f\u3000"]
@@ -200,6 +200,11 @@ def _text(text: bytes) -> str | None:
         return text.decode()
     except UnicodeDecodeError:
         return None
+
+
+def is_text(text: bytes) -> bool:
+    """Returns whether bytes are UTF-8, whole characters throughout."""
+    return _text(text) is not None
 
 
 def _unfinished(text: bytes) -> bytes:
