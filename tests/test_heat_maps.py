@@ -11,9 +11,9 @@ from torch import Tensor
 from interp.models.image.conditioning import Conditioning
 from interp.models.image.heat_maps import HeatMaps, attention_weights, joint_attention_weights, resolution
 from interp.models.image.model import ImageModel
-from tests.tiny_pipelines import BUILDERS, N_CLIP, tiny_image
+from tests.pictures import FAMILIES
+from tests.tiny_pipelines import N_CLIP, tiny_image
 
-FAMILIES = list(BUILDERS)
 TEXT = "a red triangle and a blue circle"
 OTHER = "a blue circle"
 
@@ -44,12 +44,12 @@ class Keeping(AttnProcessor):
 
 @pytest.mark.parametrize("dropped", [(), (2, 3)], ids=["whole", "masked"])
 @pytest.mark.parametrize("guidance", [0.0, 2.0])
-@pytest.mark.parametrize("family", ["sd", "sdxl"])
+@pytest.mark.parametrize("family", ["sd", "sdxl", "pixart_sigma"])
 def test_maps_are_the_mean_of_diffusers_own_weights_over_steps_heads_and_layers(family, guidance, dropped):
     model, maps = tiny_image(family), HeatMaps()
     rows = texts(model).drop(dropped) if dropped else texts(model)
     draw(model, rows, maps, guidance=guidance, batch=2)
-    unet = model.pipeline.unet
+    unet = model._family.denoiser
     before = dict(unet.attn_processors)
     keeping = {name: Keeping() for name in before if name.endswith("attn2.processor")}
     unet.set_attn_processor({**before, **keeping})
@@ -61,13 +61,14 @@ def test_maps_are_the_mean_of_diffusers_own_weights_over_steps_heads_and_layers(
         for weights in processor.kept:
             by_row = weights.unflatten(0, (6 if guidance > 1 else 3, -1))[-3:]
             by_size.setdefault(weights.shape[1], []).append(by_row.mean(dim=1))
-    assert maps.resolutions == {(8, 12): 3, (4, 6): 1}
+    assert maps.resolutions == ({(4, 6): 2} if family == "pixart_sigma" else {(8, 12): 3, (4, 6): 1})
     for size in maps.resolutions:
         kept = by_size.pop(size[0] * size[1])
         wanted = torch.stack(kept).mean(dim=0).transpose(1, 2).unflatten(2, size)
         torch.testing.assert_close(maps.at(size), wanted, atol=1e-5, rtol=0)
         torch.testing.assert_close(maps.at(size).sum(dim=1), torch.ones(3, *size))
         assert not maps.at(size)[:, list(dropped)].any()
+        assert rows.shown is None or not maps.at(size)[~rows.shown].any()
     assert not by_size
 
 

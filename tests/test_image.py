@@ -1,6 +1,7 @@
 """Text-to-image models of every family encode and draw, on tiny random pipelines of unmodified diffusers."""
 
 import copy
+import dataclasses
 from contextlib import contextmanager
 
 import diffusers
@@ -13,7 +14,7 @@ from interp.errors import ArgumentError, RunError
 from interp.models.identity import ModelIdentity
 from interp.models.image.conditioning import Block, BlockEdit
 from interp.models.image.model import ImageModel
-from tests.pictures import CROSS, FAMILIES, JOINT, OTHER, PIXELS, TEXT, draw, furthest, noise
+from tests.pictures import FAMILIES, JOINT, OTHER, PIXELS, TEXT, draw, furthest, noise
 from tests.tiny_pipelines import BUILDERS, N_CLIP, tiny_image, tiny_pipeline
 
 # ---------------------------------------------------------------------- encoding
@@ -31,6 +32,7 @@ def test_the_picture_of_an_encoded_text_is_bit_by_bit_that_of_the_prompt(family,
         output_type="np",
         **PIXELS,
         **({"max_sequence_length": 256} if family in JOINT else {}),
+        **model._family.call_options(),
     ).images
     drawn = draw(model, model.encode([TEXT]), guidance=guidance)
     assert drawn.shape == (1, 16, 16, 3)
@@ -47,6 +49,8 @@ def test_the_picture_of_an_encoded_text_is_bit_by_bit_that_of_the_prompt(family,
         ("sdxl", ("clip",), (Block("clip", 0, N_CLIP),), 24),
         ("sd3", ("clip", "t5"), (Block("clip", 0, N_CLIP), Block("t5", N_CLIP, N_CLIP + 256)), 40),
         ("flux", ("t5",), (Block("t5", 0, 256),), 16),
+        ("pixart_sigma", ("t5",), (Block("t5", 0, 300),), None),
+        ("pixart_alpha", ("t5",), (Block("t5", 0, 120),), None),
     ],
 )
 def test_blocks_and_the_pooled_vector_of_each_family(family, encoders, blocks, pooled):
@@ -56,7 +60,10 @@ def test_blocks_and_the_pooled_vector_of_each_family(family, encoders, blocks, p
     assert encoded.n_positions == blocks[-1].stop == len(model.tokens(TEXT))
     assert [token.position for token in model.tokens(TEXT)] == list(range(encoded.n_positions))
     assert (None if encoded.pooled is None else encoded.pooled.shape[1]) == pooled
-    assert encoded.maskable == (family in CROSS)
+    assert encoded.maskable == (family not in JOINT)
+    padding = torch.tensor([[token.role == "pad" for token in model.tokens(text)] for text in (TEXT, OTHER)])
+    assert encoded.shown is None or torch.equal(encoded.shown, ~padding)
+    assert (encoded.shown is None) == (not family.startswith("pixart"))
 
 
 @pytest.mark.parametrize("family", ["sd", "sd_t5", "sdxl", "flux"])
@@ -117,12 +124,12 @@ def test_the_cache_of_encoded_texts_is_bounded(monkeypatch):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_text_longer_than_an_encoder_takes_is_refused(family):
     model = tiny_image(family)
-    encoder, around = ("t5", 1) if family == "sd_t5" else ("clip", 2)  # T5 has an end and no beginning
-    model.encode(["red " * (N_CLIP - around)])
-    with pytest.raises(
-        ArgumentError, match=f"{N_CLIP + 1} tokens long for the encoder {encoder}, which takes {N_CLIP}"
-    ):
-        model.encode(["red " * (N_CLIP - around + 1)])
+    # T5 has an end and no beginning
+    encoder, around = ("t5", 1) if family in ("sd_t5", "pixart_sigma") else ("clip", 2)
+    n = 300 if family == "pixart_sigma" else N_CLIP
+    model.encode(["red " * (n - around)])
+    with pytest.raises(ArgumentError, match=f"{n + 1} tokens long for the encoder {encoder}, which takes {n}"):
+        model.encode(["red " * (n - around + 1)])
 
 
 def test_spans_are_found_in_every_block():
@@ -135,6 +142,11 @@ def test_spans_are_found_in_every_block():
         model.spans(TEXT, "triangel")
 
 
+def mask_of(text):
+    """What an encoder that sees no padding is given."""
+    return None if text.shown is None else text.shown.long()
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_clean_texts_are_the_empty_one_and_one_of_nothing_but_pads(family):
     model = tiny_image(family)
@@ -145,7 +157,7 @@ def test_clean_texts_are_the_empty_one_and_one_of_nothing_but_pads(family):
             id = encoder.tokenizer.pad_token_id
             ids = torch.full((1, encoder.n_positions), id)
             with torch.no_grad():
-                states = encoder.module(ids, output_hidden_states=True)
+                states = encoder.module(ids, attention_mask=mask_of(empty), output_hidden_states=True)
             wanted = states[0] if encoder.normed else states.hidden_states[-2]
             block, width = encoder.block, wanted.shape[-1]
             channels = slice(encoder.channel, encoder.channel + width)
@@ -164,6 +176,34 @@ def test_sd3_without_its_t5_has_zeros_there_and_no_block():
     assert not text.sequence[:, N_CLIP:].any()
     assert model.spans(TEXT, "triangle") == (3, 4, 5)
     assert furthest(draw(model, text), draw(model, text.keep([2], model.clean("pads")))) > 1e-6
+
+
+def test_pixart_reads_lower_case_and_the_places_are_those_of_the_text_as_given():
+    model = tiny_image("pixart_sigma")
+    text = " A RED TRIANGLE, İ and a Blue circle "  # İ is two characters in lower case
+    assert torch.equal(model.encode([text]).sequence, model.encode([text.lower()]).sequence)
+    told = model.tokens(text)
+    for phrase in ("RED", "TRIANGLE", "Blue circle"):
+        places = model.spans(text, phrase)
+        assert text[told[places[0]].char_start : told[places[-1]].char_end].strip() == phrase
+        letters = "".join(told[place].token for place in places).replace("▁", " ").strip()
+        assert letters == phrase.lower()
+
+
+def test_padding_that_is_hidden_has_no_say_and_what_is_put_there_brings_its_own_mask():
+    model = tiny_image("pixart_sigma")
+    text, other = model.encode(["a red triangle"]), model.encode([TEXT])
+    n = int(text.shown.sum())
+    assert n < int(other.shown.sum())
+    noisy = dataclasses.replace(text, sequence=text.sequence + 9 * ~text.shown[..., None])
+    plain = draw(model, text)
+    assert np.array_equal(draw(model, noisy), plain)
+    behind = text.paste([n], other)  # where the text had padding there is a word now
+    assert behind.shown.sum() == n + 1
+    assert furthest(draw(model, behind), plain) > 1e-6
+    assert np.array_equal(draw(model, behind.drop([n])), plain)
+    with pytest.raises(ArgumentError, match="Every token would be dropped"):
+        text.drop(range(n))
 
 
 # ---------------------------------------------------------------------- noise and batches
@@ -209,7 +249,7 @@ def test_a_sampler_that_draws_noise_on_its_way_draws_it_for_each_row_alone(monke
 def test_pictures_need_not_be_square_and_sizes_that_cannot_be_are_refused(family):
     model = tiny_image(family)
     assert model.generate(model.encode([TEXT]), model.noise([1], height=16, width=24)).shape == (1, 16, 24, 3)
-    multiple = {"sd": 8, "sd_t5": 8, "sdxl": 8, "sd3": 2, "flux": 4}[family]
+    multiple = {"sd": 8, "sd_t5": 8, "sdxl": 8, "sd3": 2, "flux": 4, "pixart_sigma": 8}[family]
     model.noise([1], height=multiple, width=multiple)
     for height, width in ((16 + multiple // 2, 16), (16, 15), (-16, 16), (0, 16), (16, 0)):
         with pytest.raises(ArgumentError, match=f"multiples of {multiple}"):
@@ -240,7 +280,8 @@ def test_guidance_runs_a_second_branch_only_above_1_and_the_models_own(family):
 def test_default_steps_and_guidance_are_those_of_the_model_or_of_its_pipeline():
     assert (tiny_image("sd").default_steps, tiny_image("sd").default_guidance) == (3, 2.0)
     own = {family: tiny_image(family)._family.defaults() for family in FAMILIES}
-    assert own == {"sd": (50, 7.5), "sd_t5": (50, 7.5), "sdxl": (50, 5.0), "sd3": (28, 7.0), "flux": (4, 0.0)}
+    pipelines = {"sd": (50, 7.5), "sd_t5": (50, 7.5), "sdxl": (50, 5.0), "sd3": (28, 7.0), "flux": (4, 0.0)}
+    assert own == {**pipelines, "pixart_sigma": (20, 4.5)}
     model = tiny_image("sd")
     text = model.encode([TEXT])
     assert np.array_equal(draw(model, text), draw(model, text, steps=3, guidance=2.0))
@@ -271,7 +312,7 @@ def test_latents_and_pictures_that_are_not_finite_are_refused(family):
     model = tiny_image(family)
     text = model.encode([TEXT])
     denoiser = model._family.denoiser
-    last = denoiser.conv_out.bias if family in CROSS else denoiser.proj_out.bias
+    last = getattr(denoiser, "conv_out" if hasattr(denoiser, "conv_out") else "proj_out").bias
     with (
         spoiled(last),
         pytest.raises(RunError, match="latents of 2 of 2 pictures are not finite after step 1: try --dtype float32"),

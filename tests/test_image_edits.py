@@ -1,5 +1,6 @@
 """Conditionings of text-to-image models edited after the encoder, inside it and before every block, in every family."""
 
+import dataclasses
 from typing import Any
 
 import diffusers
@@ -65,7 +66,7 @@ def test_dropped_tokens_have_no_say_in_the_picture(family, guidance):
     assert np.array_equal(draw(model, dropped.paste([2, 5], other, [3, 4]), guidance=guidance), without)
     assert furthest(draw(model, dropped.paste([3], other), guidance=guidance), without) > 1e-6
     assert np.array_equal(draw(model, text, guidance=guidance), plain)  # nothing is left behind
-    whole = Conditioning(text.sequence, text.pooled, text.blocks, mask=torch.ones(1, N_CLIP, dtype=torch.bool))
+    whole = dataclasses.replace(text, mask=torch.ones(1, text.n_positions, dtype=torch.bool))
     assert furthest(draw(model, whole, guidance=guidance), plain) < 1e-5
 
 

@@ -173,7 +173,7 @@ def test_plain_weights_are_read_where_both_are_there(saved, folder, caplog):
     assert "variant" not in caplog.text
 
 
-@pytest.mark.parametrize("family", ["sd", "sdxl", "sd3"])
+@pytest.mark.parametrize("family", ["sd", "sdxl", "sd3", "pixart_sigma"])
 def test_the_default_size_of_a_denoiser_has_one_side_or_two_or_is_asked_for(family):
     pipeline = BUILDERS[family]()
     denoiser = pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
@@ -243,7 +243,8 @@ UNFIT: dict[str, tuple[Callable[[Path], None], str]] = {
     "an unsupported class": (
         lambda folder: index(folder, _class_name="StableDiffusionImg2ImgPipeline"),
         "tiny-sd is a StableDiffusionImg2ImgPipeline, which is not supported: choose a model saved as "
-        "StableDiffusionPipeline, StableDiffusionXLPipeline, StableDiffusion3Pipeline, FluxPipeline",
+        "StableDiffusionPipeline, StableDiffusionXLPipeline, StableDiffusion3Pipeline, FluxPipeline, PixArtAlphaPipeline, "
+        "PixArtSigmaPipeline",
     ),
     "a class of nobody's": (
         lambda folder: index(folder, _class_name="Nosuch"),
@@ -322,7 +323,15 @@ def test_an_experiment_refuses_a_model_of_the_other_kind_before_anything_is_load
 
 def test_the_promised_image_models_are_in_the_registry():
     image = {name for name, entry in aliases().items() if entry.kind == "image"}
-    assert {"stable-diffusion-1.5", "sdxl-base", "sd3-medium", "flux-dev", "flux-schnell"} <= image
+    assert {
+        "stable-diffusion-1.5",
+        "sdxl-base",
+        "sd3-medium",
+        "flux-dev",
+        "flux-schnell",
+        "pixart-alpha",
+        "pixart-sigma",
+    } <= image
 
 
 # ---------------------------------------------------------------------- the hub

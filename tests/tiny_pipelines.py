@@ -200,12 +200,44 @@ def _flux() -> Any:
     )
 
 
+def _pixart(kind: Any) -> Any:
+    return kind(
+        scheduler=_ddim(),
+        vae=_vae(),
+        text_encoder=_t5(32),
+        tokenizer=t5_tokenizer(),
+        transformer=diffusers.PixArtTransformer2DModel(
+            sample_size=8,
+            patch_size=2,
+            in_channels=4,
+            out_channels=8,
+            num_layers=2,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            cross_attention_dim=16,
+            caption_channels=32,
+            norm_num_groups=4,
+            use_additional_conditions=False,
+        ),
+    )
+
+
+def _pixart_sigma() -> Any:
+    return _pixart(diffusers.PixArtSigmaPipeline)
+
+
+def _pixart_alpha() -> Any:
+    return _pixart(diffusers.PixArtAlphaPipeline)
+
+
 BUILDERS: dict[str, Callable[[], Any]] = {
     "sd": _sd,
     "sd_t5": _sd_t5,
     "sdxl": _sdxl,
     "sd3": _sd3,
     "flux": _flux,
+    "pixart_sigma": _pixart_sigma,
+    "pixart_alpha": _pixart_alpha,
 }
 
 

@@ -19,8 +19,16 @@ from torch import Tensor
 from interp.errors import ArgumentError
 from interp.models.identity import ModelFacts, ModelIdentity
 from interp.models.image.conditioning import BlockEdit, Conditioning
-from interp.models.image.drawing import arguments, check_scheduler, finite_pictures, masking, own_noise, rehearsal
-from interp.models.image.families import Family
+from interp.models.image.drawing import (
+    arguments,
+    check_scheduler,
+    finite_pictures,
+    masking,
+    own_noise,
+    rehearsal,
+    watched,
+)
+from interp.models.image.family import Family
 from interp.models.image.heat_maps import HeatMaps
 from interp.models.image.text import TextSide
 
@@ -43,7 +51,7 @@ class ImageModel(TextSide):
 
     @property
     def family(self) -> str:
-        """One of sd, sdxl, sd3 and flux."""
+        """One of sd, sdxl, sd3, flux, pixart_alpha and pixart_sigma."""
         return self._family.name
 
     @property
@@ -161,14 +169,14 @@ class ImageModel(TextSide):
         self, conditioning: Conditioning, noise: Tensor, steps: int, guidance: float, record: HeatMaps | None
     ) -> Float32[np.ndarray, "row height width 3"]:
         with ExitStack() as scoped:
-            if conditioning.mask is not None:
+            if conditioning.mask is not None and conditioning.shown is None:
                 scoped.enter_context(masking(self._family, conditioning.mask))
             if record is not None:
                 grid = (noise.shape[-2] // self._family.patch(), noise.shape[-1] // self._family.patch())
                 scoped.enter_context(record.watching(self._family.denoiser, len(conditioning), grid))
             call = arguments(self._family, conditioning, self._empty, noise, steps, guidance)
             scoped.enter_context(own_noise(self.pipeline.scheduler, call["generator"]))
-            drawn = self.pipeline(**call)
+            drawn = self.pipeline(**call, **watched(self._family))
         return finite_pictures(drawn.images)
 
     def _check_scheduler(self, steps: int, guidance: float) -> None:
@@ -184,7 +192,6 @@ class ImageModel(TextSide):
         def latents_of(rows: Sequence[int]) -> Tensor:
             part = noise[list(rows)]
             call = arguments(self._family, text.as_many(len(rows)), self._empty, part, steps, guidance)
-            del call["callback_on_step_end"]
             with own_noise(pipeline.scheduler, call["generator"]):
                 return pipeline(**{**call, "output_type": "latent"}).images
 
@@ -203,7 +210,10 @@ class ImageModel(TextSide):
         blocks = [traced.blocks[block] for block in (range(self.n_blocks) if edit.blocks is None else edit.blocks)]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "'model.* was never reached", UserWarning)  # how the open loop ends
-            with own_noise(self.pipeline.scheduler, call["generator"]), traced.trace(**call) as tracer:
+            with (
+                own_noise(self.pipeline.scheduler, call["generator"]),
+                traced.trace(**call, **watched(self._family)) as tracer,
+            ):
                 for _ in tracer.iter[:]:
                     for block in blocks:
                         # With guidance the unconditional branch is in the rows before these.

@@ -8,13 +8,12 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import ArgumentError, RunError
 from interp.models.identity import ModelIdentity
 from interp.models.image.conditioning import Block, Conditioning
-from interp.models.image.families import Encoded, Family, TextEncoder
+from interp.models.image.family import Encoded, Family, TextEncoder
 from interp.models.tokens.token_spans import Token, find_phrase, read_tokens, spelling_apart
 
 _CACHED_ELEMENTS = 2**28
@@ -102,7 +101,7 @@ class TextSide:
         self.tokens(text)  # refuses what is too long
         with ExitStack() as stack:
             seen = [stack.enter_context(_ids_read_by(encoder.module)) for encoder in self._text_encoders]
-            encoded = self._conditioning(*self._family.encode(text))
+            encoded = self._conditioning(self._family.encode(text))
         for encoder, ids in zip(self._text_encoders, seen, strict=True):
             if ids != [[token.token_id for token in self._read(encoder, text)]]:
                 raise RunError(
@@ -114,11 +113,9 @@ class TextSide:
             self._encoded.popitem(last=False)
         return encoded
 
-    def _conditioning(
-        self, sequence: Float[Tensor, "row position channel"], pooled: Float[Tensor, "row pooled_channel"] | None
-    ) -> Conditioning:
+    def _conditioning(self, text: Encoded) -> Conditioning:
         takes_mask = "encoder_attention_mask" in inspect.signature(self._family.denoiser.forward).parameters
-        return Conditioning(sequence, pooled, self._blocks, maskable=takes_mask)
+        return Conditioning(text.sequence, text.pooled, self._blocks, maskable=takes_mask, shown=text.shown)
 
     @torch.no_grad()
     def clean(self, kind: Literal["empty", "pads"] = "empty") -> Conditioning:
@@ -132,13 +129,13 @@ class TextSide:
         with ExitStack() as stack:
             for encoder in self._text_encoders:
                 stack.enter_context(_reading_only(encoder.module, encoder.tokenizer.pad_token_id))
-            return self._conditioning(*self._family.encode(""))
+            return self._conditioning(self._family.encode(""))
 
     @property
     def _empty(self) -> Encoded:
         """The encoded empty text: what guidance turns away from in most families."""
         empty = self._encode_one("")
-        return empty.sequence, empty.pooled
+        return Encoded(empty.sequence, empty.pooled, empty.shown)
 
     @cached_property
     def _text_encoders(self) -> list[TextEncoder]:

@@ -65,12 +65,17 @@ def read_tokens(
 
 
 def _with_placeholders(text: str, tokenizer: Any, written: str) -> tuple[str, list[tuple[int, int]]]:
-    """The text with each placeholder of several vectors written out, and the characters that each of its own stands for.
+    """The text as the pipeline passes it on, each placeholder of several vectors written out, and the characters that each of
+    its own stands for.
 
     `written` is what the pipeline makes of it. Raises ArgumentError when that is something else.
     """
     if written == text:
         return text, [(place, place + 1) for place in range(len(text))]
+    if written == text.lower().strip():  # as pipelines clean a text; some letters are several in lower case
+        lower = [(sign, (place, place + 1)) for place, letter in enumerate(text) for sign in letter.lower()]
+        start = len(text.lower()) - len(text.lower().lstrip())
+        return written, [place for _, place in lower[start : start + len(written)]]
     known = tokenizer.get_added_vocab()
     several = sorted((token for token in known if f"{token}_1" in known), key=len, reverse=True)
     expanded, places, last = "", [], 0
