@@ -23,7 +23,7 @@ def test_the_bias_multiplies_weights_before_they_are_normalised():
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
-@pytest.mark.parametrize("family", ["sd", "sdxl", "pixart_sigma"])
+@pytest.mark.parametrize("family", ["sd", "sdxl", "pixart_sigma", "sana"])
 def test_only_the_rows_that_are_meant_change(family, guidance):
     model = tiny_image(family)
     texts, noise = model.encode([TEXT, TEXT]), model.noise([1, 2])

@@ -14,7 +14,7 @@ from interp.errors import ArgumentError, RunError
 from interp.models.identity import ModelIdentity
 from interp.models.image.conditioning import Block, BlockEdit
 from interp.models.image.model import ImageModel
-from tests.pictures import FAMILIES, JOINT, OTHER, PIXELS, TEXT, draw, furthest, noise
+from tests.pictures import FAMILIES, HIDDEN, JOINT, OTHER, TEXT, draw, furthest, noise, pixels, wide
 from tests.tiny_pipelines import BUILDERS, N_CLIP, tiny_image, tiny_pipeline
 
 # ---------------------------------------------------------------------- encoding
@@ -30,12 +30,12 @@ def test_the_picture_of_an_encoded_text_is_bit_by_bit_that_of_the_prompt(family,
         num_inference_steps=3,
         guidance_scale=guidance,
         output_type="np",
-        **PIXELS,
+        **pixels(model),
         **({"max_sequence_length": 256} if family in JOINT else {}),
         **model._family.call_options(),
     ).images
     drawn = draw(model, model.encode([TEXT]), guidance=guidance)
-    assert drawn.shape == (1, 16, 16, 3)
+    assert drawn.shape == (1, *pixels(model).values(), 3)
     assert drawn.dtype == np.float32
     assert np.array_equal(drawn, wanted)
     assert furthest(drawn, draw(model, model.encode([OTHER]), guidance=guidance)) > 1e-3
@@ -51,6 +51,7 @@ def test_the_picture_of_an_encoded_text_is_bit_by_bit_that_of_the_prompt(family,
         ("flux", ("t5",), (Block("t5", 0, 256),), 16),
         ("pixart_sigma", ("t5",), (Block("t5", 0, 300),), None),
         ("pixart_alpha", ("t5",), (Block("t5", 0, 120),), None),
+        ("sana", ("gemma",), (Block("gemma", 0, 300),), None),
     ],
 )
 def test_blocks_and_the_pooled_vector_of_each_family(family, encoders, blocks, pooled):
@@ -63,7 +64,7 @@ def test_blocks_and_the_pooled_vector_of_each_family(family, encoders, blocks, p
     assert encoded.maskable == (family not in JOINT)
     padding = torch.tensor([[token.role == "pad" for token in model.tokens(text)] for text in (TEXT, OTHER)])
     assert encoded.shown is None or torch.equal(encoded.shown, ~padding)
-    assert (encoded.shown is None) == (not family.startswith("pixart"))
+    assert (encoded.shown is None) == (family not in (*HIDDEN, "pixart_alpha"))
 
 
 @pytest.mark.parametrize("family", ["sd", "sd_t5", "sdxl", "flux"])
@@ -124,9 +125,10 @@ def test_the_cache_of_encoded_texts_is_bounded(monkeypatch):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_text_longer_than_an_encoder_takes_is_refused(family):
     model = tiny_image(family)
-    # T5 has an end and no beginning
-    encoder, around = ("t5", 1) if family in ("sd_t5", "pixart_sigma") else ("clip", 2)
-    n = 300 if family == "pixart_sigma" else N_CLIP
+    # T5 has an end and no beginning; Gemma's instruction ends in a blank, which the first word's token takes in
+    encoder, n, around = {"sd_t5": ("t5", N_CLIP, 1), "pixart_sigma": ("t5", 300, 1), "sana": ("gemma", 298, -1)}.get(
+        family, ("clip", N_CLIP, 2)
+    )
     model.encode(["red " * (n - around)])
     with pytest.raises(ArgumentError, match=f"{n + 1} tokens long for the encoder {encoder}, which takes {n}"):
         model.encode(["red " * (n - around + 1)])
@@ -152,8 +154,9 @@ def test_clean_texts_are_the_empty_one_and_one_of_nothing_but_pads(family):
     model = tiny_image(family)
     empty, pads = model.clean(), model.clean("pads")
     assert torch.equal(empty.sequence, model.encode([""]).sequence)
+    assert not torch.equal(empty.sequence, pads.sequence)
     for encoder in model._text_encoders:
-        if encoder.block:
+        if encoder.block and encoder.kept is None:
             id = encoder.tokenizer.pad_token_id
             ids = torch.full((1, encoder.n_positions), id)
             with torch.no_grad():
@@ -178,8 +181,9 @@ def test_sd3_without_its_t5_has_zeros_there_and_no_block():
     assert furthest(draw(model, text), draw(model, text.keep([2], model.clean("pads")))) > 1e-6
 
 
-def test_pixart_reads_lower_case_and_the_places_are_those_of_the_text_as_given():
-    model = tiny_image("pixart_sigma")
+@pytest.mark.parametrize("family", HIDDEN)
+def test_texts_in_lower_case_are_read_and_the_places_are_those_of_the_text_as_given(family):
+    model = tiny_image(family)
     text = " A RED TRIANGLE, İ and a Blue circle "  # İ is two characters in lower case
     assert torch.equal(model.encode([text]).sequence, model.encode([text.lower()]).sequence)
     told = model.tokens(text)
@@ -190,8 +194,21 @@ def test_pixart_reads_lower_case_and_the_places_are_those_of_the_text_as_given()
         assert letters == phrase.lower()
 
 
-def test_padding_that_is_hidden_has_no_say_and_what_is_put_there_brings_its_own_mask():
-    model = tiny_image("pixart_sigma")
+def test_sanas_instruction_is_no_part_of_a_text():
+    model = tiny_image("sana")
+    told = model.tokens(TEXT)
+    assert [token.role for token in told[:3]] == ["bos", "bos", "text"]
+    assert "".join(token.token for token in told if token.role == "text").replace("▁", " ").strip() == TEXT
+    assert not any(token.role == "eos" for token in told)
+    with pytest.raises(ArgumentError, match="'ruddy' is not in"):
+        model.spans(TEXT, "ruddy")
+    with pytest.raises(ArgumentError, match="'prompt' is not in"):  # a word of the instruction
+        model.spans(TEXT, "prompt")
+
+
+@pytest.mark.parametrize("family", HIDDEN)
+def test_padding_that_is_hidden_has_no_say_and_what_is_put_there_brings_its_own_mask(family):
+    model = tiny_image(family)
     text, other = model.encode(["a red triangle"]), model.encode([TEXT])
     n = int(text.shown.sum())
     assert n < int(other.shown.sum())
@@ -248,10 +265,12 @@ def test_a_sampler_that_draws_noise_on_its_way_draws_it_for_each_row_alone(monke
 @pytest.mark.parametrize("family", FAMILIES)
 def test_pictures_need_not_be_square_and_sizes_that_cannot_be_are_refused(family):
     model = tiny_image(family)
-    assert model.generate(model.encode([TEXT]), model.noise([1], height=16, width=24)).shape == (1, 16, 24, 3)
-    multiple = {"sd": 8, "sd_t5": 8, "sdxl": 8, "sd3": 2, "flux": 4, "pixart_sigma": 8}[family]
+    drawn = model.generate(model.encode([TEXT]), model.noise([1], **wide(model)))
+    assert drawn.shape == (1, *wide(model).values(), 3)
+    multiple = {"sd": 8, "sd_t5": 8, "sdxl": 8, "sd3": 2, "flux": 4, "pixart_sigma": 8, "sana": 32}[family]
     model.noise([1], height=multiple, width=multiple)
-    for height, width in ((16 + multiple // 2, 16), (16, 15), (-16, 16), (0, 16), (16, 0)):
+    side = max(16, multiple)
+    for height, width in ((side + multiple // 2, side), (side, 15), (-side, side), (0, side), (side, 0)):
         with pytest.raises(ArgumentError, match=f"multiples of {multiple}"):
             model.noise([1], height=height, width=width)
     assert model.noise([1]).shape[-2:] == tuple(side // model.pipeline.vae_scale_factor for side in model.size)
@@ -273,6 +292,8 @@ def test_guidance_runs_a_second_branch_only_above_1_and_the_models_own(family):
     handle.remove()
     assert [len(sequence) for sequence in rows] == [1, 1 if family == "flux" else 2]
     unconditional = torch.zeros_like(text.sequence) if family == "sdxl" else model.encode([""]).sequence
+    if family == "sana":  # without the instruction that stands before every text
+        unconditional = model.pipeline.encode_prompt("", False)[0]
     if family != "flux":
         assert torch.equal(rows[1], torch.cat([unconditional, text.sequence]))
 
@@ -281,7 +302,7 @@ def test_default_steps_and_guidance_are_those_of_the_model_or_of_its_pipeline():
     assert (tiny_image("sd").default_steps, tiny_image("sd").default_guidance) == (3, 2.0)
     own = {family: tiny_image(family)._family.defaults() for family in FAMILIES}
     pipelines = {"sd": (50, 7.5), "sd_t5": (50, 7.5), "sdxl": (50, 5.0), "sd3": (28, 7.0), "flux": (4, 0.0)}
-    assert own == {**pipelines, "pixart_sigma": (20, 4.5)}
+    assert own == {**pipelines, "pixart_sigma": (20, 4.5), "sana": (20, 4.5)}
     model = tiny_image("sd")
     text = model.encode([TEXT])
     assert np.array_equal(draw(model, text), draw(model, text, steps=3, guidance=2.0))

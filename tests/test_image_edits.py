@@ -97,7 +97,8 @@ def test_tokens_cannot_be_dropped_where_attention_is_joint(family):
 def test_the_layer_that_the_pipeline_takes_is_the_conditioning_and_no_other(family):
     model = tiny_image(family)
     text = model.encode([TEXT])
-    expected = {"sd": {"clip": 3}, "sdxl": {"clip_l": 2, "clip_g": 3}, "sd3": {"clip_l": 2, "clip_g": 3, "t5": 3}}
+    pair = {"clip_l": 2, "clip_g": 3}
+    expected = {"sd": {"clip": 3}, "sdxl": pair, "sd3": {**pair, "t5": 3}, "sana": {"gemma": 3}}
     assert model.encoder_layers == expected.get(family, {"t5": 3})
     for name, n_layers in model.encoder_layers.items():
         own = n_layers - 1 if name in ("clip_l", "clip_g") else n_layers

@@ -22,6 +22,7 @@ from interp.models.loading.language import load, look_up
 from interp.models.loading.names import aliases, known_kind, resolve
 from interp.models.pixel_latents import PixelLatents
 from tests.counting import Counting
+from tests.pictures import pixels
 from tests.tiny_models import tiny_hf
 from tests.tiny_pipelines import BUILDERS, clip_tokenizer, save, tiny_image, tiny_pipeline
 
@@ -53,7 +54,7 @@ def test_a_saved_pipeline_loads_and_draws_the_same_picture(saved, family):
     assert (model.family, model.facts.model_type) == (known.family, type(known.pipeline).__name__)
     assert model.encoders == known.encoders
     assert model.facts == look_up_image(str(saved[family]), device="cpu")
-    noise = known.noise([3], height=16, width=16)
+    noise = known.noise([3], **pixels(known))
     pictures = [one.generate(one.encode([TEXT]), noise, steps=2, guidance=2.0) for one in (model, known)]
     np.testing.assert_allclose(
         *pictures, atol=1e-5
@@ -244,7 +245,7 @@ UNFIT: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda folder: index(folder, _class_name="StableDiffusionImg2ImgPipeline"),
         "tiny-sd is a StableDiffusionImg2ImgPipeline, which is not supported: choose a model saved as "
         "StableDiffusionPipeline, StableDiffusionXLPipeline, StableDiffusion3Pipeline, FluxPipeline, PixArtAlphaPipeline, "
-        "PixArtSigmaPipeline",
+        "PixArtSigmaPipeline, SanaPipeline",
     ),
     "a class of nobody's": (
         lambda folder: index(folder, _class_name="Nosuch"),
@@ -331,6 +332,7 @@ def test_the_promised_image_models_are_in_the_registry():
         "flux-schnell",
         "pixart-alpha",
         "pixart-sigma",
+        "sana-1.6b",
     } <= image
 
 

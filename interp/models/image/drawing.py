@@ -188,7 +188,7 @@ def check_scheduler(
     OutOfMemoryError pass.
     """
     name = type(family.pipeline.scheduler).__name__
-    advice = f"save the model with another scheduler, or set pipeline.scheduler, such as {SAFE['flow' if family.joint else 'noise']}"
+    advice = f"save the model with another scheduler, or set pipeline.scheduler, such as {SAFE['flow' if family.flow else 'noise']}"
     devices = [family.device] if family.device.type == "cuda" and torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         try:

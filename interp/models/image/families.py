@@ -11,6 +11,7 @@ from interp.errors import ArgumentError
 from interp.models.image.conditioning import Block
 from interp.models.image.family import Encoded, Family, TextEncoder
 from interp.models.image.pixart import PixArtAlpha, PixArtSigma
+from interp.models.image.sana import Sana
 
 
 def clip_pair(pipeline: Any, block: Block) -> list[TextEncoder]:
@@ -32,6 +33,7 @@ class StableDiffusion(Family):
     pipeline_class = "StableDiffusionPipeline"
     denoiser_name = "unet"
     joint = False
+    flow = False
 
     def encoders(self) -> list[TextEncoder]:
         """Returns the one there is, named by its kind."""
@@ -56,6 +58,7 @@ class StableDiffusionXL(Family):
     pipeline_class = "StableDiffusionXLPipeline"
     denoiser_name = "unet"
     joint = False
+    flow = False
 
     def encoders(self) -> list[TextEncoder]:
         """Returns CLIP-L and bigG, which share positions."""
@@ -179,6 +182,7 @@ FAMILIES: tuple[type[Family], ...] = (
     Flux,
     PixArtAlpha,
     PixArtSigma,
+    Sana,
 )
 
 

@@ -28,8 +28,9 @@ class Encoded(NamedTuple):
 class TextEncoder:
     """One text encoder of a pipeline and the part of the sequence it fills: positions from `start`, channels from `channel`.
 
-    `block` is None for an encoder that only makes the pooled vector. `layers_unused` are those after the one whose states
-    the pipeline takes; `normed` says whether the final norm stands between that layer and the conditioning.
+    `n_positions` are those that it reads. `block` is None for an encoder that only makes the pooled vector. `layers_unused`
+    are those after the one whose states the pipeline takes; `normed` says whether the final norm stands between that layer and
+    the conditioning.
     """
 
     name: str
@@ -40,21 +41,37 @@ class TextEncoder:
     channel: int = 0
     layers_unused: int = 0
     normed: bool = True
-
-    @property
-    def trunk(self) -> Any:
-        """The module that holds the layers and the final norm."""
-        return self.module.encoder if self.is_t5 else getattr(self.module, "text_model", self.module)
+    before: str = ""
+    """What the pipeline writes before every text."""
+    kept: tuple[int, ...] | None = None
+    """Which of the positions that it reads stand in the sequence; None where all do."""
 
     @property
     def layers(self) -> Any:
         """The layers, in order."""
-        return self.trunk.block if self.is_t5 else self.trunk.encoder.layers
+        if self._kind == "t5":
+            return self.module.encoder.block
+        return self.module.layers if self._is_decoder else self._clip.encoder.layers
 
     @property
-    def is_t5(self) -> bool:
-        """Whether it is T5's encoder; the others are CLIP's."""
-        return self.module.config.model_type == "t5"
+    def final_norm(self) -> Any:
+        """The norm after the last layer."""
+        if self._kind == "t5":
+            return self.module.encoder.final_layer_norm
+        return self.module.norm if self._is_decoder else self._clip.final_layer_norm
+
+    @property
+    def _kind(self) -> str:
+        return self.module.config.model_type
+
+    @property
+    def _is_decoder(self) -> bool:
+        """Whether it is a language model; the others are T5's encoder and CLIP's."""
+        return hasattr(self.module, "layers")
+
+    @property
+    def _clip(self) -> Any:
+        return getattr(self.module, "text_model", self.module)
 
 
 class Family:
@@ -65,6 +82,9 @@ class Family:
     denoiser_name: ClassVar[str] = "transformer"
     joint: ClassVar[bool] = True
     """Whether text vectors change from block to block of the denoiser, beside the image."""
+
+    flow: ClassVar[bool] = True
+    """Whether the denoiser was trained to say a velocity, so that samplers of flows fit it; the others say noise."""
 
     def __init__(self, pipeline: Any) -> None:
         """Reads nothing yet."""

@@ -51,7 +51,7 @@ class ImageModel(TextSide):
 
     @property
     def family(self) -> str:
-        """One of sd, sdxl, sd3, flux, pixart_alpha and pixart_sigma."""
+        """One of sd, sdxl, sd3, flux, pixart_alpha, pixart_sigma and sana."""
         return self._family.name
 
     @property
@@ -83,7 +83,7 @@ class ImageModel(TextSide):
         """
         chosen = self._encoder_with(layers, encoder)
         wanted = sorted(set(layers))
-        encoding = _Called(self._family.encode, layers=chosen.layers, norm=chosen.trunk.final_layer_norm)
+        encoding = _Called(self._family.encode, layers=chosen.layers, norm=chosen.final_norm)
         traced = _nnsight().NNsight(encoding)
         with traced.trace(text):
             states = _nnsight().save(list())
@@ -95,7 +95,8 @@ class ImageModel(TextSide):
         sequence = rows.sequence.clone()
         assert chosen.block is not None
         for row, layer in enumerate(layers):
-            state = chosen.trunk.final_layer_norm(after[layer]) if chosen.normed else after[layer]
+            state = chosen.final_norm(after[layer]) if chosen.normed else after[layer]
+            state = state if chosen.kept is None else state[:, list(chosen.kept)]
             channels = slice(chosen.channel, chosen.channel + state.shape[-1])
             sequence[row, chosen.block.start : chosen.block.stop, channels] = state[0]
         return dataclasses.replace(rows, sequence=sequence)

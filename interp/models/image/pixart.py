@@ -13,6 +13,7 @@ class PixArtSigma(Family):
     name = "pixart_sigma"
     pipeline_class = "PixArtSigmaPipeline"
     joint = False
+    flow = False
     t5_positions: ClassVar[int] = 300
 
     def encoders(self) -> list[TextEncoder]:

@@ -1,5 +1,6 @@
 """The text side of a text-to-image pipeline: tokens, the positions that spell a phrase, the encoders' conditioning."""
 
+import dataclasses
 import inspect
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -49,14 +50,19 @@ class TextSide:
         for encoder in self._text_encoders:
             block = encoder.block or Block(encoder.name, 0, encoder.n_positions)
             read = self._read(encoder, text)
+            if encoder.kept is not None:
+                kept = enumerate(encoder.kept, block.start)
+                read = [dataclasses.replace(read[place], position=position) for position, place in kept]
             told = blocks.setdefault(block, read)
             if [_place(token) for token in told] != [_place(token) for token in read]:
                 raise RunError(f"{self.identity.name} has two CLIP tokenizers that split {text!r} differently.")
         return [token for block in self._blocks for token in blocks[block]]
 
     def _read(self, encoder: TextEncoder, text: str) -> list[Token]:
+        """All that an encoder reads, also what does not come into the sequence."""
         name, start = (encoder.block.encoder, encoder.block.start) if encoder.block else (encoder.name, 0)
-        return read_tokens(text, encoder.tokenizer, name, start, encoder.n_positions, self._family.converted)
+        convert, n = self._family.converted, encoder.n_positions
+        return read_tokens(text, encoder.tokenizer, name, start, n, convert, before=encoder.before)
 
     def spans(self, text: str, phrase: str, occurrence: int | None = None) -> tuple[int, ...]:
         """Returns the positions, over all blocks, of the tokens that spell the phrase, found by character offsets.
