@@ -1,7 +1,6 @@
 """Text-to-image models of every family encode and draw, on tiny random pipelines of unmodified diffusers."""
 
 import copy
-import dataclasses
 from contextlib import contextmanager
 
 import diffusers
@@ -179,48 +178,6 @@ def test_sd3_without_its_t5_has_zeros_there_and_no_block():
     assert not text.sequence[:, N_CLIP:].any()
     assert model.spans(TEXT, "triangle") == (3, 4, 5)
     assert furthest(draw(model, text), draw(model, text.keep([2], model.clean("pads")))) > 1e-6
-
-
-@pytest.mark.parametrize("family", HIDDEN)
-def test_texts_in_lower_case_are_read_and_the_places_are_those_of_the_text_as_given(family):
-    model = tiny_image(family)
-    text = " A RED TRIANGLE, İ and a Blue circle "  # İ is two characters in lower case
-    assert torch.equal(model.encode([text]).sequence, model.encode([text.lower()]).sequence)
-    told = model.tokens(text)
-    for phrase in ("RED", "TRIANGLE", "Blue circle"):
-        places = model.spans(text, phrase)
-        assert text[told[places[0]].char_start : told[places[-1]].char_end].strip() == phrase
-        letters = "".join(told[place].token for place in places).replace("▁", " ").strip()
-        assert letters == phrase.lower()
-
-
-def test_sanas_instruction_is_no_part_of_a_text():
-    model = tiny_image("sana")
-    told = model.tokens(TEXT)
-    assert [token.role for token in told[:3]] == ["bos", "bos", "text"]
-    assert "".join(token.token for token in told if token.role == "text").replace("▁", " ").strip() == TEXT
-    assert not any(token.role == "eos" for token in told)
-    with pytest.raises(ArgumentError, match="'ruddy' is not in"):
-        model.spans(TEXT, "ruddy")
-    with pytest.raises(ArgumentError, match="'prompt' is not in"):  # a word of the instruction
-        model.spans(TEXT, "prompt")
-
-
-@pytest.mark.parametrize("family", HIDDEN)
-def test_padding_that_is_hidden_has_no_say_and_what_is_put_there_brings_its_own_mask(family):
-    model = tiny_image(family)
-    text, other = model.encode(["a red triangle"]), model.encode([TEXT])
-    n = int(text.shown.sum())
-    assert n < int(other.shown.sum())
-    noisy = dataclasses.replace(text, sequence=text.sequence + 9 * ~text.shown[..., None])
-    plain = draw(model, text)
-    assert np.array_equal(draw(model, noisy), plain)
-    behind = text.paste([n], other)  # where the text had padding there is a word now
-    assert behind.shown.sum() == n + 1
-    assert furthest(draw(model, behind), plain) > 1e-6
-    assert np.array_equal(draw(model, behind.drop([n])), plain)
-    with pytest.raises(ArgumentError, match="Every token would be dropped"):
-        text.drop(range(n))
 
 
 # ---------------------------------------------------------------------- noise and batches

@@ -12,7 +12,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,20 +41,25 @@ CANNOT_RUN = (
 # ---------------------------------------------------------------------- the pipeline's call
 
 
-def arguments(
-    family: Family, conditioning: Conditioning, empty: Encoded, noise: Tensor, steps: int, guidance: float
-) -> dict[str, Any]:
-    """Returns the arguments of the pipeline's call, given the encoded empty text for the unconditional branch of guidance."""
+class Sampling(NamedTuple):
+    """How pictures are drawn: `other` is what guidance turns away from, None where the denoiser has no second branch."""
+
+    steps: int
+    guidance: float
+    other: Encoded | None
+
+
+def arguments(family: Family, conditioning: Conditioning, noise: Tensor, how: Sampling) -> dict[str, Any]:
+    """Returns the arguments of the pipeline's call."""
     scale, n_rows = family.pipeline.vae_scale_factor, len(conditioning)
     texts = {
         "prompt": Encoded(
             conditioning.sequence, conditioning.pooled, None if conditioning.shown is None else conditioning.seen
         )
     }
-    other = family.unconditional(empty)
-    if other is not None:
+    if how.other is not None:
         texts["negative_prompt"] = Encoded(
-            *(None if part is None else part.expand(n_rows, *part.shape[1:]) for part in other)
+            *(None if part is None else part.expand(n_rows, *part.shape[1:]) for part in how.other)
         )
     given: dict[str, Any] = {}
     for name, text in texts.items():
@@ -68,8 +73,8 @@ def arguments(
         "latents": family.latents(noise.to(family.device, family.denoiser.dtype)),
         "height": noise.shape[-2] * scale,
         "width": noise.shape[-1] * scale,
-        "num_inference_steps": steps,
-        "guidance_scale": guidance,
+        "num_inference_steps": how.steps,
+        "guidance_scale": how.guidance,
         "generator": [generator_of(row) for row in noise],
         "output_type": "np",
     }

@@ -121,6 +121,10 @@ class Family:
         """Returns the unconditional branch of guidance, given the encoded empty text; None if there is no such branch."""
         return empty
 
+    def negative(self, text: str) -> Encoded:
+        """Returns a negative prompt as the pipeline encodes it."""
+        return self.encode(text)
+
     def size(self) -> tuple[int, int]:
         """Returns the default height and width, in pixels. Raises ArgumentError where the denoiser names none."""
         sample, scale = self.sample_size(), self.pipeline.vae_scale_factor

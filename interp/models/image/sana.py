@@ -2,7 +2,6 @@
 
 import inspect
 import math
-from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -23,7 +22,7 @@ class Sana(Family):
     joint = False
     positions: ClassVar[int] = 300
 
-    @cached_property
+    @property
     def instruction(self) -> list[str]:
         """What the pipeline's own call has before a text, in lines."""
         return inspect.signature(self.pipeline.__call__).parameters["complex_human_instruction"].default
@@ -40,13 +39,13 @@ class Sana(Family):
         """Returns the last layer's states, normed, and which positions are padding."""
         return self._encoded(text, self.instruction)
 
+    def negative(self, text: str) -> Encoded:
+        """Returns a negative prompt, before which there is no instruction."""
+        return self._encoded(text, None)
+
     def unconditional(self, empty: Encoded) -> Encoded:
         """Returns the encoded empty text without the instruction."""
-        return self._negative
-
-    @cached_property
-    def _negative(self) -> Encoded:
-        return self._encoded("", None)
+        return self.negative("")
 
     @torch.no_grad()
     def _encoded(self, text: str, instruction: list[str] | None) -> Encoded:
