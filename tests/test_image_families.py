@@ -1,5 +1,6 @@
-"""What some families of text-to-image models do and others do not: hidden padding, an instruction before texts, negative prompts."""
+"""What some families of text-to-image models do and others do not: hidden padding, an instruction, learned words, negative prompts."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -7,8 +8,10 @@ import pytest
 import torch
 
 from interp.errors import ArgumentError
+from interp.models.identity import ModelIdentity
+from interp.models.image.model import ImageModel
 from tests.pictures import FAMILIES, HIDDEN, JOINT, TEXT, draw, furthest, noise, pixels
-from tests.tiny_pipelines import tiny_image, tiny_pipeline
+from tests.tiny_pipelines import BUILDERS, tiny_image, tiny_pipeline
 
 # ---------------------------------------------------------------------- hidden padding and texts that are changed on their way
 
@@ -55,7 +58,30 @@ def test_padding_that_is_hidden_has_no_say_and_what_is_put_there_brings_its_own_
         text.drop(range(n))
 
 
-# ---------------------------------------------------------------------- negative prompts
+# ---------------------------------------------------------------------- learned words and negative prompts
+
+
+@pytest.mark.parametrize("family", ["sd", "sd_t5", "sdxl", "flux"])
+def test_a_learned_word_of_several_vectors_is_told_as_its_encoders_read_it(family):
+    with torch.random.fork_rng():
+        pipeline = BUILDERS[family]()
+        for name in [name for name in pipeline.components if name.startswith("tokenizer")]:
+            pipeline.register_modules(**{name: copy.deepcopy(getattr(pipeline, name))})
+            getattr(pipeline, name).add_tokens(["<cat>", "<cat>_1"])
+            encoder = getattr(pipeline, name.replace("tokenizer", "text_encoder"))
+            encoder.resize_token_embeddings(len(getattr(pipeline, name)))
+    model = ImageModel(
+        type(tiny_image(family)._family)(pipeline), ModelIdentity("learned", "tests", "0", "float32"), {}
+    )
+    text = "a <cat> and red"
+    model.encode([text])  # compares what its encoders read with `tokens`
+    told = model.tokens(text)
+    cat, red = (
+        [told[place].token.strip("▁").removesuffix("</w>") for place in model.spans(text, word)]
+        for word in ("<cat>", "red")
+    )
+    assert list(filter(None, cat)) == ["<cat>", "<cat>_1"]
+    assert "".join(red) == "red"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
