@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 MANIFEST := pyproject.toml constraints.txt
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome microsoft-edge
 
-.PHONY: help demo test test-all lint docs bench census peers figures results notebooks lab browser clean
+.PHONY: help demo test test-all lint docs bench census gpu-check peers figures results notebooks lab browser clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/'
@@ -37,6 +37,9 @@ bench: $(VENV)/.dev browser  ## time the toolkit against the plain way and write
 
 census: $(VENV)/.dev  ## try every causal language model of transformers, tiny and random, and write docs/model_census.md (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.census
+
+gpu-check: $(VENV)/.dev browser  ## check the toolkit on this machine's GPU at the sizes of real models and write its table (8 minutes; PROFILE=1: kernels too)
+	$(BIN)/python -m benchmarks.gpu_check $(if $(PROFILE),--profile)
 
 peers: $(VENV)/.dev  ## run other tools on the same inputs, each in a virtual environment of its own (gigabytes, on first use)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.peers

@@ -13,6 +13,7 @@ import pandas as pd
 
 from benchmarks import NAMES
 from benchmarks.figure import plot_growth
+from benchmarks.gpu_check import page as gpu_page
 from benchmarks.growth import exponents
 from benchmarks.page_tables import (
     TITLES,
@@ -35,7 +36,7 @@ OLDER = (
     "**Not measured again yet:** the table is older than this description. Its baseline is the script called *obvious* here; the one that "
     "uses the libraries well was only run in small sizes, where its results are the same.\n\n"
 )
-NO_GPU = "No GPU and no second model was timed: on other hardware the ratios are others."
+NO_GPU = "But for the section on GPUs, no GPU and no second model was timed: on other hardware the ratios are others."
 
 HEAD = """# Performance
 
@@ -129,6 +130,7 @@ def page(found: Mapping[str, Results]) -> str:
         RECORDING.format(table=ways_table(comparison[comparison["kind"] == "recording"])),
         MEMORY.format(table=ways_table(comparison[comparison["kind"] == "memory"])),
         *more_sections(RESULTS),
+        gpu_page.section(),
         TAIL.format(machines=machine_table(found), no_gpu=NO_GPU),
     ]
     return "\n".join(parts)

@@ -23,12 +23,12 @@ def test_the_bias_multiplies_weights_before_they_are_normalised():
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
-@pytest.mark.parametrize("family", ["sd", "sdxl"])
+@pytest.mark.parametrize("family", ["sd", "sdxl", "pixart_sigma", "sana"])
 def test_only_the_rows_that_are_meant_change(family, guidance):
     model = tiny_image(family)
     texts, noise = model.encode([TEXT, TEXT]), model.noise([1, 2])
     plain = model.generate(texts, noise, guidance=guidance)
-    with scaled_attention(model.pipeline.unet, [[], [2, 3]], 0.0, texts.n_positions):
+    with scaled_attention(model._family.denoiser, [[], [2, 3]], 0.0, texts.n_positions):
         scaled = model.generate(texts, noise, guidance=guidance)
     dropped = model.generate(texts.row(1).drop([2, 3]), noise[1:], guidance=guidance)
     assert np.abs(scaled[0] - plain[0]).max() < 1e-5

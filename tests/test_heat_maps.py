@@ -11,9 +11,9 @@ from torch import Tensor
 from interp.models.image.conditioning import Conditioning
 from interp.models.image.heat_maps import HeatMaps, attention_weights, joint_attention_weights, resolution
 from interp.models.image.model import ImageModel
-from tests.tiny_pipelines import BUILDERS, N_CLIP, tiny_image
+from tests.pictures import FAMILIES, wide
+from tests.tiny_pipelines import N_CLIP, tiny_image
 
-FAMILIES = list(BUILDERS)
 TEXT = "a red triangle and a blue circle"
 OTHER = "a blue circle"
 
@@ -23,7 +23,7 @@ def texts(model: ImageModel) -> Conditioning:
 
 
 def draw(model: ImageModel, rows: Conditioning, record: HeatMaps | None = None, **options: Any) -> np.ndarray:
-    return model.generate(rows, model.noise([1, 2, 3], height=16, width=24), record=record, **options)
+    return model.generate(rows, model.noise([1, 2, 3], **wide(model)), record=record, **options)
 
 
 class Keeping(AttnProcessor):
@@ -44,12 +44,12 @@ class Keeping(AttnProcessor):
 
 @pytest.mark.parametrize("dropped", [(), (2, 3)], ids=["whole", "masked"])
 @pytest.mark.parametrize("guidance", [0.0, 2.0])
-@pytest.mark.parametrize("family", ["sd", "sdxl"])
+@pytest.mark.parametrize("family", ["sd", "sdxl", "pixart_sigma"])
 def test_maps_are_the_mean_of_diffusers_own_weights_over_steps_heads_and_layers(family, guidance, dropped):
     model, maps = tiny_image(family), HeatMaps()
     rows = texts(model).drop(dropped) if dropped else texts(model)
     draw(model, rows, maps, guidance=guidance, batch=2)
-    unet = model.pipeline.unet
+    unet = model._family.denoiser
     before = dict(unet.attn_processors)
     keeping = {name: Keeping() for name in before if name.endswith("attn2.processor")}
     unet.set_attn_processor({**before, **keeping})
@@ -61,13 +61,14 @@ def test_maps_are_the_mean_of_diffusers_own_weights_over_steps_heads_and_layers(
         for weights in processor.kept:
             by_row = weights.unflatten(0, (6 if guidance > 1 else 3, -1))[-3:]
             by_size.setdefault(weights.shape[1], []).append(by_row.mean(dim=1))
-    assert maps.resolutions == {(8, 12): 3, (4, 6): 1}
+    assert maps.resolutions == ({(4, 6): 2} if family == "pixart_sigma" else {(8, 12): 3, (4, 6): 1})
     for size in maps.resolutions:
         kept = by_size.pop(size[0] * size[1])
         wanted = torch.stack(kept).mean(dim=0).transpose(1, 2).unflatten(2, size)
         torch.testing.assert_close(maps.at(size), wanted, atol=1e-5, rtol=0)
         torch.testing.assert_close(maps.at(size).sum(dim=1), torch.ones(3, *size))
         assert not maps.at(size)[:, list(dropped)].any()
+        assert rows.shown is None or not maps.at(size)[~rows.shown].any()
     assert not by_size
 
 
@@ -90,7 +91,7 @@ def test_a_row_has_the_maps_it_has_alone(family):
     rows = texts(model)
     draw(model, rows, together)
     for row, seed in enumerate((1, 2, 3)):
-        model.generate(rows.row(row), model.noise([seed], height=16, width=24), record=alone)
+        model.generate(rows.row(row), model.noise([seed], **wide(model)), record=alone)
     assert alone.resolutions == together.resolutions
     for size in together.resolutions:
         torch.testing.assert_close(alone.at(size), together.at(size), atol=1e-5, rtol=0)
@@ -167,6 +168,32 @@ def test_joint_maps_are_the_mean_of_the_weights_in_torchs_own_attention(family, 
     wanted = torch.stack(parts).mean(dim=0).transpose(1, 2).unflatten(2, size)
     torch.testing.assert_close(maps.at(size), wanted, atol=1e-5, rtol=0)
     assert 0 < maps.mass().sum() < 1
+
+
+@pytest.mark.parametrize("guidance", [0.0, 2.0])
+def test_maps_of_normed_queries_are_the_mean_of_the_weights_in_torchs_own_attention(guidance, monkeypatch):
+    model, given = tiny_image("sana"), []
+    attention = torch.nn.functional.scaled_dot_product_attention
+
+    def keep(query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, **options: Any) -> Tensor:
+        bias = 0.0 if attn_mask is None else attn_mask
+        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5 + bias
+        given.append(scores.softmax(dim=-1).mean(dim=1))
+        return attention(query, key, value, attn_mask=attn_mask, **options)
+
+    rows = texts(model)
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", keep)
+    draw(model, rows, guidance=guidance)
+    monkeypatch.undo()
+    maps = HeatMaps()
+    draw(model, rows, maps, guidance=guidance)
+    size = (16, 32)
+    assert maps.resolutions == {size: 2}
+    calls = [weights[-3:] for weights in given if weights.shape[1:] == (16 * 32, rows.n_positions)]
+    assert len(calls) == 2 * model.default_steps
+    wanted = torch.stack(calls).mean(dim=0).transpose(1, 2).unflatten(2, size)
+    torch.testing.assert_close(maps.at(size), wanted, atol=1e-5, rtol=0)
+    assert not maps.at(size)[~rows.shown].any()
 
 
 def test_joint_weights_do_not_depend_on_how_many_pixels_are_computed_at_a_time(monkeypatch):

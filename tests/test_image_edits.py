@@ -1,5 +1,6 @@
 """Conditionings of text-to-image models edited after the encoder, inside it and before every block, in every family."""
 
+import dataclasses
 from typing import Any
 
 import diffusers
@@ -65,7 +66,7 @@ def test_dropped_tokens_have_no_say_in_the_picture(family, guidance):
     assert np.array_equal(draw(model, dropped.paste([2, 5], other, [3, 4]), guidance=guidance), without)
     assert furthest(draw(model, dropped.paste([3], other), guidance=guidance), without) > 1e-6
     assert np.array_equal(draw(model, text, guidance=guidance), plain)  # nothing is left behind
-    whole = Conditioning(text.sequence, text.pooled, text.blocks, mask=torch.ones(1, N_CLIP, dtype=torch.bool))
+    whole = dataclasses.replace(text, mask=torch.ones(1, text.n_positions, dtype=torch.bool))
     assert furthest(draw(model, whole, guidance=guidance), plain) < 1e-5
 
 
@@ -96,7 +97,8 @@ def test_tokens_cannot_be_dropped_where_attention_is_joint(family):
 def test_the_layer_that_the_pipeline_takes_is_the_conditioning_and_no_other(family):
     model = tiny_image(family)
     text = model.encode([TEXT])
-    expected = {"sd": {"clip": 3}, "sdxl": {"clip_l": 2, "clip_g": 3}, "sd3": {"clip_l": 2, "clip_g": 3, "t5": 3}}
+    pair = {"clip_l": 2, "clip_g": 3}
+    expected = {"sd": {"clip": 3}, "sdxl": pair, "sd3": {**pair, "t5": 3}, "sana": {"gemma": 3}}
     assert model.encoder_layers == expected.get(family, {"t5": 3})
     for name, n_layers in model.encoder_layers.items():
         own = n_layers - 1 if name in ("clip_l", "clip_g") else n_layers

@@ -22,6 +22,7 @@ from interp.models.loading.language import load, look_up
 from interp.models.loading.names import aliases, known_kind, resolve
 from interp.models.pixel_latents import PixelLatents
 from tests.counting import Counting
+from tests.pictures import pixels
 from tests.tiny_models import tiny_hf
 from tests.tiny_pipelines import BUILDERS, clip_tokenizer, save, tiny_image, tiny_pipeline
 
@@ -53,7 +54,7 @@ def test_a_saved_pipeline_loads_and_draws_the_same_picture(saved, family):
     assert (model.family, model.facts.model_type) == (known.family, type(known.pipeline).__name__)
     assert model.encoders == known.encoders
     assert model.facts == look_up_image(str(saved[family]), device="cpu")
-    noise = known.noise([3], height=16, width=16)
+    noise = known.noise([3], **pixels(known))
     pictures = [one.generate(one.encode([TEXT]), noise, steps=2, guidance=2.0) for one in (model, known)]
     np.testing.assert_allclose(
         *pictures, atol=1e-5
@@ -173,7 +174,7 @@ def test_plain_weights_are_read_where_both_are_there(saved, folder, caplog):
     assert "variant" not in caplog.text
 
 
-@pytest.mark.parametrize("family", ["sd", "sdxl", "sd3"])
+@pytest.mark.parametrize("family", ["sd", "sdxl", "sd3", "pixart_sigma"])
 def test_the_default_size_of_a_denoiser_has_one_side_or_two_or_is_asked_for(family):
     pipeline = BUILDERS[family]()
     denoiser = pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
@@ -243,7 +244,8 @@ UNFIT: dict[str, tuple[Callable[[Path], None], str]] = {
     "an unsupported class": (
         lambda folder: index(folder, _class_name="StableDiffusionImg2ImgPipeline"),
         "tiny-sd is a StableDiffusionImg2ImgPipeline, which is not supported: choose a model saved as "
-        "StableDiffusionPipeline, StableDiffusionXLPipeline, StableDiffusion3Pipeline, FluxPipeline",
+        "StableDiffusionPipeline, StableDiffusionXLPipeline, StableDiffusion3Pipeline, FluxPipeline, PixArtAlphaPipeline, "
+        "PixArtSigmaPipeline, SanaPipeline",
     ),
     "a class of nobody's": (
         lambda folder: index(folder, _class_name="Nosuch"),
@@ -322,7 +324,16 @@ def test_an_experiment_refuses_a_model_of_the_other_kind_before_anything_is_load
 
 def test_the_promised_image_models_are_in_the_registry():
     image = {name for name, entry in aliases().items() if entry.kind == "image"}
-    assert {"stable-diffusion-1.5", "sdxl-base", "sd3-medium", "flux-dev", "flux-schnell"} <= image
+    assert {
+        "stable-diffusion-1.5",
+        "sdxl-base",
+        "sd3-medium",
+        "flux-dev",
+        "flux-schnell",
+        "pixart-alpha",
+        "pixart-sigma",
+        "sana-1.6b",
+    } <= image
 
 
 # ---------------------------------------------------------------------- the hub

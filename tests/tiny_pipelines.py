@@ -14,6 +14,9 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    Gemma2Config,
+    Gemma2Model,
+    GemmaTokenizer,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -200,12 +203,124 @@ def _flux() -> Any:
     )
 
 
+def _pixart(kind: Any) -> Any:
+    return kind(
+        scheduler=_ddim(),
+        vae=_vae(),
+        text_encoder=_t5(32),
+        tokenizer=t5_tokenizer(),
+        transformer=diffusers.PixArtTransformer2DModel(
+            sample_size=8,
+            patch_size=2,
+            in_channels=4,
+            out_channels=8,
+            num_layers=2,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            cross_attention_dim=16,
+            caption_channels=32,
+            norm_num_groups=4,
+            use_additional_conditions=False,
+        ),
+    )
+
+
+def _pixart_sigma() -> Any:
+    return _pixart(diffusers.PixArtSigmaPipeline)
+
+
+def _pixart_alpha() -> Any:
+    return _pixart(diffusers.PixArtAlphaPipeline)
+
+
+@cache
+def gemma_tokenizer() -> Any:
+    """Like Gemma's: a beginning and no end, blanks are letters, bytes where it has no letter."""
+    letters = [*string.ascii_letters, *string.digits, *"▁.,'-:()", "\n"]
+    pairs = "b+l bl+u blu+e t+r tr+i a+n an+g l+e c+i ci+r cir+c circ+le r+e re+d ▁+red ▁+blue ▁+tri"
+    merges = [tuple(pair.split("+")) for pair in pairs.split()]
+    start = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    vocabulary = dict.fromkeys(
+        [*start, *(f"<0x{byte:02X}>" for byte in range(256)), *letters, *(a + b for a, b in merges)]
+    )
+    return GemmaTokenizer(
+        vocab={token: id for id, token in enumerate(vocabulary)},
+        merges=merges,
+        padding_side="right",
+        add_bos_token=True,
+    )
+
+
+def _gemma(width: int) -> Any:
+    config = Gemma2Config(
+        vocab_size=len(gemma_tokenizer()),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        query_pre_attn_scalar=8,
+        sliding_window=4096,
+        max_position_embeddings=4096,
+        pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=1,
+    )
+    return Gemma2Model(config).eval()
+
+
+def _sana() -> Any:
+    sides = {
+        f"{side}_{name}": value
+        for side in ("encoder", "decoder")
+        for name, value in {
+            "block_types": ("ResBlock", "EfficientViTBlock"),
+            "block_out_channels": (8, 8),
+            "qkv_multiscales": ((), (5,)),
+            "layers_per_block": (1, 1),
+        }.items()
+    }
+    return diffusers.SanaPipeline(
+        tokenizer=gemma_tokenizer(),
+        text_encoder=_gemma(32),
+        vae=diffusers.AutoencoderDC(
+            latent_channels=4,
+            attention_head_dim=2,
+            downsample_block_type="conv",
+            upsample_block_type="interpolate",
+            decoder_norm_types="rms_norm",
+            decoder_act_fns="silu",
+            scaling_factor=0.5,
+            **sides,
+        ),
+        transformer=diffusers.SanaTransformer2DModel(
+            patch_size=1,
+            in_channels=4,
+            out_channels=4,
+            num_layers=2,
+            num_attention_heads=2,
+            attention_head_dim=8,
+            num_cross_attention_heads=2,
+            cross_attention_head_dim=8,
+            cross_attention_dim=16,
+            caption_channels=32,
+            sample_size=16,
+            qk_norm="rms_norm_across_heads",
+        ),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+    )
+
+
 BUILDERS: dict[str, Callable[[], Any]] = {
     "sd": _sd,
     "sd_t5": _sd_t5,
     "sdxl": _sdxl,
     "sd3": _sd3,
     "flux": _flux,
+    "pixart_sigma": _pixart_sigma,
+    "sana": _sana,
+    "pixart_alpha": _pixart_alpha,
 }
 
 

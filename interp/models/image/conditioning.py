@@ -29,8 +29,9 @@ class Conditioning:
     """Token vectors of texts as the denoiser takes them.
 
     `sequence` is what cross- or joint attention reads. `pooled` is the vector that enters beside it (SDXL: time embedding;
-    SD3 and FLUX: modulation), or None. `mask` is True where the denoiser may look, or None where it may look everywhere.
-    `maskable` says whether the denoiser takes a mask at all.
+    SD3 and FLUX: modulation), or None. `mask` is True where the denoiser may look, or None where it may look everywhere;
+    `drop` makes one. `shown` is the encoding's own, where padding is hidden from the denoiser (PixArt), else None: it goes with
+    the vectors, wherever an edit puts them. `maskable` says whether the denoiser takes a mask at all.
     """
 
     sequence: Float[Tensor, "row position channel"]
@@ -38,6 +39,7 @@ class Conditioning:
     blocks: tuple[Block, ...]
     mask: Bool[Tensor, "row position"] | None = None
     maskable: bool = True
+    shown: Bool[Tensor, "row position"] | None = None
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -48,6 +50,13 @@ class Conditioning:
         """Positions of a row, over all blocks."""
         return self.sequence.shape[1]
 
+    @property
+    def seen(self) -> Bool[Tensor, "row position"] | None:
+        """True where the denoiser looks, by the encoding's own mask and by what was dropped; None where it looks everywhere."""
+        if self.mask is None or self.shown is None:
+            return self.shown if self.mask is None else self.mask
+        return self.mask & self.shown
+
     def row(self, index: int) -> "Conditioning":
         """Returns one row, as a conditioning of its own."""
         return self.select([range(len(self))[index]])
@@ -57,7 +66,8 @@ class Conditioning:
         rows = torch.tensor(list(indices), dtype=torch.long, device=self.sequence.device)
         pooled = None if self.pooled is None else self.pooled[rows]
         mask = None if self.mask is None else self.mask[rows]
-        return dataclasses.replace(self, sequence=self.sequence[rows], pooled=pooled, mask=mask)
+        shown = None if self.shown is None else self.shown[rows]
+        return dataclasses.replace(self, sequence=self.sequence[rows], pooled=pooled, mask=mask, shown=shown)
 
     def as_many(self, n_rows: int) -> "Conditioning":
         """Returns the rows, one row as many times over. Raises ValueError when there are several, and not as many."""
@@ -80,11 +90,13 @@ class Conditioning:
         masks = None
         if any(one.mask is not None for one in conditionings):
             masks = torch.cat([one._whole_mask() for one in conditionings])
+        shown = [one.shown for one in conditionings if one.shown is not None]
         return dataclasses.replace(
             first,
             sequence=torch.cat([one.sequence for one in conditionings]),
             pooled=torch.cat(pooled) if pooled else None,
             mask=masks,
+            shown=torch.cat(shown) if shown else None,
         )
 
     def at(self, positions: Sequence[int]) -> Bool[Tensor, "position"]:
@@ -126,15 +138,21 @@ class Conditioning:
         self._check_kin(source)
         self.at(positions)
         source.at(tuple(set(origins)))
-        sequence = self.sequence.clone()
-        sequence[:, list(positions)] = self._fitted(source)[:, list(origins)]
-        return dataclasses.replace(self, sequence=sequence)
+        sequence, shown = self.sequence.clone(), None if self.shown is None else self.shown.clone()
+        sequence[:, list(positions)] = _fitted(source.sequence, len(self))[:, list(origins)]
+        if shown is not None and source.shown is not None:
+            shown[:, list(positions)] = _fitted(source.shown, len(self))[:, list(origins)]
+        return dataclasses.replace(self, sequence=sequence, shown=shown)
 
     def mean(self, positions: Sequence[int], sample: "Conditioning") -> "Conditioning":
-        """Returns the rows with these positions replaced by the mean of the sample's rows at the same position."""
+        """Returns the rows with these positions replaced by the mean of the sample's rows at the same position.
+
+        Where padding is hidden, such a position is shown if it is in any of the sample's rows.
+        """
         self._check_kin(sample)
         mean = sample.sequence.mean(dim=0, keepdim=True)
-        return dataclasses.replace(self, sequence=torch.where(self.at(positions)[None, :, None], mean, self.sequence))
+        shown = None if sample.shown is None else sample.shown.any(dim=0, keepdim=True)
+        return self._with_vectors(self.at(positions), dataclasses.replace(sample.row(0), sequence=mean, shown=shown))
 
     def drop(self, positions: Sequence[int]) -> "Conditioning":
         """Returns the rows with these positions hidden from the denoiser: no vector stands in their place.
@@ -146,12 +164,12 @@ class Conditioning:
                 "This model's denoiser takes no mask over the text, so tokens cannot be dropped: use keep or replace, which "
                 "put clean padding in their place."
             )
-        mask = self._whole_mask() & ~self.at(positions)
-        if not mask.any(dim=1).all():
+        dropped = dataclasses.replace(self, mask=self._whole_mask() & ~self.at(positions))
+        if dropped.seen is not None and not dropped.seen.any(dim=1).all():
             raise ArgumentError(
                 "Every token would be dropped: leave at least one position for the denoiser to look at."
             )
-        return dataclasses.replace(self, mask=mask)
+        return dropped
 
     def with_pooled(self, source: "Conditioning") -> "Conditioning":
         """Returns the rows with the pooled vector of another conditioning (one row, or as many as here).
@@ -169,14 +187,11 @@ class Conditioning:
 
     def _with_vectors(self, chosen: Bool[Tensor, "position"], source: "Conditioning") -> "Conditioning":
         self._check_kin(source)
-        return dataclasses.replace(
-            self, sequence=torch.where(chosen[None, :, None], self._fitted(source), self.sequence)
-        )
-
-    def _fitted(self, source: "Conditioning") -> Float[Tensor, "row position channel"]:
-        if len(source) not in (1, len(self)):
-            raise ValueError(f"{len(source)} rows cannot be put into {len(self)}: give one, or one for each")
-        return source.sequence.expand(len(self), -1, -1)
+        sequence = torch.where(chosen[None, :, None], _fitted(source.sequence, len(self)), self.sequence)
+        shown = self.shown
+        if shown is not None and source.shown is not None:
+            shown = torch.where(chosen[None], _fitted(source.shown, len(self)), shown)
+        return dataclasses.replace(self, sequence=sequence, shown=shown)
 
     def _whole_mask(self) -> Bool[Tensor, "row position"]:
         if self.mask is not None:
@@ -185,8 +200,16 @@ class Conditioning:
 
     def _check_kin(self, other: "Conditioning") -> None:
         same = self.blocks == other.blocks and self.sequence.shape[1:] == other.sequence.shape[1:]
+        same = same and (self.shown is None) == (other.shown is None)
         if not same or (self.pooled is None) != (other.pooled is None):
             raise ValueError("the conditionings are not of one model: encode both with the same one")
+
+
+def _fitted(rows: Tensor, n_rows: int) -> Tensor:
+    """Returns as many rows, one row as many times over."""
+    if len(rows) not in (1, n_rows):
+        raise ValueError(f"{len(rows)} rows cannot be put into {n_rows}: give one, or one for each")
+    return rows.expand(n_rows, *rows.shape[1:])
 
 
 @dataclass(frozen=True)

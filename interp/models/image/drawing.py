@@ -12,7 +12,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from interp.errors import ArgumentError, RunError
 from interp.models.image.conditioning import Conditioning
-from interp.models.image.families import Encoded, Family
+from interp.models.image.family import Encoded, Family
 
 TOLERANCE = 1e-3
 """Largest difference, in standard deviations of the latents, that is rounding; noise of another draw differs by one or more."""
@@ -41,27 +41,50 @@ CANNOT_RUN = (
 # ---------------------------------------------------------------------- the pipeline's call
 
 
-def arguments(
-    family: Family, conditioning: Conditioning, empty: Encoded, noise: Tensor, steps: int, guidance: float
-) -> dict[str, Any]:
-    """Returns the arguments of the pipeline's call, given the encoded empty text for the unconditional branch of guidance."""
+class Sampling(NamedTuple):
+    """How pictures are drawn: `other` is what guidance turns away from, None where the denoiser has no second branch."""
+
+    steps: int
+    guidance: float
+    other: Encoded | None
+
+
+def arguments(family: Family, conditioning: Conditioning, noise: Tensor, how: Sampling) -> dict[str, Any]:
+    """Returns the arguments of the pipeline's call."""
     scale, n_rows = family.pipeline.vae_scale_factor, len(conditioning)
-    given = {"prompt_embeds": conditioning.sequence, "pooled_prompt_embeds": conditioning.pooled}
-    other = family.unconditional(empty)
-    if other is not None:
-        given["negative_prompt_embeds"] = other[0].expand(n_rows, -1, -1)
-        given["negative_pooled_prompt_embeds"] = None if other[1] is None else other[1].expand(n_rows, -1)
+    texts = {
+        "prompt": Encoded(
+            conditioning.sequence, conditioning.pooled, None if conditioning.shown is None else conditioning.seen
+        )
+    }
+    if how.other is not None:
+        texts["negative_prompt"] = Encoded(
+            *(None if part is None else part.expand(n_rows, *part.shape[1:]) for part in how.other)
+        )
+    given: dict[str, Any] = {}
+    for name, text in texts.items():
+        given[f"{name}_embeds"] = text.sequence
+        given["pooled_prompt_embeds" if name == "prompt" else "negative_pooled_prompt_embeds"] = text.pooled
+        given[f"{name}_attention_mask"] = None if text.shown is None else text.shown.long()
     return {
-        **{name: text for name, text in given.items() if text is not None},
+        **{name: part for name, part in given.items() if part is not None},
+        "negative_prompt": None,  # where the pipeline's own is an empty text, that is two negative prompts
+        **family.call_options(),
         "latents": family.latents(noise.to(family.device, family.denoiser.dtype)),
         "height": noise.shape[-2] * scale,
         "width": noise.shape[-1] * scale,
-        "num_inference_steps": steps,
-        "guidance_scale": guidance,
+        "num_inference_steps": how.steps,
+        "guidance_scale": how.guidance,
         "generator": [generator_of(row) for row in noise],
-        "callback_on_step_end": refuse_non_finite,
         "output_type": "np",
     }
+
+
+def watched(family: Family) -> dict[str, Any]:
+    """Returns the argument of the pipeline's call that has `refuse_non_finite` called after every step."""
+    if "callback_on_step_end" in inspect.signature(family.pipeline.__call__).parameters:
+        return {"callback_on_step_end": refuse_non_finite}
+    return {"callback": lambda step, timestep, latents: refuse_non_finite(None, step, timestep, {"latents": latents})}
 
 
 def generator_of(noise: Float32[Tensor, "channel latent_height latent_width"]) -> torch.Generator:
@@ -170,7 +193,7 @@ def check_scheduler(
     OutOfMemoryError pass.
     """
     name = type(family.pipeline.scheduler).__name__
-    advice = f"save the model with another scheduler, or set pipeline.scheduler, such as {SAFE['flow' if family.joint else 'noise']}"
+    advice = f"save the model with another scheduler, or set pipeline.scheduler, such as {SAFE['flow' if family.flow else 'noise']}"
     devices = [family.device] if family.device.type == "cuda" and torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         try:

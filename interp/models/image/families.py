@@ -1,12 +1,6 @@
-"""Differences between the families of text-to-image pipelines: how a text is encoded, and the arguments of a call.
+"""The families of text-to-image pipelines that are supported: Stable Diffusion, SDXL, SD3 and FLUX here, others in files of their own."""
 
-Everything goes through the pipelines' own `encode_prompt` and `__call__` of unmodified diffusers.
-"""
-
-import inspect
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -15,41 +9,9 @@ from torch import Tensor
 
 from interp.errors import ArgumentError
 from interp.models.image.conditioning import Block
-
-Encoded = tuple[Float[Tensor, "1 position channel"], Float[Tensor, "1 pooled_channel"] | None]
-
-
-@dataclass(frozen=True)
-class TextEncoder:
-    """One text encoder of a pipeline and the part of the sequence it fills: positions from `start`, channels from `channel`.
-
-    `block` is None for an encoder that only makes the pooled vector. `layers_unused` are those after the one whose states
-    the pipeline takes; `normed` says whether the final norm stands between that layer and the conditioning.
-    """
-
-    name: str
-    block: Block | None
-    tokenizer: Any
-    module: Any
-    n_positions: int
-    channel: int = 0
-    layers_unused: int = 0
-    normed: bool = True
-
-    @property
-    def trunk(self) -> Any:
-        """The module that holds the layers and the final norm."""
-        return self.module.encoder if self.is_t5 else getattr(self.module, "text_model", self.module)
-
-    @property
-    def layers(self) -> Any:
-        """The layers, in order."""
-        return self.trunk.block if self.is_t5 else self.trunk.encoder.layers
-
-    @property
-    def is_t5(self) -> bool:
-        """Whether it is T5's encoder; the others are CLIP's."""
-        return self.module.config.model_type == "t5"
+from interp.models.image.family import Encoded, Family, TextEncoder
+from interp.models.image.pixart import PixArtAlpha, PixArtSigma
+from interp.models.image.sana import Sana
 
 
 def clip_pair(pipeline: Any, block: Block) -> list[TextEncoder]:
@@ -64,82 +26,6 @@ def clip_pair(pipeline: Any, block: Block) -> list[TextEncoder]:
     ]
 
 
-class Family:
-    """Base of the families: `pipeline` is a loaded diffusers pipeline."""
-
-    name: ClassVar[str]
-    pipeline_class: ClassVar[str]
-    denoiser_name: ClassVar[str] = "transformer"
-    joint: ClassVar[bool] = True
-    """Whether text vectors change from block to block of the denoiser, beside the image."""
-
-    def __init__(self, pipeline: Any) -> None:
-        """Reads nothing yet."""
-        self.pipeline = pipeline
-
-    @property
-    def denoiser(self) -> Any:
-        """The module that is called at every step."""
-        return getattr(self.pipeline, self.denoiser_name)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the denoiser is."""
-        return self.denoiser.device
-
-    def encoders(self) -> list[TextEncoder]:
-        """Returns the text encoders, in the order of the sequence."""
-        raise NotImplementedError
-
-    def encode(self, text: str) -> Encoded:
-        """Returns one text's sequence and pooled vector, from the pipeline's own encode_prompt."""
-        raise NotImplementedError
-
-    def converted(self, text: str, tokenizer: Any) -> str:
-        """Returns the text as the pipeline passes it to a tokenizer, with textual-inversion placeholders expanded."""
-        convert = getattr(self.pipeline, "maybe_convert_prompt", None)  # pipelines that can load an inversion have it
-        return text if convert is None else convert(text, tokenizer)
-
-    def unconditional(self, empty: Encoded) -> Encoded | None:
-        """Returns the unconditional branch of guidance, given the encoded empty text; None if there is no such branch."""
-        return empty
-
-    def size(self) -> tuple[int, int]:
-        """Returns the default height and width, in pixels. Raises ArgumentError where the denoiser names none."""
-        sample, scale = self.sample_size(), self.pipeline.vae_scale_factor
-        if sample is None:
-            raise ArgumentError(
-                f"The denoiser of this {self.pipeline_class} names no sample_size: say which size with --height and --width."
-            )
-        height, width = (sample, sample) if isinstance(sample, int) else sample
-        return height * scale, width * scale
-
-    def sample_size(self) -> int | Sequence[int] | None:
-        """Returns the side of the latents that the denoiser was trained on, or their height and width; None if it does not say."""
-        return self.denoiser.config.sample_size
-
-    def size_multiple(self) -> int:
-        """Returns the number of pixels that height and width must be multiples of."""
-        return self.patch() * self.pipeline.vae_scale_factor
-
-    def patch(self) -> int:
-        """Returns the side, in latents, of the square that one image position of the denoiser covers."""
-        return 1
-
-    def latent_channels(self) -> int:
-        """Returns the channels of a latent image."""
-        return self.denoiser.config.in_channels
-
-    def latents(self, noise: Float[Tensor, "row channel height width"]) -> Tensor:
-        """Returns the noise in the form the pipeline's `latents` argument has."""
-        return noise
-
-    def defaults(self) -> tuple[int, float]:
-        """Returns steps and guidance: those of the pipeline's own call."""
-        call = inspect.signature(self.pipeline.__call__).parameters
-        return call["num_inference_steps"].default, float(call["guidance_scale"].default)
-
-
 class StableDiffusion(Family):
     """Stable Diffusion 1 and 2: one encoder, CLIP's (or T5's, where a folder has that), read by cross-attention."""
 
@@ -147,6 +33,7 @@ class StableDiffusion(Family):
     pipeline_class = "StableDiffusionPipeline"
     denoiser_name = "unet"
     joint = False
+    flow = False
 
     def encoders(self) -> list[TextEncoder]:
         """Returns the one there is, named by its kind."""
@@ -157,7 +44,7 @@ class StableDiffusion(Family):
     def encode(self, text: str) -> Encoded:
         """Returns the last layer's states, normed."""
         sequence, _ = self.pipeline.encode_prompt(text, self.device, 1, do_classifier_free_guidance=False)
-        return sequence, None
+        return Encoded(sequence)
 
     def size_multiple(self) -> int:
         """Returns what the pipeline itself insists on."""
@@ -171,6 +58,7 @@ class StableDiffusionXL(Family):
     pipeline_class = "StableDiffusionXLPipeline"
     denoiser_name = "unet"
     joint = False
+    flow = False
 
     def encoders(self) -> list[TextEncoder]:
         """Returns CLIP-L and bigG, which share positions."""
@@ -181,7 +69,7 @@ class StableDiffusionXL(Family):
         sequence, _, pooled, _ = self.pipeline.encode_prompt(
             text, device=self.device, do_classifier_free_guidance=False
         )
-        return sequence, pooled
+        return Encoded(sequence, pooled)
 
     def size_multiple(self) -> int:
         """Returns what the pipeline itself insists on."""
@@ -191,7 +79,7 @@ class StableDiffusionXL(Family):
         """Returns zeros where the pipeline says so (SDXL's own way), otherwise the empty text."""
         if not self.pipeline.config.force_zeros_for_empty_prompt:
             return empty
-        return torch.zeros_like(empty[0]), None if empty[1] is None else torch.zeros_like(empty[1])
+        return Encoded(*(None if part is None else torch.zeros_like(part) for part in empty))
 
 
 class StableDiffusion3(Family):
@@ -224,7 +112,7 @@ class StableDiffusion3(Family):
             do_classifier_free_guidance=False,
             max_sequence_length=self.t5_positions,
         )
-        return sequence, pooled
+        return Encoded(sequence, pooled)
 
     def patch(self) -> int:
         """Returns the denoiser's patch size."""
@@ -260,7 +148,7 @@ class Flux(Family):
         sequence, pooled, _ = self.pipeline.encode_prompt(
             text, prompt_2=text, device=self.device, max_sequence_length=self.t5_positions
         )
-        return sequence, pooled
+        return Encoded(sequence, pooled)
 
     def unconditional(self, empty: Encoded) -> Encoded | None:
         """Returns None."""
@@ -287,7 +175,15 @@ class Flux(Family):
         return (4, 0.0) if self.distilled else super().defaults()
 
 
-FAMILIES: tuple[type[Family], ...] = (StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux)
+FAMILIES: tuple[type[Family], ...] = (
+    StableDiffusion,
+    StableDiffusionXL,
+    StableDiffusion3,
+    Flux,
+    PixArtAlpha,
+    PixArtSigma,
+    Sana,
+)
 
 
 def family_of(name: str, pipeline_class: str) -> type[Family]:

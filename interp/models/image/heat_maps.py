@@ -152,7 +152,10 @@ def attention_weights(
     """Returns a diffusers attention module's cross-attention weights, in float32, as the mean over its heads."""
     if attn.norm_cross:
         text = attn.norm_encoder_hidden_states(text)
-    query, key = (part.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for part in (attn.to_q(image), attn.to_k(text)))
+    query, key = attn.to_q(image), attn.to_k(text)
+    if attn.norm_q is not None:  # over all heads, as in Sana
+        query, key = attn.norm_q(query), attn.norm_k(key)
+    query, key = (part.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for part in (query, key))
     scores = (query.float() @ key.float().transpose(-1, -2)) * attn.scale
     if bias is not None:
         scores = scores + bias.float()[:, None]

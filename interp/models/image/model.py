@@ -19,8 +19,17 @@ from torch import Tensor
 from interp.errors import ArgumentError
 from interp.models.identity import ModelFacts, ModelIdentity
 from interp.models.image.conditioning import BlockEdit, Conditioning
-from interp.models.image.drawing import arguments, check_scheduler, finite_pictures, masking, own_noise, rehearsal
-from interp.models.image.families import Family
+from interp.models.image.drawing import (
+    Sampling,
+    arguments,
+    check_scheduler,
+    finite_pictures,
+    masking,
+    own_noise,
+    rehearsal,
+    watched,
+)
+from interp.models.image.family import Encoded, Family
 from interp.models.image.heat_maps import HeatMaps
 from interp.models.image.text import TextSide
 
@@ -43,7 +52,7 @@ class ImageModel(TextSide):
 
     @property
     def family(self) -> str:
-        """One of sd, sdxl, sd3 and flux."""
+        """One of sd, sdxl, sd3, flux, pixart_alpha, pixart_sigma and sana."""
         return self._family.name
 
     @property
@@ -75,7 +84,7 @@ class ImageModel(TextSide):
         """
         chosen = self._encoder_with(layers, encoder)
         wanted = sorted(set(layers))
-        encoding = _Called(self._family.encode, layers=chosen.layers, norm=chosen.trunk.final_layer_norm)
+        encoding = _Called(self._family.encode, layers=chosen.layers, norm=chosen.final_norm)
         traced = _nnsight().NNsight(encoding)
         with traced.trace(text):
             states = _nnsight().save(list())
@@ -87,7 +96,8 @@ class ImageModel(TextSide):
         sequence = rows.sequence.clone()
         assert chosen.block is not None
         for row, layer in enumerate(layers):
-            state = chosen.trunk.final_layer_norm(after[layer]) if chosen.normed else after[layer]
+            state = chosen.final_norm(after[layer]) if chosen.normed else after[layer]
+            state = state if chosen.kept is None else state[:, list(chosen.kept)]
             channels = slice(chosen.channel, chosen.channel + state.shape[-1])
             sequence[row, chosen.block.start : chosen.block.stop, channels] = state[0]
         return dataclasses.replace(rows, sequence=sequence)
@@ -122,11 +132,12 @@ class ImageModel(TextSide):
         batch: int = 16,
         record: HeatMaps | None = None,
         edit: BlockEdit | None = None,
+        negative: str | None = None,
     ) -> Float32[np.ndarray, "row height width 3"]:
         """Returns the pictures, in 0 … 1: row i is drawn from row i of the conditioning and row i of the noise.
 
         A single row of either serves all rows of the other. `steps` and `guidance` default to the model's own; with
-        guidance the other branch has the model's own unconditional text. `batch` rows are drawn at a time.
+        guidance the other branch has the model's own unconditional text, or the negative prompt. `batch` rows are drawn at a time.
         A sampler that draws further noise draws it from a seed that a row's own noise gives, so rows stay independent.
         `record` gathers attention maps; `edit` replaces text vectors before every block of a joint-attention denoiser.
         Raises ArgumentError for settings that cannot be, and for a sampler whose pictures depend on more than their row;
@@ -138,7 +149,8 @@ class ImageModel(TextSide):
             raise ArgumentError("steps and batch must be 1 or more, and guidance 0 or more.")
         if edit is not None:
             self._check_edit(edit, record)
-        self._check_scheduler(steps, guidance)
+        how = Sampling(steps, guidance, self._other_branch(negative, guidance))
+        self._check_scheduler(how)
         n_rows = max(len(conditioning), len(noise))
         conditioning = conditioning.as_many(n_rows)
         if len(noise) not in (1, n_rows):
@@ -150,31 +162,42 @@ class ImageModel(TextSide):
             rows = range(first, min(first + batch, n_rows))
             part, start = conditioning.select(rows), noise[rows.start : rows.stop]
             if edit is None or source is None:
-                drawn = self._draw(part, start, steps, guidance, record)
+                drawn = self._draw(part, start, how, record)
             else:
                 beside = dataclasses.replace(edit, source=source.select(rows))
-                drawn = self._draw_with_source(part, start, steps, guidance, beside)
+                drawn = self._draw_with_source(part, start, how, beside)
             pictures.append(drawn)
         return np.concatenate(pictures)
 
     def _draw(
-        self, conditioning: Conditioning, noise: Tensor, steps: int, guidance: float, record: HeatMaps | None
+        self, conditioning: Conditioning, noise: Tensor, how: Sampling, record: HeatMaps | None
     ) -> Float32[np.ndarray, "row height width 3"]:
         with ExitStack() as scoped:
-            if conditioning.mask is not None:
+            if conditioning.mask is not None and conditioning.shown is None:
                 scoped.enter_context(masking(self._family, conditioning.mask))
             if record is not None:
                 grid = (noise.shape[-2] // self._family.patch(), noise.shape[-1] // self._family.patch())
                 scoped.enter_context(record.watching(self._family.denoiser, len(conditioning), grid))
-            call = arguments(self._family, conditioning, self._empty, noise, steps, guidance)
+            call = arguments(self._family, conditioning, noise, how)
             scoped.enter_context(own_noise(self.pipeline.scheduler, call["generator"]))
-            drawn = self.pipeline(**call)
+            drawn = self.pipeline(**call, **watched(self._family))
         return finite_pictures(drawn.images)
 
-    def _check_scheduler(self, steps: int, guidance: float) -> None:
+    def _other_branch(self, negative: str | None, guidance: float) -> Encoded | None:
+        """What guidance turns away from. Raises ArgumentError for a negative prompt that nothing would read."""
+        own = self._family.unconditional(self._empty)
+        if negative is None:
+            return own
+        if own is None or guidance <= 1:
+            why = "has no second branch of guidance" if own is None else "has one above a guidance of 1 only"
+            raise ArgumentError(f"{self.identity.name} {why}, which a negative prompt is for: leave it out.")
+        self.tokens(negative)  # refuses what is too long
+        return self._family.negative(negative)
+
+    def _check_scheduler(self, how: Sampling) -> None:
         """Refuses a sampler whose pictures depend on more than their own row; looked at once, with the denoiser idle."""
         scheduler = self.pipeline.scheduler
-        key = (type(scheduler).__name__, repr(dict(scheduler.config)), steps, guidance > 1)
+        key = (type(scheduler).__name__, repr(dict(scheduler.config)), how.steps, how.guidance > 1)
         if key in self._checked:
             return
         side = 4 * self._family.size_multiple()
@@ -183,27 +206,29 @@ class ImageModel(TextSide):
 
         def latents_of(rows: Sequence[int]) -> Tensor:
             part = noise[list(rows)]
-            call = arguments(self._family, text.as_many(len(rows)), self._empty, part, steps, guidance)
-            del call["callback_on_step_end"]
+            call = arguments(self._family, text.as_many(len(rows)), part, how)
             with own_noise(pipeline.scheduler, call["generator"]):
                 return pipeline(**{**call, "output_type": "latent"}).images
 
-        check_scheduler(self._family, self.identity.name, steps, latents_of)
+        check_scheduler(self._family, self.identity.name, how.steps, latents_of)
         self._checked.add(key)
 
     def _draw_with_source(
-        self, conditioning: Conditioning, noise: Tensor, steps: int, guidance: float, edit: BlockEdit
+        self, conditioning: Conditioning, noise: Tensor, how: Sampling, edit: BlockEdit
     ) -> Float32[np.ndarray, "row height width 3"]:
         """Draws the rows and, beside them in one batch and from the same noise, the rows their vectors are taken from."""
         n, positions = len(conditioning), list(edit.positions)
         both = Conditioning.stack([conditioning, edit.source])
-        call = arguments(self._family, both, self._empty, torch.cat([noise, noise]), steps, guidance)
+        call = arguments(self._family, both, torch.cat([noise, noise]), how)
         drawing = _Called(self.pipeline, blocks=self._joint_blocks)
         traced = _nnsight().NNsight(drawing)
         blocks = [traced.blocks[block] for block in (range(self.n_blocks) if edit.blocks is None else edit.blocks)]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "'model.* was never reached", UserWarning)  # how the open loop ends
-            with own_noise(self.pipeline.scheduler, call["generator"]), traced.trace(**call) as tracer:
+            with (
+                own_noise(self.pipeline.scheduler, call["generator"]),
+                traced.trace(**call, **watched(self._family)) as tracer,
+            ):
                 for _ in tracer.iter[:]:
                     for block in blocks:
                         # With guidance the unconditional branch is in the rows before these.

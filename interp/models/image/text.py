@@ -1,5 +1,6 @@
 """The text side of a text-to-image pipeline: tokens, the positions that spell a phrase, the encoders' conditioning."""
 
+import dataclasses
 import inspect
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -8,13 +9,12 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import ArgumentError, RunError
 from interp.models.identity import ModelIdentity
 from interp.models.image.conditioning import Block, Conditioning
-from interp.models.image.families import Encoded, Family, TextEncoder
+from interp.models.image.family import Encoded, Family, TextEncoder
 from interp.models.tokens.token_spans import Token, find_phrase, read_tokens, spelling_apart
 
 _CACHED_ELEMENTS = 2**28
@@ -50,14 +50,19 @@ class TextSide:
         for encoder in self._text_encoders:
             block = encoder.block or Block(encoder.name, 0, encoder.n_positions)
             read = self._read(encoder, text)
+            if encoder.kept is not None:
+                kept = enumerate(encoder.kept, block.start)
+                read = [dataclasses.replace(read[place], position=position) for position, place in kept]
             told = blocks.setdefault(block, read)
             if [_place(token) for token in told] != [_place(token) for token in read]:
                 raise RunError(f"{self.identity.name} has two CLIP tokenizers that split {text!r} differently.")
         return [token for block in self._blocks for token in blocks[block]]
 
     def _read(self, encoder: TextEncoder, text: str) -> list[Token]:
+        """All that an encoder reads, also what does not come into the sequence."""
         name, start = (encoder.block.encoder, encoder.block.start) if encoder.block else (encoder.name, 0)
-        return read_tokens(text, encoder.tokenizer, name, start, encoder.n_positions, self._family.converted)
+        convert, n = self._family.converted, encoder.n_positions
+        return read_tokens(text, encoder.tokenizer, name, start, n, convert, before=encoder.before)
 
     def spans(self, text: str, phrase: str, occurrence: int | None = None) -> tuple[int, ...]:
         """Returns the positions, over all blocks, of the tokens that spell the phrase, found by character offsets.
@@ -102,7 +107,7 @@ class TextSide:
         self.tokens(text)  # refuses what is too long
         with ExitStack() as stack:
             seen = [stack.enter_context(_ids_read_by(encoder.module)) for encoder in self._text_encoders]
-            encoded = self._conditioning(*self._family.encode(text))
+            encoded = self._conditioning(self._family.encode(text))
         for encoder, ids in zip(self._text_encoders, seen, strict=True):
             if ids != [[token.token_id for token in self._read(encoder, text)]]:
                 raise RunError(
@@ -114,11 +119,9 @@ class TextSide:
             self._encoded.popitem(last=False)
         return encoded
 
-    def _conditioning(
-        self, sequence: Float[Tensor, "row position channel"], pooled: Float[Tensor, "row pooled_channel"] | None
-    ) -> Conditioning:
+    def _conditioning(self, text: Encoded) -> Conditioning:
         takes_mask = "encoder_attention_mask" in inspect.signature(self._family.denoiser.forward).parameters
-        return Conditioning(sequence, pooled, self._blocks, maskable=takes_mask)
+        return Conditioning(text.sequence, text.pooled, self._blocks, maskable=takes_mask, shown=text.shown)
 
     @torch.no_grad()
     def clean(self, kind: Literal["empty", "pads"] = "empty") -> Conditioning:
@@ -132,13 +135,13 @@ class TextSide:
         with ExitStack() as stack:
             for encoder in self._text_encoders:
                 stack.enter_context(_reading_only(encoder.module, encoder.tokenizer.pad_token_id))
-            return self._conditioning(*self._family.encode(""))
+            return self._conditioning(self._family.encode(""))
 
     @property
     def _empty(self) -> Encoded:
         """The encoded empty text: what guidance turns away from in most families."""
         empty = self._encode_one("")
-        return empty.sequence, empty.pooled
+        return Encoded(empty.sequence, empty.pooled, empty.shown)
 
     @cached_property
     def _text_encoders(self) -> list[TextEncoder]:

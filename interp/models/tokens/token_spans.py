@@ -38,26 +38,35 @@ def read_tokens(
     start: int,
     n_positions: int,
     convert: Callable[[str, Any], str] = lambda text, tokenizer: text,
+    before: str = "",
 ) -> list[Token]:
     """Returns the token at each of an encoder's positions, which begin at `start`, when it reads the text.
 
     Offsets are into the text as given, also where the tokenizer lower-cases, composes characters or drops spaces, and where
     `convert` (the pipeline's maybe_convert_prompt) writes one placeholder of textual inversion as several tokens.
+    `before` stands before every text: its tokens belong to the beginning.
     Raises ArgumentError when the text is longer than the encoder takes.
     """
     written, places = _with_placeholders(text, tokenizer, convert(text, tokenizer))
-    read = tokenizer(written, return_offsets_mapping=True, verbose=False)
+    places = [(0, 0)] * len(before) + places
+    read = tokenizer(before + written, return_offsets_mapping=True, verbose=False)
     ids, offsets = read["input_ids"], read["offset_mapping"]
     if len(ids) > n_positions:
+        n_own = len(tokenizer(before)["input_ids"]) if before else 0
         raise ArgumentError(
-            f"The text is {len(ids)} tokens long for the encoder {encoder}, which takes {n_positions}: shorten it (nothing is "
-            f"cut). It begins {text[:40]!r}."
+            f"The text is {len(ids) - n_own} tokens long for the encoder {encoder}, which takes {n_positions - n_own}: shorten it "
+            f"(nothing is cut). It begins {text[:40]!r}."
         )
-    n_before = len(tokenizer("")["input_ids"]) - 1  # an end, and before it a beginning in CLIP but not in T5
+    # CLIP has a beginning and an end, T5 an end, and language models a beginning.
+    around = tokenizer("")["input_ids"]
+    n_before = sum(id == tokenizer.bos_token_id for id in around)
+    n_after = len(around) - n_before
     padding = [tokenizer.pad_token_id] * (n_positions - len(ids))
     tokens = []
     for place, id in enumerate([*ids, *padding]):
-        role = _role(place, len(ids), n_before)
+        role = _role(place, len(ids), n_before, n_after)
+        if role == "text" and offsets[place][1] <= len(before):
+            role = "bos"
         begin, end = _in_text(places, *offsets[place]) if role == "text" else (0, 0)
         unknown = role == "text" and id == tokenizer.unk_token_id and id != tokenizer.eos_token_id
         tokens.append(Token(encoder, start + place, id, tokenizer.convert_ids_to_tokens(id), role, begin, end, unknown))
@@ -65,12 +74,17 @@ def read_tokens(
 
 
 def _with_placeholders(text: str, tokenizer: Any, written: str) -> tuple[str, list[tuple[int, int]]]:
-    """The text with each placeholder of several vectors written out, and the characters that each of its own stands for.
+    """The text as the pipeline passes it on, each placeholder of several vectors written out, and the characters that each of
+    its own stands for.
 
     `written` is what the pipeline makes of it. Raises ArgumentError when that is something else.
     """
     if written == text:
         return text, [(place, place + 1) for place in range(len(text))]
+    if written == text.lower().strip():  # as pipelines clean a text; some letters are several in lower case
+        lower = [(sign, (place, place + 1)) for place, letter in enumerate(text) for sign in letter.lower()]
+        start = len(text.lower()) - len(text.lower().lstrip())
+        return written, [place for _, place in lower[start : start + len(written)]]
     known = tokenizer.get_added_vocab()
     several = sorted((token for token in known if f"{token}_1" in known), key=len, reverse=True)
     expanded, places, last = "", [], 0
@@ -100,10 +114,10 @@ def _in_text(places: Sequence[tuple[int, int]], start: int, end: int) -> tuple[i
     return (places[start][0], places[end - 1][1]) if start < end else (0, 0)
 
 
-def _role(place: int, n_ids: int, n_before: int) -> Role:
+def _role(place: int, n_ids: int, n_before: int, n_after: int) -> Role:
     if place >= n_ids:
         return "pad"
-    return "eos" if place == n_ids - 1 else "bos" if place < n_before else "text"
+    return "eos" if place >= n_ids - n_after else "bos" if place < n_before else "text"
 
 
 def spelling(tokens: Sequence[Token], start: int, end: int) -> tuple[int, ...]:
