@@ -7,7 +7,6 @@ and the spelling of its tokens.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +76,7 @@ def mixture(rule: Rule, pieces: Pieces, texts: Sequence[str], old: Vocabulary) -
     )
     near = _sparse(near, n_old)
     has_local, has_near = (np.asarray(part.sum(axis=1)) > 0 for part in (local, near))
-    of_near: Any = np.where(has_local, np.where(has_near, share, 0.0), 1.0)
+    of_near = np.asarray(np.where(has_local, np.where(has_near, share, 0.0), 1.0), dtype=float)
     return sparse.csr_array(sparse.diags_array(1.0 - of_near) @ local + sparse.diags_array(of_near) @ near)
 
 
@@ -169,7 +168,7 @@ def _gram_counts(texts: Sequence[str], columns: dict[str, int], *, grow: bool) -
 
 
 def _unit_rows(rows: sparse.csr_array) -> sparse.csr_array:
-    squares: Any = rows.multiply(rows).sum(axis=1)
+    squares = np.asarray(rows.multiply(rows).sum(axis=1), dtype=float)
     return sparse.csr_array(sparse.diags_array(np.maximum(squares, 1e-24) ** -0.5) @ rows)
 
 
