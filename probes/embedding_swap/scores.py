@@ -62,9 +62,9 @@ def word_effect(nats: Float[np.ndarray, "word test"], classes: Int[np.ndarray, "
 def readout(
     train: Float[np.ndarray, "row residual"],
     labels: Int[np.ndarray, " row"],
-    test: Float[np.ndarray, "row residual"],
+    test: Float[np.ndarray, "tested residual"],
     n_classes: int,
-) -> Int[np.ndarray, " row"]:
+) -> Int[np.ndarray, " tested"]:
     """Returns the class that a ridge regression on the training rows' labels gives each row; features have mean 0 and variance 1."""
     mean, scale = train.mean(axis=0), train.std(axis=0) + 1e-6
     x, y = (train - mean) / scale, np.eye(n_classes)[labels]

@@ -145,7 +145,7 @@ def _near_spellings(texts: Sequence[str], old: Vocabulary) -> list[Weighted]:
     for first in range(0, len(texts), _AT_ONCE):
         alike = sparse.csr_array(ours[first : first + _AT_ONCE] @ theirs.T)
         for begin, end in zip(alike.indptr[:-1], alike.indptr[1:], strict=True):
-            values, ids = alike.data[begin:end], alike.indices[begin:end]
+            values, ids = np.asarray(alike.data[begin:end], dtype=float), alike.indices[begin:end]
             best = np.lexsort((ids, -values))[:SPELLING_NEIGHBOURS]
             best = best[values[best] > 0]
             share = np.exp(values[best] / TEMPERATURE)
