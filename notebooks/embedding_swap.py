@@ -18,7 +18,9 @@ import torch
 from interp.models import load
 
 model = load("transformer-news-4")
-ids = model.tokenizer("The president said that the president will meet the team.", add_special_tokens=False)["input_ids"]
+ids = model.tokenizer("The president said that the president will meet the team.", add_special_tokens=False)[
+    "input_ids"
+]
 president, team = (model.tokenizer(word, add_special_tokens=False)["input_ids"][-1] for word in (" president", " team"))
 plain = model.surprisal([ids])[0]
 with model.edit_rows(torch.tensor([[president, team]]), torch.tensor([[team, president]])):

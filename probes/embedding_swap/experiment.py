@@ -27,7 +27,8 @@ class EmbeddingSwap(Settings):
     )
     paper: ClassVar[str] = (
         "Huang et al. 2023, Lexinvariant Language Models, arXiv:2305.16349; Anand et al. 2024, Dual Process Learning, arXiv:2406.00053; "
-        "Sharthak et al. 2025, Achieving Tokenizer Flexibility through Heuristic Adaptation and Supertoken Learning, arXiv:2505.09738"
+        "Sharthak et al. 2025, Achieving Tokenizer Flexibility in Language Models through Heuristic Adaptation and Supertoken "
+        "Learning, arXiv:2505.09738"
     )
     schema_version: ClassVar[int] = 1
     needs_attention: ClassVar[bool] = False

@@ -20,7 +20,7 @@ from probes.embedding_swap.materials import Materials, materials_of
 from probes.embedding_swap.plan import AFTER, CONTEXT, PiecesUnit
 from probes.embedding_swap.settings import Settings
 
-MIN_LETTERS = 4
+MIN_LETTERS = 3
 OWN, SPELLED = "own", "spelled"
 
 
@@ -69,7 +69,7 @@ def measure_pieces(model: LanguageModel, unit: PiecesUnit, settings: Settings) -
 
 
 def held_out(model: LanguageModel, materials: Materials, settings: Settings) -> list[HeldOut]:
-    """Returns tokens that are words of at least four letters, stand in the texts and have pieces, with the first passage of each."""
+    """Returns tokens that are words of at least three letters, stand in the texts and have pieces, with the first passage of each."""
     words = {
         int(id)
         for id in materials.words
