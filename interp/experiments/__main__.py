@@ -37,6 +37,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "show": verbs.show,
     "compare": verbs.compare,
     "figures": verbs.figures,
+    "transplant": verbs.transplant,
 }
 
 
@@ -100,6 +101,7 @@ def _overview() -> str:
             f"       {PROGRAM} {ATLAS} [--model NAME] [--preset NAME] [--config FILE.toml]",
             f"       {PROGRAM} {PLAN} EXPERIMENT [the same settings]",
             f"       {PROGRAM} list | models | runs | show RUN | compare RUN RUN … | figures RUN --format pdf svg png",
+            f"       {PROGRAM} transplant --model NAME --tokenizer NAME --out FOLDER",
             "",
             "experiments, each with its own --help:",
             *(f"  {name:<20} {kind.summary}" for name, kind in experiments().items()),

@@ -1,8 +1,8 @@
-"""Commands other than running an experiment: atlas, plan, list, models, runs, show, compare, figures. Docstrings are the help text."""
+"""Commands other than running an experiment: atlas, plan, list, models, runs, … Docstrings are the help text."""
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
@@ -13,6 +13,7 @@ from interp.experiments.experiment import Experiment
 from interp.experiments.listing import State
 from interp.experiments.options import FigureFormat, RunOptions
 from interp.experiments.run import Run, open_run
+from interp.models.transplant.rules import Rule
 
 if TYPE_CHECKING:
     from interp.tables import Tables
@@ -225,3 +226,34 @@ def _side(place: str, out: Path) -> "tuple[type[Experiment], str, Tables]":
             raise refusals[0] if refusals else ArgumentError(f"No experiment reads files like {place}.")
     run = open_run(place, out)
     return type(run.experiment), run.label, run.tables
+
+
+def transplant(
+    *,
+    model: str,
+    tokenizer: str,
+    out: Path,
+    rule: Rule | Literal["best"] = "best",
+    texts: Path | None = None,
+    passages: int = 24,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> None:
+    """Give a model another tokenizer's vocabulary and write it to a folder, with its bits per byte before and after.
+
+    Args:
+        model: Name of the model, a Hugging Face id, or a folder.
+        tokenizer: Model (name, Hugging Face id) or folder whose tokenizer the model gets.
+        out: New folder that the model is written to, as transformers' save_pretrained does.
+        rule: How rows of new tokens are made; best takes the rule with the fewest bits per byte on other passages.
+        texts: Folder of texts to measure on; news articles if not given.
+        passages: Number of passages that bits per byte are measured on; a third as many choose the rule.
+        device: Device to load the model on.
+        dtype: Precision that the model is loaded and written in.
+
+    """
+    from interp.experiments.transplanting import transplant_to
+
+    transplant_to(
+        model, tokenizer, out, rule=rule, texts=texts, n_passages=passages, device=device, dtype=dtype, say=say
+    )

@@ -17,6 +17,7 @@ from interp.models.language.hooks import EditPhase, Phase
 from interp.models.language.kept_logits import Kept
 from interp.models.language.prefix import History, Prefix
 from interp.models.language.recording import HeadOutputs, Reader, Recording
+from interp.models.language.row_edits import RowEdit, Side, watch_rows
 from interp.models.language.wrapped import WrappedModel
 
 
@@ -149,6 +150,22 @@ class LanguageModel(WrappedModel):
         with self.hooks.opened(blocked):
             yield
         blocked.check_met()
+
+    @contextmanager
+    def edit_rows(self, ids: Int[Tensor, "row_or_1 changed"], rows: Tensor, *, side: Side = "both") -> Iterator[None]:
+        """Opens an edit of the embedding: the tokens take the rows of other tokens (ids), or vectors. See RowEdit.
+
+        with model.edit_rows(torch.tensor([[cat, dog]]), torch.tensor([[dog, cat]])):    # cats are read and written as dogs
+            model.surprisal([ids])
+
+        Raises ArgumentError for what does not fit the model, and UserError at the end of the `with` when texts were read past the
+        embedding.
+        """
+        edit = RowEdit(ids, rows, side)
+        watch_rows(self, edit)
+        with self.hooks.opened(edit):
+            yield
+        edit.check_met()
 
     def head_grid(self, heads: Sequence[tuple[int, int]]) -> Bool[Tensor, "layer head"]:
         """Returns a grid that is True at the given (layer, head) pairs.

@@ -207,10 +207,10 @@ def _tokenizer(entry: ModelEntry, source: _Source) -> PreTrainedTokenizerBase:
     Raises RunError when there is none, or when it is another model's.
     """
     adapter = source.adapter
-    own = adapter is not None and any((adapter / name).is_file() for name in _TOKENIZER_FILES)
+    own = adapter is not None and any((adapter / name).is_file() for name in TOKENIZER_FILES)
     place, revision = (str(adapter), None) if own else (source.folder_or_id, source.revision)
     folder = Path(place)
-    if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+    if folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise RunError(
             f"{folder} has no tokenizer files: save the model's tokenizer there too, with AutoTokenizer.from_pretrained(…)"
             ".save_pretrained."
@@ -220,7 +220,7 @@ def _tokenizer(entry: ModelEntry, source: _Source) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-_TOKENIZER_FILES = (
+TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
     "vocab.json",

@@ -1,0 +1,169 @@
+"""Texts under ciphers: some tokens have other rows, in and out, and which ones differs from text to text.
+
+A model that reads x with the rows E∘π and U∘π does what it does when it reads π(x): the text is enciphered by changing rows.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.errors import UserError
+from interp.models.language.logit_directions import LogitDirections
+from interp.models.language.model import LanguageModel
+from interp.models.language.residuals import read_residuals
+from interp.tables import empty
+from probes.embedding_swap.materials import Materials, materials_of
+from probes.embedding_swap.plan import CipherUnit
+from probes.embedding_swap.scores import changed_places, derangement, seen_before
+from probes.embedding_swap.settings import Settings
+from probes.embedding_swap.tables import Lens
+
+N_CONTROLS = 16
+"""Tokens of the class whose mean logit a lens is compared with."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """Which tokens have other rows in each text, and whose: ids, or vectors."""
+
+    ids: Int[np.ndarray, "text changed"]
+    rows: Int[Tensor, "text changed"] | Float[Tensor, "text changed residual"]
+
+
+def measure_cipher(model: LanguageModel, unit: CipherUnit, settings: Settings) -> dict[str, pd.DataFrame]:
+    """Returns the tables `places` and `lens` of one cipher on all texts.
+
+    Raises ArgumentError where the texts or the vocabulary do not offer what is asked for.
+    """
+    materials = materials_of(model, settings)
+    texts = materials.passages(settings.texts_per_cipher, settings.text_tokens)
+    ids = [[*materials.lead, *text] for text in texts]
+    first = len(materials.lead)
+    if unit.kind == "plain":
+        members = materials.members(unit.among)
+        key = Key(np.tile(members, (len(ids), 1)), torch.from_numpy(np.tile(members, (len(ids), 1))))
+        nats = model.surprisal(ids)
+        lens = _lens(model, unit, ids, first, key, settings, plain=True)
+    else:
+        key = key_of(model, materials, unit, settings, len(ids))
+        with model.edit_rows(torch.from_numpy(key.ids), key.rows):
+            nats = model.surprisal(ids)
+            lens = _lens(model, unit, ids, first, key, settings, plain=False)
+    rows: list[dict[str, Any]] = []
+    for text, row in enumerate(ids):
+        seen, changed = seen_before(row), changed_places(row, key.ids[text])
+        rows += [
+            {
+                "text_id": text, "kind": unit.kind, "among": unit.among, "share": unit.share, "position": place - first,
+                "token_id": row[place], "token": materials.token_texts[row[place]], "is_changed": bool(changed[place]),
+                "seen": seen[place], "surprisal_nats": float(nats[text, place]),
+            }
+            for place in range(max(1, first), len(row))
+        ]  # fmt: skip
+    return {"places": pd.DataFrame(rows), "lens": lens}
+
+
+def key_of(model: LanguageModel, materials: Materials, unit: CipherUnit, settings: Settings, n_texts: int) -> Key:
+    """Returns a key of its own for every text, drawn from (seed, share, class, text): kinds of rows change the same tokens."""
+    members = materials.members(unit.among)
+    n = max(2, round(unit.share * len(members)))
+    named = [settings.seed, len(members), n]
+    chosen = np.stack(
+        [np.random.default_rng([*named, text]).choice(members, n, replace=False) for text in range(n_texts)]
+    )
+    generators = [np.random.default_rng([*named, text, 1]) for text in range(n_texts)]
+    if unit.kind == "gaussian":
+        return Key(chosen, gaussian_rows(model, materials, n, generators))
+    if unit.kind == "rare":
+        pool = materials.unread()
+        rows = np.stack([generator.choice(pool, n, replace=n > len(pool)) for generator in generators])
+    else:
+        rows = np.stack([own[derangement(n, generator)] for own, generator in zip(chosen, generators, strict=True)])
+    return Key(chosen, torch.from_numpy(rows))
+
+
+def gaussian_rows(
+    model: LanguageModel, materials: Materials, n: int, generators: list[np.random.Generator]
+) -> Float[Tensor, "text changed residual"]:
+    """Returns vectors with the mean and covariance of the rows of the vocabulary's words.
+
+    Raises UserError where input and output rows have different widths.
+    """
+    embedding: Any = model.hf.get_input_embeddings()
+    rows = embedding.weight.data[torch.from_numpy(materials.words).to(embedding.weight.device)].double().cpu()
+    mean, centred = rows.mean(dim=0), rows - rows.mean(dim=0)
+    values, vectors = torch.linalg.eigh(centred.T @ centred / len(rows))
+    root = vectors * values.clamp(min=0).sqrt()
+    noise = np.stack([generator.standard_normal((n, rows.shape[1])) for generator in generators])
+    return (mean + torch.from_numpy(noise) @ root.T).float()
+
+
+# ---------------------------------------------------------------------- the lens
+
+
+def _lens(
+    model: LanguageModel,
+    unit: CipherUnit,
+    ids: list[list[int]],
+    first: int,
+    key: Key,
+    settings: Settings,
+    *,
+    plain: bool,
+) -> pd.DataFrame:
+    """By layer, how far the residual stream says the plain token, and the one in its place, above other tokens of the class.
+
+    Where the token is to be predicted and where it is read. Empty where the unit has no lens, or the logits cannot be taken apart.
+    """
+    if not unit.with_lens or key.rows.is_floating_point():
+        return empty(Lens).drop(columns="model")
+    try:
+        directions = LogitDirections(model)
+    except UserError:  # a recurrent model, or logits that are no sum: the finding says so
+        return empty(Lens).drop(columns="model")
+    places = _lens_places(ids, first, key)
+    if not len(places):
+        return empty(Lens).drop(columns="model")
+    rng = np.random.default_rng([settings.seed, 7])
+    controls = torch.from_numpy(
+        np.stack([rng.choice(own, min(N_CONTROLS, len(own)), replace=False) for own in key.ids])
+    )
+    control_rows = directions.frozen(controls).mean(dim=1)
+    swapped = [
+        dict(zip(own.tolist(), taken, strict=True)) for own, taken in zip(key.ids, key.rows.tolist(), strict=True)
+    ]
+    wanted = {
+        "plain": torch.tensor([ids[text][place] for text, place in places]),
+        "in its place": torch.tensor([swapped[text][ids[text][place]] for text, place in places]),
+    }
+    rows_of = {which: directions.frozen(tokens) for which, tokens in wanted.items() if not (plain and which != "plain")}
+    text_of, place_of = (torch.tensor([one[axis] for one in places]) for axis in (0, 1))
+    named = pd.DataFrame(places, columns=["text_id", "place"])
+    named["seen"] = [seen_before(ids[text])[place] for text, place in places]
+    found = []
+    streams = read_residuals(model, torch.tensor(ids), range(model.n_layers))
+    for layer, stream in streams.items():
+        for where, offset in (("predicting", 1), ("reading", 0)):
+            at = stream.cpu()[text_of, place_of - offset].float()
+            scale = directions.final_norm.scale(at)
+            for which, of_tokens in rows_of.items():
+                margin = (at * (of_tokens - control_rows[text_of]).cpu()).sum(dim=-1) / scale
+                one = named.assign(margin=margin.numpy()).groupby(["text_id", "seen"])["margin"].agg(["mean", "size"])
+                one = one.reset_index().rename(columns={"mean": "margin_nats", "size": "n_places"})
+                found.append(one.assign(kind=unit.kind, layer=layer, where=where, which=which))
+    return pd.concat(found, ignore_index=True)
+
+
+def _lens_places(ids: list[list[int]], first: int, key: Key) -> list[tuple[int, int]]:
+    """Text and place of every token with another row, but for what stands first."""
+    return [
+        (text, int(place))
+        for text, row in enumerate(ids)
+        for place in np.flatnonzero(changed_places(row, key.ids[text]))
+        if place >= max(1, first)
+    ]

@@ -1,0 +1,150 @@
+"""The sentences of the report. What the intervals do not show is said to be not shown."""
+
+from typing import Any
+
+import pandas as pd
+
+from interp.experiments.experiment import Finding
+from interp.tables import Tables
+from probes.embedding_swap.pieces import SPELLED
+from probes.embedding_swap.summaries import ANY
+
+
+def find_all(tables: Tables) -> list[Finding]:
+    """Returns the sentences of every part that was measured."""
+    return [*_of_ciphers(tables), *_of_lens(tables), *_of_frames(tables), *_of_rules(tables["rules"])]
+
+
+def _of_ciphers(tables: Tables) -> list[Finding]:
+    ciphers, course = tables["ciphers"], tables["course"]
+    found = []
+    for condition in _conditions(ciphers):
+        rows = ciphers[_is(ciphers, condition) & ciphers["is_changed"]].set_index("seen")
+        parts = [
+            f"{seen} {_interval(rows.loc[seen], 'gap_nats')}"
+            for seen in ("new", "again", "recall")
+            if seen in rows.index
+        ]
+        found.append(
+            Finding(
+                f"{_in_words(condition)}: a token with another row costs more than in the plain text by, in nats: {', '.join(parts)}."
+            )
+        )
+    first = _conditions(ciphers)[:1]
+    for condition in [
+        one for one in _conditions(ciphers) if one[0] == "cipher" and one[1:] == _largest(ciphers, first)
+    ]:
+        ends = course[_is(course, condition) & (course["seen"] == "new")].sort_values("position_low")
+        if len(ends) > 1:
+            a, b = ends.iloc[0], ends.iloc[-1]
+            falls = b["ci_high"] < a["ci_low"]
+            said = "falls with context" if falls else "is not shown to fall with context"
+            found.append(
+                Finding(
+                    f"{_in_words(condition)}: for tokens that are new in the text, where nothing can be copied, the gap {said}: "
+                    f"{_interval(a, 'gap_nats')} in the first {a['position_high']} tokens, {_interval(b, 'gap_nats')} from token "
+                    f"{b['position_low']} on."
+                )
+            )
+    return found
+
+
+def _largest(ciphers: pd.DataFrame, first: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Class and share of the fullest cipher of the first class."""
+    if not first:
+        return ()
+    own = ciphers[(ciphers["kind"] == "cipher") & (ciphers["among"] == first[0][1])]
+    return (first[0][1], own["share"].max()) if len(own) else ()
+
+
+def _of_lens(tables: Tables) -> list[Finding]:
+    lens: Any = tables["lens_layers"]
+    if not len(lens):
+        if not len(tables["places"]):
+            return []
+        return [
+            Finding(
+                "No lens: the logits of this model are no sum of what its layers write, or nothing was ciphered.",
+                "warning",
+            )
+        ]
+    found = []
+    for which in ("in its place", "plain"):
+        rows: Any = lens[
+            (lens["kind"] == "cipher")
+            & (lens["where"] == "predicting")
+            & (lens["which"] == which)
+            & (lens["seen"] == "recall")
+        ]
+        if not len(rows):
+            continue
+        last, best = rows.loc[rows["layer"].idxmax()], rows.loc[rows["margin_nats"].idxmax()]
+        name = "the token of the plain text" if which == "plain" else "the token in its place"
+        found.append(
+            Finding(
+                f"Under the cipher, where a token can be copied, {name} stands {_interval(last, 'margin_nats')} nats above others of the "
+                f"class after the last layer, {_interval(best, 'margin_nats')} after layer {best['layer']}, where it stands highest."
+            )
+        )
+    return found
+
+
+def _of_frames(tables: Tables) -> list[Finding]:
+    found = []
+    for _, row in tables["effects"].iterrows():
+        shown = "" if row["ci_low"] > 0 or row["ci_high"] < 0 else ", which is not shown to differ from 0"
+        whose = "the frame's part of speech" if row["source"] == "frame" else "its own part of speech"
+        found.append(
+            Finding(
+                f"Behaviour ({row['revision']}): a {row['kind']} word is {_interval(row, 'effect_nats')} nats likelier where a test wants "
+                f"{whose}{shown} ({row['n']} words)."
+            )
+        )
+    accuracy: Any = tables["accuracy"]
+    for (revision, kind), rows in accuracy.groupby(["revision", "kind"], sort=False):
+        at = rows[rows["place"] == "word"]
+        best = at.loc[at["frame_share"].idxmax()]
+        before = rows[(rows["place"] == "before") & (rows["layer"] == best["layer"])].iloc[0]
+        found.append(
+            Finding(
+                f"Readout ({revision}): at a {kind} word the frame's part of speech is read off best after layer {best['layer']}, in "
+                f"{_interval(best, 'frame_share', 'frame_share_ci')} of cases, at the token before it in "
+                f"{_interval(before, 'frame_share', 'frame_share_ci')}; chance {best['chance']:.2f}."
+            )
+        )
+    return found
+
+
+def _of_rules(rules: pd.DataFrame) -> list[Finding]:
+    found = []
+    for _, row in rules.sort_values("output_nats").iterrows():
+        costs = (
+            f"the token costs {_interval(row, 'output_nats', 'output_nats_ci')} nats more, each of those behind it "
+            f"{_interval(row, 'input_nats', 'input_nats_ci')}"
+        )
+        if row["rule"] == SPELLED:
+            found.append(Finding(f"Without the token, spelled by its pieces, {costs}."))
+        else:
+            cosine = _interval(row, "cosine", "cosine_ci")
+            found.append(Finding(f"Rebuilt by {row['rule']}, {costs}; cosine with the truth {cosine}."))
+    return found
+
+
+def _conditions(ciphers: pd.DataFrame) -> list[tuple[Any, ...]]:
+    changed = ciphers[ciphers["seen"] == ANY]
+    return list(changed[["kind", "among", "share"]].drop_duplicates().itertuples(index=False, name=None))
+
+
+def _is(table: pd.DataFrame, condition: tuple[Any, ...]) -> pd.Series:
+    return (table["kind"] == condition[0]) & (table["among"] == condition[1]) & (table["share"] == condition[2])
+
+
+def _in_words(condition: tuple[Any, ...]) -> str:
+    kind, among, share = condition
+    names = {"cipher": "Cipher", "gaussian": "Gaussian rows", "rare": "Rows of unread words"}
+    return f"{names[kind]} over {share:.0%} of the class {among}"
+
+
+def _interval(row: Any, name: str, interval: str = "ci") -> str:
+    low, high = (row[f"{interval}_{end}"] for end in ("low", "high"))
+    return f"{row[name]:.2f} [{low:.2f}, {high:.2f}]"

@@ -1,0 +1,108 @@
+"""The settings of the embedding_swap experiment, and the frames that they name. Imports no torch."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge
+
+from interp.errors import ArgumentError
+from interp.experiments.bounds import SOME, Share
+from interp.experiments.experiment import Dtype, Experiment
+from interp.models.transplant.rules import Rule
+
+OWN_FRAMES = Path(__file__).with_name("frames.toml")
+SLOT = "___"
+TokenClass = Literal["words", "frequent", "all"]
+Part = Literal["ciphers", "frames", "pieces"]
+TwoOrMore = Annotated[int, Ge(2)]
+
+
+@dataclass(frozen=True)
+class PartOfSpeech:
+    """Frames that a word of one part of speech fits, and known words of it."""
+
+    name: str
+    frames: tuple[str, ...]
+    """Sentences with a slot, which say what part of speech is in it."""
+    tests: tuple[str, ...]
+    """Beginnings of sentences that go on with a word of this part of speech."""
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Experiment):
+    """The fields of EmbeddingSwap."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {
+            "texts_per_cipher": 3, "text_tokens": 96, "shares": (1.0,), "classes": ("words",), "nonce_words": 3, "words_per_class": 3,
+            "held_out_tokens": 8, "rules": ("random", "mean", "spelling"),
+        }
+    }  # fmt: skip
+
+    parts: Annotated[tuple[Part, ...], SOME] = ("ciphers", "frames", "pieces")
+    """What is measured: texts under ciphers, parts of speech from frames, rows rebuilt from pieces."""
+    dtype: Dtype = "float32"
+    """Precision of the weights."""
+    texts: Path | None = None
+    """Folder of texts to read; news articles if not given."""
+    texts_per_cipher: TwoOrMore = 8
+    """Number of texts that every cipher is applied to, each with a key of its own."""
+    text_tokens: Annotated[int, Ge(32)] = 256
+    """Tokens of every text."""
+    classes: Annotated[tuple[TokenClass, ...], SOME] = ("words", "frequent", "all")
+    """Classes of tokens that change places: lower-case words, the 50 most frequent of them, all tokens but control tokens."""
+    shares: Annotated[tuple[Share, ...], SOME] = (0.1, 0.5, 1.0)
+    """Shares of the first class that change places; the other classes do as a whole."""
+    nonce_words: TwoOrMore = 8
+    """Number of rare tokens, and of Gaussian rows, that are put into the frames."""
+    words_per_class: TwoOrMore = 12
+    """At most so many known words of each part of speech."""
+    frames: Path | None = None
+    """A .toml file like probes/embedding_swap/frames.toml: for each part of speech, frames, tests and words."""
+    revisions: tuple[str, ...] = ()
+    """Further checkpoints on which the frames are measured."""
+    held_out_tokens: TwoOrMore = 32
+    """Number of tokens whose rows are rebuilt from their pieces."""
+    rules: Annotated[tuple[Rule, ...], SOME] = ("random", "mean", "first", "last", "local", "local+global", "spelling")
+    """How a row is made from its pieces."""
+
+    def input_files(self) -> Sequence[Path]:
+        """Returns the folder of texts and the file of frames."""
+        return [path for path in (self.texts, self.frames) if path]
+
+    def read_frames(self) -> tuple[PartOfSpeech, ...]:
+        """Returns the parts of speech.
+
+        Raises ArgumentError for a file that is not there or that holds something else.
+        """
+        return _read(self.frames or OWN_FRAMES)
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path) -> tuple[PartOfSpeech, ...]:
+    if not path.is_file():
+        raise ArgumentError(f"There is no file {path}: name a file of frames with --frames.")
+    try:
+        found = tuple(
+            PartOfSpeech(name, *(tuple(map(str, table[key])) for key in ("frames", "tests", "words")))
+            for name, table in tomllib.loads(path.read_text(encoding="utf-8")).items()
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise ArgumentError(
+            f"{path} is no file of frames ({error}): write [part of speech] with frames, tests and words."
+        ) from error
+    if len(found) < 2:
+        raise ArgumentError(f"{path} holds {len(found)} parts of speech: give at least two.")
+    for one in found:
+        if any(frame.count(SLOT) != 1 or frame.startswith(SLOT) for frame in one.frames):
+            raise ArgumentError(
+                f"Every frame of {one.name} in {path} needs one slot ({SLOT}), with something before it."
+            )
+        if len(one.frames) < 4 or not one.tests or len(one.words) < 4:
+            raise ArgumentError(f"{one.name} in {path} needs four frames, a test and four words.")
+    return found
