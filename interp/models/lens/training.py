@@ -130,11 +130,11 @@ class _Maps:
     """The maps while they are trained: of states over their scale, in units of the last depth's."""
 
     parameters: dict[str, Tensor]
-    scale: Float[Tensor, " depth"]
+    scale: Float[Tensor, " below"]
     unit: float
     curve: list[dict[str, float]]
 
-    def translated(self, states: Float[Tensor, "depth token residual"]) -> Float[Tensor, "depth token residual"]:
+    def translated(self, states: Float[Tensor, "below token residual"]) -> Float[Tensor, "below token residual"]:
         down, up, bias = (self.parameters[name] for name in PARTS)
         return states + self.unit * (states / self.scale[:, None, None] @ down @ up + bias[:, None])
 
@@ -177,7 +177,7 @@ def _train(lens: LogitLens, states: Float[Tensor, "depth token residual"], recip
 @torch.no_grad()
 def _begin(
     lens: LogitLens, states: Float[Tensor, "depth token residual"], recipe: Recipe
-) -> tuple[dict[str, Tensor], Float[Tensor, " depth"], float]:
+) -> tuple[dict[str, Tensor], Float[Tensor, " below"], float]:
     """Ridge regression of what is missing to the last depth, cut to the rank in the metric that the logits give the stream."""
     last = states[-1].double()
     if recipe.kind == "shuffled":
