@@ -9,9 +9,8 @@
 # %% [markdown]
 # # At which layer is the next token decided?
 #
-# A lens says what a model would say if it stopped after some of its layers. The logit lens reads the state out by the model's own final norm
-# and
-# head; a tuned lens first maps it, by an affine map of that depth, to where the last layer keeps such things.
+# A lens says what a model would say if it stopped after some of its layers. The logit lens reads the state out by the model's own final
+# norm and head; a tuned lens first maps it, by an affine map of that depth, to where the last layer keeps such things.
 
 # %%
 import pandas as pd

@@ -72,7 +72,7 @@ def readout_scores(
 
 def _ridge(
     train: Float[np.ndarray, "row residual"], right: Bool[np.ndarray, " row"], test: Float[np.ndarray, "other residual"]
-) -> tuple[Numbers, Numbers]:
+) -> tuple[Numbers, Float[np.ndarray, " other"]]:
     """Scores of the training rows with each left out, and of the test rows."""
     mean, spread = train.mean(axis=0), train.std(axis=0) + 1e-6
     x, new = (train - mean) / spread, (test - mean) / spread

@@ -33,7 +33,7 @@ def test_the_area_counts_pairs_of_one_group_alone():
 
 def test_accuracy_among_the_surest():
     scores, right = np.array([4.0, 3, 2, 1]), np.array([True, True, False, True])
-    assert [accuracy_draws(scores, right, share, ONCE)[0] for share in (0.25, 0.5, 0.75, 1)] == pytest.approx(
+    assert [accuracy_draws(scores, right, share, ONCE)[0] for share in (0.25, 0.5, 0.75, 1.0)] == pytest.approx(
         [1, 1, 2 / 3, 3 / 4]
     )
     assert accuracy_draws(scores, right, 0.5, np.array([[0.0, 0, 3, 1]])) == pytest.approx([0])
@@ -113,12 +113,8 @@ def test_recycled_drafts_by_hand():
     text = [1, 2, 3, 1, 2, 3, 9]
     candidates = [[2], [3], [1], [2], [3], [9], [0]]
     rows = list(replay("recycled", text, candidates, 1, [7]))
-    assert [row["accepted"] for row in rows] == [
-        0,
-        0,
-        0,
-        3,
-    ]  # behind the fourth place: 2, 3, and 1 is drafted where 9 stands
+    # Behind the fourth place 2 and 3 are drafted and right; then 1 is drafted, where 9 stands.
+    assert [row["accepted"] for row in rows] == [0, 0, 0, 2]
     hits = list(recurrences("recycled", text, candidates, 1, [7]))
     assert [(hit["rank"], hit["age_tokens"]) for hit in hits] == [(-1, -1)] * 3 + [(0, 3), (0, 3), (-1, 3)]
 

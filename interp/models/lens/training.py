@@ -166,7 +166,7 @@ def _train(lens: LogitLens, states: Float[Tensor, "depth token residual"], recip
                 f"Training diverged at step {step}; the maps of step {step // CHECKPOINT_EVERY * CHECKPOINT_EVERY} are kept in "
                 f"{_checkpoint_of(recipe)}: lower --learning-rate."
             )
-        maps.curve.append({"step": step, "nats": float(loss), "processor_seconds": time.process_time()})
+        maps.curve.append({"step": step, "nats": float(loss.detach()), "processor_seconds": time.process_time()})
         if (step + 1) % CHECKPOINT_EVERY == 0:
             recent = np.mean([one["nats"] for one in maps.curve[-CHECKPOINT_EVERY:]])
             print(f"step {step + 1}: KL {recent:.3f} nats in training", flush=True)  # noqa: T201
