@@ -15,7 +15,7 @@ from torch import Tensor
 
 from interp.errors import ArgumentError
 from interp.models.language.model import LanguageModel
-from interp.models.lens.lens import LogitLens, States
+from interp.models.lens.lens import LogitLens
 from interp.models.lens.upper import read_through
 from interp.models.tokens.encoding import beginning, encode_piece
 from interp.stimuli.prose import news_articles, read_folder
@@ -45,7 +45,7 @@ class Asked:
     question: Question
     ids: list[int]
     answer: list[int]
-    states: States
+    states: Float[Tensor, "depth place residual"]
     """Of the first token, and of the places before the answer's tokens: [depth, 1 + token, residual]."""
     log_p: Float[Tensor, "token vocabulary"]
 
