@@ -27,9 +27,9 @@ class QuestionsUnit(WorkUnit):
 
 
 def plan_units(settings: Settings) -> Sequence[WorkUnit]:
-    """Returns the units: questions first, which take longest."""
+    """Returns the units: texts that are decoded first, then those that are read out, then the questions."""
     return [
-        QuestionsUnit("questions"),
-        *(ProseUnit(f"prose-{number:03d}", number) for number in range(settings.prose_texts)),
         *(DecodeUnit(f"decode-{number:03d}", number) for number in range(settings.decode_texts)),
+        *(ProseUnit(f"prose-{number:03d}", number) for number in range(settings.prose_texts)),
+        QuestionsUnit("questions"),
     ]

@@ -22,13 +22,13 @@ class Settings(Experiment):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {
-            "prose_texts": 3,
+            "prose_texts": 4,
             "text_tokens": 96,
-            "decode_texts": 2,
+            "decode_texts": 3,
             "budgets": (0.8,),
             "betas": (0.1, 0.3),
             "draft_tokens": 48,
-            "facts_per_relation": 10,
+            "facts_per_relation": 15,
             "read_through_every": 10,
         },
     }
