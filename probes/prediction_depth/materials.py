@@ -17,7 +17,7 @@ from interp.words import attaches, goes_on, is_letter
 from probes.prediction_depth.settings import Settings
 
 CLASSES = ("function", "content", "later part of a word", "digits", "delimiter")
-COUNTED_TEXTS, COUNTED_CHARACTERS = 400, 3000
+COUNTED_TEXTS, COUNTED_CHARACTERS = 200, 3000
 """Texts that token frequencies are counted in, and characters of each."""
 _CHARACTERS_PER_TOKEN = 12
 
