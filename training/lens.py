@@ -29,16 +29,23 @@ def facts_of(path: Path) -> dict[str, Any]:
 
 def card_of(folder: Path) -> str:
     """Returns the card of a folder of lenses: whose they are, how they were trained, how good each depth is."""
-    tuned, shuffled = (facts_of(folder / f"{kind}.safetensors") for kind in ("tuned", "shuffled"))
-    recipe, nats = tuned["recipe"], tuned["held_out_nats"]
-    size = (folder / "tuned.safetensors").stat().st_size / 1e6
-    seconds = tuned["curve"][-1]["processor_seconds"]
-    rows = "\n".join(
-        f"| {depth} | {plain:.2f} | {own:.2f} | {control:.2f} |"
-        for depth, (plain, own, control) in enumerate(
-            zip(nats["logit"], nats["tuned"], shuffled["held_out_nats"]["shuffled"], strict=True)
-        )
-    )
+    tuned = facts_of(folder / "tuned.safetensors")
+    recipe, nats = tuned["recipe"], dict(tuned["held_out_nats"])
+    control = folder / "shuffled.safetensors"
+    about_control = ""
+    if control.is_file():
+        shuffled = facts_of(control)
+        nats["shuffled"] = shuffled["held_out_nats"]["shuffled"]
+        about_control = f"""
+`{control.name}` is a control of the same rank, trained in {shuffled["recipe"]["steps"]} steps to say what the model says at another
+place of the text: it can learn how frequent tokens are and nothing of the text.
+"""
+    rows = [
+        f"| {depth} | {' | '.join(f'{value:.2f}' for value in values)} |"
+        for depth, values in enumerate(zip(*nats.values(), strict=True))
+    ]
+    header = f"| layers passed | {' | '.join(nats)} |\n|---|{'---|' * len(nats)}"
+    table = "\n".join([header, *rows])
     return f"""# Lenses of {tuned["model"]}
 
 Affine maps of rank {recipe["rank"]} from the residual stream at each depth to the last one's, read out by the model's own final norm
@@ -50,20 +57,15 @@ and head. They belong to the weights `{tuned["source"]}` at `{tuned["revision"]}
 | begun as | ridge regression of the last depth's states, cut to the rank |
 | then | {recipe["steps"]} steps of Adam on the KL divergence over the whole vocabulary |
 | a step | {recipe["tokens_per_step"]} tokens, each at every depth |
-| processor time | {seconds / 60:.0f} minutes of one core |
-| size | {size:.1f} MB, float16 |
+| processor time | {tuned["curve"][-1]["processor_seconds"] / 60:.1f} minutes of one core |
+| size | {(folder / "tuned.safetensors").stat().st_size / 1e6:.1f} MB, float16 |
 | held out | the first {recipe["context_tokens"]} tokens of {recipe["held_out_windows"]} other articles |
-
-`shuffled.safetensors` is a control of the same rank, trained in {shuffled["recipe"]["steps"]} steps to say what the model says at another
-place of the text: it can learn how frequent tokens are and nothing of the text.
-
+{about_control}
 ![learning curve](learning_curve.png)
 
 KL divergence from the model's predictions on held-out text, nats per token:
 
-| layers passed | logit lens | tuned | shuffled |
-|---|---|---|---|
-{rows}
+{table}
 """
 
 
