@@ -11,8 +11,9 @@ from torch import Tensor
 
 from interp.models.language.forward import LOGITS_AT_ONCE
 from interp.models.language.model import LanguageModel
+from interp.stimuli.word_classes import CLASSES, token_classes
 from interp.tables import empty
-from probes.kv_policies.materials import CLASSES, Text, build_text, token_classes
+from probes.kv_policies.materials import Text, build_text
 from probes.kv_policies.plan import Condition, TextUnit, protection_sizes
 from probes.kv_policies.policies.catalogue import build
 from probes.kv_policies.scores import Losses

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from interp.errors import ArgumentError
+from interp.stimuli.word_classes import token_classes
 from probes.kv_policies import materials
-from probes.kv_policies.materials import build_text, needle_words, token_classes
+from probes.kv_policies.materials import build_text, needle_words
 from probes.kv_policies.settings import Settings
 from tests.tiny_models import tiny
 from tests.tiny_tokenizers import KINDS, of_kind

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from interp.errors import UserError
 from interp.models.language.architecture import output_projection
+from interp.models.language.logit_head import find_logit_head
 from interp.models.language.model import LanguageModel
 from interp.models.language.norms import take_apart
 from interp.models.language.replay import Call, few_tokens, outermost, replayed, run_to_head, same, watch
@@ -62,9 +64,9 @@ def _path(model: LanguageModel, calls: list[Call]) -> LogitPath:
         if norm is not None:
             norms[layer] = norm
     ends = blocks | norms
-    final_norm, scale = _final_norm(model, layers, calls)
-    gains = _gains(model, layers, ends, calls, final_norm)
-    return LogitPath(blocks, norms, gains, final_norm, scale * _scale_after_head(model, calls))
+    head = find_logit_head(model, layers, calls, partial(_refusal, model))
+    gains = _gains(model, layers, ends, calls, head.norm)
+    return LogitPath(blocks, norms, gains, head.norm, head.before * head.after)
 
 
 def _end_of_attention(
@@ -93,61 +95,6 @@ def _end_of_attention(
         take_apart(call.module, head.weight.shape[1])
         norm, stream = call.module, call.made
     return attention, norm
-
-
-def _final_norm(model: LanguageModel, layers: nn.ModuleList, calls: list[Call]) -> tuple[nn.Module, float]:
-    """The norm last called before the language-model head, and what its output is multiplied by on the way there."""
-    head = model.hf.get_output_embeddings()
-    ended = next((place for place, call in enumerate(calls) if call.module is layers[-1]), None)
-    if ended is None:
-        raise _refusal(model, "its last layer is not part of a pass over a text")
-    at_head = next(place for place, call in enumerate(calls) if call.module is head)
-    between = [call for call in calls[ended + 1 : at_head] if "norm" in type(call.module).__name__.lower()]
-    if not between:
-        raise UserError(f"{model.identity.name} has no final norm that this toolkit knows: see docs/adding_a_model.md.")
-    call = between[-1]
-    if sum(other.module is call.module for other in calls) > 1:
-        raise _refusal(model, "its final norm is used in other places too")
-    scale = _multiple(call.made, calls[at_head].given, _named_scales(model), None)
-    if scale is None:
-        raise _refusal(model, "its final norm's output is changed before the language-model head")
-    return call.module, scale
-
-
-def _scale_after_head(model: LanguageModel, calls: list[Call]) -> float:
-    head = next(call for call in calls if call.module is model.hf.get_output_embeddings())
-    logits: Any = calls[-1].output
-    text: Any = model.hf.config.get_text_config(decoder=True)
-    cap = getattr(text, "final_logit_softcapping", None) or getattr(text, "logits_soft_cap", None)
-    scale = _multiple(head.made, logits.logits, _named_scales(model), cap)
-    if scale is None:
-        raise _refusal(model, "its logits are no multiple of what the language-model head computes")
-    return scale
-
-
-def _named_scales(model: LanguageModel) -> list[float]:
-    """Multipliers of logits that configurations name: exact where a measured one is rounded."""
-    config: Any = model.hf.config.get_text_config(decoder=True)
-    named = [1.0]
-    if getattr(config, "logit_scale", None):
-        named.append(float(config.logit_scale))
-    if getattr(config, "logits_scaling", None):
-        named.append(1 / float(config.logits_scaling))
-    return named
-
-
-def _multiple(before: Tensor | None, after: Tensor | None, named: list[float], cap: float | None) -> float | None:
-    """What `after` is as a multiple of `before`, behind soft-capping if there is any; None when it is none."""
-    if before is None or after is None or before.numel() != after.numel():
-        return None
-    tolerance = 1e-4 if before.dtype == after.dtype == torch.float32 else 2e-2
-    x, y = before.double().flatten(), after.double().flatten().to(before.device)
-    measured = [] if cap else [float(x @ y / (x @ x))]
-    for scale in (*named, *measured):
-        found = cap * torch.tanh(scale * x / cap) if cap else scale * x
-        if bool(((found - y).abs() <= tolerance * y.abs().max()).all()):
-            return scale
-    return None
 
 
 def _gains(

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp.errors import ArgumentError, UserError
@@ -17,14 +17,19 @@ Residuals = Float[Tensor, "row token residual"]
 def layer_modules(model: LanguageModel) -> nn.ModuleList:
     """Returns the model's layers in order: the list of modules, as long as the model is deep, that holds its attention.
 
+    Without attention (Mamba) it is the only list of that length.
+
     Raises UserError when the layers are not kept in one such list.
     """
+    lists = [
+        module for module in model.hf.modules() if isinstance(module, nn.ModuleList) and len(module) == model.n_layers
+    ]
+    if not model.attention_modules and len(lists) == 1:
+        return lists[0]
     attention = (
         dict(zip(model.geometry.layers, model.attention_modules, strict=True)) if model.attention_modules else {}
     )
-    for module in model.hf.modules():
-        if not isinstance(module, nn.ModuleList) or len(module) != model.n_layers:
-            continue
+    for module in lists:
         if attention and all(heads in set(module[layer].modules()) for layer, heads in attention.items()):
             return module
     raise UserError(
@@ -92,6 +97,54 @@ def changed_residuals(model: LanguageModel, layer: int, change: Callable[[Residu
         yield
     finally:
         handle.remove()
+
+
+def entering(given: tuple[Any, ...], options: dict[str, Any]) -> Tensor:
+    """Returns the residual stream among what a layer is called with: its first tensor."""
+    return next(one for one in (*given, *options.values()) if isinstance(one, Tensor))
+
+
+@contextmanager
+def changed_input(model: LanguageModel, layer: int, change: Callable[[Residuals], Residuals]) -> Iterator[None]:
+    """Puts `change(residual stream before the layer)` in its place in every forward pass inside the `with`."""
+    check_layer(model, layer)
+
+    def hook(_: nn.Module, given: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        place = next((place for place, one in enumerate(given) if isinstance(one, Tensor)), None)
+        if place is not None:
+            return (*given[:place], change(given[place]), *given[place + 1 :]), options
+        name = next(name for name, one in options.items() if isinstance(one, Tensor))
+        return given, {**options, name: change(options[name])}
+
+    handle = layer_modules(model)[layer].register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def skipped_layers(model: LanguageModel, runs: Bool[Tensor, "row layer token"]) -> Iterator[None]:
+    """Lets each token of texts that are read whole pass only the layers that it `runs`, and hand its state on past the others.
+
+    Later tokens still see what a skipped layer makes of the state that was handed on.
+    """
+
+    def skip(layer: int) -> Any:
+        def hook(_: nn.Module, given: tuple[Any, ...], options: dict[str, Any], output: Any) -> Any:
+            before, after = entering(given, options), _hidden(output)
+            kept = torch.where(runs[:, layer, :, None].to(after.device), after, before.to(after.device))
+            return (kept, *output[1:]) if isinstance(output, tuple) else kept
+
+        return hook
+
+    modules = layer_modules(model)
+    handles = [module.register_forward_hook(skip(layer), with_kwargs=True) for layer, module in enumerate(modules)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @torch.inference_mode()

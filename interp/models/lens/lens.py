@@ -1,0 +1,103 @@
+"""The logit lens: the residual stream after any number of layers, read out by the model's own final norm and head.
+
+Depth is the number of layers that a state has passed: 0 is what enters the first layer, the last is what the final norm gets. The
+final norm, scales and soft-capping are found by watching the model (interp.models.language.logit_head), never left out, and what
+is found is checked: at the last depth the lens must say what the model says.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from interp.errors import ArgumentError, UserError
+from interp.models.language.logit_head import LogitHead, find_logit_head
+from interp.models.language.model import LanguageModel
+from interp.models.language.replay import few_tokens, watch
+from interp.models.language.residuals import entering, layer_modules, read_residuals
+
+States = Float[Tensor, "depth row token residual"]
+TOLERANCE, TOLERANCE_HALF = 1e-4, 2e-2
+"""Largest error of the last depth's logits, as a share of the largest logit, in float32 and in half precision."""
+_TOKENS = 12
+
+
+class LogitLens:
+    """Reads states of any depth out as next-token logits."""
+
+    name = "logit"
+
+    def __init__(self, model: LanguageModel) -> None:
+        """Finds the final norm and the head and checks them.
+
+        Raises UserError, in one sentence, where the final norm is not found or the last depth does not give the model's logits.
+        """
+        self.model = model
+        self.layers = layer_modules(model)
+        with model.hooks.closed(), torch.inference_mode(mode=False), torch.no_grad():
+            ids = few_tokens(model, min(_TOKENS, model.context_window or _TOKENS))
+            calls = watch(model, ids)
+            self.head: LogitHead = find_logit_head(model, self.layers, calls, self._refusal)
+            output: Any = calls[-1].output
+            self._check(output.logits.float(), self.states(ids)[-1])
+
+    @property
+    def n_depths(self) -> int:
+        """Number of depths: layers and one more."""
+        return len(self.layers) + 1
+
+    def states(self, ids: Int[Tensor, "row token"]) -> States:
+        """Returns the residual stream at every depth, in the model's precision; rows may be padded on the right with any id."""
+        entered: list[Tensor] = []
+
+        def keep(_: nn.Module, given: tuple[Any, ...], options: dict[str, Any]) -> None:
+            entered.append(entering(given, options).clone())
+
+        handle = self.layers[0].register_forward_pre_hook(keep, with_kwargs=True)
+        try:
+            after = read_residuals(self.model, ids, range(len(self.layers)))
+        finally:
+            handle.remove()
+        states = [entered[0], *(after[layer] for layer in range(len(self.layers)))]
+        if any(state.shape != states[-1].shape or state.ndim != 3 for state in states):
+            raise self._refusal("its layers hand on something other than one vector for each token")
+        return torch.stack([state.to(states[-1].device) for state in states])
+
+    def logits(self, states: Float[Tensor, "*axes residual"], depth: int) -> Float[Tensor, "*axes vocabulary"]:
+        """Returns the logits in float32 of states that have passed `depth` layers.
+
+        Raises ArgumentError for a depth that the model does not have.
+        """
+        self.check_depth(depth)
+        return self.head.logits(states)
+
+    def check_depth(self, depth: int) -> None:
+        """Raises ArgumentError for a depth that the model does not have."""
+        if not 0 <= depth < self.n_depths:
+            raise ArgumentError(
+                f"{self.model.identity.name} has no depth {depth}: depths go from 0 (what enters the first layer) to "
+                f"{self.n_depths - 1}."
+            )
+
+    def each_depth(self, ids: Sequence[int]) -> Float[Tensor, "depth token vocabulary"]:
+        """Returns the logits of one short text at every depth: all held at one time."""
+        with torch.inference_mode():
+            states = self.states(torch.tensor([list(ids)]))[:, 0]
+            return torch.stack([self.logits(state, depth) for depth, state in enumerate(states)])
+
+    def _check(self, wanted: Tensor, last: Tensor) -> None:
+        found = self.head.logits(last)
+        tolerance = TOLERANCE if self.model.hf.dtype == torch.float32 else TOLERANCE_HALF
+        error = float((found - wanted.to(found.device)).abs().max() / wanted.abs().max())
+        if not error <= tolerance:
+            raise self._refusal(
+                f"what its last layer hands on, read out by its final norm and head, is off from its logits by {error:.1%}"
+            )
+
+    def _refusal(self, reason: str) -> UserError:
+        model = self.model
+        return UserError(
+            f"{model.identity.name} ({model.hf.config.model_type}) cannot be read by a lens: {reason}; name another model."
+        )

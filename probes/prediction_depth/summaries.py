@@ -1,0 +1,148 @@
+"""Where predictions settle and what reads them out: estimates with intervals over texts or questions. No model."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from interp.estimates import estimates
+from interp.tables import Tables
+from probes.prediction_depth.decode_summaries import summarise_decoding
+from probes.prediction_depth.scores import accuracy_draws, auroc_draws, matched_difference, slope
+
+COVERAGES = tuple(round(0.1 * tenth, 1) for tenth in range(1, 11))
+BIN = 0.5
+"""Width of the bins of log10 frequency within which tokens are matched."""
+FREQUENCIES = (-np.inf, 1.0, 2.0, 3.0, 4.0, np.inf)
+SURPRISALS = (-np.inf, 0.5, 2.0, 5.0, np.inf)
+N_POSITIONS = 4
+Draws = np.ndarray
+
+
+def summarise_all(measured: Tables, seed: int) -> dict[str, pd.DataFrame]:
+    """Returns the summary tables."""
+    answers = measured["answers"]
+    return {
+        "settled": _settled(measured["tokens"], seed),
+        "contrasts": pd.concat([_prose_contrasts(measured["tokens"], seed), _fact_contrasts(measured["answer_tokens"], seed)]),
+        "slopes": _slopes(measured["tokens"], seed),
+        "quality": _long(measured["depths"], ["lens", "depth"], _QUALITY, "text_id", seed),
+        "ways": _long(measured["readouts"], ["way", "depth"], _WAYS, "question_id", seed),
+        "aurocs": pd.concat([_aurocs(answers, seed), _aurocs(measured["readout_depths"].assign(signal="readout"), seed, by_depth=True)]),
+        "selective": _selective(answers, seed),
+        **summarise_decoding(measured, seed),
+    }  # fmt: skip
+
+
+_QUALITY = {"kl_nats": "mean", "agreement": "share", "common_share": "share", "revised_common_share": "share"}
+_WAYS = {"agrees": "share", "agrees_with_another": "share", "is_right": "share"}
+
+
+def _long(table: pd.DataFrame, by: list[str], quantities: dict[str, str], over: str, seed: int) -> pd.DataFrame:
+    """Estimates of several columns, one below the other, with the column's name in `quantity`."""
+    return pd.concat(
+        [
+            estimates(table, by, column, over, kind=kind, seed=seed).assign(quantity=column)  # type: ignore[arg-type]
+            for column, kind in quantities.items()
+        ]
+    )
+
+
+# ---------------------------------------------------------------------- where predictions settle
+
+
+def _settled(tokens: pd.DataFrame, seed: int) -> pd.DataFrame:
+    position = pd.qcut(tokens["position"], N_POSITIONS, labels=False, duplicates="drop").astype(str)
+    groups = {
+        "all": pd.Series("all", index=tokens.index),
+        "token class": tokens["token_class"],
+        "log10 frequency": pd.cut(tokens["log10_per_million"], FREQUENCIES).astype(str),
+        "quarter of the text": position,
+        "surprisal": pd.cut(tokens["surprisal_nats"], SURPRISALS).astype(str),
+    }
+    return pd.concat(
+        [
+            estimates(tokens.assign(grouping=name, group=group), ["lens", "grouping", "group"], "settle_depth", "text_id", seed=seed)
+            for name, group in groups.items()
+        ]
+    )  # fmt: skip
+
+
+def _prose_contrasts(tokens: pd.DataFrame, seed: int) -> pd.DataFrame:
+    words = tokens[tokens["token_class"].isin(["function", "content"])]
+    letters = tokens[tokens["token_class"].isin(["function", "content", "later part of a word"])]
+    parts = {
+        "function less content": words.assign(first=words["token_class"].eq("function")),
+        "later part of a word less its beginning": letters.assign(first=letters["token_class"].eq("later part of a word")),
+    }  # fmt: skip
+    return pd.concat([_contrast(name, rows, "text_id", seed) for name, rows in parts.items()])
+
+
+def _fact_contrasts(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
+    several = answers[answers["n_answer_tokens"] > 1]
+    later = several.assign(first=several["place"] > 0)
+    return pd.concat(
+        [
+            _contrast("later token of a fact less its first", later, "question_id", seed),
+            _contrast(
+                "later token of a fact less its first, both right", later[later["is_right"]], "question_id", seed
+            ),
+        ]
+    )
+
+
+def _contrast(name: str, rows: pd.DataFrame, over: str, seed: int) -> pd.DataFrame:
+    """The difference as it is, and within bins of equal frequency."""
+    bins = np.floor(rows["log10_per_million"] / BIN).astype(int)
+    by = ["contrast", "lens", "matched"]
+    both = [rows.assign(bin=bins if matched else 0, contrast=name, matched=matched) for matched in (False, True)]
+    return pd.concat([estimates(part, by, _difference, over, seed=seed) for part in both])
+
+
+def _difference(rows: pd.DataFrame, weights: Draws) -> Draws:
+    values, first, bins = (rows[name].to_numpy() for name in ("settle_depth", "first", "bin"))
+    return matched_difference(values.astype(float), first.astype(bool), bins, weights)
+
+
+def _slopes(tokens: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Change for each hundred tokens of text before a prediction."""
+    of_depth = tokens.assign(hundreds=tokens["position"] / 100, quantity="settle_depth")
+    of_nats = of_depth[of_depth["lens"] == "logit"].assign(quantity="surprisal_nats")
+    return pd.concat(
+        [
+            estimates(rows, ["quantity", "lens"], partial(_slope, rows["quantity"].iloc[0]), "text_id", seed=seed)
+            for rows in (of_depth, of_nats)
+        ]
+    )
+
+
+def _slope(column: str, rows: pd.DataFrame, weights: Draws) -> Draws:
+    return slope(rows["hundreds"], rows[column], weights)
+
+
+# ---------------------------------------------------------------------- will it be right?
+
+
+def _aurocs(answers: pd.DataFrame, seed: int, *, by_depth: bool = False) -> pd.DataFrame:
+    """Area under the curve within relations; depth -1 where none belongs to the signal."""
+    table = answers if by_depth else answers.assign(depth=-1)
+    return estimates(table.dropna(subset="score"), ["signal", "depth"], _auroc, "question_id", kind="share", seed=seed)
+
+
+def _auroc(rows: pd.DataFrame, weights: Draws) -> Draws:
+    return auroc_draws(rows["score"].to_numpy(), rows["is_right"].to_numpy(), rows["relation"].tolist(), weights)
+
+
+def _selective(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
+    def accuracy(coverage: float) -> Callable[[pd.DataFrame, Draws], Draws]:
+        return lambda rows, weights: accuracy_draws(
+            rows["score"].to_numpy(), rows["is_right"].to_numpy(), coverage, weights
+        )
+
+    def parts() -> Iterator[pd.DataFrame]:
+        for coverage in COVERAGES:
+            kept = answers.dropna(subset="score").assign(coverage=coverage)
+            yield estimates(kept, ["signal", "coverage"], accuracy(coverage), "question_id", kind="share", seed=seed)
+
+    return pd.concat(list(parts()))
