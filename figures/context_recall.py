@@ -54,17 +54,17 @@ def plot_recall(recall: pd.DataFrame) -> go.Figure:
         x=rows["chance"], y=labels, mode="markers", name="chance",
         marker={"symbol": "line-ns", "size": 11, "line": {"width": 2, "color": GREY}},
     )  # fmt: skip
-    for column, name, colour, symbol in (
-        ("right", "likeliest of the values in the context", BLUE, "circle"),
-        ("said", "greedy answer", ORANGE, "circle-open"),
-    ):
-        figure.add_scatter(
-            x=rows[column], y=labels, mode="markers", name=name, marker={"color": colour, "size": 8, "symbol": symbol},
-            error_x=error_bars(rows[column], rows[f"{column}_ci_low"], rows[f"{column}_ci_high"]),
-        )  # fmt: skip
+    figure.add_scatter(
+        x=rows["right"], y=labels, mode="markers", name="likeliest of the values in the context", marker={"color": BLUE, "size": 8},
+        error_x=error_bars(rows["right"], rows["right_ci_low"], rows["right_ci_high"]),
+    )  # fmt: skip
+    figure.add_scatter(
+        x=rows["said"], y=labels, mode="markers", name="greedy answer",
+        marker={"color": ORANGE, "size": 9, "symbol": "diamond-open", "line": {"width": 2}},
+    )  # fmt: skip
     figure.update_xaxes(title="share of questions", range=[-0.03, 1.03])
     figure.update_yaxes(autorange="reversed", title="task, size and kind of question")
-    caption = "Intervals: 95%, contexts resampled (Wilson's at none and all). Grey marks: chance among the values of the context."
+    caption = "Intervals: 95%, contexts resampled (Wilson's at none and all); those of greedy answers are in the table. Grey: chance."
     figure = styled(
         figure, title="What comes back from the context", caption=caption, height=170 + 24 * len(rows), width=860
     )
@@ -88,12 +88,15 @@ def plot_stages(stages: pd.DataFrame) -> go.Figure:
     )
     n_tasks = stages["task"].nunique()
     figure = styled(figure, title="Where questions fail", caption=caption, height=220 + 32 * n_tasks, width=860)
-    return figure.update_layout(legend={**BELOW, "y": -80 / (60 + 32 * n_tasks)}, margin={"l": 170, "b": 110})
+    return figure.update_layout(
+        legend={**BELOW, "traceorder": "normal", "y": -80 / (60 + 32 * n_tasks)}, margin={"l": 170, "b": 110}
+    )
 
 
 def plot_causes(causes: pd.DataFrame) -> go.Figure:
     """Returns by how much conditions lower the margin beyond their controls: heads switched off, attention cut."""
     rows = causes[causes["quantity"] == "first_margin_nats"]
+    tasks = rows["task"].drop_duplicates().tolist()
     panels = (
         ("heads off, beyond random heads", ("without retrieval", "without induction")),
         ("attention cut, beyond other tokens", ("cut to pair", "cut to others", "cut to sink")),
@@ -105,13 +108,14 @@ def plot_causes(causes: pd.DataFrame) -> go.Figure:
         for place, condition in enumerate(conditions):
             part = rows[rows["condition"] == condition]
             figure.add_scatter(
-                x=part["beyond"], y=part["task"], mode="markers", name=condition, row=1, col=col,
+                x=part["beyond"], y=[tasks.index(task) + 0.22 * (place - (len(conditions) - 1) / 2) for task in part["task"]],
+                mode="markers", name=condition, row=1, col=col,
                 marker={"color": PALETTE[place + 2 * (col - 1)], "size": 8, "symbol": ("circle", "diamond", "square")[place]},
                 error_x=error_bars(part["beyond"], part["beyond_ci_low"], part["beyond_ci_high"]),
             )  # fmt: skip
         figure.add_vline(x=0, line_dash="dash", line_color=GREY, row=1, col=col)  # type: ignore[arg-type]
         figure.update_xaxes(title="margin lost, nats", row=1, col=col)
-    figure.update_yaxes(autorange="reversed")
+    figure.update_yaxes(autorange="reversed", tickvals=list(range(len(tasks))), ticktext=tasks)
     figure.update_yaxes(title="task", row=1, col=1)
     caption = (
         "The margin is ln p of the right value's first token minus that of the likeliest other value of the context. What the condition "
@@ -268,7 +272,7 @@ def plot_compared(recall: pd.DataFrame, runs: Sequence[str] = ()) -> go.Figure:
         )  # fmt: skip
     figure.update_xaxes(title="share of questions with the right value ahead", range=[-0.03, 1.03])
     figure.update_yaxes(autorange="reversed", title="task and size")
-    height = 190 + 24 * rows.groupby("run").size().max()
+    height = 190 + 24 * int(rows.groupby("run").size().max())
     figure = styled(
         figure, title="Recall by run", caption="Intervals: 95%, contexts resampled.", height=height, width=860
     )

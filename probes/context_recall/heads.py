@@ -41,7 +41,8 @@ def _needle(draft: Draft, depth: float) -> tuple[list[int], list[int], tuple[int
     draft.put_ids(haystack.ids[:place])
     number = draft.pair(draft.frames["needle"], key, "".join(values))
     draft.put_ids(haystack.ids[place:CONTEXT_TOKENS])
-    draft.bind(*(draft.put(word) for word in draft.values(2)))  # a question needs a wrong value
+    other, wrong = (draft.put(word) for word in draft.values(2))
+    draft.bind(other, wrong)  # a question needs a wrong value
     draft.ask(draft.frames["needle_question"], [number], words={"key": key})
     sample = draft.finished()
     question, pair = sample.questions[0], sample.pairs[number]

@@ -37,7 +37,8 @@ def hits(ids: Sequence[int]) -> list[int]:
 
 def measure_natural(settings: Settings, model: LanguageModel, unit: NaturalUnit) -> dict[str, pd.DataFrame]:
     """Returns the rows of `token_nats` and `replaced` of one text."""
-    lead = beginning(model.tokenizer, settings.bos) or [int(model.tokenizer.eos_token_id or 0)]
+    end: Any = model.tokenizer.eos_token_id
+    lead = beginning(model.tokenizer, settings.bos) or [end or 0]
     n = settings.natural_tokens
     key = f"natural-{unit.number}"
     ids = build_haystack(model.tokenizer, news_articles()[REFERENCE_ARTICLES:], n, seed=settings.seed, key=key).ids[:n]

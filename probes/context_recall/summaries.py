@@ -131,10 +131,8 @@ def _causes(settings: Settings, answers: pd.DataFrame) -> pd.DataFrame:
                 drops, ["task"], WHOLE, "sample_id", minus=condition, kind=kind, name="drop", seed=settings.seed
             )
             beyond = estimates(drops, ["task"], "own", "sample_id", minus="other", name="beyond", seed=settings.seed)
-            part = beside(["task"], drop, beyond).merge(
-                drops.groupby("task", as_index=False)["other"].mean().rename(columns={"other": "control_drop"}),
-                on="task",
-            )
+            means = drops.groupby("task", as_index=False).agg(control_drop=("other", "mean"))
+            part = beside(["task"], drop, beyond).merge(means, on="task")
             parts.append(part.assign(condition=condition, control=control, quantity=quantity))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
