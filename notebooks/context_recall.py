@@ -39,7 +39,7 @@ for question in sample.questions:
 from probes.context_recall.experiment import ContextRecall
 
 run = ContextRecall(
-    tasks=("mqar(pairs=8)", "forgetting"), samples=4, lengths=(), finding_needles=3, random_draws=1
+    tasks=("mqar(pairs=8)", "forgetting"), samples=3, lengths=(), finding_needles=2, random_draws=1
 ).run(out="runs")
 run
 
@@ -63,10 +63,5 @@ causes[causes["quantity"] == "first_margin_nats"][
 # %% [markdown]
 # ## One thing to change
 #
-# Fillers between the pairs and the question. A task of your own is a generator and one decorator: see docs/adding_a_task.md.
-
-# %%
-run = ContextRecall(tasks=("mqar(pairs=8, gap=24)",), samples=4, lengths=(), finding_needles=3, random_draws=1).run(
-    out="runs"
-)
-run.tables["recall"][["task", "cell", "chance", "right", "said", "gain_nats", "n"]].round(2)
+# `tasks=("mqar(pairs=8, gap=24)",)` puts fillers between the pairs and the question, `model="transformer-news-4"` reads with a model of
+# another size, and a task of your own is a generator and one decorator: see docs/adding_a_task.md.

@@ -99,7 +99,7 @@ def test_words_of_any_script_are_single_tokens_that_spell_them(kind, script, tmp
 # ---------------------------------------------------------------------- readers whose answers are known
 
 
-@pytest.mark.parametrize("name", ["mqar", "kv_single", "list_recall", "compositional", "forgetting"])
+@pytest.mark.parametrize("name", ["mqar", "list_recall", "compositional", "forgetting"])
 def test_one_that_copies_behind_the_longest_newest_match_is_always_right(name, words):
     tokenizer, samples = samples_of("byte-level", name, words, 8)
     for rows in answers_of(Oracle(tokenizer, copying()), samples):

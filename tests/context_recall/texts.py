@@ -48,10 +48,10 @@ def draft(tokenizer: Any, words: Words, number: int = 0, **changes: Any) -> Draf
     return Draft(tokenizer, words, {**FRAMES, **changes}, np.random.default_rng(number), lead)
 
 
-def samples_of(kind: str, task: str, words: str, n: int, **cell: Any) -> tuple[Any, list[Sample]]:
+def samples_of(kind: str, task: str, source: str, n: int, **cell: Any) -> tuple[Any, list[Sample]]:
     """A tokenizer of a kind and samples of a task."""
     tokenizer = of_kind(kind, CORPUS)
-    known = words_of(tokenizer, words)
+    known = words_of(tokenizer, source)
     return tokenizer, [
         task_of(task).sample(draft(tokenizer, known, number), cell or SMALL[task]) for number in range(n)
     ]
