@@ -1,13 +1,12 @@
 """Policies by name: the toolkit's, installed ones, and a user's own as module:Class. Imports no torch until one is built."""
 
-import ast
 import dataclasses
-import importlib
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal
 
 from interp.errors import ArgumentError, did_you_mean
+from interp.named import load_named, options_in
 
 if TYPE_CHECKING:
     from probes.kv_policies.policies.base import Policy
@@ -90,20 +89,7 @@ def options_of(text: str) -> dict[str, Any]:
 
     Raises ArgumentError for what is none of these.
     """
-    _, bracket, inside = text.partition("(")
-    if not bracket:
-        return {}
-    try:
-        call = ast.parse(f"f({inside}", mode="eval").body
-        assert isinstance(call, ast.Call)
-        assert not call.args
-        return {str(word.arg): _value(word.value) for word in call.keywords if word.arg or _value(word.value)}
-    except (SyntaxError, ValueError, AssertionError) as error:
-        raise ArgumentError(f"{text!r} is no policy: write it as h2o_sum or a2sf(alpha=0.5).") from error
-
-
-def _value(node: ast.expr) -> Any:
-    return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
+    return options_in(text, "policy", "h2o_sum or a2sf(alpha=0.5)")
 
 
 def build(text: str, heads: tuple[tuple[int, int], ...] = ()) -> "Policy":
@@ -115,7 +101,7 @@ def build(text: str, heads: tuple[tuple[int, int], ...] = ()) -> "Policy":
 
     entry, options = entry_of(text), options_of(text)
     module, _, name = entry.place.partition(":")
-    kind = _load(module if ":" in text or "." in module else f"{_HOME}.{module}", name)
+    kind = load_named(module if ":" in text or "." in module else f"{_HOME}.{module}", name)
     if not isinstance(kind, type) or not issubclass(kind, Policy) or not dataclasses.is_dataclass(kind):
         raise ArgumentError(
             f"{entry.place} is no policy: make it a frozen dataclass that subclasses Evict, Select or Pool (docs/adding_a_policy.md)."
@@ -128,12 +114,3 @@ def build(text: str, heads: tuple[tuple[int, int], ...] = ()) -> "Policy":
             )
     told = {"heads": heads} if entry.heads else {}
     return kind(**{**dict(entry.options), **options, **told})
-
-
-def _load(module: str, name: str) -> Any:
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise ArgumentError(
-            f"There is no {name} in a module {module} ({error}): give module:Class of an importable module."
-        ) from error

@@ -1,0 +1,158 @@
+"""The sentences of a context_recall report: floors first, then recall, where questions fail, causes, lengths, order and prose."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from interp.experiments.experiment import Finding
+from interp.heads.given import sentences_on
+from interp.heads.kinds import GIVEN
+from interp.tables import Tables
+from probes.context_recall.order_summaries import ALL
+from probes.context_recall.settings import Settings
+
+FEWEST_CONTEXTS = 5
+"""Contexts of a cell below which a sentence says nothing on it."""
+
+
+def find_all(settings: Settings, tables: Tables) -> list[Finding]:
+    """Returns the report's headlines and warnings."""
+    found = [
+        *_floors(tables["recall"]), *_recall(tables["recall"]), *_stages(tables), *_causes(tables["causes"]),
+        *_lengths(tables["effective"]), *_order(tables["order"]), *_prose(tables["slice_causes"]), *_heads(tables),
+    ]  # fmt: skip
+    if GIVEN in tables and len(tables["heads"]):
+        n = int((tables["heads"]["role"] == "retrieval").mul(tables["heads"]["is_in_role"]).sum())
+        found += [Finding(text, "warning" if warns else "result") for text, warns in sentences_on(tables[GIVEN], [n])]
+    return found
+
+
+def _interval(row: object, name: str = "value") -> str:
+    value = getattr(row, name)
+    prefix = "" if name == "value" else f"{name}_"
+    return f"{value:.0%} [{getattr(row, prefix + 'ci_low'):.0%}, {getattr(row, prefix + 'ci_high'):.0%}]"
+
+
+def _floors(recall: pd.DataFrame) -> Iterator[Finding]:
+    rows = recall[recall["is_floor"] & ~recall["is_length"]]
+    if len(rows):
+        above = rows[rows["right_ci_low"] > rows["chance"]]
+        names = ", ".join(dict.fromkeys(rows["task"]))
+        said = ", ".join(
+            f"{row.task} {row.cell} {_interval(row, 'right')}, chance {row.chance:.0%}" for row in above.itertuples()
+        )
+        yield Finding(
+            f"Expected at chance in a model of about a hundred million parameters, before the run: {names}. "
+            + (
+                f"Above it (95% interval): {said}."
+                if said
+                else "All of them are: what they say of this model is no more than that."
+            ),
+            "warning",
+        )
+
+
+def _recall(recall: pd.DataFrame) -> Iterator[Finding]:
+    rows = recall[~recall["is_length"] & ~recall["is_floor"]]
+    for task, part in rows.groupby("task", sort=False):
+        said = "; ".join(
+            f"{' '.join(filter(None, (row.cell, row.kind if row.kind not in row.cell else '')))} {_interval(row, 'right')}, chance "
+            f"{row.chance:.0%}, greedy {row.said:.0%}"
+            for row in part.itertuples()
+        )
+        yield Finding(f"{task}, the right value is the likeliest of those in the context: {said}.")
+
+
+def _stages(tables: Tables) -> Iterator[Finding]:
+    stages, found = tables["stages"], tables["found"]
+    if not len(stages):
+        if len(found):
+            yield Finding(
+                "This model has no heads that can be looked at, so only bound and said are told apart.", "warning"
+            )
+        return
+    failed = stages[~stages["stage"].isin(["said", "right, not found"])]
+    worst = failed.sort_values("value", ascending=False, kind="stable").groupby("task", sort=False).head(1)
+    said = ", ".join(f"{row.task} {row.stage} {_interval(row)}" for row in worst.itertuples() if row.value > 0)
+    if said:
+        yield Finding(f"Where most questions of a task fail: {said}.")
+    blind = stages[(stages["stage"] == "right, not found") & (stages["ci_low"] > 0)]
+    if len(blind):
+        said = ", ".join(f"{row.task} {_interval(row)}" for row in blind.itertuples())
+        yield Finding(
+            f"Right although retrieval heads attend more to another pair, so by other heads or by chance: {said}."
+        )
+
+
+def _causes(causes: pd.DataFrame) -> Iterator[Finding]:
+    rows = causes[causes["quantity"] == "first_margin_nats"]
+    for condition in ("without retrieval", "without induction", "cut to pair", "cut to others", "cut to sink"):
+        part = rows[rows["condition"] == condition]
+        if not len(part):
+            continue
+        shown = part[(part["beyond_ci_low"] > 0) | (part["beyond_ci_high"] < 0)]
+        said = ", ".join(
+            f"{row.task} {row.beyond:+.2f} [{row.beyond_ci_low:.2f}, {row.beyond_ci_high:.2f}]"
+            for row in shown.itertuples()
+        )
+        rest = [task for task in part["task"] if task not in set(shown["task"])]
+        yield Finding(
+            f"{condition.capitalize()}, margin lost beyond its control, nats: {said or 'none shown'}."
+            + (f" Not shown (interval holds 0): {', '.join(rest)}." if rest and said else "")
+        )
+
+
+def _lengths(effective: pd.DataFrame) -> Iterator[Finding]:
+    for row in effective[effective["unit"] == "tokens"].itertuples():
+        if row.value == 0:
+            yield Finding(
+                f"Recall of passwords is below {row.threshold:.1%} at every length: no effective length is shown.",
+                "warning",
+            )
+            continue
+        at_least = "at least " if row.value >= row.longest else ""
+        yield Finding(
+            f"Recall of passwords stays at {row.threshold:.1%} or above up to {at_least}{row.value:.0f} tokens [{row.ci_low:.0f}, "
+            f"{row.ci_high:.0f}]; the longest that was read has {row.longest:.0f}."
+        )
+
+
+def _order(order: pd.DataFrame) -> Iterator[Finding]:
+    rows = order[order["distance"] == ALL]
+    right, label = (rows[rows["quantity"] == name] for name in ("right", "label"))
+    if len(right):
+        said = ", ".join(f"{row.text} {_interval(row)}" for row in right.itertuples())
+        yield Finding(f"Which part came first, four presentations together (chance 50%), by text: {said}.")
+        said = ", ".join(
+            f"{row.text} {row.value:+.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}]" for row in label.itertuples()
+        )
+        yield Finding(f"Bias for the label A in single presentations, nats, by text: {said}.")
+
+
+def _prose(causes: pd.DataFrame) -> Iterator[Finding]:
+    for row in causes.itertuples():
+        shown = "" if row.ci_low > 0 or row.ci_high < 0 or pd.isna(row.ci_low) else " (not shown: the interval holds 0)"
+        yield Finding(
+            f"In prose, {row.condition}: repeated bigrams lose {row.value:+.2f} nats [{row.ci_low:.2f}, {row.ci_high:.2f}] more than the "
+            f"control ({row.control}){shown}."
+        )
+
+
+def _heads(tables: Tables) -> Iterator[Finding]:
+    heads = tables["heads"]
+    if not len(heads):
+        return
+    role = {
+        name: set(zip(rows["layer"], rows["head"], strict=True))
+        for name, rows in heads[heads["is_in_role"]].groupby("role")
+    }
+    both = role["retrieval"] & role["induction"]
+    yield Finding(
+        f"Of the {len(role['retrieval'])} retrieval and {len(role['induction'])} induction heads that are switched off, {len(both)} are "
+        "the same: where they are, the two sets cannot be told apart."
+    )
+    if not len(tables["layer_margins"]):
+        yield Finding(
+            "The residual stream cannot be read through the output embedding: there are no margins by layer.",
+            "warning",
+        )

@@ -1,0 +1,170 @@
+"""What is said of all samples together: recall with intervals over contexts, where items fail, what conditions cost. No model."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from interp.estimates import beside, estimates
+from interp.models.identity import ModelFacts
+from interp.tables import Tables, empty
+from probes.context_recall.curves import effective_length, recall_by_length
+from probes.context_recall.order_summaries import summarise_order
+from probes.context_recall.plan import CUTS, ROLES, WHOLE, n_in_role, rankings
+from probes.context_recall.settings import Settings
+from probes.context_recall.slices import slice_causes, slices
+from probes.context_recall.tables import SCHEMAS
+from probes.context_recall.tasks.catalogue import task_of
+
+CELL = ["task", "cell", "sample_id", "question"]
+WITHOUT_PAIR = "without the pair"
+STAGES = ("said", "bound, not said", "found, not bound", "not found", "right, not found")
+
+
+def summarise_all(settings: Settings, facts: ModelFacts, measured: Tables) -> dict[str, pd.DataFrame]:
+    """Returns the summary tables; those that nothing was measured for are empty."""
+    answers, items = measured["answers"], measured["items"]
+    found = {
+        "recall": _recall(settings, answers),
+        "found": _found(settings, items, answers),
+        "stages": _stages(settings, items),
+        "causes": _causes(settings, answers),
+        "layers": _layers(settings, measured["layer_margins"]),
+        "heads": _heads(settings, facts, measured),
+        "lengths": recall_by_length(settings, items, answers),
+        "effective": effective_length(settings, items),
+        "order": summarise_order(settings, items, answers),
+        "slices": slices(settings, measured["token_nats"]),
+        "slice_causes": slice_causes(settings, measured["token_nats"], measured["replaced"]),
+    }
+    return {name: table if len(table) else empty(SCHEMAS[name]).drop(columns="model") for name, table in found.items()}
+
+
+def _recall(settings: Settings, answers: pd.DataFrame) -> pd.DataFrame:
+    by = ["task", "cell", "kind", "is_length"]
+    if not len(answers):
+        return pd.DataFrame()
+    whole = answers[answers["condition"] == WHOLE].copy()
+    without = answers[answers["condition"] == WITHOUT_PAIR].set_index(CELL)["logp_nats"].rename("without_nats")
+    whole = whole.join(without, on=CELL)
+    paired = whole.dropna(subset="without_nats")
+    parts = [
+        estimates(whole, by, "is_right", "sample_id", kind="share", name="right", seed=settings.seed),
+        estimates(whole, by, "is_said", "sample_id", kind="share", name="said", seed=settings.seed),
+        estimates(whole, by, "margin_nats", "sample_id", name="margin_nats", seed=settings.seed),
+        estimates(paired, by, "logp_nats", "sample_id", minus="without_nats", name="gain_nats", seed=settings.seed),
+    ]
+    chance = whole.groupby(by, as_index=False, sort=False)["chance"].mean()
+    found = beside(by, *parts).merge(chance, on=by)
+    floors = {
+        text.partition("(")[0]: task_of(text).floor for text in settings.tasks if text.partition("(")[0] != "natural"
+    }
+    return found.assign(is_floor=[floors.get(task, False) for task in found["task"]])
+
+
+# ---------------------------------------------------------------------- found, bound, said
+
+
+def _found(settings: Settings, items: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """Shares of questions found, bound and said, over all sizes of a task; items of the length curve are left out."""
+    items = items[~items["is_length"]]
+    whole = answers[(answers["condition"] == WHOLE) & ~answers["is_length"]]
+    value_chance = whole.groupby("task")["chance"].mean()
+    pair_chance = (1 / items["n_pairs"].clip(lower=1)).groupby(items["task"]).mean()
+    parts = []
+    for step in ("found", "bound", "said"):
+        rows = items.dropna(subset=f"is_{step}")
+        chance = {"found": pair_chance, "bound": value_chance, "said": pd.Series(dtype=float)}[step]
+        part = estimates(rows, ["task"], f"is_{step}", "sample_id", kind="share", seed=settings.seed)
+        parts.append(part.assign(step=step, chance=part["task"].map(chance).astype(float)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def stage_of(found: float, bound: bool, said: bool) -> str:
+    """Returns where a question ended; one that is right without having been found stands apart."""
+    if (said or bound) and found == 0:
+        return "right, not found"
+    if said:
+        return "said"
+    if bound:
+        return "bound, not said"
+    return "found, not bound" if found else "not found"
+
+
+def _stages(settings: Settings, items: pd.DataFrame) -> pd.DataFrame:
+    rows = items[~items["is_length"]].dropna(subset="is_found")
+    if not len(rows):
+        return pd.DataFrame()
+    stages = [stage_of(*row) for row in zip(rows["is_found"], rows["is_bound"], rows["is_said"], strict=True)]
+    parts = []
+    for stage in STAGES:
+        marked = rows.assign(here=[one == stage for one in stages])
+        parts.append(
+            estimates(marked, ["task"], "here", "sample_id", kind="share", seed=settings.seed).assign(stage=stage)
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+# ---------------------------------------------------------------------- causes
+
+
+def controls() -> Mapping[str, str]:
+    """Returns the control of every condition."""
+    heads = {f"without {role}": f"without random {role}" for role in ROLES}
+    return {**heads, **{f"cut to {cut}": "cut to elsewhere" for cut in CUTS if cut != "elsewhere"}}
+
+
+def _causes(settings: Settings, answers: pd.DataFrame) -> pd.DataFrame:
+    """Drops against the whole model, and beyond the control's, paired by question, intervals over contexts."""
+    rows = answers.assign(right=answers["is_first_right"].astype(float))
+    wide = rows.groupby([*CELL, "condition"], as_index=False)[["first_margin_nats", "right"]].mean()
+    parts = []
+    for condition, control in controls().items():
+        for quantity in ("first_margin_nats", "right"):
+            table = wide.pivot(index=CELL, columns="condition", values=quantity)
+            if not {condition, control} <= set(table.columns):
+                continue
+            table = table[[WHOLE, condition, control]].dropna().reset_index()
+            drops = table.assign(own=table[WHOLE] - table[condition], other=table[WHOLE] - table[control])
+            kind = "share" if quantity == "right" else "mean"
+            drop = estimates(
+                drops, ["task"], WHOLE, "sample_id", minus=condition, kind=kind, name="drop", seed=settings.seed
+            )
+            beyond = estimates(drops, ["task"], "own", "sample_id", minus="other", name="beyond", seed=settings.seed)
+            means = drops.groupby("task", as_index=False).agg(control_drop=("other", "mean"))
+            part = beside(["task"], drop, beyond).merge(means, on="task")
+            parts.append(part.assign(condition=condition, control=control, quantity=quantity))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _layers(settings: Settings, margins: pd.DataFrame) -> pd.DataFrame:
+    by = ["task", "hops", "direction", "layer"]
+    if not len(margins):
+        return pd.DataFrame()
+    found = estimates(margins, by, "is_right", "sample_id", kind="share", seed=settings.seed, draws=500)
+    return found.merge(margins.groupby(by, as_index=False, sort=False)["chance"].mean(), on=by)
+
+
+def _heads(settings: Settings, facts: ModelFacts, measured: Tables) -> pd.DataFrame:
+    """The ranking of every role, with each head's mass on the old and on the newest value of updated keys."""
+    if not len(measured["head_scores"]):
+        return pd.DataFrame()
+    means = measured["head_scores"].groupby(["role", "layer", "head"])["score"].mean()
+    masses = measured["head_masses"]
+    updated = masses[masses["kind"] == "updated"].groupby(["layer", "head"])[["old_mass", "gold_mass"]].mean()
+    n = n_in_role(settings, facts)
+    ranking = rankings(settings, facts, measured)
+    found = pd.DataFrame(
+        [
+            (role, place + 1, *head, means.get((role, *head), np.nan), place < n)
+            for role in ROLES
+            for place, head in enumerate(ranking[role])
+        ],
+        columns=["role", "rank", "layer", "head", "score", "is_in_role"],
+    )
+    return found.join(updated.rename(columns={"gold_mass": "new_mass"}), on=["layer", "head"])
+
+
+def compared(runs: Mapping[str, Tables]) -> pd.DataFrame:
+    """Returns the table `recall` of several runs, one below the other, with the run's label."""
+    return pd.concat([tables["recall"].assign(run=label) for label, tables in runs.items()], ignore_index=True)
