@@ -15,17 +15,18 @@ Residuals = Float[Tensor, "row token residual"]
 
 
 def layer_modules(model: LanguageModel) -> nn.ModuleList:
-    """Returns the model's layers in order: the list of modules, as long as the model is deep, that holds its attention.
+    """Returns the model's layers in order: the list of modules, as long as the model is deep, that holds its attention, if it has any.
 
     Raises UserError when the layers are not kept in one such list.
     """
     attention = (
         dict(zip(model.geometry.layers, model.attention_modules, strict=True)) if model.attention_modules else {}
     )
+    has_none = model.facts.geometry is None and model.without_heads is None
     for module in model.hf.modules():
         if not isinstance(module, nn.ModuleList) or len(module) != model.n_layers:
             continue
-        if attention and all(heads in set(module[layer].modules()) for layer, heads in attention.items()):
+        if (attention or has_none) and all(heads in set(module[layer].modules()) for layer, heads in attention.items()):
             return module
     raise UserError(
         f"{model.identity.name} ({model.hf.config.model_type}) does not keep its {model.n_layers} layers in one list, so its "
