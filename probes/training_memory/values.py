@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from interp.models.language.model import LanguageModel
 from interp.models.tokens.encoding import encode_piece
@@ -88,9 +89,13 @@ def derangement(n: int, generator: np.random.Generator) -> np.ndarray:
     return found
 
 
+@torch.inference_mode()
 def log_probabilities(model: LanguageModel, lead: list[int], endings: list[str]) -> list[float]:
     """Returns ln p of each ending's tokens behind the same beginning."""
     tokenizer: Any = model.tokenizer
     ids = [encode_piece(tokenizer, ending).ids for ending in endings]
-    nats = model.surprisal([[*lead, *one] for one in ids])
-    return [-float(row[len(lead) : len(lead) + len(one)].sum()) for row, one in zip(nats, ids, strict=True)]
+    rows = model.rows(1, len(lead) + max(map(len, ids)))
+    before = model.extend(rows, [lead])
+    behind = model.extend(rows.fork(len(ids)), ids, logits="all")
+    log_p = torch.cat([before.expand(len(ids), -1, -1), behind], dim=1).log_softmax(dim=-1)
+    return [float(log_p[row, range(len(one)), one].sum()) for row, one in enumerate(ids)]

@@ -74,6 +74,7 @@ def test_settings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         Settings(arms=("plain",))
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_its_tables_figures_and_findings(tmp_path: Path) -> None:
     folders = tmp_path / "model", tmp_path / "encoder"
     model_of("llama").hf.save_pretrained(folders[0])

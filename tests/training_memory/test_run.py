@@ -71,6 +71,7 @@ def test_values_are_scored_by_plain_log_probabilities() -> None:
 # ---------------------------------------------------------------------- known duplicates
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_has_seen_a_text_recalls_it_and_its_twin_does_not(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     saved(folder / "standard")
