@@ -18,6 +18,8 @@ ARTICLES = 600
 """News articles whose sentences are studied; other text comes from the later ones."""
 FEWEST_TOKENS = 6
 """Of a sentence, so that both halves have some."""
+TRIES = 50
+"""Draws of another word, until one is among the tokens that are kept."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,12 @@ def items_of(tokenizer: Any, settings: Settings, condition: Condition, seed: int
     for number, (sentence, other) in enumerate(zip(studied, others, strict=True)):
         text = made(sentence)
         natural = sentence if condition == "scrambled" else other
-        foils = {"other": made(other), "natural": natural, "changed": changed(text, vocabulary, generator)}
         ids = _encoded(tokenizer, text, settings)
+        foils = {"other": made(other), "natural": natural, "changed": text}
+        if "changed" in FOILS[condition]:
+            tried = (changed(text, vocabulary, generator) for _ in range(TRIES))
+            different = (foil for foil in tried if _encoded(tokenizer, foil, settings) != ids)
+            foils["changed"] = next(different, text)  # a word behind the cut would make no difference
         encoded = {foil: _encoded(tokenizer, foils[foil], settings) for foil in FOILS[condition]}
         items.append(Item(f"{seed}-{number:03d}", text, ids, encoded))
     return items
