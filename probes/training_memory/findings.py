@@ -71,12 +71,13 @@ def _of_layers(carriers: pd.DataFrame) -> list[Finding]:
     found = []
     for (rate, measure), rows in carriers.groupby(["learning_rate", "measure"], sort=False):
         own, control = rows[~rows["control"]], rows[rows["control"]].set_index("taken_back")
-        most = own.loc[own["value"].idxmax()]
+        excess = own["value"] - own["taken_back"].map(control["value"])
+        most = own.loc[excess.idxmax()]
         beside = control.loc[most["taken_back"]]
         verdict = "more" if most["ci_low"] > beside["ci_high"] else "not shown to be more"
         found.append(
             Finding(
-                f"Learning rate {rate:g}: taking back the change of {most['taken_back']} costs most "
+                f"Learning rate {rate:g}: taking back the change of {most['taken_back']} costs most for its size "
                 f"of {measure}, {said(most['value'], most['ci_low'], most['ci_high'])}: {verdict} than as much of the squared change "
                 "taken back everywhere, "
                 f"{said(beside['value'], beside['ci_low'], beside['ci_high'])}."
