@@ -31,6 +31,8 @@ def anisotropy(vectors: Vectors) -> float:
 # ---------------------------------------------------------------------- words from states
 
 PENALTIES = np.logspace(-2, 5, 15)
+INTERCEPT = 1e4
+"""Weight of a constant feature, beside the mean squared length of the others."""
 
 
 def ridge(
@@ -40,22 +42,27 @@ def ridge(
 ) -> Float[np.ndarray, "other word"]:
     """Returns ridge regression's predictions; the penalty has the least leave-one-out error on the training texts.
 
-    Features are standardised, targets centred. In the dual form, so that it costs texts cubed and not features cubed.
+    Features are standardised. The intercept is fitted (all but) without a penalty, also to the texts that are left when one is left
+    out: with features centred once and for all, the others would tell where that one is. In the dual form, so that it costs texts
+    cubed and not features cubed.
     """
     centre, scale = train.mean(axis=0), train.std(axis=0)
     scale = np.where(scale > 1e-9, scale, 1)
     a, b = (train - centre) / scale, (test - centre) / scale
     mean = targets.mean(axis=0)
-    values, vectors = np.linalg.eigh(a @ a.T)
+    gram = a @ a.T
+    intercept = INTERCEPT * max(float(np.trace(gram)) / len(a), 1e-12)
+    scale_of = max(float(np.linalg.eigvalsh(gram)[-1]) / len(a), 1e-12)
+    values, vectors = np.linalg.eigh(gram + intercept)
     turned = vectors.T @ (targets - mean)
     best: tuple[float, float] = (np.inf, PENALTIES[0])
-    for penalty in PENALTIES * max(values.max() / len(a), 1e-12):
+    for penalty in PENALTIES * scale_of:
         shrunk = 1 / (np.maximum(values, 0) + penalty)
         residuals = vectors @ (shrunk[:, None] * turned)  # (K + λ)⁻¹ y
         diagonal = (vectors**2 @ shrunk)[:, None]
         best = min(best, (float(np.square(residuals / diagonal).mean()), float(penalty)))
     dual = vectors @ (turned / (np.maximum(values, 0) + best[1])[:, None])
-    return b @ (a.T @ dual) + mean
+    return b @ (a.T @ dual) + intercept * dual.sum(axis=0) + mean
 
 
 def ndcg(scores: Float[np.ndarray, "text word"], holds: Float[np.ndarray, "text word"]) -> Float[np.ndarray, " text"]:
