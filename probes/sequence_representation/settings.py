@@ -1,0 +1,84 @@
+"""The settings of the sequence_representation experiment. Imports no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from interp.assets import ENCODERS
+from interp.errors import ArgumentError
+from interp.experiments.bounds import SOME, Count, CountOrNone
+from interp.experiments.experiment import Dtype, Experiment
+from probes.sequence_representation.pairs import Pair, own_pairs, read_pairs
+
+Arm = Literal["plain", "prompt", "slot", "prepend", "other", "mean", "random", "echo"]
+WRITING: tuple[Arm, ...] = ("prepend", "other", "mean", "random")
+"""Arms that put a state into the slot."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Experiment):
+    """The fields of SequenceRepresentation."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {
+            "sentences": 6, "arms": ("plain", "prompt", "slot", "prepend"), "exits": (7,), "prose_sentences": 60,
+            "distractors": 20,
+        }
+    }  # fmt: skip
+
+    dtype: Dtype = "float32"
+    """Precision of the weights of --model; the encoder is always read in float32."""
+    encoder: str = "all-minilm-l6-v2"
+    """Sentence encoder to hold beside the model: all-minilm-l6-v2, a folder that save_pretrained wrote, or none."""
+    pairs: Path | None = None
+    """STS file (.tsv or .csv with a header, or .jsonl) of pairs of texts with a grade; by default our own pairs."""
+    first_column: str = "sentence1"
+    """Column (or JSON key) of the first text."""
+    second_column: str = "sentence2"
+    """Column (or JSON key) of the second text."""
+    grade_column: str = "score"
+    """Column (or JSON key) of the grade: the higher, the more alike."""
+    sentences: Count | None = None
+    """Of our own pairs, those of the first so many sentences (seven each); of a file, its first so many pairs; all if not given."""
+    arms: Annotated[tuple[Arm, ...], SOME] = ("plain", "prompt", "slot", "prepend", "other", "mean", "random", "echo")
+    """How the model reads a text. plain: by itself; prompt: 'This sentence : "…" means in one word:"'; slot: with a placeholder before
+    the sentence; prepend: the last token's state is written into it (Token Prepending); other, mean, random: another text's, the mean
+    one, noise; echo: the sentence twice."""
+    start: Count = 1
+    """First layer whose input has the slot overwritten."""
+    exits: Annotated[tuple[Count, ...], SOME] = (3, 7)
+    """The slot is overwritten in layers before this one, for each arm that writes; the controls take the largest."""
+    prose_sentences: CountOrNone = 240
+    """News sentences whose words are decoded from states (DupMAE); 0 leaves that out."""
+    distractors: CountOrNone = 100
+    """News sentences among the documents that tokens retrieve from (XTR), beside the pairs' second texts."""
+    top_k: Annotated[tuple[Count, ...], SOME] = (10, 100, 1000)
+    """Document tokens that a query token retrieves, for each way of scoring."""
+
+    def __post_init__(self) -> None:
+        """Raises ArgumentError for layers that do not follow each other."""
+        super().__post_init__()
+        if min(self.exits) <= self.start:
+            raise ArgumentError(f"--exits {min(self.exits)} must be above --start {self.start}.")
+        if "prompt" not in self.arms:
+            raise ArgumentError("--arms needs prompt: it is what the others are compared with.")
+
+    def input_files(self) -> Sequence[Path]:
+        """Returns the file of pairs and the folder of an encoder."""
+        files = [self.pairs] if self.pairs else []
+        if self.encoder not in ("none", *ENCODERS):
+            files.append(Path(self.encoder).expanduser())
+        return [path for path in files if path.exists()]
+
+    def read_pairs(self) -> tuple[Pair, ...]:
+        """Returns the pairs.
+
+        Raises ArgumentError for a file that is not there or cannot be read.
+        """
+        if self.pairs is None:
+            return own_pairs(self.sentences)
+        if not self.pairs.is_file():
+            raise ArgumentError(f"There is no file {self.pairs}: name a file of pairs with --pairs.")
+        columns = (self.first_column, self.second_column, self.grade_column)
+        return read_pairs(self.pairs, self.pairs.stat().st_mtime_ns, columns)[: self.sentences]

@@ -1,0 +1,1 @@
+"""What training leaves behind: sentences that are recognised, recalled and forgotten, and values known by date."""

@@ -1,0 +1,134 @@
+"""What the tables of training_memory say, sentence by sentence."""
+
+import pandas as pd
+
+from interp.experiments.experiment import Finding
+from interp.tables import Tables
+
+NEAR_ALL = 0.9
+"""Recognition or recall from which on it is called near the ceiling."""
+
+
+def find(tables: Tables) -> list[Finding]:
+    """Returns what is recognised, recalled and forgotten, what carries it, and which training was stopped."""
+    return [
+        *_of_study(tables["recognised"], tables["recalled"]),
+        *_of_time(tables["lasting"]),
+        *_of_layers(tables["carriers"]),
+        *_of_values(tables["known_values"]),
+        *_of_duplicates(tables["by_duplicates"]),
+        *_of_stops(tables["updates"]),
+    ]
+
+
+def said(value: float, low: float, high: float) -> str:
+    """Returns a number with its interval."""
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _one(table: pd.DataFrame, stem: str) -> str:
+    row = table.iloc[0]
+    return said(row[stem], row[f"{stem}_ci_low"], row[f"{stem}_ci_high"])
+
+
+def _of_study(recognised: pd.DataFrame, recalled: pd.DataFrame) -> list[Finding]:
+    found = []
+    for (condition, rate), rows in recognised.groupby(["condition", "learning_rate"], sort=False):
+        recall = recalled[(recalled["condition"] == condition) & (recalled["learning_rate"] == rate)]
+        for exposures in (0, 1, int(rows["exposures"].max())):
+            at = rows[rows["exposures"] == exposures]
+            of = recall[recall["exposures"] == exposures]
+            if not len(at):
+                continue
+            foils = [f"{foil} {_one(part, 'recognised')}" for foil, part in at.groupby("foil", sort=False)]
+            found.append(
+                Finding(
+                    f"{condition} sentences, learning rate {rate:g}, {exposures} exposures: told from their foils ({', '.join(foils)}); "
+                    f"of the second half {_one(of, 'second')} is recalled, chance {_one(of, 'another')}. With the given half in both, as "
+                    f"in the released code, that is {_one(of, 'released')}, and {of.iloc[0]['floor']:.2f} for nothing at all. "
+                    f"n = {at.iloc[0]['n']}."
+                )
+            )
+    return found
+
+
+def _of_time(lasting: pd.DataFrame) -> list[Finding]:
+    found = []
+    for (rate, measure), rows in lasting.groupby(["learning_rate", "measure"], sort=False):
+        at = rows.set_index("updates_since")
+        if 0 not in at.index or at.index.max() <= 0:
+            continue
+        last = at.index.max()
+        parts = [
+            f"{name} {said(*at.loc[updates, ['value', 'ci_low', 'ci_high']])}"
+            for name, updates in (("before study", -1), ("after it", 0), (f"{last} updates on other text later", last))
+        ]
+        found.append(Finding(f"Learning rate {rate:g}, {measure}: {', '.join(parts)}."))
+    return found
+
+
+def _of_layers(carriers: pd.DataFrame) -> list[Finding]:
+    found = []
+    for (rate, measure), rows in carriers.groupby(["learning_rate", "measure"], sort=False):
+        own, control = rows[~rows["control"]], rows[rows["control"]].set_index("taken_back")
+        excess = own["value"] - own["taken_back"].map(control["value"])
+        most = own.loc[excess.idxmax()]
+        beside = control.loc[most["taken_back"]]
+        verdict = "more" if most["ci_low"] > beside["ci_high"] else "not shown to be more"
+        found.append(
+            Finding(
+                f"Learning rate {rate:g}: taking back the change of {most['taken_back']} costs most for its size "
+                f"of {measure}, {said(most['value'], most['ci_low'], most['ci_high'])}: {verdict} than as much of the squared change "
+                "taken back everywhere, "
+                f"{said(beside['value'], beside['ci_low'], beside['ci_high'])}."
+            )
+        )
+    return found
+
+
+def _of_values(known: pd.DataFrame) -> list[Finding]:
+    found = []
+    plain = known[known["instruction"] == "none"]
+    for in_window, rows in plain.groupby("in_window", sort=False):
+        at = rows.set_index("null")
+        true = at.loc["none"]
+        over = [f"{name} {said(*at.loc[name, ['value', 'ci_low', 'ci_high']])}" for name in at.index if name != "none"]
+        highest = max(at.loc[name, "ci_high"] for name in at.index if name != "none")
+        verdict = "known" if true["ci_low"] > max(highest, 0) else "not shown to be known"
+        found.append(
+            Finding(
+                f"Annual values {'inside' if in_window else 'outside'} the training window: ln p of the true value is "
+                f"{said(true['value'], true['ci_low'], true['ci_high'])} above that of values beside it; nulls: {', '.join(over)}. "
+                f"They are {verdict} (n = {true['n']})."
+            )
+        )
+    return found
+
+
+def _of_duplicates(by_duplicates: pd.DataFrame) -> list[Finding]:
+    found = []
+    recall = by_duplicates[(by_duplicates["measure"] == "recall") & (by_duplicates["place"] == "start")]
+    for revision, rows in recall.groupby("revision", sort=False):
+        few, many = (
+            rows.loc[rows["duplicates"] == end].iloc[0] for end in (rows["duplicates"].min(), rows["duplicates"].max())
+        )
+        found.append(
+            Finding(
+                f"{revision or 'The model'}: of texts with {many['duplicates']} duplicates "
+                f"{said(many['value'], many['ci_low'], many['ci_high'])} of the second half is recalled, of those with "
+                f"{few['duplicates']} {said(few['value'], few['ci_low'], few['ci_high'])}."
+            )
+        )
+    return found
+
+
+def _of_stops(updates: pd.DataFrame) -> list[Finding]:
+    stopped = updates[updates["stopped"] != ""]
+    return [
+        Finding(
+            f"Training on {row.condition} sentences with learning rate {row.learning_rate:g} was stopped in exposure {row.exposure}, "
+            f"because {row.stopped}: its tables end before; give a smaller --learning-rates.",
+            "warning",
+        )
+        for row in stopped.itertuples()
+    ]

@@ -1,0 +1,83 @@
+"""The settings of the training_memory experiment. Imports no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from interp.errors import ArgumentError
+from interp.experiments.bounds import SOME, Count, CountOrNone, Positive
+from interp.experiments.experiment import Dtype, Experiment
+
+Condition = Literal["natural", "scrambled", "random"]
+Foil = Literal["other", "changed", "natural"]
+FOILS: Mapping[Condition, tuple[Foil, ...]] = {
+    "natural": ("other", "changed"), "scrambled": ("other", "natural"), "random": ("other", "natural"),
+}  # fmt: skip
+"""What a studied sentence is told from. other: a sentence of its own kind; changed: itself with one word replaced; natural: the sentence
+that was scrambled, or another news sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Experiment):
+    """The fields of TrainingMemory."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {
+            "conditions": ("natural",), "sentences": 8, "exposures": (0, 1, 3), "kept_for": (), "layer_groups": 0, "years_step": 0,
+        },
+        "sweep": {
+            "learning_rates": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3), "sentences": 48, "exposures": (0, 1, 2, 3, 5, 10),
+            "kept_for": (1, 2, 5, 10, 20, 50), "years_step": 0,
+        },
+    }  # fmt: skip
+
+    dtype: Dtype = "float32"
+    """Precision of the weights; training needs float32."""
+    conditions: Annotated[tuple[Condition, ...], SOME] = ("natural", "scrambled", "random")
+    """What is studied: news sentences, their words in another order, or words at random."""
+    sentences: Count = 12
+    """Sentences that are studied in every condition, and as many foils."""
+    texts: Path | None = None
+    """A .txt file with one sentence per line to study instead of news sentences; twice as many as --sentences, half of them foils."""
+    most_tokens: Count = 24
+    """Longer sentences are cut there."""
+    learning_rates: Annotated[tuple[Positive, ...], SOME] = (1e-4,)
+    """Learning rates of AdamW, without decay, each in a training of its own."""
+    batch: Count = 4
+    """Sentences of one update."""
+    exposures: Annotated[tuple[CountOrNone, ...], SOME] = (0, 1, 3, 10)
+    """After how many passes over the sentences the model is tested; 0 is always among them."""
+    seeds: Count = 1
+    """Trainings of every condition and learning rate, each with other sentences."""
+    studied: Count = 3
+    """Passes before it is tested which layers carry the memory, and how long it lasts (condition natural)."""
+    kept_for: tuple[Count, ...] = (1, 3, 10)
+    """Further updates on other news text after which the studied sentences are tested again; none if empty."""
+    layer_groups: CountOrNone = 3
+    """Groups of neighbouring layers whose change is taken back, each alone; 0 leaves that out."""
+    duplicates: Path | None = None
+    """File (.tsv, .csv or .jsonl) with columns text, duplicates (times in the training data) and optionally foil, for models whose
+    training data is known; they are not trained here."""
+    revisions: tuple[str, ...] = ()
+    """With --duplicates: checkpoints of the model to test, such as a perturbed and a standard twin; the model itself if empty."""
+    offset_tokens: Count = 64
+    """With --duplicates: tokens of news text before the sentence, beside the sentence at the start of the window."""
+    years_step: CountOrNone = 7
+    """Every so manieth year of the shipped annual series is asked for; 0 leaves that out."""
+    window_end: int = 2022
+    """Last year that the model's training data is taken to cover."""
+
+    def __post_init__(self) -> None:
+        """Raises ArgumentError for settings that do not go together."""
+        super().__post_init__()
+        if 0 not in self.exposures:
+            raise ArgumentError("--exposures needs 0: what is known before any study is in every table.")
+        if self.revisions and self.duplicates is None:
+            raise ArgumentError("--revisions goes with --duplicates: name a file of texts with their counts.")
+        if self.dtype not in ("auto", "float32"):
+            raise ArgumentError(f"--dtype must be float32, not {self.dtype}: small updates vanish in half precision.")
+
+    def input_files(self) -> Sequence[Path]:
+        """Returns the user's files."""
+        return [path for path in (self.texts, self.duplicates) if path]

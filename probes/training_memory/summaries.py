@@ -1,0 +1,108 @@
+"""What is said of all sentences together: means over items with intervals that resample items."""
+
+import pandas as pd
+
+from interp.estimates import beside, estimates
+from interp.tables import Tables, empty
+from probes.training_memory.tables import SCHEMAS
+
+DRAWS = 1000
+
+
+def summarise(measured: Tables, seed: int) -> dict[str, pd.DataFrame]:
+    """Returns all summary tables; those of parts that were left out are empty."""
+    found = {
+        "recognised": lambda: _recognised(measured["recognition"], seed),
+        "recalled": lambda: _recalled(measured["recall"], seed),
+        "lasting": lambda: _lasting(measured["lasting_recognition"], measured["lasting_recall"], seed),
+        "carriers": lambda: _carriers(measured["layers_recognition"], measured["layers_recall"], seed),
+        "known_values": lambda: _values(measured["values"], seed),
+        "by_duplicates": lambda: _duplicates(measured["duplicates"], seed),
+    }
+    needs = {
+        "recognised": "recognition", "recalled": "recall", "lasting": "lasting_recall", "carriers": "layers_recall",
+        "known_values": "values", "by_duplicates": "duplicates",
+    }  # fmt: skip
+    return {name: make() if len(measured[needs[name]]) else empty(SCHEMAS[name]) for name, make in found.items()}
+
+
+def _recognised(recognition: pd.DataFrame, seed: int) -> pd.DataFrame:
+    by = ["condition", "learning_rate", "exposures", "foil"]
+    margin = estimates(recognition, by, "margin_nats", "item_id", name="margin", seed=seed, draws=DRAWS)
+    share = estimates(
+        recognition, by, "is_recognised", "item_id", kind="share", name="recognised", seed=seed, draws=DRAWS
+    )
+    return beside(by, margin, share)
+
+
+def _recalled(recall: pd.DataFrame, seed: int) -> pd.DataFrame:
+    by = ["condition", "learning_rate", "exposures"]
+    columns = {
+        "second": "rouge_second", "exact": "exact", "released": "rouge_released", "another": "rouge_of_another", "floor": "rouge_floor",
+    }  # fmt: skip
+    return beside(
+        by,
+        *(
+            estimates(recall, by, column, "item_id", kind="share", name=name, seed=seed, draws=DRAWS)
+            for name, column in columns.items()
+        ),
+    )
+
+
+MEASURES = {
+    "recognised (changed)": "is_recognised",
+    "margin (changed), nats": "margin_nats",
+    "margin (other), nats": "margin_nats",
+}
+
+
+def _measures(recognition: pd.DataFrame, recall: pd.DataFrame, by: list[str], seed: int) -> pd.DataFrame:
+    """Estimates of recognition against each foil, and of recall, in long form."""
+    tables = []
+    for name, column in MEASURES.items():
+        rows = recognition[recognition["foil"] == ("changed" if "changed" in name else "other")]
+        kind = "share" if column == "is_recognised" else "mean"
+        tables.append(estimates(rows, by, column, "item_id", kind=kind, seed=seed, draws=DRAWS).assign(measure=name))
+    second = estimates(recall, by, "rouge_second", "item_id", kind="share", seed=seed, draws=DRAWS)
+    return pd.concat([*tables, second.assign(measure="recall")], ignore_index=True)
+
+
+def _lasting(recognition: pd.DataFrame, recall: pd.DataFrame, seed: int) -> pd.DataFrame:
+    return _measures(recognition, recall, ["learning_rate", "updates_since"], seed)
+
+
+def _carriers(recognition: pd.DataFrame, recall: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """By how much each measure falls, from the trained model, when a change is taken back: paired by item."""
+    by, keys = ["learning_rate", "taken_back", "control", "share"], ["learning_rate", "item_id"]
+    tables = []
+    for rows, column, measure in (
+        (recognition[recognition["foil"] == "other"], "margin_nats", "margin (other), nats"),
+        (recall, "rouge_second", "recall"),
+    ):
+        whole = rows[rows["taken_back"] == "nothing"][[*keys, column]].rename(columns={column: "whole"})
+        joined = rows[rows["taken_back"] != "nothing"].merge(whole, on=keys)
+        found = estimates(joined, by, "whole", "item_id", minus=column, seed=seed, draws=DRAWS)
+        tables.append(found.assign(measure=measure))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _values(values: pd.DataFrame, seed: int) -> pd.DataFrame:
+    by = ["in_window", "instruction", "null"]
+    values = values.assign(cluster=values["series"] + values["year"].astype(str))
+    margin = estimates(values, by, "margin_nats", "cluster", seed=seed, draws=DRAWS)
+    return margin.merge(values.groupby(by, sort=False)["rank_share"].mean().reset_index(), on=by)
+
+
+def _duplicates(duplicates: pd.DataFrame, seed: int) -> pd.DataFrame:
+    by = ["revision", "duplicates", "place"]
+    tables = []
+    for column, measure in (
+        ("is_recognised", "recognised"), ("margin_nats", "margin, nats"), ("rouge_second", "recall"), ("exact", "exact"),
+    ):  # fmt: skip
+        rows = duplicates.dropna(subset=[column])
+        if len(rows):
+            kind = "mean" if column == "margin_nats" else "share"
+            tables.append(
+                estimates(rows, by, column, "text_id", kind=kind, seed=seed, draws=DRAWS).assign(measure=measure)
+            )
+    return pd.concat(tables, ignore_index=True)
