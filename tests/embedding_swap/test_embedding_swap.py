@@ -28,11 +28,12 @@ from tests.tiny_tokenizers import word_level
 
 CIPHER = CipherUnit("cipher", "cipher", "words", 1.0, True)
 MODELS = [
-    ("llama", byte_bpe, "float32"), ("mistral", byte_fallback, "float32"), ("gemma2", unigram, "float32"),
-    ("gpt2", word_piece, "float32"), ("bamba", byte_fallback, "float32"), ("mamba", unigram, "float32"),
-    ("mistral", byte_bpe, "bfloat16"), ("bamba", unigram, "bfloat16"),
+    ("llama", byte_bpe, "float32"), ("mistral", byte_fallback, "float32"), ("gpt2", word_piece, "float32"),
+    ("mamba", unigram, "float32"), ("bamba", unigram, "bfloat16"),
+    pytest.param("gemma2", unigram, "float32", marks=pytest.mark.slow),
+    pytest.param("bamba", byte_fallback, "float32", marks=pytest.mark.slow),
+    pytest.param("mistral", byte_bpe, "bfloat16", marks=pytest.mark.slow),
 ]  # fmt: skip
-
 LACKING = ("lens", "behaviour", "readouts")
 """What a recurrent model has no rows of: its logits are no sum of what heads write, and its states cannot be read."""
 
