@@ -10,7 +10,7 @@ import torch
 
 from interp.errors import ArgumentError, UserError
 from interp.models.tokens.encoding import encode_piece
-from interp.tables import checked
+from interp.tables import checked, empty
 from probes.embedding_swap.ciphers import gaussian_rows, key_of, measure_cipher
 from probes.embedding_swap.experiment import EmbeddingSwap
 from probes.embedding_swap.materials import materials_of
@@ -28,10 +28,14 @@ from tests.tiny_tokenizers import word_level
 
 CIPHER = CipherUnit("cipher", "cipher", "words", 1.0, True)
 MODELS = [
-    ("llama", byte_bpe, "float32"), ("mistral", byte_fallback, "float32"), ("gemma2", unigram, "float32"),
-    ("gpt2", word_piece, "float32"), ("bamba", byte_fallback, "float32"), ("mamba", unigram, "float32"),
-    ("mistral", byte_bpe, "bfloat16"), ("bamba", unigram, "bfloat16"),
+    ("llama", word_piece, "float32"), ("mistral", byte_fallback, "float32"), ("gpt2", word_piece, "float32"),
+    ("mamba", unigram, "float32"), ("bamba", unigram, "bfloat16"),
+    pytest.param("gemma2", unigram, "float32", marks=pytest.mark.slow),
+    pytest.param("bamba", byte_fallback, "float32", marks=pytest.mark.slow),
+    pytest.param("mistral", byte_fallback, "bfloat16", marks=pytest.mark.slow),
 ]  # fmt: skip
+LACKING = ("lens", "behaviour", "readouts")
+"""What a recurrent model has no rows of: its logits are no sum of what heads write, and its states cannot be read."""
 
 
 def model_with(family: str, tokenizer: Any, dtype: torch.dtype = torch.float32) -> Any:
@@ -117,13 +121,18 @@ def test_every_part_on_every_kind_of_model(
 ) -> None:
     model = model_with(family, tokenizer, getattr(torch, dtype))
     settings = settings_for(model, texts, tmp_path)
-    tables: dict[str, list[pd.DataFrame]] = {}
+    tables: dict[str, list[pd.DataFrame]] = {name: [empty(schema)] for name, schema in MEASURED.items()}
     for unit in plan_units(settings):
+        if family == "mamba" and unit.id == "frames":  # its layers are in no list, so its states cannot be read
+            with pytest.raises(UserError, match="residual stream cannot be read"):
+                measure_unit(model, unit, settings)
+            continue
         for name, table in measure_unit(model, unit, settings).items():
-            tables.setdefault(name, []).append(checked(table.assign(model="tiny"), MEASURED[name]))
+            tables[name] = [part for part in tables[name] if len(part)] + [
+                checked(table.assign(model="tiny"), MEASURED[name])
+            ]
     joined = {name: pd.concat(parts, ignore_index=True).drop(columns="model") for name, parts in tables.items()}
-    assert set(joined) == set(MEASURED)
-    assert (len(joined["lens"]) == 0) == (family == "mamba")  # its logits are no sum of what heads write
+    assert [name for name, table in joined.items() if not len(table)] == ([*LACKING] if family == "mamba" else [])
     for name, table in summarise(joined, 0).items():
         checked(table.assign(model="tiny"), SCHEMAS[name])
     places = joined["places"]
@@ -215,9 +224,9 @@ def test_what_cannot_be_measured_is_refused(texts: Path, tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_a_run_ends_with_its_figures(texts: Path, tmp_path: Path) -> None:
-    model = model_with("llama", byte_bpe)
+    model = model_with("llama", byte_fallback)
     model.hf.save_pretrained(tmp_path / "model")
-    byte_bpe().save_pretrained(tmp_path / "model")
+    byte_fallback().save_pretrained(tmp_path / "model")
     settings = settings_for(model, texts, tmp_path)
     run = EmbeddingSwap(**{**vars(settings), "model": str(tmp_path / "model")}).run(out=tmp_path / "runs")
     assert set(run.experiment.figures(run.tables)) == {
