@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from interp.errors import ArgumentError
 from interp.experiments.experiment import Finding, Work, WorkUnit
 from interp.models.identity import ModelFacts
 from probes.prediction_depth.plan import DecodeUnit, ProseUnit, plan_units
@@ -36,6 +37,18 @@ class PredictionDepth(Settings):
         from probes.prediction_depth.tables import SCHEMAS
 
         return SCHEMAS
+
+    def check_model(self, facts: ModelFacts) -> None:
+        """Raises ArgumentError when a text does not fit the model's window, and for questions that cannot be read."""
+        from probes.prediction_depth.questions import read_questions
+
+        read_questions(self)
+        longest = max(self.text_tokens, PROMPT_TOKENS + self.draft_tokens)
+        if facts.context_window is not None and longest > facts.context_window:
+            raise ArgumentError(
+                f"Texts of {longest} tokens do not fit {facts.name}, which reads {facts.context_window}: lower --text-tokens and "
+                "--draft-tokens."
+            )
 
     def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
         """Returns one unit for the questions and one or two for each text."""

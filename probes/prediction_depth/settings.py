@@ -10,7 +10,6 @@ from annotated_types import Ge
 from interp.errors import ArgumentError
 from interp.experiments.bounds import SOME, Count, CountOrNone, Hint, OpenShare
 from interp.experiments.experiment import Dtype, Experiment
-from interp.models.identity import ModelFacts
 
 Arm = Literal["drop_top", "drop_lower_middle", "stride", "random"]
 Schedule = Literal["falling", "constant", "rising"]
@@ -85,18 +84,6 @@ class Settings(Experiment):
         """Returns the lenses, the folder of texts, and the files of facts and words."""
         named = (self.lens, self.shuffled_lens, self.texts, self.facts, self.function_words)
         return [path for path in named if path is not None]
-
-    def check_model(self, facts: ModelFacts) -> None:
-        """Raises ArgumentError when a text does not fit the model's window, and for questions that cannot be read."""
-        from probes.prediction_depth.questions import read_questions
-
-        read_questions(self)
-        longest = max(self.text_tokens, PROMPT_TOKENS + self.draft_tokens)
-        if facts.context_window is not None and longest > facts.context_window:
-            raise ArgumentError(
-                f"Texts of {longest} tokens do not fit {facts.name}, which reads {facts.context_window}: lower --text-tokens and "
-                "--draft-tokens."
-            )
 
 
 PROMPT_TOKENS = 32
