@@ -23,9 +23,11 @@ def draw_all(tables: Tables) -> dict[str, go.Figure]:
         "lengths": (plot_lengths, "lengths"), "threads": (plot_threads, "layers"), "order": (plot_order, "order"),
         "slices": (plot_slices, "slices"),
     }  # fmt: skip
-    figures = {name: drawn(plot, tables, table) for name, (plot, table) in recipes.items() if len(tables[table])}
-    if "threads" in figures and not len(_chains(tables["layers"])):
-        del figures["threads"]
+    figures = {
+        name: drawn(plot, tables, table)
+        for name, (plot, table) in recipes.items()
+        if len(tables[table]) and (name != "threads" or len(_chains(tables[table])))
+    }
     if len(tables["heads"]) and tables["heads"]["old_mass"].notna().any():
         figures["forgetting"] = drawn(plot_forgetting, tables, "heads", "answers")
     return figures
