@@ -170,7 +170,9 @@ class ByteModel:
         if at < len(whole):
             low, high = canonical.beginning_with(whole[at : at + 2])
             checked[low:high] = True
-            low, high = canonical.spelling(whole[at : at + 1])  # the byte itself, and its byte token where both are there
+            low, high = canonical.spelling(
+                whole[at : at + 1]
+            )  # the byte itself, and its byte token where both are there
             checked[low:high] = True
         places = np.flatnonzero(checked)
         valid = np.ones(len(mine), dtype=bool)
