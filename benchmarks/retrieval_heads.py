@@ -21,7 +21,8 @@ from transformers import AutoModelForCausalLM, DynamicCache
 from benchmarks.tables import Difference, Results, compare, grow, results
 from interp.models.language.model import LanguageModel
 from interp.models.language.recording import TopKeys
-from interp.models.loading.language import converted_asset, load
+from interp.models.loading.converted import converted_asset
+from interp.models.loading.language import load
 from interp.stimuli.haystack import build_haystack
 from interp.stimuli.prose import news_articles
 from probes.retrieval_heads.answers import answer_plainly

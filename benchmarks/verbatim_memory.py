@@ -18,7 +18,8 @@ from transformers import AutoModelForCausalLM, DynamicCache
 
 from benchmarks.tables import Difference, Results, compare, grow, results
 from interp.models.language.model import LanguageModel
-from interp.models.loading.language import converted_asset, load
+from interp.models.loading.converted import converted_asset
+from interp.models.loading.language import load
 from probes.verbatim_memory.experiment import VerbatimMemory
 from probes.verbatim_memory.lists import first_lists, second_list
 from probes.verbatim_memory.measure import measure_lists

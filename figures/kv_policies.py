@@ -222,3 +222,29 @@ def plot_recurring(recurring: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(title="active from a weight of", type="category")
     caption = "A token comes back if it is active after 16 steps or more without. Random order: each token's activations shuffled."
     return styled(figure, title="Do tokens come back?", caption=caption, width=860)
+
+
+def plot_comparison(comparison: pd.DataFrame) -> go.Figure:
+    """Returns what each policy costs in several runs, at the smallest budget they share: a panel for each material."""
+    rows = comparison[(comparison["policy"] != "full") & (comparison["scope"] == "context_only")]
+    rows = rows[(rows["budget"] == rows["budget"].min()) & (rows["protection"] == rows["protection"].iloc[0])]
+    panels, runs = list(dict.fromkeys(rows["material"])), list(dict.fromkeys(rows["run"]))
+    names = list(dict.fromkeys(rows["policy"]))
+    figure = make_subplots(
+        rows=1, cols=len(panels), subplot_titles=[TITLES[name] for name in panels], shared_yaxes=True, horizontal_spacing=0.04
+    )  # fmt: skip
+    for col, material in enumerate(panels, start=1):
+        for place, run in enumerate(runs):
+            line = rows[(rows["material"] == material) & (rows["run"] == run)].set_index("policy").reindex(names)
+            figure.add_scatter(
+                x=line["change_nats"], y=[row - 0.22 * (place - (len(runs) - 1) / 2) for row in range(len(names))],
+                error_x=error_bars(line["change_nats"], line["ci_low"], line["ci_high"]), mode="markers", name=run,
+                legendgroup=run, showlegend=col == 1, marker_color=PALETTE[place % len(PALETTE)], row=1, col=col,
+            )  # fmt: skip
+        figure.add_vline(x=0, line_color=GREY, line_width=1, row=1, col=col)  # type: ignore[arg-type]
+        figure.update_xaxes(title="nats per token over full cache", row=1, col=col)
+    figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, autorange="reversed")
+    budget, protection = rows["budget"].iloc[0], rows["protection"].iloc[0]
+    caption = f"Budget {budget:.0%}, protection {protection}, question not seen. 95% intervals over texts."
+    size = {"width": 260 + 300 * len(panels), "height": 260 + 30 * len(names)}
+    return styled(figure, title="What policies cost, model by model", caption=caption, **size)

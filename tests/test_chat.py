@@ -205,7 +205,12 @@ def test_arguments_reach_the_template():
             ArgumentError,
             "makes it think before it answers, which would be read as the answer: add --template-a",
         ),
-        (THINKS.replace("enable_thinking", "x"), {}, ArgumentError, "as the answer: use --prompt-format plain"),
+        (
+            THINKS.replace("enable_thinking", "x"),
+            {},
+            ArgumentError,
+            "as the answer: give its thoughts room with --thinking-tokens 512, or use --prompt-format plain",
+        ),
         ("{{ raise_exception('no') }}", {}, UserError, "cannot write this message (no): use --prompt-format plain"),
         ("{{ messages[0]['content'] }", {}, UserError, "cannot write this message"),
         ("{{ ['a', 'b'] | random }}{{ messages[0]['content'] }}", {}, UserError, "draws at random"),

@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM
 
 from interp.models.language.model import LanguageModel
 from interp.models.language.recording import Weights
-from interp.models.loading.language import converted_asset, load
+from interp.models.loading.converted import converted_asset
+from interp.models.loading.language import load
 from interp.models.tokens.chat import chat_frame
 from interp.models.tokens.encoding import beginning, encode_piece
 from interp.stimuli.prose import news_articles

@@ -9,8 +9,8 @@ import numpy as np
 from interp.models.dictionary.dictionary import Dictionary, shipped_dictionaries
 from interp.models.dictionary.windows import cut_windows, tokenize
 from interp.models.language.model import LanguageModel
+from interp.models.loading.converted import converted_asset
 from interp.models.loading.image import load_image
-from interp.models.loading.language import converted_asset
 from interp.models.loading.names import TRAINED
 from interp.stimuli.haystack import build_haystack
 from interp.stimuli.prose import news_articles

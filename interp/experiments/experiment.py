@@ -234,8 +234,8 @@ def run_hash(experiment: Experiment, facts: ModelFacts) -> str:
         if field.metadata.get("unnamed_at_default") and getattr(experiment, field.name) == field.default:
             configuration.pop(field.name, None)
     identity = dataclasses.asdict(facts.identity)
-    del identity["name"]
-    if Path(facts.identity.source).is_dir():
+    del identity["name"], identity["base"]  # an adapter's revision is one of both
+    if facts.identity.is_local:
         del identity["source"]  # the revision is a sha256 of the files, wherever they lie
     named = {
         "experiment": experiment.name,

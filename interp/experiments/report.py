@@ -91,12 +91,18 @@ def _row_meaning(schema: type) -> str:
     return " ".join((schema.__doc__ or "").split("\n\n")[0].replace("`", "").split())
 
 
+def _source(identity: Mapping[str, Any]) -> str:
+    """Where the weights came from; for an adapter, what it was merged onto too."""
+    base = identity.get("base")
+    return f"{identity['source']} on {base['source']} ({base['revision'][:12]})" if base else identity["source"]
+
+
 def _model_facts(description: Mapping[str, Any]) -> dict[str, Any]:
     model = description["model"]
     identity, geometry = model["identity"], model["geometry"] or {}
     return {
         "name": identity["name"],
-        "source": identity["source"],
+        "source": _source(identity),
         "revision": identity["revision"],
         "precision": identity["dtype"],
         "architecture": model["model_type"],

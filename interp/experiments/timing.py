@@ -182,8 +182,10 @@ def weights_are_here(forecast: Forecast) -> bool:
 
     entry = resolve(forecast.experiment.model, forecast.experiment.revision)
     if entry.folder is not None and is_adapter(entry.folder):
-        entry = resolve(base_of(entry.folder))
-    if entry.folder is not None or entry.source.startswith("asset:"):  # the tokenizer came with the asset's weights
+        entry = resolve(*base_of(entry.folder))
+    if (
+        entry.folder is not None or entry.gguf is not None or entry.source.startswith("asset:")
+    ):  # the tokenizer came with the asset's weights
         return True
     names = ["model.safetensors", "model.safetensors.index.json"]
     if forecast.experiment.model_kind == "image":

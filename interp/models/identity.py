@@ -1,6 +1,7 @@
 """What is known about a model without loading it. Imports no torch."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 DtypeName = Literal["float32", "bfloat16", "float16"]
@@ -8,12 +9,21 @@ DtypeName = Literal["float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """Identifies the weights, so that they can be loaded again; `revision` is the hub's commit, or a sha256 of the file or folder."""
+    """Identifies the weights, so that they can be loaded again; `revision` is the hub's commit, or a sha256 of the file or folder.
+
+    An adapter's `revision` is a sha256 over that of its files and that of its `base`, the model that it was trained on.
+    """
 
     name: str
     source: str
     revision: str
     dtype: DtypeName
+    base: "ModelIdentity | None" = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the weights are known by a sha256 of files on this machine, wherever they lie."""
+        return Path(self.source).exists()
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from interp.experiments.experiment import Finding, WorkUnit
+from interp.experiments.experiment import Finding, Work, WorkUnit
 from interp.heads.kinds import GIVEN
 from interp.models.identity import ModelFacts
-from probes.kv_policies.plan import DynamicsUnit, HeadsUnit, TextUnit, check_conditions, plan_units
+from probes.kv_policies.plan import (
+    DynamicsUnit,
+    HeadsUnit,
+    TextUnit,
+    check_conditions,
+    expected_units,
+    plan_units,
+    work_of,
+)
 from probes.kv_policies.settings import Settings
 
 if TYPE_CHECKING:
@@ -52,6 +60,14 @@ class KvPolicies(Settings):
         """Returns the units that find heads, and then one for each text."""
         return plan_units(self, facts, measured)
 
+    def expected_units(self, model: "LanguageModel", measured: "Tables") -> Sequence[WorkUnit]:  # type: ignore[override]
+        """Returns the units of the plan, and stand-ins for those of the texts."""
+        return expected_units(self, model.facts, measured)
+
+    def work_of(self, model: "LanguageModel", unit: WorkUnit) -> Work:  # type: ignore[override]
+        """Returns what a unit reads."""
+        return work_of(self, model, unit)
+
     def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":  # type: ignore[override]
         """Returns the unit's rows."""
         from probes.kv_policies.dynamics import measure_dynamics
@@ -77,6 +93,14 @@ class KvPolicies(Settings):
         from figures.kv_policies import draw_all
 
         return draw_all(tables)
+
+    def compare(self, runs: "Mapping[str, Tables]") -> "tuple[Mapping[str, pd.DataFrame], Mapping[str, go.Figure]]":
+        """Returns what each policy costs on several models, side by side."""
+        from figures.kv_policies import plot_comparison
+        from probes.kv_policies.summaries import compare_all
+
+        tables = compare_all(runs)
+        return tables, {"comparison": plot_comparison(tables["comparison"])}
 
     def findings(self, tables: "Tables") -> Sequence[Finding]:
         """Returns the report's sentences."""

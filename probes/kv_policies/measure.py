@@ -35,7 +35,7 @@ def measure_text(settings: Settings, model: LanguageModel, unit: TextUnit) -> Fr
     delimiters = [place for place, kind in enumerate(kinds) if kind == "delimiter"]
     read = read_prompt(model, text.prompt, rotary=rotary, seed=unit.number, delimiters=delimiters)
     tables: list[Frames] = []
-    for rows in _batches(model, len(built), len(text.continuation)):
+    for rows in batches(model, len(built), len(text.continuation)):
         tables.append(
             _measure_rows(model, text, read, [built[row] for row in rows], [unit.conditions[row] for row in rows])
         )
@@ -52,7 +52,8 @@ def setting_of(settings: Settings, condition: Condition) -> Setting:
     return Setting(build(condition.policy, condition.heads), n, first, last, spans)
 
 
-def _batches(model: LanguageModel, n_rows: int, n_steps: int) -> Iterator[range]:
+def batches(model: LanguageModel, n_rows: int, n_steps: int) -> Iterator[range]:
+    """Yields which conditions are read together: as many as may have logits at once."""
     vocabulary = model.hf.config.get_text_config(decoder=True).vocab_size
     size = max(1, LOGITS_AT_ONCE // (n_steps * vocabulary))
     yield from (range(first, min(first + size, n_rows)) for first in range(0, n_rows, size))

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from interp.errors import ArgumentError
-from interp.experiments.experiment import WorkUnit
+from interp.experiments.experiment import Work, WorkUnit
 from interp.models.identity import HeadGeometry, ModelFacts
 from probes.kv_policies.policies.catalogue import build, entry_of
 from probes.kv_policies.settings import Material, Protection, Scope, Settings
 
 if TYPE_CHECKING:
+    from interp.models.language.model import LanguageModel
     from interp.tables import Tables
 
 KvHead = tuple[int, int]
@@ -76,6 +77,41 @@ def plan_units(settings: Settings, facts: ModelFacts, measured: "Tables") -> Seq
     assert facts.geometry is not None
     ranking = ranked_kv_heads(scores, settings.given(facts), facts.geometry)
     return [*units, *_text_units(settings, facts, ranking)]
+
+
+def expected_units(settings: Settings, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
+    """Returns the units of the plan; until heads are found, texts are planned with placeholder heads."""
+    units = plan_units(settings, facts, measured)
+    if any(isinstance(unit, TextUnit) for unit in units):
+        return units
+    from probes.kv_policies.heads import ROLES
+
+    assert facts.geometry is not None
+    heads = [(layer, head) for head in range(facts.geometry.n_kv_heads) for layer in facts.geometry.layers]
+    return [*units, *_text_units(settings, facts, dict.fromkeys(ROLES, heads))]
+
+
+def work_of(settings: Settings, model: "LanguageModel", unit: WorkUnit) -> Work:
+    """Returns what a unit reads and holds: a prompt once, and what follows it once for every condition."""
+    from interp.models.tokens.encoding import beginning
+    from probes.kv_policies.heads import BLOCK_TOKENS, REPEATS
+    from probes.kv_policies.materials import build_text
+    from probes.kv_policies.measure import batches
+
+    if isinstance(unit, TextUnit):
+        text = build_text(settings, model, unit.material, unit.number, unit.scope)
+        n_prompt, n_after, n_rows = len(text.prompt), len(text.continuation), len(unit.conditions)
+        largest = max(len(rows) for rows in batches(model, n_rows, n_after))
+        return Work(tokens_read=n_prompt + n_rows * n_after, tokens_held=n_prompt + largest * n_after)
+    if isinstance(unit, DynamicsUnit):
+        return Work(tokens_read=settings.prompt_tokens, tokens_held=settings.prompt_tokens)
+    assert isinstance(unit, HeadsUnit)
+    if not unit.numbers:
+        n_tokens = len(beginning(model.tokenizer, settings.bos)) + BLOCK_TOKENS * REPEATS
+        return Work(tokens_read=n_tokens, tokens_held=n_tokens)
+    texts = [build_text(settings, model, "needles", number, "context_only") for number in unit.numbers]
+    sizes = [len(text.prompt) + len(text.continuation) for text in texts]
+    return Work(tokens_read=sum(sizes), tokens_held=max(sizes))
 
 
 def _text_units(settings: Settings, facts: ModelFacts, ranking: dict[str, list[KvHead]]) -> Iterator[TextUnit]:

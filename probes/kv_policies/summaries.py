@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from interp.errors import ArgumentError
 from interp.estimates import Kind, beside, estimates
 from interp.statistics import cluster_weights, percentile_interval
 from interp.tables import Tables
@@ -201,3 +202,23 @@ def _head_map(settings: Settings, heads: pd.DataFrame) -> pd.DataFrame:
         output_change=("output_change", "mean"), mass_recovered=("mass_recovered", "mean"), n=("text_id", "nunique")
     )
     return found.reset_index()
+
+
+# ---------------------------------------------------------------------- several runs
+
+
+def compare_all(runs: Mapping[str, Tables]) -> dict[str, pd.DataFrame]:
+    """Returns `comparison`: what each policy costs, in the cells that all runs have. Runs are given by label, the column `run`.
+
+    Raises ArgumentError when no cell is in all of them.
+    """
+    cells = GROUPS
+    values = ["change_nats", "ci_low", "ci_high", "recall", "recall_ci_low", "recall_ci_high", "n", "n_layers"]
+    together = pd.concat(
+        [tables["policies"].assign(run=run)[["run", "model", *cells, *values]] for run, tables in runs.items()],
+        ignore_index=True,
+    )
+    in_all = together.groupby(cells)["run"].transform("nunique") == len(runs)
+    if not in_all.any():
+        raise ArgumentError("These runs have no policy, budget and protection in common: give them the same settings.")
+    return {"comparison": together[in_all].reset_index(drop=True)}

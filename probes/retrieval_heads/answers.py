@@ -6,7 +6,7 @@ obvious way, one prefill per sample and transformers' eager attention at each st
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -17,6 +17,7 @@ from transformers import DynamicCache
 from interp.models.language.model import LanguageModel
 from interp.models.language.out_of_memory import halving_on_out_of_memory
 from interp.models.language.prefix import Prefix
+from interp.models.language.thinking import Thought, think
 from interp.models.tokens.encoding import stop_ids
 from probes.retrieval_heads.stimuli import Frame, Sample
 
@@ -42,6 +43,8 @@ class AnsweredBatch:
     rows: Prefix
     emitted: list[list[int]]
     tokens_read: list[int]
+    thoughts: list[Thought]
+    """What came before each answer; the samples' prompts end in it."""
 
 
 def answer_all(
@@ -57,19 +60,41 @@ def answer_all(
     What two samples of one needle begin with is read once. Out of memory halves the batch.
     Raises RunError when a single prompt does not fit.
     """
-    trunk = model.prefix(room=max(len(sample.ids) for sample in samples) + max_new_tokens)
+    room = max_new_tokens + max(thought_room(sample.frame) for sample in samples)
+    trunk = model.prefix(room=max(len(sample.ids) for sample in samples) + room)
 
     def answer(batch: list[Sample]) -> Result:
-        rows, tokens_read = _read(model, trunk, batch, max_new_tokens)
-        pending = [[sample.ids[-1]] for sample in batch]
+        rows, tokens_read = _read(model, trunk, batch, room)
+        thoughts, pending = think_first(model, rows, batch, stop_ids)
         emitted = model.generate(rows, pending, max_new_tokens=max_new_tokens, stop_ids=stop_ids)
-        rows.crop([len(sample.ids) - 1 for sample in batch])
-        return finish(AnsweredBatch(batch, rows, emitted, tokens_read))
+        asked = [after(sample, thought) for sample, thought in zip(batch, thoughts, strict=True)]
+        rows.crop([len(sample.ids) - 1 for sample in asked])
+        return finish(AnsweredBatch(asked, rows, emitted, tokens_read, thoughts))
 
     results = []
     for batch in batches(reading_order(samples), model.batch_tokens):
         results += halving_on_out_of_memory(answer, batch)
     return results
+
+
+def thought_room(frame: Frame) -> int:
+    """Returns the most tokens that a thought adds to a prompt."""
+    return frame.thinking.most_tokens if frame.thinking else 0
+
+
+def think_first(
+    model: LanguageModel, rows: Prefix, batch: Sequence[Sample], stop_ids: Sequence[int]
+) -> tuple[list[Thought], list[list[int]]]:
+    """Returns each sample's thought, and the tokens to read before its answer; see interp.models.language.thinking.think."""
+    thinking = batch[0].frame.thinking
+    if thinking is None:
+        return [Thought([], True)] * len(batch), [[sample.ids[-1]] for sample in batch]
+    return think(model, rows, [sample.ids for sample in batch], thinking, stop_ids)
+
+
+def after(sample: Sample, thought: Thought) -> Sample:
+    """Returns a sample whose prompt ends in the thought."""
+    return replace(sample, ids=(*sample.ids, *thought.token_ids)) if thought.token_ids else sample
 
 
 def reading_order(samples: Sequence[Sample]) -> list[Sample]:

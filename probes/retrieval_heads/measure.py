@@ -12,8 +12,17 @@ from torch import Tensor
 from interp.models.language.logit_directions import LogitDirections
 from interp.models.language.model import LanguageModel
 from interp.models.language.recording import TopKeys
+from interp.models.language.thinking import Thought
 from interp.tables import empty
-from probes.retrieval_heads.answers import AnsweredBatch, answer_all, answer_plainly, answer_stop_ids
+from probes.retrieval_heads.answers import (
+    AnsweredBatch,
+    after,
+    answer_all,
+    answer_plainly,
+    answer_stop_ids,
+    think_first,
+    thought_room,
+)
 from probes.retrieval_heads.needles import read_needle
 from probes.retrieval_heads.plan import DetectionUnit
 from probes.retrieval_heads.scores import (
@@ -72,9 +81,12 @@ def measure_samples(
         return _look(model, batch, contributions=contributions)
 
     def finish_plainly(sample: Sample) -> Frames:
-        answer = answer_plainly(model, sample.ids, max_new_tokens=max_new_tokens, stop_ids=stop_ids)
-        rows = model.prefix(sample.ids[:-1], room=max_new_tokens)
-        batch = AnsweredBatch([sample], rows, [answer.emitted], [len(sample.ids) - 1])
+        rows = model.prefix(sample.ids[:-1], room=max_new_tokens + thought_room(sample.frame))
+        thoughts, _ = think_first(model, rows, [sample], stop_ids)
+        asked = after(sample, thoughts[0])
+        answer = answer_plainly(model, asked.ids, max_new_tokens=max_new_tokens, stop_ids=stop_ids)
+        rows = model.prefix(asked.ids[:-1], room=max_new_tokens)
+        batch = AnsweredBatch([asked], rows, [answer.emitted], [len(sample.ids) - 1], thoughts)
         return _look(model, batch, (answer.attended[:, None], answer.logits[:, None]), contributions=contributions)
 
     if sharing:
@@ -164,7 +176,27 @@ def _rows_of(
             beginnings = tokenizer.batch_decode([written[: step + 1] for step in range(steps)])
             chosen = answer_steps(written, list(sample.gold_ids), beginnings, sample.needle.real_needle)
             frames["logit_contribution"] = _contribution_rows(model, names, sample, steps, chosen, sums)
+    if sample.frame.thinking is not None:
+        frames["thoughts"] = thought_rows(model, sample, [("none", "", batch.thoughts[row])])
     return {"samples": _sample_row(batch, row, names, text, recall, near_ties), **frames}
+
+
+def thought_rows(model: LanguageModel, sample: Sample, thoughts: Sequence[tuple[str, str, Thought]]) -> pd.DataFrame:
+    """Returns the rows of `thoughts` for a sample: one for each (condition, changed heads, thought)."""
+    return pd.DataFrame(
+        [
+            {
+                "sample_id": sample.sample_id,
+                "needle_id": sample.needle.id,
+                "condition": condition,
+                "heads": heads,
+                "thinking_tokens": len(thought.token_ids),
+                "closed": thought.closed,
+                "thought_text": str(model.tokenizer.decode(thought.token_ids)),
+            }
+            for condition, heads, thought in thoughts
+        ]
+    )
 
 
 def _sample_row(

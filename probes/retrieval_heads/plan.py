@@ -181,8 +181,8 @@ def _detection(settings: Settings, model: "LanguageModel", unit: DetectionUnit) 
         frame, haystack = build_surroundings(settings, model, needle, max(lengths))
         samples += build_samples(model.tokenizer, needle, haystack, frame, cells)
         samples.append(build_control(model.tokenizer, needle, haystack, frame, context_tokens=min(lengths)))
-    longest = settings.max_new_tokens
-    answers = Work(tokens_read=longest * len(samples), tokens_written=longest * len(samples))
+    longest = settings.max_new_tokens + settings.thinking_tokens
+    answers = Work(tokens_read=settings.max_new_tokens * len(samples), tokens_written=longest * len(samples))
     if not settings.sharing:
         twice = 2 * sum(len(sample.ids) for sample in samples)
         return answers + Work(tokens_read=twice, tokens_held=max(len(sample.ids) for sample in samples) + longest)
@@ -227,8 +227,10 @@ def _ablation(settings: Settings, model: "LanguageModel", unit: AblationUnit) ->
         + len(alone) * sum(prompts)
         + len(edits) * prose * len(order)
         + (calibration if "mean" in settings.ablation_modes else 0),
-        tokens_written=settings.max_new_tokens * (len(shared) + len(alone)) * len(order),
+        tokens_written=(settings.max_new_tokens + settings.thinking_tokens) * (len(shared) + len(alone)) * len(order),
     )
     whole_prompts = min(len(alone), max(1, model.batch_tokens // max(prompts))) * max(prompts)
     rows = min(ROWS_AT_ONCE, max(len(shared), len(alone)))
-    return replace(work, tokens_held=max(prompts) + whole_prompts + rows * settings.max_new_tokens)
+    return replace(
+        work, tokens_held=max(prompts) + whole_prompts + rows * (settings.max_new_tokens + settings.thinking_tokens)
+    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge
 
 from interp.errors import ArgumentError
-from interp.experiments.bounds import SOME, Count, Fraction, OpenShare, Share
+from interp.experiments.bounds import SOME, Count, CountOrNone, Fraction, OpenShare, Share
 from interp.experiments.experiment import ADDED, Experiment
 from interp.models.identity import ModelFacts
 from interp.models.tokens.template_args import parse_template_args
@@ -73,6 +73,11 @@ class Settings(Experiment):
     """Read the common prefix of prompts once. --no-sharing is the slow reference path: same scores, far more work."""
     template_args: tuple[str, ...] = field(default=(), metadata=ADDED)
     """Variables of the chat template, such as enable_thinking=false; system_message=TEXT becomes a system message."""
+    thinking_tokens: CountOrNone = field(default=0, metadata=ADDED)
+    """Maximum length of a thought before an answer, in tokens, for models that think; then the thought is closed. Scores are of
+    answer tokens only (0: no thoughts)."""
+    thinking_marks: tuple[str, ...] = field(default=(), metadata=ADDED)
+    """The two marks around a thought, if the tokenizer has no pair such as <think> and </think>."""
     recall_measure: Literal["words", "reference"] = field(default="words", metadata=ADDED)
     """words: recall of Unicode words, in any script; reference: the public script's stemmed ROUGE-1, which reads only a-z and 0-9."""
     contributions: bool = field(default=True, metadata=ADDED)
@@ -145,10 +150,11 @@ class Settings(Experiment):
         assert facts.geometry is not None
         longest = max(*self.context_tokens, *self.ablation_context_tokens)
         window = facts.context_window
-        if window is not None and longest + self.max_new_tokens > window:
+        written = self.max_new_tokens + self.thinking_tokens
+        if window is not None and longest + written > window:
             raise ArgumentError(
-                f"Prompts of {longest} tokens and answers of {self.max_new_tokens} do not fit {facts.name}, which reads {window}: "
-                f"use --context-tokens up to {window - self.max_new_tokens} or a model with a longer window."
+                f"Prompts of {longest} tokens and answers of {written} do not fit {facts.name}, which reads {window}: "
+                f"use --context-tokens up to {window - written} or a model with a longer window."
             )
         if window is not None and self.echo_block_tokens * self.echo_repeats + 1 > window:
             raise ArgumentError(

@@ -6,13 +6,14 @@ tokens up to the needle.
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import ArgumentError
 from interp.models.language.model import LanguageModel
+from interp.models.language.thinking import Thinking, thinking_of
 from interp.models.tokens.chat import chat_frame
 from interp.models.tokens.encoding import (
     BosPolicy,
@@ -53,6 +54,8 @@ class Frame:
     has_bos: bool
     recall_measure: RecallMeasure = "words"
     """How answers to it are judged."""
+    thinking: Thinking | None = None
+    """Where thoughts before an answer begin and end, if it may have any."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,24 @@ def build_surroundings(
         model.identity.name,
         settings.recall_measure,
         settings.template_args,
+        thinks=settings.thinking_tokens > 0,
     )
+    if settings.thinking_tokens:
+        frame = may_think(model.tokenizer, frame, settings, model.identity.name)
     return frame, build_haystack(model.tokenizer, texts, n_tokens, seed=settings.seed, key=needle.id)
+
+
+def may_think(tokenizer: PreTrainedTokenizerBase, frame: Frame, settings: Settings, model: str) -> Frame:
+    """Returns the frame with room for thoughts before an answer.
+
+    Raises ArgumentError for a prompt that is no chat, or when the tokenizer has no marks of thoughts and none are named.
+    """
+    if frame.prompt_format != "chat":
+        raise ArgumentError(
+            f"--thinking-tokens goes with a chat prompt, and that of {model} is {frame.prompt_format}: leave it out."
+        )
+    thinking = thinking_of(tokenizer, frame.tail, settings.thinking_tokens, settings.thinking_marks, model)
+    return replace(frame, thinking=thinking)
 
 
 def news_tokens(model: LanguageModel, n_tokens: int, *, seed: int, key: str) -> tuple[int, ...]:
@@ -109,6 +128,8 @@ def build_frame(
     model: str,
     recall_measure: RecallMeasure = "words",
     template_args: Sequence[str] = (),
+    *,
+    thinks: bool = False,
 ) -> Frame:
     """Returns the prompt around a context that asks for one needle.
 
@@ -131,6 +152,7 @@ def build_frame(
             _CHAT_QUESTION.format(question=needle.question),
             model,
             template_args=parse_template_args(template_args),
+            may_think=thinks,
         )
     else:
         question = _PLAIN_QUESTION if prompt_format == "plain" else _REFERENCE_QUESTION

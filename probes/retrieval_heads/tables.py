@@ -39,6 +39,23 @@ class Samples(TableSchema):
     """Prompt tokens the model really read for this sample: fewer than the prompt has, by what was shared."""
 
 
+class Thoughts(TableSchema):
+    """What came before one answer of a model that thinks; for prompts that may have no thoughts, there are no rows.
+
+    The thought is the end of the prompt that scores are computed with. `closed`: the model ended it itself; otherwise the closing mark
+    was written for it when the budget was spent. In the ablation, thoughts are written under the change too.
+    """
+
+    sample_id: str
+    needle_id: str
+    condition: str = pa.Field(isin=["none", "top", "random"])
+    heads: str
+    thinking_tokens: int = pa.Field(ge=0)
+    """Marks included; 0 where the model began no thought."""
+    closed: bool
+    thought_text: str
+
+
 class SampleHeadScores(TableSchema):
     """Copy-paste scores of one head on one sample, both definitions."""
 
@@ -218,6 +235,7 @@ class NeedleRecall(TableSchema):
 
 SCHEMAS: Schemas = {
     "samples": Samples,
+    "thoughts": Thoughts,
     "sample_head_scores": SampleHeadScores,
     "logit_contribution": LogitContribution,
     "echo_induction": EchoInduction,

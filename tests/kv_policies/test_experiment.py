@@ -15,7 +15,7 @@ from probes.kv_policies import dynamics, materials
 from probes.kv_policies.dynamics import forgetting, largest_gaps, shuffled_after_birth, stale_mass
 from probes.kv_policies.experiment import KvPolicies
 from probes.kv_policies.heads import spared
-from probes.kv_policies.plan import HeadsUnit, TextUnit, conditions_of, random_heads
+from probes.kv_policies.plan import DynamicsUnit, HeadsUnit, TextUnit, conditions_of, random_heads
 from probes.kv_policies.policies.baselines import Random
 from probes.kv_policies.policies.catalogue import OWN, build, options_of
 from probes.kv_policies.summaries import shares_of
@@ -55,6 +55,40 @@ def test_a_run_fills_every_table(tables):
     assert (full["mass_recovered"] > 0.9999).all()
     assert set(losses["policy"]) == {"full", *SMALL.policies}
     assert (losses["n_layers"] == 1).all()
+
+
+def test_what_is_planned_beforehand_is_what_is_then_measured_and_read(tables, monkeypatch):
+    monkeypatch.setattr(materials, "news_articles", lambda: NEWS * 4)
+    model = model_of("byte-level")
+    nothing = {name: empty(schema) for name, schema in SMALL.schemas().items()}
+    expected, planned = SMALL.expected_units(model, nothing), SMALL.plan(model.facts, tables)
+    assert [unit.id for unit in expected] == [unit.id for unit in planned]
+    extend, read = type(model).extend, []
+    monkeypatch.setattr(
+        type(model),
+        "extend",
+        lambda self, rows, ids, **how: read.extend(map(len, ids)) or extend(self, rows, ids, **how),
+    )
+    prefix = type(model).prefix
+    monkeypatch.setattr(
+        type(model), "prefix", lambda self, ids=(), **how: read.append(len(ids)) or prefix(self, ids, **how)
+    )
+    for guess, unit in zip(expected, planned, strict=True):
+        if not isinstance(unit, DynamicsUnit):
+            read.clear()
+            SMALL.measure(model, unit)
+            assert sum(read) == SMALL.work_of(model, guess).tokens_read == SMALL.work_of(model, unit).tokens_read
+
+
+def test_two_models_are_compared_policy_by_policy(tables):
+    found, figures = SMALL.compare({"one": tables, "other": tables})
+    table = found["comparison"]
+    assert set(table["run"]) == {"one", "other"}
+    assert len(table) == 2 * len(tables["policies"])
+    assert set(figures) == {"comparison"}
+    shown = [trace for trace in figures["comparison"].data if trace.name == "other"]
+    one = tables["policies"].query("policy == 'razor' and material == 'prose' and budget == 0.2")["change_nats"].iloc[0]
+    assert any(one in trace.x for trace in shown)
 
 
 def test_keep_sets_in_tables_are_as_large_as_asked(tables):

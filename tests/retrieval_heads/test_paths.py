@@ -185,7 +185,7 @@ PASSAGE = Prose("passage", tuple(word_tokenizer()(prose(3, seed=9))["input_ids"]
 def ablate(model: LanguageModel, samples: list[Sample], conditions: list[Condition], means: Any) -> pd.DataFrame:
     passages = {sample.sample_id: PASSAGE for sample in samples}
     options = dict(means=means, max_new_tokens=NEW_TOKENS, stop_ids=STOPS)
-    return measure_ablation(model, samples, passages, conditions, **options)
+    return measure_ablation(model, samples, passages, conditions, **options)["ablation"]
 
 
 def mean_outputs(model: LanguageModel) -> torch.Tensor:

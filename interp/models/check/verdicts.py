@@ -101,7 +101,7 @@ def keep_verdicts(identity: ModelIdentity, device: str, verdicts: Verdicts) -> N
 
 
 def _place(identity: ModelIdentity, device: str) -> Path:
-    source = "" if Path(identity.source).is_dir() else identity.source  # a folder is known by its files' sha256
+    source = "" if identity.is_local else identity.source  # files are known by their sha256
     named = [source, identity.revision, identity.dtype, device.partition(":")[0], *_versions()]
     return cache_folder() / "checks" / f"{hashlib.sha256(json.dumps(named).encode()).hexdigest()[:24]}.json"
 

@@ -201,6 +201,10 @@ def output_projection_weight(module: nn.Module) -> Float[Tensor, "head_times_dim
     """Returns the matrix that takes the concatenated heads' outputs (as a row vector) to the residual stream."""
     projection = output_projection(module)
     weight = getattr(projection, "weight", None)
+    if type(weight).__name__ == "Params4bit":
+        from transformers.integrations.bitsandbytes import dequantize_bnb_weight
+
+        weight = dequantize_bnb_weight(weight)
     if not isinstance(weight, torch.Tensor):
         raise UserError(f"{type(projection).__name__} is no plain projection: logit contributions cannot be computed.")
     return weight if isinstance(projection, Conv1D) else weight.T

@@ -103,6 +103,10 @@ def _engine(source: str, revision: str, dtype: str, batch_rows: int) -> Any:
 
     if source.startswith(("asset:", "trained:")):
         raise ArgumentError("--sampler vllm reads models from the hub or a folder: this one comes with the toolkit.")
+    if Path(source).is_file() or (Path(source) / "adapter_config.json").is_file():
+        raise ArgumentError(
+            f"--sampler vllm reads folders that hold a whole model, not {source}: load it here, and save it with save_pretrained."
+        )
     from vllm import LLM  # pyright: ignore[reportMissingImports]
 
     place = {} if Path(source).is_dir() else {"revision": revision}

@@ -19,8 +19,9 @@ from interp.errors import ArgumentError, RunError
 from interp.models.identity import DtypeName, ModelFacts, ModelIdentity
 from interp.models.image.families import family_of
 from interp.models.image.model import ImageModel
+from interp.models.loading.converted import without_progress_bars
 from interp.models.loading.footprint import Footprint, free_bytes, image_weights_bytes, outline_parts, say_footprint
-from interp.models.loading.language import folder_sha256, pick_device, pick_dtype, without_progress_bars
+from interp.models.loading.language import folder_sha256, pick_device, pick_dtype
 from interp.models.loading.names import ModelEntry, resolve
 from interp.models.loading.refusals import explained, too_large
 

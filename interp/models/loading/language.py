@@ -2,10 +2,7 @@
 
 import dataclasses
 import hashlib
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -14,17 +11,18 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file, resolve_revision
 
-from interp.assets import ASSETS, cache_folder, fetch_asset, sha256_once
+from interp.assets import ASSETS, sha256_once
 from interp.errors import ArgumentError, RunError
 from interp.models.check.check import check_at_load
 from interp.models.identity import DtypeName, ModelFacts, ModelIdentity
 from interp.models.language.architecture import context_window, head_geometry
 from interp.models.language.model import LanguageModel
-from interp.models.loading.adapters import base_of, both_sha256, is_adapter, merge_adapter
+from interp.models.loading.adapters import Fit, base_of, both_sha256, fit, is_adapter
 from interp.models.loading.classes import model_class
+from interp.models.loading.converted import converted_asset, converted_gguf, without_progress_bars
 from interp.models.loading.footprint import footprint, free_bytes, say_footprint
 from interp.models.loading.names import ModelEntry, resolve
 from interp.models.loading.refusals import check_config, check_tokenizer, explained, too_large
@@ -47,6 +45,9 @@ def load(
     precision = pick_dtype(dtype, place)
     source = _find(entry)
     options: dict[str, Any] = {"revision": source.revision, "trust_remote_code": False}
+    if getattr(source.config, "quantization_config", None) is not None:
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns at every product
+        device_map = device_map or place  # packed weights are put where they stay
     try:
         needs = footprint(source.config, getattr(torch, precision))
         say_footprint(entry.name, needs, place, free_bytes(place, device_map))
@@ -64,7 +65,7 @@ def load(
         hf: Any = loaded[0]
         report = loaded[1]
         if source.adapter is not None:
-            hf = merge_adapter(hf, source.adapter)
+            hf = source.adapter.merge(hf)
         hf = hf if device_map else hf.to(device=place)
     except torch.OutOfMemoryError as error:
         raise too_large(entry, error) from error
@@ -91,6 +92,8 @@ def load_outline(name: str, *, dtype: DtypeName, revision: str | None = None) ->
     try:
         with torch.device("meta"):
             hf: Any = model_class(source.config).from_config(source.config, dtype=getattr(torch, dtype))
+            if source.adapter is not None:
+                source.adapter.resize(hf)
         return LanguageModel(hf, _tokenizer(entry, source), _identify(entry, source, dtype))
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         raise explained(entry, error) from error
@@ -103,7 +106,7 @@ class _Source:
     folder_or_id: str
     revision: str | None
     config: PreTrainedConfig
-    adapter: Path | None = None
+    adapter: Fit | None = None
     base: ModelEntry | None = None
     """What the adapter was trained on."""
 
@@ -124,7 +127,7 @@ def _chat_date(source: _Source) -> str | None:
     """The day that the chat template among a model's files writes, as far as there are such files; an adapter's own goes first."""
     places = [(source.folder_or_id, source.revision)]
     if source.adapter is not None:
-        places.insert(0, (str(source.adapter), None))
+        places.insert(0, (str(source.adapter.folder), None))
     for (place, revision), name in product(places, ("chat_template.jinja", "tokenizer_config.json")):
         path = cached_file(
             place,
@@ -143,10 +146,13 @@ def _identify(entry: ModelEntry, source: _Source, dtype: DtypeName) -> ModelIden
     """Returns what names exactly these weights: the hub's commit, or the sha256 of the folder's files, or of both."""
     if source.adapter is not None and source.base is not None:
         plain = dataclasses.replace(source, adapter=None, base=None)
-        below = _identify(source.base, plain, dtype).revision
-        revision = both_sha256(below, folder_sha256(source.adapter))
-    elif entry.source.startswith("asset:"):
+        base = _identify(source.base, plain, dtype)
+        revision = both_sha256(base.revision, folder_sha256(source.adapter.folder))
+        return ModelIdentity(name=entry.name, source=entry.source, revision=revision, dtype=dtype, base=base)
+    if entry.source.startswith("asset:"):
         revision = ASSETS[entry.source.removeprefix("asset:")].sha256
+    elif entry.gguf is not None:
+        revision = sha256_once(entry.gguf)
     elif entry.folder is not None:
         revision = folder_sha256(entry.folder)
     else:
@@ -186,11 +192,22 @@ def _find(entry: ModelEntry) -> _Source:
     """
     if is_adapter(entry.folder):
         assert entry.folder is not None
-        base = resolve(base_of(entry.folder), kind="language")
-        return dataclasses.replace(_find(base), adapter=entry.folder, base=base)
+        base = resolve(*base_of(entry.folder), kind="language")
+        if is_adapter(base.folder):
+            raise RunError(
+                f"{entry.source} is an adapter of an adapter ({base.source}): merge that with peft's merge_and_unload first, and name "
+                "the folder that save_pretrained writes as base_model_name_or_path."
+            )
+        source = _find(base)
+        return dataclasses.replace(source, adapter=fit(entry.folder, source.config), base=base)
     if entry.source.startswith("asset:"):
         folder = str(converted_asset(entry.source.removeprefix("asset:")))
         return _Source(folder, None, AutoConfig.from_pretrained(folder))
+    if entry.gguf is not None:
+        folder = str(converted_gguf(entry.gguf))
+        config = AutoConfig.from_pretrained(folder)
+        check_config(entry, config)
+        return _Source(folder, None, config)
     folder_or_id = str(entry.folder or entry.source)
     revision = None if entry.folder else resolve_revision(entry.source, entry.revision)
     try:
@@ -206,7 +223,7 @@ def _tokenizer(entry: ModelEntry, source: _Source) -> PreTrainedTokenizerBase:
 
     Raises RunError when there is none, or when it is another model's.
     """
-    adapter = source.adapter
+    adapter = source.adapter.folder if source.adapter else None
     own = adapter is not None and any((adapter / name).is_file() for name in TOKENIZER_FILES)
     place, revision = (str(adapter), None) if own else (source.folder_or_id, source.revision)
     folder = Path(place)
@@ -216,7 +233,7 @@ def _tokenizer(entry: ModelEntry, source: _Source) -> PreTrainedTokenizerBase:
             ".save_pretrained."
         )
     tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False)
-    check_tokenizer(entry, tokenizer, source.config)
+    check_tokenizer(entry, tokenizer, source.config, source.adapter.rows if source.adapter else None)
     return tokenizer
 
 
@@ -230,58 +247,6 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
 )
 """Files that hold a tokenizer's vocabulary, whatever its kind."""
-
-
-def converted_asset(name: str) -> Path:
-    """Returns the folder with a GGUF asset's weights as float32 safetensors, converted on the first call (about 15 s)."""
-    import filelock
-
-    asset = ASSETS[name]
-    gguf = fetch_asset(asset)
-    folder = cache_folder() / "models" / f"{name}-{asset.sha256[:12]}"
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(f"{folder}.lock"):
-            if not folder.is_dir():
-                with without_progress_bars():
-                    _convert(gguf, folder)
-    except OSError as error:
-        raise RunError(
-            f"The converted model cannot be written to {folder} ({error.strerror or error}): it needs 540 MB; set "
-            "INTERP_CACHE to a folder with room."
-        ) from error
-    return folder
-
-
-def _convert(gguf: Path, folder: Path) -> None:
-    from transformers import GgufConfig
-
-    workplace = Path(tempfile.mkdtemp(dir=folder.parent))
-    try:
-        # Without dequantize=True the weights load but cannot be saved.
-        quantization = GgufConfig(dequantize=True)
-        model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, quantization_config=quantization
-        )
-        model.save_pretrained(workplace)
-        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(workplace)
-        workplace.rename(folder)
-    finally:
-        shutil.rmtree(workplace, ignore_errors=True)
-
-
-@contextmanager
-def without_progress_bars() -> Iterator[None]:
-    """Silences the bars of transformers, which the runner's own would be lost among; downloads keep theirs."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 _IDENTIFYING = (".safetensors", ".json", ".jinja", ".model", ".txt")

@@ -15,6 +15,7 @@ TRAINED = Path(__file__).parents[1] / "trained"
 
 ModelKind = Literal["language", "image"]
 """What a model makes: text, or pictures from text."""
+GGUF = ".gguf"
 IN_WORDS: dict[ModelKind, str] = {"language": "a language model", "image": "an image model"}
 
 
@@ -35,6 +36,11 @@ class ModelEntry:
             return TRAINED / self.source.removeprefix("trained:")
         return Path(self.source) if Path(self.source).is_dir() else None
 
+    @property
+    def gguf(self) -> Path | None:
+        """The GGUF file that holds the model, where it is one."""
+        return Path(self.source) if self.source.endswith(GGUF) and Path(self.source).is_file() else None
+
 
 @cache
 def aliases() -> dict[str, ModelEntry]:
@@ -47,8 +53,10 @@ def known_kind(name: str) -> ModelKind | None:
     """Returns what the model of that name makes, or None where only the hub, or nobody, knows."""
     if name in aliases():
         return aliases()[name].kind
-    folder = Path(name).expanduser()
-    return _folder_kind(folder) if folder.is_dir() else None
+    place = Path(name).expanduser()
+    if place.is_file() and place.suffix == GGUF:
+        return "language"
+    return _folder_kind(place) if place.is_dir() else None
 
 
 def _folder_kind(folder: Path) -> ModelKind | None:
@@ -64,7 +72,7 @@ _INDEX: dict[ModelKind, str] = {"language": "config.json", "image": "model_index
 
 
 def resolve(name: str, revision: str | None = None, *, kind: ModelKind | None = None) -> ModelEntry:
-    """Returns where the model of that name (alias, Hugging Face id or folder) comes from.
+    """Returns where the model of that name (alias, Hugging Face id, folder or GGUF file) comes from.
 
     A revision is a branch, tag or commit on the hub, and a subfolder of a folder, such as a training run's step1000.
     `kind` is what the model must make; a Hugging Face id is taken at the caller's word.
@@ -92,6 +100,8 @@ def resolve(name: str, revision: str | None = None, *, kind: ModelKind | None = 
         place = _revision_folder(folder.resolve(), revision, _INDEX[made])
         _check_folder(place, made)
         return ModelEntry(folder.resolve().name, str(place), kind=made)
+    if folder.is_file():
+        return _file_entry(folder.resolve(), revision)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return ModelEntry(name.replace("/", "--"), name, revision, kind=kind or "language")
     suggestion = did_you_mean(name, list(aliases()))
@@ -99,6 +109,14 @@ def resolve(name: str, revision: str | None = None, *, kind: ModelKind | None = 
         f"There is no model or folder named {name}.{suggestion} `python -m interp.experiments models` lists the names; a "
         "Hugging Face id (owner/name) or a folder works too."
     )
+
+
+def _file_entry(file: Path, revision: str | None) -> ModelEntry:
+    if file.suffix != GGUF:
+        raise ArgumentError(f"{file} is a file: name the folder that it lies in, or a {GGUF} file.")
+    if revision:
+        raise ArgumentError(f"{file.name} comes in one revision only: leave out --revision and --revisions.")
+    return ModelEntry(file.stem, str(file))
 
 
 def _revision_folder(folder: Path, revision: str | None, index: str) -> Path:
@@ -139,6 +157,11 @@ def _check_folder(folder: Path, kind: ModelKind) -> None:
         "language": ("transformers'", "*.safetensors", "the model"),
         "image": ("a diffusers pipeline's", "*/*.safetensors", "the pipeline"),
     }[kind]
+    ggufs = sorted(path.name for path in folder.glob(f"*{GGUF}")) if kind == "language" else []
+    if ggufs and not any(folder.glob(weights)):
+        raise ArgumentError(
+            f"{folder} holds its weights in GGUF files: name the file, as in --model {folder / ggufs[0]}."
+        )
     if not (folder / _INDEX[kind]).is_file():
         raise ArgumentError(f"{folder} has no {_INDEX[kind]}: name a folder that {writer} save_pretrained wrote.")
     if not any(folder.glob(weights)):

@@ -72,12 +72,15 @@ def _check_quantization(entry: ModelEntry, config: PreTrainedConfig) -> None:
     )
 
 
-def check_tokenizer(entry: ModelEntry, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+def check_tokenizer(
+    entry: ModelEntry, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, rows: int | None = None
+) -> None:
     """Raises UserError for a tokenizer of another model: one that writes ids for which the embedding has no row.
 
+    `rows` is the embedding's size where it is not that of the configuration.
     Added tokens beyond the embedding that are no part of every text are let pass: reading one is refused.
     """
-    rows: int = config.get_text_config(decoder=True).vocab_size
+    rows = rows or int(config.get_text_config(decoder=True).vocab_size)
     vocabulary: Any = tokenizer
     added = set(vocabulary.get_added_vocab().values())
     own = max((id for id in vocabulary.get_vocab().values() if id not in added), default=-1)

@@ -188,15 +188,20 @@ def _render_kept(tokenizer: Any, content: str, model: str, template_args: Templa
     )
 
 
+def begins_thought(text: str) -> bool:
+    """Returns whether a text ends in what begins a thought: <think>, [THINK], <|START_THINKING|>, …"""
+    return _THOUGHT_BEGINS.search(text) is not None
+
+
 def _check_thoughts(tokenizer: Any, after: str, model: str) -> None:
     """Raises ArgumentError when what comes next in a chat, where the template writes `after` behind the message, is a thought."""
-    if not _THOUGHT_BEGINS.search(after):
+    if not begins_thought(after):
         return
     switch = re.search(r"\benable_thinking\b|\bthinking(?= is defined)", _template_of(tokenizer, model))
-    way = f"add --template-args {switch[0]}=false, or use" if switch else "use"
+    way = f"add --template-args {switch[0]}=false" if switch else "give its thoughts room with --thinking-tokens 512"
     raise ArgumentError(
-        f"The chat template of {model} makes it think before it answers, which would be read as the answer: {way} "
-        "--prompt-format plain."
+        f"The chat template of {model} makes it think before it answers, which would be read as the answer: {way}, or "
+        "use --prompt-format plain."
     )
 
 
