@@ -5,7 +5,8 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from interp.errors import ArgumentError
-from interp.models.loading.language import TOKENIZER_FILES, converted_asset
+from interp.models.loading.converted import converted_asset
+from interp.models.loading.language import TOKENIZER_FILES
 from interp.models.loading.names import ModelEntry, resolve
 from interp.models.loading.refusals import explained
 
