@@ -125,7 +125,10 @@ class Pieces(TableSchema):
 
 
 class Fragmentation(TableSchema):
-    """What words of several pieces cost beyond words of one piece that are as frequent and as often capitalised."""
+    """What words of several pieces cost beyond words of one piece that are as frequent and as often capitalised.
+
+    Words that occur nowhere else are left out: nothing says how rare they are.
+    """
 
     measure: str
     """surprisal_nats or is_likeliest."""
@@ -181,14 +184,14 @@ def _of_words(words: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
     by = ["frequency", "pieces"]
     surprisal = estimates(both, by, "surprisal_nats", "text_id", name="surprisal_nats", seed=seed)
     likeliest = estimates(both, by, "is_likeliest", "text_id", kind="share", name="likeliest", seed=seed)
-    rows = []
+    rows, known = [], words[words["count_elsewhere"] > 0]
     for measure in ("surprisal_nats", "is_likeliest"):
         matched = estimates(
-            words.assign(measure=measure), ["measure"], lambda rows, weights, m=measure: beyond_one_piece(rows, m, weights),
+            known.assign(measure=measure), ["measure"], lambda rows, weights, m=measure: beyond_one_piece(rows, m, weights),
             "text_id", seed=seed,
         )  # fmt: skip
-        several = words["n_pieces"] > 1
-        unmatched = float(words.loc[several, measure].mean() - words.loc[~several, measure].mean())
+        several = known["n_pieces"] > 1
+        unmatched = float(known.loc[several, measure].mean() - known.loc[~several, measure].mean())
         rows.append(matched.rename(columns={"value": "difference"}).assign(unmatched=unmatched))
     return {"pieces": beside(by, surprisal, likeliest), "fragmentation": pd.concat(rows, ignore_index=True)}
 
