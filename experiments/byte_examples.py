@@ -15,7 +15,7 @@ from probes.byte_bias.settings import Settings
 
 WIDTH = 2
 """Candidates kept at every length, by bytes and by tokens alike."""
-N_ITEMS = 24
+N_ITEMS = 13
 WEIGHTS = (1.0, 0.95, 0.9, 0.8, 0.5, 0.0)
 """Of the first model."""
 TOLERANCE = 0.01

@@ -10,7 +10,7 @@ from interp.models.bytes import ByteModel
 from interp.models.bytes.covers import combine
 from interp.models.language.model import LanguageModel
 from interp.models.tokens.encoding import beginning, encode_piece
-from probes.byte_bias.scores import FLOOR, beam, divergence_nats, healed, missed_share, total_log_mass
+from probes.byte_bias.scores import DEAD, FLOOR, beam, divergence_nats, healed, missed_share, total_log_mass
 from probes.byte_bias.settings import Prompt, Settings
 
 
@@ -54,7 +54,7 @@ def _of_prompt(
         }
         mass = total_log_mass(expected, n_bytes)
         for kept, of_places in beams.items():
-            p, log_mass = of_places[n_bytes]
+            p, log_mass = of_places.get(n_bytes, DEAD)
             ways[f"beam {kept}"] = (p, max(0.0, 1 - float(np.exp(log_mass - mass))))
         for way, (p, missed) in ways.items():
             places.append(

@@ -10,6 +10,8 @@ from interp.models.bytes.covers import Expected, log_probabilities
 
 FLOOR = 1e-12
 """The least probability that a way is taken to give a byte."""
+DEAD = (np.full(257, 1 / 257), -np.inf)
+"""What a beam expects of which no cover goes on with the text: any outcome alike, with no mass."""
 
 
 def healed(
@@ -68,7 +70,7 @@ def beam(
 
     A cover is a state and the bytes of a token begun behind it; at every byte the lighter ones are dropped for good, as beams over
     the trie of a vocabulary do (genlm-bytes, without its repairs). The mass is a lower bound on P(text), and counts from the shortest
-    state on.
+    state on. Where no kept cover goes on with the text, the beam ends: later places are missing.
     """
     begin = min(expected, key=len)
     log_p, place = log_probabilities(expected, raw=False), expected[begin].at

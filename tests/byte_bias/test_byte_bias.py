@@ -84,6 +84,9 @@ def test_a_beam_by_hand() -> None:
         assert wide[place][0] == pytest.approx(np.exp(exact.log_p[place]))
         assert wide[place][1] == pytest.approx(total_log_mass(expected, place))
         assert narrow[place][1] <= wide[place][1] + 1e-12
+    expected[()].masses.pop()  # no token goes on from "ab": what the narrow beam keeps is dead there
+    del expected[()].log_children[2], expected[2,]
+    assert sorted(beam(expected, b"ab", 1)) == [0, 1]
 
 
 @pytest.mark.parametrize("tokenizer", [byte_level, llama_like])
