@@ -1,6 +1,7 @@
 """The tables of the page on performance, as Markdown."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -54,6 +55,11 @@ def ways_table(comparison: pd.DataFrame) -> str:
     return markdown(names, rows)
 
 
+def _rows(table: pd.DataFrame) -> Any:
+    """Rows as named tuples, whose columns no type checker knows."""
+    return table.itertuples()
+
+
 def size_table(growth: pd.DataFrame) -> str:
     """One row for each size of each curve."""
     rows = [
@@ -64,7 +70,7 @@ def size_table(growth: pd.DataFrame) -> str:
             str(row.n),
             megabytes(row.peak_mb),
         ]
-        for row in summarise(growth).rename(columns={"size": "n_size"}).itertuples()
+        for row in _rows(summarise(growth).rename(columns={"size": "n_size"}))
     ]
     return markdown(["by", "size", "processor seconds", "repetitions", "peak MB"], rows)
 
@@ -73,7 +79,7 @@ def exponent_table(growth: pd.DataFrame) -> str:
     """One row for each curve."""
     ranges = growth.groupby(["benchmark", "curve"], sort=False)["size"].agg(["min", "max"])
     rows = []
-    for row in exponents(growth).itertuples():
+    for row in _rows(exponents(growth)):
         smallest, largest = ranges.loc[(row.benchmark, row.curve)]
         rows.append(
             [
@@ -91,7 +97,7 @@ def reliability_table(table: pd.DataFrame) -> str:
             row.result, row.protocol, f"{row.agreement:.2f} ({row.low:.2f}–{row.high:.2f})", f"{row.prompts:,.0f}",
             "—" if pd.isna(row.tokens) else f"{row.tokens:,.0f}", f"{row.processor_seconds:,.0f}",
         ]
-        for row in table.itertuples()
+        for row in _rows(table)
     ]  # fmt: skip
     names = ["result", "protocol", "agreement of two repeats", "prompts or rollouts", "tokens", "processor seconds"]
     return markdown(names, rows)
@@ -123,7 +129,7 @@ def peers_table(table: pd.DataFrame) -> str:
             f"{int(row.n_differing):,}", f"{float(row.our_seconds):.3g}",
             f"{float(row.their_seconds):.3g}", f"{float(row.ratio):.2f}", f"{int(row.runs)}",
         ]
-        for row in table.itertuples()
+        for row in _rows(table)
     ]  # fmt: skip
     head = [
         "tool",
@@ -136,7 +142,7 @@ def peers_table(table: pd.DataFrame) -> str:
         "ratio",
         "runs",
     ]
-    reasons = [f"- **{row.peer}** means something else: {row.differs}." for row in table.itertuples() if row.differs]
+    reasons = [f"- **{row.peer}** means something else: {row.differs}." for row in _rows(table) if row.differs]
     return "\n".join([markdown(head, rows), "", *reasons]).rstrip()
 
 
@@ -195,7 +201,8 @@ def apart(part: pd.DataFrame) -> str:
     """How far results are, in what, over how many numbers."""
     if part["difference"].isna().all():
         return "—"
-    worst = part.loc[part["difference"].idxmax()]
+    place: Any = part["difference"].idxmax()
+    worst = part.loc[place]
     return f"{worst['difference']:.2g} ({worst['difference_of']}, {worst['n_compared']:,} compared)"
 
 

@@ -31,11 +31,10 @@ def _curve(figure: go.Figure, rows: pd.DataFrame, x: str, name: str, colour: str
     """A line with its interval."""
     rows = rows.sort_values(x)
     at, low, high = (rows[column].tolist() for column in (x, "ci_low", "ci_high"))
-    place = {"row": 1, "col": col}
-    figure.add_trace(band(at, low, high, colour, name), **place)
+    figure.add_trace(band(at, low, high, colour, name), row=1, col=col)
     figure.add_scatter(
         x=at, y=rows["value"], mode="lines+markers", name=name, legendgroup=name, showlegend=col == 1,
-        line={"color": colour, "width": 1.8}, marker={"size": 4}, **place,
+        line={"color": colour, "width": 1.8}, marker={"size": 4}, row=1, col=col,
     )  # fmt: skip
 
 

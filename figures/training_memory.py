@@ -51,8 +51,9 @@ def _curves(table: pd.DataFrame, by: str, columns: dict[str, str], names: dict[s
     panels = _panels(table)
     figure = _grid(panels)
     wide = min(3, len(panels))
+    named: set[str] = set()
     for number, (condition, rate) in enumerate(panels):
-        place = {"row": number // wide + 1, "col": number % wide + 1}
+        row, col = number // wide + 1, number % wide + 1
         of = table[(table["condition"] == condition) & (table["learning_rate"] == rate)]
         for key, (name, colour) in names.items():
             rows = of[of[by] == key] if by else of
@@ -61,18 +62,19 @@ def _curves(table: pd.DataFrame, by: str, columns: dict[str, str], names: dict[s
                 continue
             x = rows["exposures"].tolist()
             low, high = (rows[f"{stem}_ci_{end}"].tolist() for end in ("low", "high"))
-            figure.add_trace(band(x, low, high, colour, name), **place)
-            shown = not any(trace.name == name and trace.showlegend for trace in figure.data)
+            figure.add_trace(band(x, low, high, colour, name), row=row, col=col)
             figure.add_scatter(
                 x=x,
                 y=rows[stem],
                 mode="lines+markers",
                 name=name,
                 legendgroup=name,
-                showlegend=shown,
+                showlegend=name not in named,
                 line_color=colour,
-                **place,
+                row=row,
+                col=col,
             )
+            named.add(name)
     figure.update_yaxes(range=[-0.03, 1.03])
     figure.update_xaxes(title="exposures")
     return figure
@@ -125,9 +127,8 @@ def plot_lasting(lasting: pd.DataFrame) -> go.Figure:
                 line_color=colour, row=1, col=column,
             )  # fmt: skip
             if len(before):
-                figure.add_hline(
-                    y=float(before["value"].iloc[0]), line_dash="dash", line_color=colour, row=1, col=column
-                )  # type: ignore[arg-type]
+                level = float(before["value"].iloc[0])
+                figure.add_hline(y=level, line_dash="dash", line_color=colour, row=1, col=column)  # type: ignore[arg-type]
     figure.update_xaxes(title="updates on other text")
     figure.update_yaxes(range=[-0.03, 1.03])
     figure.update_yaxes(title="recognised; ROUGE-L of the second half", row=1, col=1)

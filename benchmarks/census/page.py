@@ -88,7 +88,9 @@ def section(outcome: str, rows: pd.DataFrame) -> str:
             for _, row in rows.iterrows()
         ]
         return markdown(["family", "refused", "why the first", "limits"], lines)
-    return markdown(["family", "in words"], [[f"`{row.family}`", _cell(row.sentence)] for row in rows.itertuples()])
+    return markdown(
+        ["family", "in words"], [[f"`{row['family']}`", _cell(row["sentence"])] for _, row in rows.iterrows()]
+    )
 
 
 def _first(row: pd.Series) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -56,13 +57,14 @@ def title(table: pd.DataFrame) -> str:
 def as_markdown(table: pd.DataFrame) -> str:
     """Returns the rows in Markdown."""
     names = ["check", "shape", "what", "value", "bound", "verdict", "note", "seconds", "peak GB"]
+    rows: Any = table.itertuples()
     lines = [
         [
             row.check, row.shape, row.quantity or "—", f"{_number(row.value)} {row.unit}".strip(), row.bound or "—",
             f"**{row.verdict}**" if row.verdict == "fails" else row.verdict, row.why.replace("|", "∣") or "—",
             _number(row.seconds), _number(row.peak_gb),
         ]
-        for row in table.itertuples()
+        for row in rows
     ]  # fmt: skip
     return markdown(names, lines)
 

@@ -76,7 +76,7 @@ def beam(
     log_p, place = log_probabilities(expected, raw=False), expected[begin].at
     items, found = {(begin, 0)}, {}
     while items:
-        nexts = sum(np.exp(log_p[state]) * expected[state].masses[depth] for state, depth in items)
+        nexts = np.sum([np.exp(log_p[state]) * expected[state].masses[depth] for state, depth in items], axis=0)
         found[place] = (nexts / nexts.sum(), float(np.log(nexts.sum())))
         place += 1
         grown = {

@@ -87,7 +87,7 @@ class Draft:
         self.ids: list[int] = [*lead]
         self._lead = len(lead)
         self._source = words.source
-        self._free = dict(zip(("key", "value"), words.halves(generator), strict=True))
+        self._free: dict[str, list[str]] = dict(zip(("key", "value"), words.halves(generator), strict=True))
         self._n_words = len(words.texts)
         self._kinds: dict[str, str] = {}
         self._firsts: set[int] = set()

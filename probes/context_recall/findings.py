@@ -1,6 +1,7 @@
 """The sentences of a context_recall report: floors first, then recall, where questions fail, causes, lengths, order and prose."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 
@@ -27,7 +28,7 @@ def find_all(settings: Settings, tables: Tables) -> list[Finding]:
     return found
 
 
-def _interval(row: object, name: str = "value") -> str:
+def _interval(row: Any, name: str = "value") -> str:
     value = getattr(row, name)
     prefix = "" if name == "value" else f"{name}_"
     return f"{value:.0%} [{getattr(row, prefix + 'ci_low'):.0%}, {getattr(row, prefix + 'ci_high'):.0%}]"
@@ -55,10 +56,11 @@ def _floors(recall: pd.DataFrame) -> Iterator[Finding]:
 def _recall(recall: pd.DataFrame) -> Iterator[Finding]:
     rows = recall[~recall["is_length"] & ~recall["is_floor"]]
     for task, part in rows.groupby("task", sort=False):
+        cells: Any = part.itertuples()
         said = "; ".join(
             f"{' '.join(filter(None, (row.cell, row.kind if row.kind not in row.cell else '')))} {_interval(row, 'right')}, chance "
             f"{row.chance:.0%}, greedy {row.said:.0%}"
-            for row in part.itertuples()
+            for row in cells
         )
         yield Finding(f"{task}, the right value is the likeliest of those in the context: {said}.")
 
@@ -72,8 +74,9 @@ def _stages(tables: Tables) -> Iterator[Finding]:
             )
         return
     failed = stages[~stages["stage"].isin(["said", "right, not found"])]
-    worst = failed.sort_values("value", ascending=False, kind="stable").groupby("task", sort=False).head(1)
-    said = ", ".join(f"{row.task} {row.stage} {_interval(row)}" for row in worst.itertuples() if row.value > 0)
+    failed = failed[failed["value"] > 0].sort_values("value", ascending=False, kind="stable")
+    worst = failed.groupby("task", sort=False).head(1)
+    said = ", ".join(f"{row.task} {row.stage} {_interval(row)}" for row in worst.itertuples())
     if said:
         yield Finding(f"Where most questions of a task fail: {said}.")
     blind = stages[(stages["stage"] == "right, not found") & (stages["ci_low"] > 0)]
@@ -103,7 +106,8 @@ def _causes(causes: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _lengths(effective: pd.DataFrame) -> Iterator[Finding]:
-    for row in effective[effective["unit"] == "tokens"].itertuples():
+    rows: Any = effective[effective["unit"] == "tokens"].itertuples()
+    for row in rows:
         if row.value == 0:
             yield Finding(
                 f"Recall of passwords is below {row.threshold:.1%} at every length: no effective length is shown.",
@@ -130,7 +134,8 @@ def _order(order: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _prose(causes: pd.DataFrame) -> Iterator[Finding]:
-    for row in causes.itertuples():
+    rows: Any = causes.itertuples()
+    for row in rows:
         shown = "" if row.ci_low > 0 or row.ci_high < 0 or pd.isna(row.ci_low) else " (not shown: the interval holds 0)"
         yield Finding(
             f"In prose, {row.condition}: repeated bigrams lose {row.value:+.2f} nats [{row.ci_low:.2f}, {row.ci_high:.2f}] more than the "

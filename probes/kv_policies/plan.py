@@ -93,8 +93,8 @@ def expected_units(settings: Settings, facts: ModelFacts, measured: "Tables") ->
 
 def work_of(settings: Settings, model: "LanguageModel", unit: WorkUnit) -> Work:
     """Returns what a unit reads and holds: a prompt once, and what follows it once for every condition."""
+    from interp.heads.finding import BLOCK_TOKENS, REPEATS
     from interp.models.tokens.encoding import beginning
-    from probes.kv_policies.heads import BLOCK_TOKENS, REPEATS
     from probes.kv_policies.materials import build_text
     from probes.kv_policies.measure import batches
 

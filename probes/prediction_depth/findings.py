@@ -1,6 +1,7 @@
 """The sentences of a prediction_depth report: each with its interval and its control, and "not shown" where the interval has 0."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 
@@ -19,15 +20,15 @@ def find_all(tables: Tables) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _said(row: "pd.Series", digits: int = 2, sign: str = "+") -> str:
+def _said(row: Any, digits: int = 2, sign: str = "+") -> str:
     return f"{row['value']:{sign}.{digits}f} [{row['ci_low']:.{digits}f}, {row['ci_high']:.{digits}f}]"
 
 
-def _share(row: "pd.Series") -> str:
+def _share(row: Any) -> str:
     return f"{row['value']:.0%} [{row['ci_low']:.0%}, {row['ci_high']:.0%}]"
 
 
-def _shown(row: "pd.Series") -> str:
+def _shown(row: Any) -> str:
     """In words, whether an interval leaves 0 out."""
     return "" if row["ci_low"] > 0 or row["ci_high"] < 0 else " (not shown: the interval has 0)"
 
@@ -68,7 +69,7 @@ def _common(tables: Tables) -> Iterator[Finding]:
     common = quality[(quality["quantity"] == "common_share") & (quality["lens"] == lens)].set_index("depth")
     revised = quality[(quality["quantity"] == "revised_common_share") & (quality["lens"] == lens)].set_index("depth")
     last = int(common.index.max())
-    first = common.loc[1 : last // 2, "value"].idxmax()
+    first: Any = common.loc[1 : last // 2, "value"].idxmax()
     yield Finding(
         f"At depth {first}, {_share(common.loc[first])} of the likeliest tokens are among the ten commonest, at the last "
         f"{_share(common.loc[last])}; {_share(revised.loc[first])} of the early ones are revised ({lens} lens)."
@@ -77,7 +78,8 @@ def _common(tables: Tables) -> Iterator[Finding]:
 
 def _position(tables: Tables) -> Iterator[Finding]:
     slopes = tables["slopes"].set_index(["quantity", "lens"])
-    depth, nats = slopes.loc[("settle_depth", _best(tables))], slopes.loc[("surprisal_nats", "logit")]
+    depth: Any = slopes.loc[("settle_depth", _best(tables))]
+    nats: Any = slopes.loc[("surprisal_nats", "logit")]
     yield Finding(
         f"For each hundred tokens read before, settle depth changes by {_said(depth, 1)} layers{_shown(depth)} and surprisal by "
         f"{_said(nats)} nats{_shown(nats)}."

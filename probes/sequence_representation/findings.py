@@ -1,5 +1,7 @@
 """What the tables of sequence_representation say, sentence by sentence."""
 
+from typing import Any
+
 import pandas as pd
 
 from interp.experiments.experiment import Finding
@@ -32,7 +34,8 @@ def _of_prepending(gains: pd.DataFrame) -> list[Finding]:
         rows[(rows["read_at"] == rows["read_at"].iloc[0]) & (rows["exit"] == rows["exit"].max())] if len(rows) else rows
     )
     found = []
-    for row in rows[rows["against"].isin(["prompt", "slot", "other", "random"])].itertuples():
+    controls: Any = rows[rows["against"].isin(["prompt", "slot", "other", "random"])].itertuples()
+    for row in controls:
         verdict = "shown" if row.ci_low > 0 else "not shown"
         against = {
             "prompt": "the prompt alone",

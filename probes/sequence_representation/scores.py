@@ -98,7 +98,7 @@ def late_scores(
     n = int(documents.max()) + 1
     best = np.full((len(similarity), n), -np.inf)
     if k is None or k >= similarity.shape[1]:
-        np.maximum.at(best, (slice(None), documents), similarity)
+        np.maximum.at(best.T, documents, similarity.T)
         return best.mean(axis=0)
     found = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
     values = np.take_along_axis(similarity, found, axis=1)

@@ -1,5 +1,7 @@
 """What the tables of training_memory say, sentence by sentence."""
 
+from typing import Any
+
 import pandas as pd
 
 from interp.experiments.experiment import Finding
@@ -24,6 +26,10 @@ def find(tables: Tables) -> list[Finding]:
 def said(value: float, low: float, high: float) -> str:
     """Returns a number with its interval."""
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _estimate(row: Any) -> str:
+    return said(row["value"], row["ci_low"], row["ci_high"])
 
 
 def _one(table: pd.DataFrame, stem: str) -> str:
@@ -60,7 +66,7 @@ def _of_time(lasting: pd.DataFrame) -> list[Finding]:
             continue
         last = at.index.max()
         parts = [
-            f"{name} {said(*at.loc[updates, ['value', 'ci_low', 'ci_high']])}"
+            f"{name} {_estimate(at.loc[updates])}"
             for name, updates in (("before study", -1), ("after it", 0), (f"{last} updates on other text later", last))
         ]
         found.append(Finding(f"Learning rate {rate:g}, {measure}: {', '.join(parts)}."))
@@ -72,15 +78,16 @@ def _of_layers(carriers: pd.DataFrame) -> list[Finding]:
     for (rate, measure), rows in carriers.groupby(["learning_rate", "measure"], sort=False):
         own, control = rows[~rows["control"]], rows[rows["control"]].set_index("taken_back")
         excess = own["value"] - own["taken_back"].map(control["value"])
-        most = own.loc[excess.idxmax()]
-        beside = control.loc[most["taken_back"]]
+        place: Any = excess.idxmax()
+        most: Any = own.loc[place]
+        beside: Any = control.loc[most["taken_back"]]
         verdict = "more" if most["ci_low"] > beside["ci_high"] else "not shown to be more"
         found.append(
             Finding(
                 f"Learning rate {rate:g}: taking back the change of {most['taken_back']} costs most for its size "
-                f"of {measure}, {said(most['value'], most['ci_low'], most['ci_high'])}: {verdict} than as much of the squared change "
+                f"of {measure}, {_estimate(most)}: {verdict} than as much of the squared change "
                 "taken back everywhere, "
-                f"{said(beside['value'], beside['ci_low'], beside['ci_high'])}."
+                f"{_estimate(beside)}."
             )
         )
     return found
@@ -91,14 +98,14 @@ def _of_values(known: pd.DataFrame) -> list[Finding]:
     plain = known[known["instruction"] == "none"]
     for in_window, rows in plain.groupby("in_window", sort=False):
         at = rows.set_index("null")
-        true = at.loc["none"]
-        over = [f"{name} {said(*at.loc[name, ['value', 'ci_low', 'ci_high']])}" for name in at.index if name != "none"]
+        true: Any = at.loc["none"]
+        over = [f"{name} {_estimate(at.loc[name])}" for name in at.index if name != "none"]
         highest = max(at.loc[name, "ci_high"] for name in at.index if name != "none")
         verdict = "known" if true["ci_low"] > max(highest, 0) else "not shown to be known"
         found.append(
             Finding(
                 f"Annual values {'inside' if in_window else 'outside'} the training window: ln p of the true value is "
-                f"{said(true['value'], true['ci_low'], true['ci_high'])} above that of values beside it; nulls: {', '.join(over)}. "
+                f"{_estimate(true)} above that of values beside it; nulls: {', '.join(over)}. "
                 f"They are {verdict} (n = {true['n']})."
             )
         )
@@ -115,8 +122,8 @@ def _of_duplicates(by_duplicates: pd.DataFrame) -> list[Finding]:
         found.append(
             Finding(
                 f"{revision or 'The model'}: of texts with {many['duplicates']} duplicates "
-                f"{said(many['value'], many['ci_low'], many['ci_high'])} of the second half is recalled, of those with "
-                f"{few['duplicates']} {said(few['value'], few['ci_low'], few['ci_high'])}."
+                f"{_estimate(many)} of the second half is recalled, of those with "
+                f"{few['duplicates']} {_estimate(few)}."
             )
         )
     return found

@@ -75,7 +75,7 @@ def items_of(tokenizer: Any, settings: Settings, condition: Condition, seed: int
     """
     generator = np.random.default_rng([settings.seed, seed])
     pool = own_sentences(settings)
-    chosen = [pool[place] for place in generator.permutation(len(pool))[: 2 * settings.sentences]]
+    chosen = [pool[int(place)] for place in generator.permutation(len(pool))[: 2 * settings.sentences]]
     if len(chosen) < 2 * settings.sentences:
         raise ArgumentError(f"There are {len(pool)} sentences: --sentences must be at most {len(pool) // 2}.")
     studied, others = chosen[: settings.sentences], chosen[settings.sentences :]
@@ -97,7 +97,9 @@ def items_of(tokenizer: Any, settings: Settings, condition: Condition, seed: int
             tried = (changed(text, vocabulary, generator) for _ in range(TRIES))
             different = (foil for foil in tried if _encoded(tokenizer, foil, settings) != ids)
             foils["changed"] = next(different, text)  # a word behind the cut would make no difference
-        encoded = {foil: _encoded(tokenizer, foils[foil], settings) for foil in FOILS[condition]}
+        encoded: dict[Foil, tuple[int, ...]] = {
+            foil: _encoded(tokenizer, foils[foil], settings) for foil in FOILS[condition]
+        }
         items.append(Item(f"{seed}-{number:03d}", text, ids, encoded))
     return items
 

@@ -69,10 +69,6 @@ def test_what_is_planned_beforehand_is_what_is_then_measured_and_read(tables, mo
         "extend",
         lambda self, rows, ids, **how: read.extend(map(len, ids)) or extend(self, rows, ids, **how),
     )
-    prefix = type(model).prefix
-    monkeypatch.setattr(
-        type(model), "prefix", lambda self, ids=(), **how: read.append(len(ids)) or prefix(self, ids, **how)
-    )
     for guess, unit in zip(expected, planned, strict=True):
         if not isinstance(unit, DynamicsUnit):
             read.clear()
