@@ -62,7 +62,8 @@ def plot_pieces(pieces: pd.DataFrame) -> go.Figure:
     rows = pieces[pieces["frequency"] != "all"]
     for (n_pieces, of_pieces), colour in zip(rows.groupby("pieces"), PALETTE, strict=False):
         figure.add_scatter(
-            x=of_pieces["frequency"], y=of_pieces["surprisal_nats"], mode="lines+markers", name="1 token" if n_pieces == "1" else f"{n_pieces} tokens",
+            x=of_pieces["frequency"], y=of_pieces["surprisal_nats"], mode="lines+markers",
+            name="1 token" if n_pieces == "1" else f"{n_pieces} tokens",
             line={"color": colour}, customdata=of_pieces["n_rows"],
             hovertemplate="%{y:.2f} nats, %{customdata} words",
             error_y={

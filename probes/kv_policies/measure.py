@@ -1,6 +1,6 @@
 """Measuring one text: the prompt is read once, and what follows it once for every condition, as rows of batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,12 +9,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.models.language.forward import LOGITS_AT_ONCE
 from interp.models.language.model import LanguageModel
 from interp.stimuli.word_classes import CLASSES, token_classes
 from interp.tables import empty
 from probes.kv_policies.materials import Text, build_text
-from probes.kv_policies.plan import Condition, TextUnit, protection_sizes
+from probes.kv_policies.plan import Condition, TextUnit, batches, protection_sizes
 from probes.kv_policies.policies.catalogue import build
 from probes.kv_policies.scores import Losses
 from probes.kv_policies.settings import Settings
@@ -50,13 +49,6 @@ def setting_of(settings: Settings, condition: Condition) -> Setting:
     if condition.policy == "full":
         first, last, spans = 0, 0, False
     return Setting(build(condition.policy, condition.heads), n, first, last, spans)
-
-
-def batches(model: LanguageModel, n_rows: int, n_steps: int) -> Iterator[range]:
-    """Yields which conditions are read together: as many as may have logits at once."""
-    vocabulary = model.hf.config.get_text_config(decoder=True).vocab_size
-    size = max(1, LOGITS_AT_ONCE // (n_steps * vocabulary))
-    yield from (range(first, min(first + size, n_rows)) for first in range(0, n_rows, size))
 
 
 def _measure_rows(

@@ -91,12 +91,20 @@ def expected_units(settings: Settings, facts: ModelFacts, measured: "Tables") ->
     return [*units, *_text_units(settings, facts, dict.fromkeys(ROLES, heads))]
 
 
+def batches(model: "LanguageModel", n_rows: int, n_steps: int) -> Iterator[range]:
+    """Yields which conditions are read together: as many as may have logits at once."""
+    from interp.models.language.forward import LOGITS_AT_ONCE
+
+    vocabulary = model.hf.config.get_text_config(decoder=True).vocab_size
+    size = max(1, LOGITS_AT_ONCE // (n_steps * vocabulary))
+    yield from (range(first, min(first + size, n_rows)) for first in range(0, n_rows, size))
+
+
 def work_of(settings: Settings, model: "LanguageModel", unit: WorkUnit) -> Work:
     """Returns what a unit reads and holds: a prompt once, and what follows it once for every condition."""
     from interp.heads.finding import BLOCK_TOKENS, REPEATS
     from interp.models.tokens.encoding import beginning
     from probes.kv_policies.materials import build_text
-    from probes.kv_policies.measure import batches
 
     if isinstance(unit, TextUnit):
         text = build_text(settings, model, unit.material, unit.number, unit.scope)
