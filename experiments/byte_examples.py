@@ -1,6 +1,7 @@
 """The two measured examples of docs/results/byte_bias.md: `fill` across a cut, and two models as one (`ensemble`)."""
 
 import sys
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,7 @@ def fill_as_typed(model: LanguageModel, before: str, after: str, n_bytes: int) -
 
     The `WIDTH` likeliest token sequences of each length are kept, every middle of at most `n_bytes` is held against the end.
     """
-    tokenizer = model.tokenizer
+    tokenizer: Any = model.tokenizer
     begin = [*beginning(tokenizer, "always"), *encode_piece(tokenizer, before, first=True).ids]
     end = encode_piece(tokenizer, after, first=False).ids
     grown: list[tuple[list[int], float]] = [([], 0.0)]

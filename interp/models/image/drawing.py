@@ -58,9 +58,7 @@ def arguments(family: Family, conditioning: Conditioning, noise: Tensor, how: Sa
         )
     }
     if how.other is not None:
-        texts["negative_prompt"] = Encoded(
-            *(None if part is None else part.expand(n_rows, *part.shape[1:]) for part in how.other)
-        )
+        texts["negative_prompt"] = how.other.each(lambda part: part.expand(n_rows, *part.shape[1:]))
     given: dict[str, Any] = {}
     for name, text in texts.items():
         given[f"{name}_embeds"] = text.sequence

@@ -79,7 +79,7 @@ class StableDiffusionXL(Family):
         """Returns zeros where the pipeline says so (SDXL's own way), otherwise the empty text."""
         if not self.pipeline.config.force_zeros_for_empty_prompt:
             return empty
-        return Encoded(*(None if part is None else torch.zeros_like(part) for part in empty))
+        return empty.each(torch.zeros_like)
 
 
 class StableDiffusion3(Family):

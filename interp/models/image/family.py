@@ -4,7 +4,7 @@ Everything goes through the pipelines' own `encode_prompt` and `__call__` of unm
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -22,6 +22,11 @@ class Encoded(NamedTuple):
     sequence: Float[Tensor, "1 position channel"]
     pooled: Float[Tensor, "1 pooled_channel"] | None = None
     shown: Bool[Tensor, "1 position"] | None = None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Encoded":
+        """Returns the parts that there are, each changed."""
+        pooled = None if self.pooled is None else change(self.pooled)
+        return Encoded(change(self.sequence), pooled, None if self.shown is None else change(self.shown))
 
 
 @dataclass(frozen=True)

@@ -200,7 +200,7 @@ def output_projection(module: nn.Module) -> nn.Module:
 def output_projection_weight(module: nn.Module) -> Float[Tensor, "head_times_dim residual"]:
     """Returns the matrix that takes the concatenated heads' outputs (as a row vector) to the residual stream."""
     projection = output_projection(module)
-    weight = getattr(projection, "weight", None)
+    weight: Any = getattr(projection, "weight", None)
     if type(weight).__name__ == "Params4bit":
         from transformers.integrations.bitsandbytes import dequantize_bnb_weight
 
