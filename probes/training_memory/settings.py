@@ -62,10 +62,10 @@ class Settings(Experiment):
     """With --duplicates: checkpoints of the model to test, such as a perturbed and a standard twin; the model itself if empty."""
     offset_tokens: Count = 64
     """With --duplicates: tokens of news text before the sentence, beside the sentence at the start of the window."""
-    years_step: CountOrNone = 7
+    years_step: CountOrNone = 3
     """Every so manieth year of the shipped annual series is asked for; 0 leaves that out."""
-    window_end: int = 2022
-    """Last year that the model's training data is taken to cover."""
+    window_end: int = 2017
+    """Last year that the training data is taken to cover; that of the default model is news of 2017."""
 
     def __post_init__(self) -> None:
         """Raises ArgumentError for settings that do not go together."""
