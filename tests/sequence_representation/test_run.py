@@ -84,7 +84,8 @@ def test_a_run_ends_with_its_tables_figures_and_findings(tmp_path: Path) -> None
     encoder.hf.save_pretrained(folders[1])
     encoder.tokenizer.save_pretrained(folders[1])
     run = SequenceRepresentation(
-        model=str(folders[0]), encoder=str(folders[1]), sentences=3, arms=get_args(Arm), exits=(2,), prose_sentences=0, distractors=0, top_k=(5,)
+        model=str(folders[0]), encoder=str(folders[1]), sentences=3, arms=get_args(Arm), exits=(2,), prose_sentences=0, distractors=0,
+        top_k=(5,),
     ).run(out=tmp_path / "runs")  # fmt: skip
     assert set(run.figures) == {"correlations", "gains", "kinds", "moved", "recalls"}
     correlations = run.tables["correlations"]
