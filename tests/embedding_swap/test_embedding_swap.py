@@ -35,7 +35,7 @@ MODELS = [
     pytest.param("bamba", byte_fallback, "float32", marks=pytest.mark.slow),
 ]  # fmt: skip
 SMALLER = {"llama": {"num_hidden_layers": 2}, "mamba": {"num_hidden_layers": 2, "hidden_size": 32}}
-UNREAD_SCRIPT = "code"
+UNREAD_SCRIPT = "latin with accents"
 """The text that is not read: the small vocabularies then have words that are in no text."""
 
 
