@@ -33,14 +33,20 @@ for pair, state in zip(pairs, last[1:], strict=True):
 #
 # ## A run
 #
-# Four sentences, read by the model in four ways: by itself, in the prompt `This sentence : "…" means in one word:"`, with an empty slot
+# Four sentences, read in four ways by a model of 1.2 million parameters that ships with the toolkit, so that this takes seconds
+# (`smollm2-135m` works the same way): by itself, in the prompt `This sentence : "…" means in one word:"`, with an empty slot
 # before the sentence, and with its own last state written into that slot (Token Prepending).
 
 # %%
 from probes.sequence_representation.experiment import SequenceRepresentation
 
 run = SequenceRepresentation(
-    sentences=4, arms=("plain", "prompt", "slot", "prepend"), exits=(7,), prose_sentences=0, distractors=20
+    model="transformer-news-4",
+    sentences=4,
+    arms=("plain", "prompt", "slot", "prepend"),
+    exits=(3,),
+    prose_sentences=0,
+    distractors=20,
 ).run(out="runs")
 run
 

@@ -10,15 +10,15 @@
 # # What training leaves behind
 #
 # A small model studies sentences of the news. Afterwards, does it find them likelier than others, can it complete them, and for how
-# long? The
-# model is one of 1.2 million parameters that ships with the toolkit, so that this takes seconds; `smollm2-135m` works the same way.
+# long? The model is one of 1.2 million parameters that ships with the toolkit, so that this takes seconds; `smollm2-135m` works the
+# same way with a smaller learning rate.
 
 # %%
 from probes.training_memory.experiment import TrainingMemory
 
-run = TrainingMemory(
-    model="transformer-news-4", conditions=("natural", "random"), learning_rates=(1e-3,), layer_groups=4, years_step=0
-).run(out="runs")
+run = TrainingMemory(conditions=("natural", "random"), sentences=12, exposures=(0, 1, 3, 10), years_step=0).run(
+    out="runs"
+)
 run
 
 # %%

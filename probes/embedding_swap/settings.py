@@ -39,7 +39,7 @@ class Settings(Experiment):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {
-            "texts_per_cipher": 3, "text_tokens": 96, "shares": (1.0,), "classes": ("words",), "nonce_words": 3, "words_per_class": 3,
+            "texts_per_cipher": 3, "text_tokens": 96, "classes": ("words",), "nonce_words": 3, "words_per_class": 3,
             "held_out_tokens": 8, "rules": ("random", "mean", "spelling"),
         }
     }  # fmt: skip
@@ -50,23 +50,23 @@ class Settings(Experiment):
     """Precision of the weights."""
     texts: Path | None = None
     """Folder of texts to read; news articles if not given."""
-    texts_per_cipher: TwoOrMore = 8
+    texts_per_cipher: TwoOrMore = 6
     """Number of texts that every cipher is applied to, each with a key of its own."""
-    text_tokens: Annotated[int, Ge(32)] = 256
+    text_tokens: Annotated[int, Ge(32)] = 160
     """Tokens of every text."""
     classes: Annotated[tuple[TokenClass, ...], SOME] = ("words", "frequent", "all")
     """Classes of tokens that change places: lower-case words, the 50 most frequent of them, all tokens but control tokens."""
-    shares: Annotated[tuple[Share, ...], SOME] = (0.1, 0.5, 1.0)
+    shares: Annotated[tuple[Share, ...], SOME] = (1.0,)
     """Shares of the first class that change places; the other classes do as a whole."""
-    nonce_words: TwoOrMore = 8
+    nonce_words: TwoOrMore = 6
     """Number of rare tokens, and of Gaussian rows, that are put into the frames."""
-    words_per_class: TwoOrMore = 12
+    words_per_class: TwoOrMore = 8
     """At most so many known words of each part of speech."""
     frames: Path | None = None
     """A .toml file like probes/embedding_swap/frames.toml: for each part of speech, frames, tests and words."""
     revisions: tuple[str, ...] = ()
     """Further checkpoints on which the frames are measured."""
-    held_out_tokens: TwoOrMore = 32
+    held_out_tokens: TwoOrMore = 16
     """Number of tokens whose rows are rebuilt from their pieces."""
     rules: Annotated[tuple[Rule, ...], SOME] = ("random", "mean", "first", "last", "local", "local+global", "spelling")
     """How a row is made from its pieces."""

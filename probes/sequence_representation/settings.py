@@ -41,13 +41,13 @@ class Settings(Experiment):
     """Column (or JSON key) of the grade: the higher, the more alike."""
     sentences: Count | None = None
     """Of our own pairs, those of the first so many sentences (seven each); of a file, its first so many pairs; all if not given."""
-    arms: Annotated[tuple[Arm, ...], SOME] = ("plain", "prompt", "slot", "prepend", "other", "mean", "random", "echo")
+    arms: Annotated[tuple[Arm, ...], SOME] = ("plain", "prompt", "slot", "prepend", "other")
     """How the model reads a text. plain: by itself; prompt: 'This sentence : "…" means in one word:"'; slot: with a placeholder before
     the sentence; prepend: the last token's state is written into it (Token Prepending); other, mean, random: another text's, the mean
     one, noise; echo: the sentence twice."""
     start: Count = 1
     """First layer whose input has the slot overwritten."""
-    exits: Annotated[tuple[Count, ...], SOME] = (3, 7)
+    exits: Annotated[tuple[Count, ...], SOME] = (7,)
     """The slot is overwritten in layers before this one, for each arm that writes; the controls take the largest."""
     prose_sentences: CountOrNone = 240
     """News sentences whose words are decoded from states (DupMAE); 0 leaves that out."""

@@ -26,35 +26,34 @@ class Settings(Experiment):
         "quick": {
             "conditions": ("natural",), "sentences": 8, "exposures": (0, 1, 3), "kept_for": (), "layer_groups": 0, "years_step": 0,
         },
-        "sweep": {
-            "learning_rates": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3), "sentences": 48, "exposures": (0, 1, 2, 3, 5, 10),
-            "kept_for": (1, 2, 5, 10, 20, 50), "years_step": 0,
-        },
+        "sweep": {"learning_rates": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3), "sentences": 48, "years_step": 0},
     }  # fmt: skip
 
+    model: str = "transformer-news-4"
+    """Name of the model, a Hugging Face id, or a folder; the default is small, so that training it takes seconds."""
     dtype: Dtype = "float32"
     """Precision of the weights; training needs float32."""
     conditions: Annotated[tuple[Condition, ...], SOME] = ("natural", "scrambled", "random")
     """What is studied: news sentences, their words in another order, or words at random."""
-    sentences: Count = 12
+    sentences: Count = 24
     """Sentences that are studied in every condition, and as many foils."""
     texts: Path | None = None
     """A .txt file with one sentence per line to study instead of news sentences; twice as many as --sentences, half of them foils."""
     most_tokens: Count = 24
     """Longer sentences are cut there."""
-    learning_rates: Annotated[tuple[Positive, ...], SOME] = (1e-4,)
-    """Learning rates of AdamW, without decay, each in a training of its own."""
+    learning_rates: Annotated[tuple[Positive, ...], SOME] = (1e-3,)
+    """Learning rates of AdamW, without decay, each in a training of its own; larger models want smaller ones."""
     batch: Count = 4
     """Sentences of one update."""
-    exposures: Annotated[tuple[CountOrNone, ...], SOME] = (0, 1, 3, 10)
+    exposures: Annotated[tuple[CountOrNone, ...], SOME] = (0, 1, 2, 3, 5, 10)
     """After how many passes over the sentences the model is tested; 0 is always among them."""
     seeds: Count = 1
     """Trainings of every condition and learning rate, each with other sentences."""
     studied: Count = 3
     """Passes before it is tested which layers carry the memory, and how long it lasts (condition natural)."""
-    kept_for: tuple[Count, ...] = (1, 3, 10)
+    kept_for: tuple[Count, ...] = (1, 2, 5, 10, 20, 50)
     """Further updates on other news text after which the studied sentences are tested again; none if empty."""
-    layer_groups: CountOrNone = 3
+    layer_groups: CountOrNone = 4
     """Groups of neighbouring layers whose change is taken back, each alone; 0 leaves that out."""
     duplicates: Path | None = None
     """File (.tsv, .csv or .jsonl) with columns text, duplicates (times in the training data) and optionally foil, for models whose
@@ -63,10 +62,10 @@ class Settings(Experiment):
     """With --duplicates: checkpoints of the model to test, such as a perturbed and a standard twin; the model itself if empty."""
     offset_tokens: Count = 64
     """With --duplicates: tokens of news text before the sentence, beside the sentence at the start of the window."""
-    years_step: CountOrNone = 7
+    years_step: CountOrNone = 3
     """Every so manieth year of the shipped annual series is asked for; 0 leaves that out."""
-    window_end: int = 2022
-    """Last year that the model's training data is taken to cover."""
+    window_end: int = 2017
+    """Last year that the training data is taken to cover; that of the default model is news of 2017."""
 
     def __post_init__(self) -> None:
         """Raises ArgumentError for settings that do not go together."""

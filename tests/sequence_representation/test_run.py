@@ -1,6 +1,7 @@
 """Pairs of our own and of users' files, and a whole run on tiny models."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -8,7 +9,7 @@ from interp.errors import ArgumentError
 from probes.sequence_representation.experiment import SequenceRepresentation
 from probes.sequence_representation.pairs import GRADES, own_pairs, texts_of, word_overlap
 from probes.sequence_representation.retrieval import queries_of
-from probes.sequence_representation.settings import Settings
+from probes.sequence_representation.settings import Arm, Settings
 from tests.script_tokenizers import byte_bpe
 from tests.sequence_representation.test_readers import model_of, tiny_encoder
 
@@ -83,7 +84,8 @@ def test_a_run_ends_with_its_tables_figures_and_findings(tmp_path: Path) -> None
     encoder.hf.save_pretrained(folders[1])
     encoder.tokenizer.save_pretrained(folders[1])
     run = SequenceRepresentation(
-        model=str(folders[0]), encoder=str(folders[1]), sentences=3, exits=(2,), prose_sentences=0, distractors=0, top_k=(5,)
+        model=str(folders[0]), encoder=str(folders[1]), sentences=3, arms=get_args(Arm), exits=(2,), prose_sentences=0, distractors=0,
+        top_k=(5,),
     ).run(out=tmp_path / "runs")  # fmt: skip
     assert set(run.figures) == {"correlations", "gains", "kinds", "moved", "recalls"}
     correlations = run.tables["correlations"]
