@@ -26,11 +26,27 @@ def draw_all(tables: Tables) -> dict[str, go.Figure]:
     figures = {
         name: drawn(plot, tables, table)
         for name, (plot, table) in recipes.items()
-        if len(tables[table]) and (name != "threads" or len(_chains(tables[table])))
+        if len(_SHOWN_OF.get(name, _all_rows)(tables[table]))
     }
     if len(tables["heads"]) and tables["heads"]["old_mass"].notna().any():
         figures["forgetting"] = drawn(plot_forgetting, tables, "heads", "answers")
     return figures
+
+
+def _all_rows(table: pd.DataFrame) -> pd.DataFrame:
+    return table
+
+
+def _tasks(recall: pd.DataFrame) -> pd.DataFrame:
+    """Without lengths and order, which have figures of their own: one presentation of order by itself shows a bias for a label."""
+    return recall[~recall["is_length"] & (recall["task"] != "order")]
+
+
+def _chains(layers: pd.DataFrame) -> pd.DataFrame:
+    return layers[layers["task"].isin(["thread", "variables"])]
+
+
+_SHOWN_OF = {"recall": _tasks, "threads": _chains}
 
 
 def _labels(recall: pd.DataFrame) -> pd.Series:
@@ -49,7 +65,7 @@ def _labels(recall: pd.DataFrame) -> pd.Series:
 
 def plot_recall(recall: pd.DataFrame) -> go.Figure:
     """Returns the share of questions whose right value is the likeliest of the context, by task and size, beside chance."""
-    rows = recall[~recall["is_length"]]
+    rows = _tasks(recall)
     labels = _labels(rows)
     figure = go.Figure()
     figure.add_scatter(
@@ -161,10 +177,6 @@ def plot_lengths(lengths: pd.DataFrame) -> go.Figure:
     return figure.update_layout(legend=BELOW, margin={"b": 100})
 
 
-def _chains(layers: pd.DataFrame) -> pd.DataFrame:
-    return layers[layers["task"].isin(["thread", "variables"])]
-
-
 def plot_threads(layers: pd.DataFrame) -> go.Figure:
     """Returns from which layer on the right value of a chain is ahead, by hops, forward against backward."""
     rows = _chains(layers)
@@ -216,7 +228,7 @@ def plot_forgetting(heads: pd.DataFrame, answers: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(title="ln p of newest minus replaced, nats", row=1, col=1)
     figure.update_xaxes(title="share of attention, mean", row=1, col=2)
     figure.update_yaxes(autorange="reversed")
-    figure.update_yaxes(title="head (layer-head)", row=1, col=2)
+    figure.update_yaxes(title="head (layer-head)", type="category", row=1, col=2)  # 18-6 is no month
     caption = "Keys with two values, of which the newest counts. Points: questions. Right: mean attention from the answer's position."
     figure = styled(figure, title="Forgetting the old value", caption=caption, width=980)
     return figure.update_layout(legend={**BELOW, "x": 0.6}, margin={"t": 90, "b": 100, "l": 190})

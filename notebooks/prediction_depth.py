@@ -35,7 +35,7 @@ pd.DataFrame(said).rename_axis("layers passed").iloc[::3]
 # %%
 from probes.prediction_depth.experiment import PredictionDepth
 
-settings = PredictionDepth.presets["quick"] | {"prose_texts": 2, "text_tokens": 64, "facts_per_relation": 5}
+settings = PredictionDepth.presets["quick"] | {"draft_tokens": 12}
 run = PredictionDepth(**settings).run(out="runs")
 run
 

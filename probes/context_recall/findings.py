@@ -19,7 +19,7 @@ FEWEST_CONTEXTS = 5
 def find_all(settings: Settings, tables: Tables) -> list[Finding]:
     """Returns the report's headlines and warnings."""
     found = [
-        *_floors(tables["recall"]), *_recall(tables["recall"]), *_stages(tables), *_causes(tables["causes"]),
+        *_floors(tables["recall"], tables["order"]), *_recall(tables["recall"]), *_stages(tables), *_causes(tables["causes"]),
         *_lengths(tables["effective"]), *_order(tables["order"]), *_prose(tables["slice_causes"]), *_heads(tables),
     ]  # fmt: skip
     if GIVEN in tables and len(tables["heads"]):
@@ -34,13 +34,21 @@ def _interval(row: Any, name: str = "value") -> str:
     return f"{value:.0%} [{getattr(row, prefix + 'ci_low'):.0%}, {getattr(row, prefix + 'ci_high'):.0%}]"
 
 
-def _floors(recall: pd.DataFrame) -> Iterator[Finding]:
+def _floors(recall: pd.DataFrame, order: pd.DataFrame) -> Iterator[Finding]:
+    """Order counts by its four presentations together: one by itself shows a bias for a label."""
     rows = recall[recall["is_floor"] & ~recall["is_length"]]
     if len(rows):
-        above = rows[rows["right_ci_low"] > rows["chance"]]
+        above = rows[(rows["right_ci_low"] > rows["chance"]) & (rows["task"] != "order")]
+        together = order[(order["distance"] == ALL) & (order["quantity"] == "right") & (order["ci_low"] > 0.5)]
         names = ", ".join(dict.fromkeys(rows["task"]))
         said = ", ".join(
-            f"{row.task} {row.cell} {_interval(row, 'right')}, chance {row.chance:.0%}" for row in above.itertuples()
+            [
+                *(
+                    f"{row.task} {row.cell} {_interval(row, 'right')}, chance {row.chance:.0%}"
+                    for row in above.itertuples()
+                ),
+                *(f"order, {row.text}, {_interval(row)}, chance 50%" for row in together.itertuples()),
+            ]
         )
         yield Finding(
             f"Expected at chance in a model of about a hundred million parameters, before the run: {names}. "

@@ -13,12 +13,16 @@ from interp.errors import ArgumentError
 from interp.experiments.bounds import SOME, Count, OpenShare, Share
 from interp.experiments.experiment import Dtype, Experiment
 from interp.models.identity import ModelFacts
-from probes.context_recall.tasks.catalogue import NATURAL, OWN, check_name
+from probes.context_recall.tasks.catalogue import NATURAL, check_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
 OWN_FRAMES = Path(__file__).with_name("frames.toml")
+USUAL = (
+    "mqar", "forgetting", "compositional", "kv_single", "thread", "variables(hops=1, direction=forward)", "list_recall", "order", NATURAL,
+)  # fmt: skip
+"""Tasks of a run without --tasks: about six minutes of one core with a model of 135 million parameters."""
 LONGEST_QUESTION = 128
 """Room for what is read behind a context."""
 
@@ -31,7 +35,7 @@ class Settings(Experiment):
         "quick": {
             "tasks": ("mqar(pairs=8)", "forgetting", "compositional", "thread(hops=1)", "list_recall(anchor=comma)"),
             "samples": 4,
-            "lengths": (128, 256),
+            "lengths": (64, 128),
             "length_samples": 3,
             "finding_needles": 3,
             "random_draws": 1,
@@ -40,7 +44,7 @@ class Settings(Experiment):
 
     dtype: Dtype = "float32"
     """Precision of the weights."""
-    tasks: Annotated[tuple[str, ...], SOME] = (*OWN, NATURAL)
+    tasks: Annotated[tuple[str, ...], SOME] = USUAL
     """Tasks by name, with options in brackets for one size instead of the usual ones, such as mqar(pairs=32), or your own as
     module:name."""
     samples: Annotated[int, Ge(2)] = 8
@@ -51,9 +55,9 @@ class Settings(Experiment):
     frames: Path | None = None
     """A .toml file of the texts around keys and values, like probes/context_recall/frames.toml, for prompts in other words or another
     language."""
-    lengths: tuple[Annotated[int, Ge(64)], ...] = (128, 256, 512, 1024)
+    lengths: tuple[Annotated[int, Ge(64)], ...] = (128, 256, 512)
     """Lengths in tokens of the contexts that the curve of recall against length is made of; none for no curve."""
-    length_samples: Annotated[int, Ge(2)] = 4
+    length_samples: Annotated[int, Ge(2)] = 3
     """Contexts of each length."""
     effective_at: Share = 0.5
     """The recall down to which a length counts as effective; RULER's convention is 0.856."""
@@ -68,7 +72,7 @@ class Settings(Experiment):
     found here."""
     natural_texts: Annotated[int, Ge(2)] = 4
     """Texts of prose whose repeated bigrams are scored."""
-    natural_tokens: Annotated[int, Ge(64)] = 256
+    natural_tokens: Annotated[int, Ge(64)] = 128
     """Tokens of each."""
     bos: Literal["auto", "always", "never"] = "auto"
     """Whether contexts begin with the beginning-of-sequence token; auto does as the tokenizer does."""

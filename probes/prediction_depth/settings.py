@@ -21,13 +21,12 @@ class Settings(Experiment):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {
-            "prose_texts": 4,
-            "text_tokens": 96,
-            "decode_texts": 3,
-            "budgets": (0.8,),
-            "betas": (0.1, 0.3),
-            "draft_tokens": 48,
-            "facts_per_relation": 15,
+            "prose_texts": 2,
+            "text_tokens": 48,
+            "decode_texts": 2,
+            "betas": (0.3,),
+            "draft_tokens": 24,
+            "facts_per_relation": 5,
             "read_through_every": 10,
         },
     }
@@ -42,13 +41,13 @@ class Settings(Experiment):
     """Folder of text files to read in place of the news articles."""
     function_words: Path | None = None
     """A text file of the function words of another language, separated by blanks. By default an English list."""
-    prose_texts: Annotated[int, Ge(2), Hint("one text has no interval")] = 8
+    prose_texts: Annotated[int, Ge(2), Hint("one text has no interval")] = 5
     """Texts whose tokens are read out at every depth."""
-    text_tokens: Annotated[int, Ge(24)] = 160
+    text_tokens: Annotated[int, Ge(24)] = 96
     """Tokens of each text."""
-    decode_texts: Annotated[int, Ge(2), Hint("one text has no interval")] = 5
+    decode_texts: Annotated[int, Ge(2), Hint("one text has no interval")] = 3
     """Texts of skipped layers, drafts and reweaving."""
-    budgets: Annotated[tuple[OpenShare, ...], SOME] = (0.8, 0.6)
+    budgets: Annotated[tuple[OpenShare, ...], SOME] = (0.8,)
     """Share of the layers that a token passes on average when layers are skipped."""
     budget_spread: Annotated[OpenShare, Hint("0.3: from 1.3 to 0.7 times the budget")] = 0.3
     """How far a falling or rising schedule departs from its budget at either end, as a share of it."""
@@ -56,14 +55,14 @@ class Settings(Experiment):
     """First layers that the arm drop_lower_middle keeps."""
     full_tokens: Count = 16
     """First tokens of each text that pass all layers."""
-    betas: Annotated[tuple[float, ...], SOME] = (0.02, 0.1, 0.3, 1.0)
+    betas: Annotated[tuple[float, ...], SOME] = (0.1, 0.3)
     """Strengths at which the mean of earlier layers' states is added to a layer's output."""
-    draft_tokens: Annotated[int, Ge(8)] = 128
+    draft_tokens: Annotated[int, Ge(8)] = 64
     """Tokens that are written, and read, when drafts are tried out."""
     facts: Path | None = None
     """A .toml file of questions like probes/prediction_depth/facts.toml."""
-    facts_per_relation: Count | None = None
-    """At most so many questions of each relation; all if not given."""
+    facts_per_relation: Count = 20
+    """At most so many questions of each relation; ours have 38 to 112."""
     read_through_every: Count = 3
     """Reading out through the upper layers: at every so many layers."""
     bos: Literal["auto", "always", "never"] = "auto"

@@ -10,6 +10,7 @@ from interp.tables import checked, empty, named
 from probes.context_recall import heads, natural
 from probes.context_recall.curves import effective_length, falling, longest_at, recall_by_length
 from probes.context_recall.experiment import ContextRecall
+from probes.context_recall.findings import _floors
 from probes.context_recall.order_summaries import presentations, summarise_order
 from probes.context_recall.plan import CellUnit, HeadsUnit, head_sets, plan_units
 from probes.context_recall.settings import Settings
@@ -86,6 +87,19 @@ def test_four_presentations_cancel_a_bias_for_a_label_and_for_a_place_exactly():
     assert set(table["quantity"]) == {"content", "right", "one right", "label", "place"}
 
 
+def test_a_bias_for_a_label_is_not_told_as_order():
+    always_a = [("A1", 1.0, 0.51, 1.0), ("B1", 0.0, 0.0, 0.49)]
+    rows = [
+        {"task": "order", "cell": "", "kind": kind, "is_length": False, "is_floor": True, "chance": 0.5, "right": right,
+         "right_ci_low": low, "right_ci_high": high} for kind, right, low, high in always_a
+    ]  # fmt: skip
+    together = {"text": "excerpt", "distance": "all", "quantity": "right", "value": 0.9, "ci_low": 0.4, "ci_high": 1.0}
+    (chance,) = _floors(pd.DataFrame(rows), pd.DataFrame([together]))
+    assert "All of them are" in chance.text
+    (above,) = _floors(pd.DataFrame(rows), pd.DataFrame([together | {"ci_low": 0.6}]))
+    assert "Above it (95% interval): order, excerpt, 90% [60%, 100%], chance 50%." in above.text
+
+
 # ---------------------------------------------------------------------- plan
 
 
@@ -95,7 +109,7 @@ def test_heads_come_first_and_cells_carry_their_sets():
     assert isinstance(unit, HeadsUnit)
     without = ModelFacts(FACTS.identity, "lstm", None, None)
     units = plan_units(ContextRecall(), without, nothing)
-    assert len({unit.id for unit in units}) == len(units) > 30
+    assert len({unit.id for unit in units}) == len(units) > 20
     assert not any(unit.sets or unit.cuts for unit in units if isinstance(unit, CellUnit))
 
 
@@ -165,6 +179,7 @@ def test_figures_sentences_and_comparison_come_from_the_tables(run):
     figures = small.figures(tables)
     assert set(figures) == {"recall", "stages", "causes", "lengths", "threads", "order", "slices", "forgetting"}
     assert all(figure.layout.meta["caption"] for figure in figures.values())
+    assert figures["forgetting"].layout.yaxis2.type == "category"  # else head 18-6 is June 2018
     texts = [finding.text for finding in small.findings(tables)]
     assert texts[0].startswith("Expected at chance")
     assert not [text for text in texts if "nan" in text]

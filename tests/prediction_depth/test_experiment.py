@@ -126,8 +126,8 @@ def test_function_words_of_another_language_are_taken(tmp_path):
 
 
 def test_what_cannot_be_is_refused(tmp_path):
-    facts = ModelFacts(ModelIdentity("tiny", "tests", "0", "float32"), "llama", None, 128)
-    with pytest.raises(ArgumentError, match="do not fit tiny, which reads 128: lower --text-tokens"):
+    facts = ModelFacts(ModelIdentity("tiny", "tests", "0", "float32"), "llama", None, 64)
+    with pytest.raises(ArgumentError, match="do not fit tiny, which reads 64: lower --text-tokens"):
         PredictionDepth().check_model(facts)
     with pytest.raises(ArgumentError, match="leaves fewer than 8 of 30 tokens"):
         Settings(text_tokens=30, full_tokens=25)

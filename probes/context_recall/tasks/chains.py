@@ -7,8 +7,8 @@ from probes.context_recall.draft import Draft
 from probes.context_recall.tasks.task import Cell, task
 
 DIRECTIONS = ("forward", "backward")
-THREADS: list[Cell] = [{"hops": hops, "direction": way} for hops in (1, 2, 3) for way in DIRECTIONS]
-VARIABLES: list[Cell] = [{"hops": hops, "direction": way} for hops in (1, 2) for way in DIRECTIONS]
+THREADS: list[Cell] = [{"hops": hops, "direction": way} for hops in (1, 2) for way in DIRECTIONS]
+VARIABLES: list[Cell] = [{"hops": 1, "direction": way} for way in DIRECTIONS]
 
 
 def interleaved(draft: Draft, chains: int, links: int, direction: str) -> list[tuple[int, int]]:
@@ -19,7 +19,7 @@ def interleaved(draft: Draft, chains: int, links: int, direction: str) -> list[t
     return shown[::-1] if direction == "backward" else shown
 
 
-@task(*THREADS, {"hops": 1, "direction": "forward", "threads": 2}, floor=True)
+@task(*THREADS, floor=True)
 def thread(draft: Draft, hops: int = 1, direction: str = "forward", threads: int = 1, pairs: int = 8) -> None:
     """From a key over `hops` values, each the next key, in two chains of pairs / 2. Forward: in the order of the text.
 

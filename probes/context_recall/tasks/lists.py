@@ -4,7 +4,7 @@ from probes.context_recall.draft import Draft
 from probes.context_recall.tasks.task import task
 
 
-@task(*({"anchor": anchor} for anchor in ("plain", "comma", "pause", "meta")))
+@task(*({"anchor": anchor} for anchor in ("plain", "comma")))
 def list_recall(draft: Draft, anchor: str = "comma", items: int = 8, asked: int = 1) -> None:
     """A list of words comes back, and a word of it is asked for behind all words before it. Chance is 1 / items.
 

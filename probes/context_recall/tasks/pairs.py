@@ -4,7 +4,7 @@ from probes.context_recall.draft import Draft
 from probes.context_recall.tasks.task import task
 
 
-@task({"pairs": 4}, {"pairs": 8}, {"pairs": 16}, {"pairs": 8, "gap": 48})
+@task({"pairs": 4}, {"pairs": 8}, {"pairs": 16})
 def mqar(draft: Draft, pairs: int = 8, gap: int = 0, asked: int = 2) -> None:
     """Multi-query associative recall (Arora et al. 2023): any of the pairs is asked for; fillers are neither keys nor values.
 

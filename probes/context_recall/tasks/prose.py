@@ -42,7 +42,7 @@ def passkey(draft: Draft, tokens: int = 256, needles: int = 4, form: str = "same
     draft.ask(draft.frames["needle_question"], [number], words={"key": asked}, kind=form)
 
 
-@task(*({"text": text} for text in ("excerpt", "none", "shuffled", "other")), floor=True, causes=False, share=0.5)
+@task(*({"text": text} for text in ("excerpt", "none")), floor=True, causes=False, share=0.5)
 def order(draft: Draft, text: str = "excerpt", words: int = 200) -> None:
     """Two sentences of an excerpt, of which one came first (SORT), in four presentations: which is shown first, and labelled A.
 
