@@ -128,6 +128,7 @@ def test_one_that_takes_the_first_match_is_wrong_on_updated_keys_only(words):
         assert whole.loc["kept", "is_right"] == 1
 
 
+@pytest.mark.slow
 def test_values_drawn_by_chance_are_right_one_time_in_n(words):
     generator = np.random.default_rng(5)
     tokenizer, samples = samples_of("byte-level", "mqar", words, 100)

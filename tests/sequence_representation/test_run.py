@@ -70,7 +70,7 @@ def test_settings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="There is no file"):
         Settings(pairs=tmp_path / "none.tsv").read_pairs()
     with pytest.raises(ArgumentError, match=r"must be above --start"):
-        Settings(start=4)
+        Settings(start=7)
     with pytest.raises(ArgumentError, match="needs prompt"):
         Settings(arms=("plain",))
 
