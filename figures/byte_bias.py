@@ -12,7 +12,7 @@ BORDERS = {True: ("at a token border", BLUE), False: ("inside a token", ORANGE)}
 def draw_all(tables: Tables) -> dict[str, go.Figure]:
     """Returns the figures, that of words if words were read."""
     figures = {"ratios": drawn(plot_ratios, tables, "ratios"), "ways": drawn(plot_ways, tables, "ways")}
-    return figures | ({"pieces": drawn(plot_pieces, tables, "pieces")} if "pieces" in tables else {})
+    return figures | ({"pieces": drawn(plot_pieces, tables, "pieces")} if len(tables["pieces"]) else {})
 
 
 def plot_ratios(ratios: pd.DataFrame) -> go.Figure:

@@ -115,8 +115,7 @@ class ByteBias(Settings):
                 for row in inside.itertuples()
             ]
             found.append(Finding(f"Inside a token the true next byte costs, in nats: {', '.join(parts)}."))
-        if "fragmentation" in tables:
-            row = next(tables["fragmentation"].query("measure == 'surprisal_nats'").itertuples())
+        for row in tables["fragmentation"].query("measure == 'surprisal_nats'").itertuples():
             found.append(
                 Finding(
                     f"Words of several tokens cost {row.difference:+.2f} nats [{row.ci_low:+.2f}, {row.ci_high:+.2f}] beyond words of one "

@@ -155,7 +155,7 @@ FREQUENCIES = (0, 1, 4, 16, 64, 256, 1024)
 def summarise(measured: Tables, seed: int) -> dict[str, pd.DataFrame]:
     """Returns ways and ratios, for every domain and for all together; and pieces and fragmentation, if words were read."""
     found = _of_prompts(measured, seed)
-    if "words" in measured:
+    if len(measured["words"]):
         found |= _of_words(measured["words"], seed)
     return found
 
