@@ -134,20 +134,27 @@ def _after(
         return {"updates": pd.DataFrame(updates)}
     lasting.test(exposures=settings.studied, updates_since=0)
     if settings.layer_groups:
-        _take_back(model, first, settings, layers, unit.id)
+        _take_back(model, first, settings, layers)
+    found: dict[str, pd.DataFrame] = {}
     if settings.kept_for:
-        _go_on(trainer, settings, unit, lasting)
-    found = {f"lasting_{name}": table for name, table in lasting.tables().items() if settings.kept_for}
+        _go_on(trainer, settings, unit, lasting, {**named, "exposure": settings.studied}, updates)
+        found = {f"lasting_{name}": table for name, table in lasting.tables().items()}
+    if updates[-1]["stopped"]:
+        found["updates"] = pd.DataFrame(updates[-1:])  # those of the study are in the tables of its own unit
     return found | {f"layers_{name}": table for name, table in layers.tables().items() if len(table)}
 
 
-def _go_on(trainer: Trainer, settings: Settings, unit: plan.AfterUnit, lasting: _Tested) -> None:
-    """Trains on other text, with the same optimiser, and tests on the way."""
+def _go_on(
+    trainer: Trainer, settings: Settings, unit: plan.AfterUnit, lasting: _Tested, named: dict[str, Any], updates: Rows
+) -> None:
+    """Trains on other text, with the same optimiser, and tests on the way; where training diverges, `updates` says so."""
     batches = later_text(trainer.model.tokenizer, max(settings.kept_for), settings.batch, LATER_TOKENS, unit.seed)
     for number, rows in enumerate(batches, start=1):
         try:
             trainer.update(rows)
-        except DivergedError:
+        except DivergedError as error:
+            about = {**named, "update": len(updates) + number}
+            updates.append({**about, "loss_nats": np.nan, "gradient_norm": np.nan, "stopped": f"on other text {error}"})
             return
         if number in settings.kept_for:
             lasting.test(exposures=settings.studied, updates_since=number)
@@ -171,12 +178,15 @@ def groups_of(model: LanguageModel, n_groups: int) -> dict[str, list[str]]:
     return found
 
 
-def _take_back(model: LanguageModel, first: Weights, settings: Settings, tested: _Tested, key: str) -> None:
-    """Tests with the change of one group taken back; and, as control, with as much of the squared change taken back everywhere."""
+def _take_back(model: LanguageModel, first: Weights, settings: Settings, tested: _Tested) -> None:
+    """Tests with the change of one group taken back; and, as control, with as much of the squared change taken back everywhere.
+
+    Raises UserError for a model whose layers are not in one list.
+    """
     try:
         groups = groups_of(model, settings.layer_groups)
-    except UserError:
-        return
+    except UserError as error:
+        raise UserError(f"{error} Or leave layers out with --layer-groups 0.") from error
     now = weights_of(model)
     trained = {name: now[name].detach().clone() for name in first}
     squared = {

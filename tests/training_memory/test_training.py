@@ -131,6 +131,23 @@ def test_what_follows_a_training_takes_back_layers_and_goes_on_with_other_text()
     assert len(own) == 4
 
 
+def test_training_on_other_text_that_diverges_is_said(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    model, calls, update = model_of("llama"), [], Trainer.update
+
+    def diverging(self, rows):  # type: ignore[no-untyped-def]
+        calls.append(rows)
+        if len(calls) > 4:  # two passes over four sentences, two at a time
+            raise DivergedError("the loss went from 4.00 to 9.00 nats per token")
+        return update(self, rows)
+
+    monkeypatch.setattr(measure.Trainer, "update", diverging)
+    settings = Settings(**{**SMALL, "studied": 2, "kept_for": (1, 2), "layer_groups": 0})
+    found = measure_unit(model, AfterUnit("after", 1e-2, 0), settings)
+    assert found["updates"]["stopped"].tolist() == ["on other text the loss went from 4.00 to 9.00 nats per token"]
+    assert found["updates"]["update"].tolist() == [5]
+    assert sorted(found["lasting_recall"]["updates_since"].unique()) == [-1, 0]
+
+
 def test_groups_hold_every_parameter_once() -> None:
     model = model_of("gpt2")
     groups = groups_of(model, 2)
