@@ -11,7 +11,7 @@ import torch
 from interp.errors import ArgumentError, UserError
 from interp.models.tokens.encoding import encode_piece
 from interp.tables import checked, empty
-from probes.embedding_swap.ciphers import gaussian_rows, key_of, measure_cipher
+from probes.embedding_swap.ciphers import N_CONTROLS, gaussian_rows, key_of, measure_cipher
 from probes.embedding_swap.experiment import EmbeddingSwap
 from probes.embedding_swap.materials import materials_of
 from probes.embedding_swap.measure import measure_unit
@@ -115,6 +115,29 @@ def test_a_readout_finds_what_is_there_and_nothing_else() -> None:
 
 
 # ---------------------------------------------------------------------- models
+
+
+def test_after_the_last_layer_the_lens_says_what_the_logits_say(texts: Path, tmp_path: Path) -> None:
+    """The margin of a token over others of its class: behind the token before it where it is predicted, behind itself where it is read."""
+    model = model_with("llama", byte_bpe)
+    settings = settings_for(model, texts, tmp_path)
+    lens = measure_unit(model, CipherUnit("plain", "plain", "words", 1.0, True), settings)["lens"]
+    materials = materials_of(model, settings)
+    members = materials.members("words")
+    rng = np.random.default_rng([settings.seed, 7])
+    controls = [rng.choice(members, N_CONTROLS, replace=False) for _ in range(settings.texts_per_cipher)]
+    first = len(materials.lead)
+    last = lens[lens["layer"] == model.n_layers - 1].set_index(["text_id", "where", "seen"])["margin_nats"].sort_index()
+    assert len(last)
+    for text, own in enumerate(materials.passages(settings.texts_per_cipher, settings.text_tokens)):
+        ids = [*materials.lead, *own]
+        logits = model.hf(torch.tensor([ids])).logits[0].double()
+        seen = seen_before(ids)
+        for where, offset in (("predicting", 1), ("reading", 0)):
+            for kind in last.loc[text, where].index:
+                places = [at for at in range(max(1, first), len(ids)) if ids[at] in set(members) and seen[at] == kind]
+                wanted = [logits[at - offset, ids[at]] - logits[at - offset, controls[text]].mean() for at in places]
+                assert last[text, where, kind] == pytest.approx(float(torch.stack(wanted).mean()), abs=1e-4)
 
 
 @pytest.mark.parametrize(("family", "tokenizer", "dtype"), MODELS, ids=lambda part: getattr(part, "__name__", part))

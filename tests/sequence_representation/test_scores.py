@@ -112,6 +112,8 @@ def test_tokens_that_retrieve_by_hand() -> None:
     assert late_scores(similarity, documents, 2, "zero") == pytest.approx([0.85, 0.6, 0.0])
     assert late_scores(similarity, documents, 99, "zero") == pytest.approx([0.85, 0.6, 0.4])
     assert first_ranks(similarity, documents == 1).tolist() == [2, 2]
+    two = np.array([[0.9, 0.1, 0.5, 0.2], [0.1, 0.3, 0.5, 0.2]])
+    assert first_ranks(two, documents == 0).tolist() == [1, 2]  # the better of its tokens counts
     assert first_ranks(np.ones((1, 4)), documents == 0).tolist() == [3]  # ties count against it
     assert rank_of(np.array([0.5, 0.5, 0.1]), 0) == 1.5
     assert chance_reciprocal(2) == pytest.approx(0.75)
