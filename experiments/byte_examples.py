@@ -1,5 +1,6 @@
 """The two measured examples of docs/results/byte_bias.md: `fill` across a cut, and two models as one (`ensemble`)."""
 
+import argparse
 import sys
 from typing import Any
 
@@ -95,20 +96,21 @@ def ensemble() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def main(which: str) -> None:
+def main() -> None:
     """Prints the example named."""
-    if which == "fill":
-        found = compare_fills(load("smollm2-135m"))
-        found["all"] = "all"
-        for name, minus in (("exact", None), ("typed", None), ("exact", "typed")):
-            row = estimates(found, ["all"], name, "item", kind="share", minus=minus).iloc[0]
-            sys.stdout.write(
-                f"{name} {minus or ''}: {row['value']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}], {row['n']} gaps\n"
-            )
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("example", choices=("fill", "ensemble"))
+    if parser.parse_args().example == "ensemble":
+        sys.stdout.write(estimates(ensemble(), ["weight"], "bits_per_byte", "prompt").to_string(index=False) + "\n")
         return
-    table = ensemble()
-    sys.stdout.write(estimates(table, ["weight"], "bits_per_byte", "prompt").to_string(index=False) + "\n")
+    found = compare_fills(load("smollm2-135m"))
+    found["all"] = "all"
+    for name, minus in (("exact", None), ("typed", None), ("exact", "typed")):
+        row = estimates(found, ["all"], name, "item", kind="share", minus=minus).iloc[0]
+        sys.stdout.write(
+            f"{name} {minus or ''}: {row['value']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}], {row['n']} gaps\n"
+        )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -74,21 +74,27 @@ def plot_lens(lens_layers: pd.DataFrame) -> go.Figure:
     """Returns how far the residual stream says the plain token and the one in its place, by layer, where it can be copied."""
     figure = go.Figure()
     rows = lens_layers[(lens_layers["kind"] == "cipher") & (lens_layers["seen"] == "recall")]
-    for which, colour in (("in its place", BLUE), ("plain", ORANGE)):
-        for where, dash in (("predicting", "solid"), ("reading", "dot")):
-            own = rows[(rows["which"] == which) & (rows["where"] == where)].sort_values("layer")
-            name = {"plain": "token of the plain text", "in its place": "token in its place"}[which]
-            figure.add_trace(band(own["layer"].tolist(), own["ci_low"].tolist(), own["ci_high"].tolist(), colour, name))
+    rows = rows[rows["where"] == "predicting"].sort_values("layer")
+    for which, name, colour in (
+        ("in its place", "token in its place", BLUE),
+        ("plain", "token of the plain text", ORANGE),
+    ):
+        own, control = rows[rows["which"] == which], rows[rows["which"] == f"{which}, of another place"]
+        figure.add_trace(band(own["layer"].tolist(), own["ci_low"].tolist(), own["ci_high"].tolist(), colour, name))
+        for part, suffix, dash in ((own, "", "solid"), (control, ", of another place", "dot")):
             figure.add_scatter(
-                x=own["layer"],
-                y=own["margin_nats"],
+                x=part["layer"],
+                y=part["margin_nats"],
                 mode="lines",
-                name=f"{name}, {where}",
+                name=name + suffix,
                 line={"color": colour, "dash": dash},
             )
     figure.add_hline(y=0, line_dash="dash", line_color="gray")
     figure.update_layout(xaxis_title="after layer", yaxis_title="logit above others of the class, nats")
-    caption = "Where the token could be copied (recall hits). 0: no more than other tokens of the class. Bands: 95% intervals."
+    caption = (
+        "Before tokens that could be copied (recall hits). 0: no more than other tokens of the class. Dotted: tokens that belong to other "
+        "places of the text, the control. Bands: 95% intervals."
+    )
     return styled(figure, title="Does the residual stream hold the plain token?", caption=caption)
 
 

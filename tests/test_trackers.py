@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from interp.models.loading.language import look_up
 from tests.counting import Call, Counting
 
 pytestmark = pytest.mark.usefixtures("counting_installed")
+PATIENCE_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +79,13 @@ def test_wandb_offline(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     log_run(run, "wandb")
     (stored,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert run.folder.name in stored.name
-    content = stored.read_bytes()
-    assert run.findings[0].text.encode() in content
-    assert b"model_revision" in content
+    told = (run.findings[0].text.encode(), b"model_revision")
+    until = time.monotonic() + PATIENCE_S
+    while not all(
+        text in (content := stored.read_bytes()) for text in told
+    ):  # its own process writes, also after finish
+        assert time.monotonic() < until, f"after {PATIENCE_S} s the file holds {len(content)} bytes"
+        time.sleep(0.2)
 
 
 @pytest.mark.slow

@@ -25,6 +25,8 @@ from probes.embedding_swap.tables import Lens
 
 N_CONTROLS = 16
 """Tokens of the class whose mean logit a lens is compared with."""
+ELSEWHERE = ", of another place"
+"""What the lens says of a token of the same text that belongs elsewhere: frequent tokens stand high whatever is predicted."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,11 @@ def _lens(
         "plain": torch.tensor([ids[text][place] for text, place in places]),
         "in its place": torch.tensor([swapped[text][ids[text][place]] for text, place in places]),
     }
-    rows_of = {which: directions.frozen(tokens) for which, tokens in wanted.items() if not (plain and which != "plain")}
+    elsewhere = torch.tensor(_other_places([text for text, _ in places]))
+    wanted |= {f"{which}{ELSEWHERE}": tokens[elsewhere] for which, tokens in wanted.items()}
+    rows_of = {
+        which: directions.frozen(tokens) for which, tokens in wanted.items() if not plain or which.startswith("plain")
+    }
     text_of, place_of = (torch.tensor([one[axis] for one in places]) for axis in (0, 1))
     named = pd.DataFrame(places, columns=["text_id", "place"])
     named["seen"] = [seen_before(ids[text])[place] for text, place in places]
@@ -157,6 +163,18 @@ def _lens(
                 one = one.reset_index().rename(columns={"mean": "margin_nats", "size": "n_places"})
                 found.append(one.assign(kind=unit.kind, layer=layer, where=where, which=which))
     return pd.concat(found, ignore_index=True)
+
+
+def _other_places(texts: list[int]) -> list[int]:
+    """For every place, the number of another one of the same text, half of the text's places further on; its own where it is alone."""
+    of_text: dict[int, list[int]] = {}
+    for number, text in enumerate(texts):
+        of_text.setdefault(text, []).append(number)
+    found = list(range(len(texts)))
+    for numbers in of_text.values():
+        for at, number in enumerate(numbers):
+            found[number] = numbers[(at + len(numbers) // 2) % len(numbers)]
+    return found
 
 
 def _lens_places(ids: list[list[int]], first: int, key: Key) -> list[tuple[int, int]]:

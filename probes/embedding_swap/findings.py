@@ -6,6 +6,7 @@ import pandas as pd
 
 from interp.experiments.experiment import Finding
 from interp.tables import Tables
+from probes.embedding_swap.ciphers import ELSEWHERE
 from probes.embedding_swap.pieces import SPELLED
 from probes.embedding_swap.summaries import ANY
 
@@ -70,20 +71,21 @@ def _of_lens(tables: Tables) -> list[Finding]:
         ]
     found = []
     for which in ("in its place", "plain"):
-        rows: Any = lens[
-            (lens["kind"] == "cipher")
-            & (lens["where"] == "predicting")
-            & (lens["which"] == which)
-            & (lens["seen"] == "recall")
-        ]
+        here: Any = lens[(lens["kind"] == "cipher") & (lens["where"] == "predicting") & (lens["seen"] == "recall")]
+        rows, control = here[here["which"] == which], here[here["which"] == which + ELSEWHERE].set_index("layer")
         if not len(rows):
             continue
         last, best = rows.loc[rows["layer"].idxmax()], rows.loc[rows["margin_nats"].idxmax()]
         name = "the token of the plain text" if which == "plain" else "the token in its place"
+        places = {last["layer"]: "the last layer"} | {best["layer"]: f"layer {best['layer']}, where it stands highest"}
+        said = ", ".join(
+            f"{_interval(rows.set_index('layer').loc[layer], 'margin_nats')} nats after {place} (tokens of other places "
+            f"{_interval(control.loc[layer], 'margin_nats')})"
+            for layer, place in places.items()
+        )
         found.append(
             Finding(
-                f"Under the cipher, where a token can be copied, {name} stands {_interval(last, 'margin_nats')} nats above others of the "
-                f"class after the last layer, {_interval(best, 'margin_nats')} after layer {best['layer']}, where it stands highest."
+                f"Under the cipher, where a token can be copied, {name} stands above others of the class by {said}."
             )
         )
     return found

@@ -32,7 +32,7 @@ class Lens(TableSchema):
     where: str
     """predicting: at the token before; reading: at the token itself."""
     which: str
-    """plain: the token that stands in the text; in its place: the one whose row it has."""
+    """plain: the token that stands in the text; in its place: the one whose row it has; either `, of another place`: the control."""
     seen: str
     margin_nats: float
     """Logit of that token minus the mean logit of 16 others of the class, after the final norm."""

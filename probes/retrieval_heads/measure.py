@@ -81,9 +81,11 @@ def measure_samples(
         return _look(model, batch, contributions=contributions)
 
     def finish_plainly(sample: Sample) -> Frames:
-        rows = model.prefix(sample.ids[:-1], room=max_new_tokens + thought_room(sample.frame))
-        thoughts, _ = think_first(model, rows, [sample], stop_ids)
-        asked = after(sample, thoughts[0])
+        thoughts, asked = [Thought([], True)], sample
+        if sample.frame.thinking is not None:
+            rows = model.prefix(sample.ids[:-1], room=thought_room(sample.frame))
+            thoughts, _ = think_first(model, rows, [sample], stop_ids)
+            asked = after(sample, thoughts[0])
         answer = answer_plainly(model, asked.ids, max_new_tokens=max_new_tokens, stop_ids=stop_ids)
         rows = model.prefix(asked.ids[:-1], room=max_new_tokens)
         batch = AnsweredBatch([asked], rows, [answer.emitted], [len(sample.ids) - 1], thoughts)

@@ -184,8 +184,9 @@ def _detection(settings: Settings, model: "LanguageModel", unit: DetectionUnit) 
     longest = settings.max_new_tokens + settings.thinking_tokens
     answers = Work(tokens_read=settings.max_new_tokens * len(samples), tokens_written=longest * len(samples))
     if not settings.sharing:
-        twice = 2 * sum(len(sample.ids) for sample in samples)
-        return answers + Work(tokens_read=twice, tokens_held=max(len(sample.ids) for sample in samples) + longest)
+        times = 3 if settings.thinking_tokens else 2  # to think, to answer, to look
+        read = times * sum(len(sample.ids) for sample in samples)
+        return answers + Work(tokens_read=read, tokens_held=max(len(sample.ids) for sample in samples) + longest)
     order = reading_order(samples)
     rows = [[len(sample.ids) + longest for sample in batch] for batch in batches(order, model.batch_tokens)]
     trunk = max(len(sample.ids) for sample in samples)

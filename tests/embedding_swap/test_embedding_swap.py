@@ -11,7 +11,7 @@ import torch
 from interp.errors import ArgumentError, UserError
 from interp.models.tokens.encoding import encode_piece
 from interp.tables import checked, empty
-from probes.embedding_swap.ciphers import N_CONTROLS, gaussian_rows, key_of, measure_cipher
+from probes.embedding_swap.ciphers import N_CONTROLS, _other_places, gaussian_rows, key_of, measure_cipher
 from probes.embedding_swap.experiment import EmbeddingSwap
 from probes.embedding_swap.materials import materials_of
 from probes.embedding_swap.measure import measure_unit
@@ -114,6 +114,10 @@ def test_a_readout_finds_what_is_there_and_nothing_else() -> None:
     assert (readout(x[::2], labels[::2], x[1::2], 3) == labels[1::2]).mean() > 0.9
 
 
+def test_the_control_of_a_place_is_another_place_of_its_text() -> None:
+    assert _other_places([0, 0, 0, 1, 2, 2]) == [1, 2, 0, 3, 5, 4]
+
+
 # ---------------------------------------------------------------------- models
 
 
@@ -127,7 +131,12 @@ def test_after_the_last_layer_the_lens_says_what_the_logits_say(texts: Path, tmp
     rng = np.random.default_rng([settings.seed, 7])
     controls = [rng.choice(members, N_CONTROLS, replace=False) for _ in range(settings.texts_per_cipher)]
     first = len(materials.lead)
-    last = lens[lens["layer"] == model.n_layers - 1].set_index(["text_id", "where", "seen"])["margin_nats"].sort_index()
+    assert set(lens["which"]) == {"plain", "plain, of another place"}
+    last = (
+        lens[(lens["layer"] == model.n_layers - 1) & (lens["which"] == "plain")]
+        .set_index(["text_id", "where", "seen"])["margin_nats"]
+        .sort_index()
+    )
     assert len(last)
     for text, own in enumerate(materials.passages(settings.texts_per_cipher, settings.text_tokens)):
         ids = [*materials.lead, *own]
