@@ -15,6 +15,7 @@ SIZES = {
     "rollouts": "rollouts",
     "steps": "steps",
     "pictures": "pictures",
+    "bytes_read": "bytes behind the prompt",
 }
 """What the axis of a curve is called."""
 

@@ -16,6 +16,7 @@ TITLES = {
     "function_tokens": "Function tokens",
     "critical_tokens": "Critical tokens",
     "t2i_flow": "Text-to-image flow",
+    "byte_bias": "Bytes of a token model",
 }
 SCRIPTS = {"baseline": "used well", "obvious": "written first"}
 """Sides of a comparison that are not the toolkit's, in words."""

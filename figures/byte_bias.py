@@ -2,6 +2,7 @@
 
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from figures.style import BLUE, ORANGE, PALETTE, drawn, styled
 from interp.tables import Tables
@@ -10,9 +11,13 @@ BORDERS = {True: ("at a token border", BLUE), False: ("inside a token", ORANGE)}
 
 
 def draw_all(tables: Tables) -> dict[str, go.Figure]:
-    """Returns the figures, that of words if words were read."""
+    """Returns the figures, those of words and names if these were read."""
     figures = {"ratios": drawn(plot_ratios, tables, "ratios"), "ways": drawn(plot_ways, tables, "ways")}
-    return figures | ({"pieces": drawn(plot_pieces, tables, "pieces")} if len(tables["pieces"]) else {})
+    if len(tables["pieces"]):
+        figures["pieces"] = drawn(plot_pieces, tables, "pieces")
+    if len(tables["concept_depths"]):
+        figures["concepts"] = drawn(plot_concepts, tables, "concept_depths")
+    return figures
 
 
 def plot_ratios(ratios: pd.DataFrame) -> go.Figure:
@@ -29,7 +34,7 @@ def plot_ratios(ratios: pd.DataFrame) -> go.Figure:
             },
         )  # fmt: skip
     figure.add_vline(x=0, line_dash="dash", line_color="gray")
-    figure.update_layout(xaxis_title="log10 of exact over typed probability of what follows")
+    figure.update_layout(xaxis_title="log10 of the probability of what follows, by covers over as typed")
     domains = ratios["domain"].drop_duplicates().str.replace("_", " ").tolist()
     order = sorted(domains, key=lambda domain: domain == "all")
     figure.update_yaxes(categoryorder="array", categoryarray=order, autorange="reversed", title="where the prompt ends")
@@ -77,3 +82,31 @@ def plot_pieces(pieces: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(title="surprisal of the word, nats", rangemode="tozero")
     caption = "Words of prose; means and 95% intervals (texts resampled)."
     return styled(figure, title="What a word costs, by its tokens", caption=caption)
+
+
+def plot_concepts(concept_depths: pd.DataFrame) -> go.Figure:
+    """Returns how far above others the token to come is held, by depth: a panel for each offset, a line for each kind of span."""
+    offsets = sorted(concept_depths["offset"].unique())
+    names = {"name": "names", "word": "words of several tokens", "free": "free words"}
+    titles = ["the next token" if offset == 1 else f"{offset} tokens ahead" for offset in offsets]
+    figure = make_subplots(cols=len(offsets), shared_yaxes=True, subplot_titles=titles)
+    for column, ahead in enumerate(offsets, start=1):
+        of_panel = concept_depths[concept_depths["offset"] == ahead]
+        for (kind, name), colour in zip(names.items(), PALETTE, strict=False):
+            for of_map, dash in (("linear", "solid"), ("shuffled", "dot")):
+                rows = of_panel[(of_panel["kind"] == kind) & (of_panel["map"] == of_map)]
+                figure.add_scatter(
+                    x=rows["depth"], y=rows["above"], mode="lines+markers", row=1, col=column, legendgroup=kind + of_map,
+                    name=name if of_map == "linear" else f"{name}, shuffled", showlegend=column == 1 and len(rows) > 0,
+                    line={"color": colour, "dash": dash}, customdata=rows["n_rows"],
+                    hovertemplate="%{y:.2f}, %{customdata} spans",
+                    error_y={
+                        "type": "data", "symmetric": False, "array": rows["above_ci_high"] - rows["above"],
+                        "arrayminus": rows["above"] - rows["above_ci_low"],
+                    },
+                )  # fmt: skip
+    figure.add_hline(y=0.5, line_dash="dash", line_color="gray")
+    figure.update_xaxes(title="layers passed")
+    figure.update_yaxes(title="share of other spans it is held above", range=[0.25, 1.02], col=1)
+    caption = "Linear maps fitted on other texts, read by the model's head; means and 95% intervals (texts resampled)."
+    return styled(figure, title="What the first token of a name holds ahead", caption=caption)

@@ -28,6 +28,11 @@ class WordsUnit(WorkUnit):
     """The words of all texts of prose."""
 
 
+@dataclass(frozen=True)
+class ConceptsUnit(WorkUnit):
+    """The names of all texts of prose."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ByteBias(Settings):
     """What does a token model lose where a prompt ends, against the exact probability of bytes?"""
@@ -36,35 +41,39 @@ class ByteBias(Settings):
     summary: ClassVar[str] = "what a prompt that ends inside a token costs, against exact probabilities of bytes"
     paper: ClassVar[str] = (
         "Phan et al. 2024, Exact Byte-Level Probabilities from Tokenized Language Models for FIM-Tasks and Model Ensembles, "
-        "arXiv:2410.09303; the partial token problem, arXiv:2601.23223"
+        "arXiv:2410.09303; the partial token problem, arXiv:2601.23223; Thawani et al. 2023, Learn Your Tokens, arXiv:2310.11628; "
+        "Chen et al. 2025, Improving Large Language Models with Concept-Aware Fine-Tuning, arXiv:2506.07833"
     )
-    schema_version: ClassVar[int] = 2
+    schema_version: ClassVar[int] = 3
     needs_attention: ClassVar[bool] = False
     in_atlas: ClassVar[bool] = False
 
     def schemas(self) -> "Schemas":
         """Returns the schema of every table."""
-        from probes.byte_bias.summaries import SCHEMAS
+        from probes.byte_bias.tables import SCHEMAS
 
         return SCHEMAS
 
     def check_model(self, facts: ModelFacts) -> None:
         """Raises ArgumentError when the prompts or the texts cannot be read."""
         self.read_prompts()
-        if self.articles and self.corpus:
+        if self.corpus:
             from probes.byte_bias.words import read_texts
 
-            read_texts(self)
+            read_texts(self, max(self.articles, self.concept_articles))
 
     def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
-        """Returns one unit for every prompt, and one for the words of prose."""
+        """Returns one unit for every prompt, one for the words of prose and one for its names."""
         prompts = [PromptUnit(one.id, index) for index, one in enumerate(self.read_prompts())]
-        return [*prompts, WordsUnit("words")] if self.articles else prompts
+        words = [WordsUnit("words")] if self.articles else []
+        return [*prompts, *words, *([ConceptsUnit("concepts")] if self.concept_articles else [])]
 
     def work_of(self, model: "LanguageModel", unit: WorkUnit) -> Work:  # type: ignore[override]
         """Returns about what a unit reads: a prompt's tokens, and a token or two for every byte behind its first end."""
         if isinstance(unit, WordsUnit):
             return Work(tokens_read=self.articles * self.passage_tokens, tokens_held=4 * self.passage_tokens)
+        if isinstance(unit, ConceptsUnit):
+            return Work(tokens_read=self.concept_articles * self.passage_tokens, tokens_held=self.passage_tokens)
         assert isinstance(unit, PromptUnit)
         prompt = self.read_prompts()[unit.index]
         n_bytes = len(prompt.text)
@@ -72,15 +81,18 @@ class ByteBias(Settings):
 
     def uncounted(self) -> str:
         """Returns what is not read by the model but takes time."""
-        return "the tokenizer's check of every likely token"
+        return "the tokenizer's check of every likely token, and the maps of names"
 
     def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":  # type: ignore[override]
-        """Returns what is expected at every end of one prompt, or the words of prose."""
+        """Returns what is expected at every end of one prompt, or the words of prose, or its names."""
+        from probes.byte_bias.concepts import measure_concepts
         from probes.byte_bias.measure import measure_prompts
         from probes.byte_bias.words import measure_words
 
         if isinstance(unit, WordsUnit):
             return {"words": measure_words(model, self)}
+        if isinstance(unit, ConceptsUnit):
+            return {"concepts": measure_concepts(model, self)}
         assert isinstance(unit, PromptUnit)
         return measure_prompts(model, [self.read_prompts()[unit.index]], self)
 
@@ -91,35 +103,13 @@ class ByteBias(Settings):
         return summarise(measured, self.seed)
 
     def figures(self, tables: "Tables") -> "Mapping[str, go.Figure]":
-        """Returns what a prompt's end costs by domain, how far the ways are from exact, and what words cost by their pieces."""
+        """Returns what a prompt's end costs by domain, how far ways are from exact, what words cost by pieces, what names hold ahead."""
         from figures.byte_bias import draw_all
 
         return draw_all(tables)
 
     def findings(self, tables: "Tables") -> Sequence[Finding]:
-        """Returns the cost of a prompt that ends inside a token, what healing gives back, and the worst domain."""
-        ratios, ways = tables["ratios"], tables["ways"]
-        found = []
-        for row in ratios[ratios["domain"] == "all"].itertuples():
-            where = "at a token border" if row.is_token_border else "inside a token"
-            found.append(
-                Finding(
-                    f"Where a prompt ends {where}, what really follows is 10^{row.log10_ratio:.2f} times as likely by its bytes as behind "
-                    f"the prompt's own tokens [{row.ci_low:.2f}, {row.ci_high:.2f}] ({row.n_rows} ends of {row.n} prompts)."
-                )
-            )
-        inside = ways[(ways["domain"] == "all") & ~ways["is_token_border"]]
-        if len(inside):
-            parts = [
-                f"{row.way} {row.nats:.2f} [{row.nats_ci_low:.2f}, {row.nats_ci_high:.2f}]"
-                for row in inside.itertuples()
-            ]
-            found.append(Finding(f"Inside a token the true next byte costs, in nats: {', '.join(parts)}."))
-        for row in tables["fragmentation"].query("measure == 'surprisal_nats'").itertuples():
-            found.append(
-                Finding(
-                    f"Words of several tokens cost {row.difference:+.2f} nats [{row.ci_low:+.2f}, {row.ci_high:+.2f}] beyond words of one "
-                    f"token that are as frequent ({row.unmatched:+.2f} if frequency is not matched)."
-                )
-            )
-        return found
+        """Returns what a prompt that ends inside a token costs, what healing gives back, and what words and names of several tokens do."""
+        from probes.byte_bias.findings import findings
+
+        return findings(tables)

@@ -66,10 +66,12 @@ def _of_prompt(
             )  # fmt: skip
         exact_nats = -float(reading.log_p[np.arange(cut - start, len(text) - start), list(text[cut:])].sum())
         typed_nats = _typed_nats(of_bytes.model, typed, text[cut:].decode())
+        end = len(canonical.lead) + len(text)
+        covers_nats = total_log_mass(expected, n_bytes, raw=True) - total_log_mass(expected, end, raw=True)
         continuations.append(
             {
-                **named, "typed_nats": typed_nats, "exact_nats": exact_nats,
-                "log10_ratio": (typed_nats - exact_nats) / float(np.log(10)),
+                **named, "typed_nats": typed_nats, "covers_nats": covers_nats, "exact_nats": exact_nats,
+                "log10_ratio": (typed_nats - covers_nats) / float(np.log(10)),
             }
         )  # fmt: skip
     return places, continuations

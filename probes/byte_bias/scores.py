@@ -41,16 +41,19 @@ def missed_share(expected: Mapping[State, Expected], prompt: State, n_bytes: int
     )
 
 
-def total_log_mass(expected: Mapping[State, Expected], n_bytes: int) -> float:
-    """Returns ln P of the first `n_bytes` bytes by all covers, given the shortest state."""
-    return float(np.logaddexp.reduce(list(_log_masses(expected, n_bytes).values())))
+def total_log_mass(expected: Mapping[State, Expected], n_bytes: int, *, raw: bool = False) -> float:
+    """Returns ln P of the first `n_bytes` bytes by all covers, given the shortest state.
+
+    `raw`: by the model's own p, which also gives something to what the tokenizer never writes.
+    """
+    return float(np.logaddexp.reduce(list(_log_masses(expected, n_bytes, raw=raw).values())))
 
 
-def _log_masses(expected: Mapping[State, Expected], n_bytes: int) -> dict[State, float]:
+def _log_masses(expected: Mapping[State, Expected], n_bytes: int, *, raw: bool = False) -> dict[State, float]:
     """Logarithm of P of the covers that begin with each state."""
-    log_p = log_probabilities(expected, raw=False)
+    log_p = log_probabilities(expected, raw=raw)
     masses = {
-        state: float(one.masses[n_bytes - one.at].sum())
+        state: float((one.raw_masses if raw else one.masses)[n_bytes - one.at].sum())
         for state, one in expected.items()
         if 0 <= n_bytes - one.at < len(one.masses)
     }

@@ -7,6 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+from annotated_types import Ge
+
 from interp.errors import ArgumentError
 from interp.experiments.bounds import SOME, Count, CountOrNone, OpenShare
 from interp.experiments.experiment import Dtype, Experiment
@@ -43,7 +45,13 @@ class Settings(Experiment):
     """The fields of ByteBias."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "quick": {"prompts_per_domain": 1, "tolerance": 0.05, "articles": 16}
+        "quick": {
+            "prompts_per_domain": 1,
+            "tolerance": 0.05,
+            "articles": 16,
+            "concept_articles": 16,
+            "concept_depths": 3,
+        }
     }
 
     dtype: Dtype = "float32"
@@ -63,8 +71,12 @@ class Settings(Experiment):
     """Texts of prose whose words are read, for what words of several tokens cost; 0 leaves words out."""
     passage_tokens: Count = 192
     """Tokens that are read of each of these texts."""
+    concept_articles: CountOrNone = 64
+    """Texts of prose in whose names the first token is asked for the others: half fit the maps; 0 leaves names out."""
+    concept_depths: Annotated[int, Ge(2)] = 6
+    """Depths whose states are asked, from what enters the first layer (0) to what the last one hands on."""
     corpus: Path | None = None
-    """Folder of .txt files for --articles, and to count words in; by default news prose."""
+    """Folder of .txt files for --articles and --concept-articles, and to count words in; by default news prose."""
 
     def input_files(self) -> Sequence[Path]:
         """Returns the file of prompts and the folder of texts."""

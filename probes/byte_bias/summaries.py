@@ -1,151 +1,12 @@
-"""The tables of the byte_bias experiment, and what is said of all prompts together."""
+"""What is said of all prompts, words and names together: means with intervals over prompts or texts."""
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
 from interp.estimates import beside, estimates
-from interp.tables import Schemas, Tables, TableSchema, may_lack
+from interp.tables import Tables
 
-
-class Places(TableSchema):
-    """One end of a prompt, gone on from in one way: what the way expects as the next byte."""
-
-    prompt_id: str
-    domain: str
-    cut_bytes: int
-    """Bytes of the prompt."""
-    prompt: str
-    """Its last characters."""
-    continuation: str
-    """What really follows, up to the end of the word."""
-    is_token_border: bool
-    """Whether the tokens of the prompt are the first tokens of the whole text."""
-    way: str
-    """exact; naive (whatever follows the prompt's own tokens); heal n (the last n tokens are chosen again)."""
-    true_byte_nats: float
-    """−ln of the probability of the byte that really follows."""
-    kl_nats: float
-    """KL divergence of the way from the exact distribution over the next byte and the end."""
-    missed_share: float
-    """Share of the prompt's exact probability whose token sequences the way does not look at."""
-    n_covers: int
-    """Token sequences that the exact sum goes on from."""
-    invalid_share: float
-    """Share of the model's probability on sequences that the tokenizer never writes."""
-
-
-class Continuations(TableSchema):
-    """One end of a prompt: the probability of all that really follows, behind the prompt's tokens and exactly."""
-
-    prompt_id: str
-    domain: str
-    cut_bytes: int
-    prompt: str
-    continuation: str
-    is_token_border: bool
-    typed_nats: float
-    """−ln p of the continuation's own tokens behind the prompt's own."""
-    exact_nats: float
-    """−ln P of its bytes."""
-    log10_ratio: float
-    """log10 of exact over typed probability: 3 means that the prompt as typed makes it a thousand times less likely."""
-
-
-class Ways(TableSchema):
-    """One way in one domain, at token borders or elsewhere: means over prompts, with bootstrap intervals over prompts."""
-
-    domain: str
-    is_token_border: bool
-    way: str
-    nats: float
-    nats_ci_low: float = may_lack()
-    nats_ci_high: float = may_lack()
-    kl: float
-    kl_ci_low: float = may_lack()
-    kl_ci_high: float = may_lack()
-    missed: float
-    missed_ci_low: float = may_lack()
-    missed_ci_high: float = may_lack()
-    n: int
-    """Prompts."""
-    n_rows: int
-    """Ends of prompts."""
-
-
-class Ratios(TableSchema):
-    """log10 of exact over typed probability of what really follows, for one domain: mean with its bootstrap interval over prompts."""
-
-    domain: str
-    is_token_border: bool
-    log10_ratio: float
-    ci_low: float = may_lack()
-    ci_high: float = may_lack()
-    n: int
-    n_rows: int
-
-
-class Words(TableSchema):
-    """A word of prose: letters between blanks and punctuation."""
-
-    text_id: int
-    word_index: int
-    word: str
-    n_pieces: int
-    """Its tokens."""
-    is_capitalised: bool
-    count_elsewhere: int
-    """How often it stands in the texts that were not read, in this spelling."""
-    per_million: float
-    """The same in a million words."""
-    surprisal_nats: float
-    """−ln p of its tokens and of a boundary behind them, given that a boundary stands before it (mode `boundary`)."""
-    is_likeliest: bool
-    """Whether each of its tokens is the likeliest one, so that greedy decoding writes the word."""
-
-
-class Pieces(TableSchema):
-    """Words of one frequency and one number of pieces: means over words, with bootstrap intervals over texts."""
-
-    frequency: str
-    """Occurrences elsewhere, or all."""
-    pieces: str
-    """1, 2 or 3+."""
-    surprisal_nats: float
-    surprisal_nats_ci_low: float = may_lack()
-    surprisal_nats_ci_high: float = may_lack()
-    likeliest: float
-    """Share of words that greedy decoding writes."""
-    likeliest_ci_low: float = may_lack()
-    likeliest_ci_high: float = may_lack()
-    n: int
-    """Texts."""
-    n_rows: int
-    """Words."""
-
-
-class Fragmentation(TableSchema):
-    """What words of several pieces cost beyond words of one piece that are as frequent and as often capitalised.
-
-    Words that occur nowhere else are left out: nothing says how rare they are.
-    """
-
-    measure: str
-    """surprisal_nats or is_likeliest."""
-    difference: float = may_lack()
-    """Mean over words of several pieces, less the mean of words of one piece in the same cell of frequency and capitals."""
-    ci_low: float = may_lack()
-    ci_high: float = may_lack()
-    unmatched: float = may_lack()
-    """The same without matching."""
-    n: int
-    n_rows: int
-
-
-SCHEMAS: Schemas = {
-    "places": Places, "continuations": Continuations, "words": Words,
-    "ways": Ways, "ratios": Ratios, "pieces": Pieces, "fragmentation": Fragmentation,
-}  # fmt: skip
 ALL = "all"
 """The row of all domains together."""
 FREQUENCIES = (0, 1, 4, 16, 64, 256, 1024)
@@ -153,10 +14,12 @@ FREQUENCIES = (0, 1, 4, 16, 64, 256, 1024)
 
 
 def summarise(measured: Tables, seed: int) -> dict[str, pd.DataFrame]:
-    """Returns ways and ratios, for every domain and for all together; and pieces and fragmentation, if words were read."""
+    """Returns ways and ratios, for every domain and for all together; and what was read of words and of names."""
     found = _of_prompts(measured, seed)
     if len(measured["words"]):
         found |= _of_words(measured["words"], seed)
+    if len(measured["concepts"]):
+        found |= _of_concepts(measured["concepts"], seed)
     return found
 
 
@@ -196,6 +59,28 @@ def _of_words(words: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
     return {"pieces": beside(by, surprisal, likeliest), "fragmentation": pd.concat(rows, ignore_index=True)}
 
 
+def _of_concepts(concepts: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
+    by = ["kind", "offset", "depth", "map"]
+    above = estimates(concepts, by, "above_share", "text_id", kind="share", name="above", seed=seed)
+    likeliest = estimates(concepts, by, "is_likeliest", "text_id", kind="share", name="likeliest", seed=seed)
+    known = concepts[(concepts["map"] == "linear") & (concepts["count_elsewhere"] > 0)].dropna(subset="above_share")
+    known = known.assign(frequency=np.searchsorted(FREQUENCIES, known["count_elsewhere"], side="right") - 1)
+    gaps = []
+    for kind in sorted(set(known["kind"]) - {"free"}):
+        both = known[known["kind"].isin([kind, "free"])].assign(asked=kind)
+        keys = ["asked", "offset", "depth"]
+        matched = estimates(
+            both, keys, lambda rows, weights: beyond_free(rows, "above_share", weights), "text_id", seed=seed
+        )
+        means = both.groupby([*keys, both["kind"] == kind])["above_share"].mean().unstack()
+        unmatched = (means[True] - means[False]).rename("unmatched").reset_index()
+        gaps.append(matched.merge(unmatched, on=keys).rename(columns={"asked": "kind", "value": "difference"}))
+    return {
+        "concept_depths": beside(by, above, likeliest),
+        **({"concept_gaps": pd.concat(gaps, ignore_index=True)} if gaps else {}),
+    }
+
+
 def _frequency(place: int) -> str:
     first = FREQUENCIES[place]
     if place == len(FREQUENCIES) - 1:
@@ -207,12 +92,21 @@ def _frequency(place: int) -> str:
 def beyond_one_piece(
     rows: pd.DataFrame, measure: str, weights: Float[np.ndarray, "draw row"]
 ) -> Float[np.ndarray, " draw"]:
-    """Returns what words of several pieces have beyond those of one, cell by cell of frequency and capitals, in every draw.
+    """Returns what words of several pieces have beyond those of one, cell by cell of frequency and capitals, in every draw."""
+    return _beyond(rows, rows["n_pieces"] > 1, ["frequency", "is_capitalised"], measure, weights)
 
-    Cells count by their words of several pieces; those without a word of one piece are left out.
-    """
-    several, values = (rows["n_pieces"] > 1).to_numpy(), rows[measure].to_numpy(dtype=float)
-    cells = rows.groupby(["frequency", "is_capitalised"], sort=False).ngroup().to_numpy()
+
+def beyond_free(rows: pd.DataFrame, measure: str, weights: Float[np.ndarray, "draw row"]) -> Float[np.ndarray, " draw"]:
+    """Returns what names or words have beyond free runs, class by class of frequency, in every draw."""
+    return _beyond(rows, rows["kind"] != "free", ["frequency"], measure, weights)
+
+
+def _beyond(
+    rows: pd.DataFrame, asked: pd.Series, by: list[str], measure: str, weights: Float[np.ndarray, "draw row"]
+) -> Float[np.ndarray, " draw"]:
+    """What the rows asked for have beyond the others, cell by cell. Cells count by rows asked for; those without others are left out."""
+    several, values = asked.to_numpy(), rows[measure].to_numpy(dtype=float)
+    cells = rows.groupby(by, sort=False).ngroup().to_numpy()
     total, matched = np.zeros(len(weights)), np.zeros(len(weights))
     for cell in np.unique(cells):
         w_many, w_one = (np.where((cells == cell) & some, weights, 0.0) for some in (several, ~several))

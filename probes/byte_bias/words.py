@@ -25,6 +25,8 @@ from probes.byte_bias.settings import Settings
 AT_ONCE = 4
 """Texts read at one time."""
 _WORD = re.compile(r"(?<=\s)[^\W\d_]+(?=[\s.,;:!?])")
+LETTERS = re.compile(r"[^\W\d_]+")
+"""Letters that stand together, whatever is beside them."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +38,19 @@ class Passage:
     words: tuple[tuple[str, int, int], ...]
 
 
-def read_texts(settings: Settings) -> tuple[Sequence[str], list[int]]:
+def read_texts(settings: Settings, n_texts: int) -> tuple[Sequence[str], list[int]]:
     """Returns the texts of prose and the places of those that are read, in a random order that the seed decides.
 
     Raises ArgumentError for a folder that does not hold as many texts, and one more to count words in.
     """
     texts = read_folder(settings.corpus) if settings.corpus else news_articles()
-    if len(texts) <= settings.articles:
+    if len(texts) <= n_texts:
         raise ArgumentError(
-            f"{settings.corpus} holds {len(texts)} texts: give --articles less than that, so that words can be counted in the others."
+            f"{settings.corpus} holds {len(texts)} texts: give --articles and --concept-articles less than that, so that words can be "
+            "counted in the others."
         )
     order = np.random.default_rng(settings.seed).permutation(len(texts))
-    return texts, order[: settings.articles].tolist()
+    return texts, order[:n_texts].tolist()
 
 
 def passages(model: LanguageModel, texts: Sequence[str], chosen: Sequence[int], n_tokens: int) -> Iterator[Passage]:
@@ -75,7 +78,7 @@ def counts_elsewhere(texts: Sequence[str], chosen: Sequence[int]) -> Counter[str
 @torch.inference_mode()
 def measure_words(model: LanguageModel, settings: Settings) -> pd.DataFrame:
     """Returns the table `words`: a row for each word of each passage, with its surprisal and whether it is the likeliest to be written."""
-    texts, chosen = read_texts(settings)
+    texts, chosen = read_texts(settings, settings.articles)
     counts = counts_elsewhere(texts, chosen)
     per_million = 1e6 / max(1, counts.total())
     vocabulary = Vocabulary.of(model, "")

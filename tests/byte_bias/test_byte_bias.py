@@ -112,8 +112,19 @@ def test_at_a_word_the_naive_way_misses_what_the_exact_one_sees(tokenizer, famil
         read = torch.tensor([[model.tokenizer.bos_token_id, *typed, *after]])
         log_p = model.hf(read).logits[0].log_softmax(-1)[len(typed) : -1]
         assert ratio.loc[inside, "typed_nats"] == pytest.approx(-float(log_p[range(len(after)), after].sum()), abs=1e-4)
-    wanted = (ratio["typed_nats"] - ratio["exact_nats"]) / np.log(10)
+    wanted = (ratio["typed_nats"] - ratio["covers_nats"]) / np.log(10)
     assert ratio["log10_ratio"].tolist() == pytest.approx(wanted.tolist())
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_where_a_prompt_has_one_cover_it_costs_nothing(family: str) -> None:
+    """Every byte of these letters is a token: whatever a model gives to broken letters is no fault of the prompt's end."""
+    model = tiny(family, tokenizer=byte_level(), vocab_size=len(byte_level()))
+    prompts = [Prompt("letters-0", "letters", "我们", ("去", "北", "京"))]
+    rows = measure_prompts(model, prompts, Settings())["continuations"]
+    assert rows["is_token_border"].all()
+    assert rows["log10_ratio"].tolist() == pytest.approx([0, 0], abs=1e-4)
+    assert ((rows["typed_nats"] - rows["exact_nats"]) / np.log(10)).min() > 1
 
 
 def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
@@ -143,7 +154,9 @@ def test_a_run_ends_with_its_figures(tmp_path: Path) -> None:
     byte_level().save_pretrained(model)
     prompts = tmp_path / "prompts.toml"
     prompts.write_text('[words]\ntexts = [["the", [" c", "at", " and"]], ["and the", [" ca", "t"]]]')
-    run = ByteBias(model=str(model), prompts=prompts, tolerance=0.01, articles=0).run(out=tmp_path / "runs")
+    run = ByteBias(model=str(model), prompts=prompts, tolerance=0.01, articles=0, concept_articles=0).run(
+        out=tmp_path / "runs"
+    )
     ways = run.tables["ways"]
     assert set(ways["way"]) == {"exact", "naive", "heal 1", "heal 3", "beam 2", "beam 5"}
     assert set(ways["domain"]) == {"all", "words"}
@@ -176,7 +189,7 @@ def test_words_have_the_surprisal_of_their_tokens(family: str, tmp_path: Path) -
     model = tiny(family, tokenizer=tokenizer, vocab_size=len(tokenizer))
     settings = Settings(articles=3, corpus=tmp_path, passage_tokens=24)
     words = measure_words(model, settings)
-    texts, chosen = read_texts(settings)
+    texts, chosen = read_texts(settings, settings.articles)
     boundary = Vocabulary.of(model, "").boundary
     for (text_id, place), row in words.set_index(["text_id", "word_index"]).iterrows():
         assert row["count_elsewhere"] == sum(
@@ -202,5 +215,5 @@ def test_texts_without_words_are_refused(tmp_path: Path) -> None:
     model = tiny("llama", tokenizer=byte_level(), vocab_size=len(byte_level()))
     with pytest.raises(ArgumentError, match="--articles 0"):
         measure_words(model, Settings(articles=1, corpus=tmp_path))
-    with pytest.raises(ArgumentError, match="give --articles less"):
+    with pytest.raises(ArgumentError, match="give --articles and --concept-articles less"):
         measure_words(model, Settings(articles=2, corpus=tmp_path))

@@ -11,7 +11,7 @@ step is shared out anew over what is valid, p'(t | s) = p(t | s) / Σ over valid
 and their product is the probability of the string. `invalid_share` is what was taken away.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -111,29 +111,28 @@ class ByteModel:
                 found.setdefault(state[:length], at)
         return found
 
-    @torch.inference_mode()
     def _expect(self, whole: bytes, states: dict[State, int]) -> dict[State, Expected]:
-        """What is expected behind every state. The longest chain of states is read in one pass, the others branch off it."""
-        spine = max(states, key=lambda state: (len(state), state))
-        own = [spine[:length] for length in range(len(spine) + 1)]
-        rows = self.model.rows(1, len(self._begin) + len(spine) + self.canonical.longest)
-        ids = [*self._begin, *spine]
-        logits = self.model.extend(rows, [ids], logits="all")[0]
-        found = {}
-        for length, state in enumerate(own):
-            if state in states:
-                found[state] = self._expected(logits[len(self._begin) - 1 + length], whole, state, states)
-        others = sorted((state for state in states if state not in found), key=len)
+        """What is expected behind every state."""
         self.n_passes += len(states)
+        return {state: self._expected(row, whole, state, states) for state, row in self.logits_behind(states)}
+
+    @torch.inference_mode()
+    def logits_behind(self, states: Collection[State]) -> Iterator[tuple[State, Float[torch.Tensor, " vocabulary"]]]:
+        """Yields next-token logits behind every state. The longest chain of states is read in one pass, the others branch off it."""
+        spine = max(states, key=lambda state: (len(state), state))
+        rows = self.model.rows(1, len(self._begin) + len(spine) + self.canonical.longest)
+        logits = self.model.extend(rows, [[*self._begin, *spine]], logits="all")[0]
+        own = [state for length in range(len(spine) + 1) if (state := spine[:length]) in states]
+        for state in own:
+            yield state, logits[len(self._begin) - 1 + len(state)]
+        others = sorted((state for state in states if state not in set(own)), key=len)
         for begin in range(0, len(others), ROWS_AT_ONCE):
             batch = others[begin : begin + ROWS_AT_ONCE]
             shared = [_common(state, spine) for state in batch]
             branch = rows.select([0] * len(batch))
             branch.crop([len(self._begin) + count for count in shared])
             scores = self.model.extend(branch, [state[count:] for state, count in zip(batch, shared, strict=True)])
-            for state, row in zip(batch, scores[:, -1], strict=True):
-                found[state] = self._expected(row, whole, state, states)
-        return found
+            yield from zip(batch, scores[:, -1], strict=True)
 
     def _expected(self, logits: torch.Tensor, whole: bytes, state: State, states: dict[State, int]) -> Expected:
         canonical, at = self.canonical, states[state]

@@ -1,0 +1,77 @@
+"""What the byte_bias experiment says of a run, in sentences."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from interp.experiments.experiment import Finding
+from interp.tables import Tables
+
+
+def findings(tables: Tables) -> Sequence[Finding]:
+    """Returns what a prompt that ends inside a token costs, what healing gives back, and what words and names of several tokens do."""
+    return [*_of_prompts(tables), *_of_words(tables), *_of_names(tables)]
+
+
+def _of_prompts(tables: Tables) -> list[Finding]:
+    ratios, ways = tables["ratios"], tables["ways"]
+    found = []
+    for row in ratios[ratios["domain"] == "all"].itertuples():
+        where = "at a token border" if row.is_token_border else "inside a token"
+        found.append(
+            Finding(
+                f"Where a prompt ends {where}, what really follows is 10^{row.log10_ratio:.2f} times as likely by all covers as behind "
+                f"the prompt's own tokens [{row.ci_low:.2f}, {row.ci_high:.2f}] ({row.n_rows} ends of {row.n} prompts)."
+            )
+        )
+    inside = ways[(ways["domain"] == "all") & ~ways["is_token_border"]]
+    if len(inside):
+        parts = [
+            f"{row.way} {row.nats:.2f} [{row.nats_ci_low:.2f}, {row.nats_ci_high:.2f}]" for row in inside.itertuples()
+        ]
+        found.append(Finding(f"Inside a token the true next byte costs, in nats: {', '.join(parts)}."))
+    return found
+
+
+def _of_words(tables: Tables) -> list[Finding]:
+    return [
+        Finding(
+            f"Words of several tokens cost {row.difference:+.2f} nats [{row.ci_low:+.2f}, {row.ci_high:+.2f}] beyond words of one "
+            f"token that are as frequent ({row.unmatched:+.2f} if frequency is not matched)."
+        )
+        for row in tables["fragmentation"].query("measure == 'surprisal_nats'").itertuples()
+    ]
+
+
+def _of_names(tables: Tables) -> list[Finding]:
+    """What the first token of a name holds of the one after the next: of the next one, every model is asked anyway."""
+    found: list[Finding] = []
+    depths, gaps = tables["concept_depths"], tables["concept_gaps"]
+    ahead = depths[(depths["offset"] == 2) & (depths["kind"] == "name")]
+    linear, shuffled = (ahead[ahead["map"] == name].set_index("depth").sort_index() for name in ("linear", "shuffled"))
+    if not len(linear):
+        return found
+    best: Any = linear["above"].idxmax()
+    parts = [
+        f"{row['above']:.0%} [{row['above_ci_low']:.0%}, {row['above_ci_high']:.0%}] {name}"
+        for row, name in (
+            (linear.loc[best], f"by the state after layer {best - 1}" if best else "by what enters the first layer"),
+            (linear.iloc[0], "by the token alone"),
+            (shuffled.loc[best], "with targets shuffled"),
+        )
+    ]
+    found.append(
+        Finding(
+            f"At the first token of a name the one after the next is held above those of other names in {', '.join(parts)} "
+            f"(chance 50%, {linear.loc[best, 'n_rows']} names; the depth is the best of {len(linear)})."
+        )
+    )
+    of_names: Any = gaps[(gaps["kind"] == "name") & (gaps["depth"] == best)]
+    for row in of_names.itertuples():
+        shown = "" if row.ci_low > 0 or row.ci_high < 0 else ", which is not shown to differ from 0"
+        found.append(
+            Finding(
+                f"{row.offset} ahead, names hold {100 * row.difference:+.1f} points [{100 * row.ci_low:+.1f}, {100 * row.ci_high:+.1f}] "
+                f"beyond free words that stand together as often{shown} ({100 * row.unmatched:+.1f} if frequency is not matched)."
+            )
+        )
+    return found
