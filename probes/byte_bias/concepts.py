@@ -17,11 +17,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.errors import ArgumentError
+from interp.errors import ArgumentError, UserError
 from interp.models.language.model import LanguageModel
 from interp.models.lens import LogitLens
 from interp.models.tokens.encoding import beginning, encode_piece
+from interp.tables import empty
 from probes.byte_bias.settings import Settings
+from probes.byte_bias.tables import Concepts
 from probes.byte_bias.words import LETTERS, read_texts
 
 OFFSETS = (1, 2)
@@ -111,11 +113,14 @@ def _finished(text: str, run: Sequence[tuple[str, int, int]], tokens: Any) -> It
 
 @torch.inference_mode()
 def measure_concepts(model: LanguageModel, settings: Settings) -> pd.DataFrame:
-    """Returns the table `concepts`: a row for each span of the held-out texts, offset, depth and map.
+    """Returns the table `concepts`: a row for each span of the held-out texts, offset, depth and map; none where no lens reads the model.
 
-    Raises UserError where a lens cannot read the model, ArgumentError where the texts hold no name and free run to compare.
+    Raises ArgumentError where the texts hold no name and free run to compare.
     """
-    lens = LogitLens(model)
+    try:
+        lens = LogitLens(model)
+    except UserError:  # a warning of the run says so
+        return empty(Concepts).drop(columns="model")
     depths = np.unique(np.linspace(0, lens.n_depths - 1, settings.concept_depths).round().astype(int)).tolist()
     texts, chosen = read_texts(settings, settings.concept_articles)
     read = [_read(lens, texts[place], place, settings.passage_tokens, depths) for place in chosen]

@@ -112,4 +112,8 @@ class ByteBias(Settings):
         """Returns what a prompt that ends inside a token costs, what healing gives back, and what words and names of several tokens do."""
         from probes.byte_bias.findings import findings
 
-        return findings(tables)
+        found = findings(tables)
+        if self.concept_articles and not len(tables["concepts"]):
+            text = "No names: the states between this model's layers cannot be read by a lens."
+            return [*found, Finding(text, "warning")]
+        return found

@@ -39,7 +39,7 @@ def _with_all(table: pd.DataFrame) -> pd.DataFrame:
 def _of_words(words: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
     places = np.searchsorted(FREQUENCIES, words["count_elsewhere"], side="right") - 1
     words = words.assign(
-        frequency=[_frequency(place) for place in places],
+        frequency=[_frequency(place) for place in places.tolist()],
         pieces=np.where(words["n_pieces"] > 2, "3+", words["n_pieces"].astype(str)),
     )
     both = pd.concat([words.iloc[np.argsort(places, kind="stable")], words.assign(frequency=ALL)], ignore_index=True)

@@ -103,6 +103,9 @@ def _of_frames(tables: Tables) -> list[Finding]:
             )
         )
     accuracy: Any = tables["accuracy"]
+    if found and not len(accuracy):
+        text = "No readout of states: those between this model's layers cannot be read, so frames are judged by behaviour alone."
+        found.append(Finding(text, "warning"))
     for (revision, kind), rows in accuracy.groupby(["revision", "kind"], sort=False):
         at = rows[rows["place"] == "word"]
         best = at.loc[at["frame_share"].idxmax()]

@@ -14,15 +14,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.errors import ArgumentError
+from interp.errors import ArgumentError, UserError
 from interp.models.language.model import LanguageModel
-from interp.models.language.residuals import read_residuals
+from interp.models.language.residuals import layer_modules, read_residuals
 from interp.models.tokens.encoding import beginning, encode_piece
+from interp.tables import empty
 from probes.embedding_swap.ciphers import gaussian_rows
 from probes.embedding_swap.materials import materials_of
 from probes.embedding_swap.plan import FramesUnit
 from probes.embedding_swap.scores import readout
 from probes.embedding_swap.settings import SLOT, PartOfSpeech, Settings
+from probes.embedding_swap.tables import Readouts
 
 N_BEHAVIOUR_FRAMES = 2
 """Frames of each part of speech that behaviour is measured behind."""
@@ -44,7 +46,7 @@ class Word:
 
 
 def measure_frames(model: LanguageModel, unit: FramesUnit, settings: Settings) -> dict[str, pd.DataFrame]:
-    """Returns the tables `behaviour` and `readouts` of one checkpoint.
+    """Returns the tables `behaviour` and `readouts` of one checkpoint; no readouts where states between layers cannot be read.
 
     Raises ArgumentError where fewer than four words of a part of speech are one token.
     """
@@ -53,8 +55,18 @@ def measure_frames(model: LanguageModel, unit: FramesUnit, settings: Settings) -
     revision = unit.revision or "own"
     return {
         "behaviour": pd.DataFrame(_behaviour(model, classes, words)).assign(revision=revision),
-        "readouts": pd.DataFrame(_readouts(model, classes, words, settings)).assign(revision=revision),
+        "readouts": _all_readouts(model, classes, words, settings).assign(revision=revision),
     }
+
+
+def _all_readouts(
+    model: LanguageModel, classes: Sequence[PartOfSpeech], words: Sequence[Word], settings: Settings
+) -> pd.DataFrame:
+    try:
+        layer_modules(model)
+    except UserError:  # a warning of the run says so
+        return empty(Readouts).drop(columns=["model", "revision"])
+    return pd.DataFrame(_readouts(model, classes, words, settings))
 
 
 def words_of(model: LanguageModel, classes: Sequence[PartOfSpeech], settings: Settings) -> list[Word]:

@@ -217,3 +217,12 @@ def test_texts_without_words_are_refused(tmp_path: Path) -> None:
         measure_words(model, Settings(articles=1, corpus=tmp_path))
     with pytest.raises(ArgumentError, match="give --articles and --concept-articles less"):
         measure_words(model, Settings(articles=2, corpus=tmp_path))
+
+
+@pytest.mark.slow
+def test_a_model_that_no_lens_reads_has_all_but_names(tmp_path: Path) -> None:
+    settings = {**ByteBias.presets["quick"], "articles": 4, "concept_articles": 2}
+    run = ByteBias(model="lstm-news", **settings).run(out=tmp_path)
+    assert len(run.tables["ratios"])
+    assert not len(run.tables["concept_depths"])
+    assert [one.text.partition(":")[0] for one in run.findings if one.kind == "warning"] == ["No names"]

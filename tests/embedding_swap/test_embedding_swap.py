@@ -270,3 +270,13 @@ def test_a_run_ends_with_its_figures(texts: Path, tmp_path: Path) -> None:
         "rules",
     }
     assert len(run.experiment.findings(run.tables)) > 10
+
+
+@pytest.mark.slow
+def test_a_model_without_a_list_of_layers_has_ciphers_and_behaviour(tmp_path: Path) -> None:
+    run = EmbeddingSwap(model="lstm-news", **EmbeddingSwap.presets["quick"]).run(out=tmp_path)
+    assert len(run.tables["effects"])
+    assert len(run.tables["ciphers"])
+    assert not len(run.tables["accuracy"])
+    warnings = [finding.text for finding in run.findings if finding.kind == "warning"]
+    assert [text.partition(":")[0] for text in warnings] == ["No lens", "No readout of states"]
