@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from interp.errors import ArgumentError
 from interp.models.language.forward import LOGITS_AT_ONCE
 from interp.models.language.model import LanguageModel
 from interp.models.language.residuals import changed_residuals, skipped_layers
@@ -70,9 +71,14 @@ def runs_of(
 
 @torch.inference_mode()
 def measure_skips(settings: Settings, model: LanguageModel, number: int) -> pd.DataFrame:
-    """Returns the table `skips` of one text: a row for each way to leave layers out, none left out first."""
-    ids = read_ids(settings, model, number, settings.text_tokens)
+    """Returns the table `skips` of one text: a row for each way to leave layers out, none left out first.
+
+    Raises ArgumentError for a model of one layer.
+    """
     n = model.n_layers
+    if n < 2:
+        raise ArgumentError(f"{model.identity.name} has one layer, so none can be left out: name another model.")
+    ids = read_ids(settings, model, number, settings.text_tokens)
     order = np.random.default_rng([settings.seed, number]).permutation(n).tolist()
     skips = [
         Skip(arm, schedule, budget)

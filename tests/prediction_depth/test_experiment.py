@@ -12,6 +12,7 @@ from probes.prediction_depth.experiment import PredictionDepth
 from probes.prediction_depth.materials import CLASSES, kinds_of, read_ids
 from probes.prediction_depth.questions import read_questions
 from probes.prediction_depth.settings import Settings
+from probes.prediction_depth.skipping import measure_skips
 from tests.kv_policies.test_materials import NEWS
 from tests.script_texts import SCRIPTS
 from tests.script_tokenizers import KINDS
@@ -135,6 +136,8 @@ def test_what_cannot_be_is_refused(tmp_path):
         Settings(lens=tmp_path / "none")
     with pytest.raises(ArgumentError, match="--budgets must be above 0 and below 1"):
         Settings(budgets=(1.0,))
+    with pytest.raises(ArgumentError, match="has one layer, so none can be left out"):
+        measure_skips(Settings(), tiny("llama", num_hidden_layers=1), 0)
     for number, (content, said) in enumerate(
         [
             ("[a]\ncue = 'x {}'", "is no file of questions"),
