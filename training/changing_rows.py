@@ -1,6 +1,6 @@
 """Character models whose embedding rows change in training: what they know of letters, and what they find out in the text.
 
-    python -m training.changing_rows        # writes training/changing_rows.csv; about 35 minutes of one core; goes on after a stop
+    python -m training.changing_rows        # writes training/changing_rows.csv; about 20 minutes of one core; goes on after a stop
 
 Four arms of one model (4 layers, rows that also give the logits), trained on the same news prose in 30 characters:
   vanilla      rows are parameters;
@@ -29,7 +29,7 @@ ARMS = ("vanilla", "lexinvariant", "active", "temporary")
 ALPHABET = "\0 abcdefghijklmnopqrstuvwxyz.,'"
 """The first stands for every other character."""
 LAYERS, WIDTH, HEADS, CONTEXT = 4, 64, 4, 192
-STEPS, BATCH, PEAK_RATE = 2000, 16, 3e-3
+STEPS, BATCH, PEAK_RATE = 1200, 16, 3e-3
 FORGET_EVERY = 100
 """Steps from one forgetting to the next."""
 BINS = (8, 16, 32, 64, 128, CONTEXT)
