@@ -36,7 +36,7 @@ class KvPolicies(Settings):
         "policies of many papers, each cited where it is written (probes/kv_policies/policies); the questions, controls and numbers are "
         "this toolkit's"
     )
-    schema_version: ClassVar[int] = 1
+    schema_version: ClassVar[int] = 2
     in_atlas: ClassVar[bool] = False
 
     @property
