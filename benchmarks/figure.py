@@ -12,6 +12,7 @@ SIZES = {
     "features": "features",
     "tokens": "tokens of text",
     "drawn_tokens": "tokens drawn",
+    "conditions": "conditions",
     "rollouts": "rollouts",
     "steps": "steps",
     "pictures": "pictures",

@@ -15,6 +15,7 @@ TITLES = {
     "verbatim_memory": "Verbatim memory",
     "function_tokens": "Function tokens",
     "critical_tokens": "Critical tokens",
+    "kv_policies": "KV policies",
     "t2i_flow": "Text-to-image flow",
     "byte_bias": "Bytes of a token model",
 }

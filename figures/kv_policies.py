@@ -1,13 +1,15 @@
 """Figures of the kv_policies experiment, each from its tables."""
 
+from itertools import product
+
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from figures.style import BLUE, GREEN, GREY, ORANGE, PALETTE, SEQUENTIAL, band, drawn, error_bars, styled
+from figures.kv_policies_kept import plot_depths, plot_kept_tokens, plot_variants
+from figures.style import BLUE, DASHES, GREEN, GREY, ORANGE, PALETTE, SEQUENTIAL, band, drawn, error_bars, styled
 from interp.tables import Tables
 
-DASHES = ("solid", "dash", "dot")
 TITLES = {"prose": "prose", "lists": "repeated lists", "needles": "needles"}
 
 
@@ -19,8 +21,9 @@ def draw_all(tables: Tables) -> dict[str, go.Figure]:
     figures["losses"] = drawn(plot_losses, tables, "policies")
     if len(tables["head_map"]):
         figures["head_map"] = drawn(plot_head_map, tables, "head_map")
-    if len(tables["kept_tokens"]):
-        figures["kept_tokens"] = drawn(plot_kept_tokens, tables, "kept_tokens")
+    for name, plot in (("kept_tokens", plot_kept_tokens), ("depths", plot_depths), ("variants", plot_variants)):
+        if len(tables[name]):
+            figures[name] = drawn(plot, tables, name)
     if len(tables["roles"]):
         figures["roles"] = drawn(plot_roles, tables, "roles")
     for name, plot in (("stale", plot_stale), ("best_alpha", plot_best_alpha), ("recurring", plot_recurring)):
@@ -68,25 +71,43 @@ def plot_losses(policies: pd.DataFrame) -> go.Figure:
     titles = [
         TITLES[material] + (", question seen" if scope == "context_and_question" else "") for material, scope in panels
     ]
-    figure = make_subplots(rows=1, cols=len(panels), subplot_titles=titles, horizontal_spacing=0.06)
+    rows_of = {"change_nats": "nats per token over full cache"}
+    if first["recall"].notna().any():
+        rows_of["recall"] = "share of tokens recalled"
+    figure = make_subplots(
+        rows=len(rows_of), cols=len(panels), subplot_titles=titles, horizontal_spacing=0.06, vertical_spacing=0.1
+    )
     names = list(dict.fromkeys(first["policy"]))
-    for col, (material, scope) in enumerate(panels, start=1):
-        panel = first[(first["material"] == material) & (first["scope"] == scope)]
-        for place, name in enumerate(names):
+    ends = {"change_nats": ("ci_low", "ci_high"), "recall": ("recall_ci_low", "recall_ci_high")}
+    for (row, quantity), (col, (material, scope)) in product(enumerate(rows_of, start=1), enumerate(panels, start=1)):
+        panel = first[(first["material"] == material) & (first["scope"] == scope)].dropna(subset=quantity)
+        for place, name in enumerate(names if len(panel) else ()):
             line = panel[panel["policy"] == name].sort_values("budget")
             figure.add_scatter(
-                x=line["budget"], y=line["change_nats"], error_y=error_bars(line["change_nats"], line["ci_low"], line["ci_high"]),
-                mode="lines+markers", name=name, legendgroup=name, showlegend=col == 1, row=1, col=col,
+                x=line["budget"], y=line[quantity], error_y=error_bars(line[quantity], *(line[end] for end in ends[quantity])),
+                mode="lines+markers", name=name, legendgroup=name, showlegend=(row, col) == (1, 1), row=row, col=col,
                 line={"color": PALETTE[place % len(PALETTE)], "dash": DASHES[place // len(PALETTE) % 3]},
             )  # fmt: skip
         most = 1.15 * first["budget"].max()
-        figure.update_xaxes(title="share of keys kept", tickformat=".0%", range=[0, most], row=1, col=col)
-    figure.update_yaxes(title="nats per token over full cache", row=1, col=1)
+        figure.update_xaxes(title="share of keys kept", tickformat=".0%", range=[0, most], row=row, col=col)
+    for row, title in enumerate(rows_of.values(), start=1):
+        figure.update_yaxes(title=title, row=row, col=1 if row == 1 else next(iter(_recalled(panels)), 1))
     caption = (
-        f"Surprisal of scored tokens minus that with the full cache, protection {first['protection'].iloc[0]}; 95% intervals over texts. "
-        "Policies that spare heads (duo, razor) keep more than the budget."
+        f"Surprisal of scored tokens minus that with the full cache, and the share of them that greedy decoding writes, protection "
+        f"{first['protection'].iloc[0]}; 95% intervals over texts. Policies that spare heads (duo, razor) keep more than the budget."
     )
-    return styled(figure, title="What policies cost", caption=caption, width=260 + 300 * len(panels), height=560)
+    size = {"width": 260 + 300 * len(panels), "height": 140 + 400 * len(rows_of)}
+    figure = styled(figure, title="What policies cost", caption=caption, **size)
+    for col, (material, _) in enumerate(panels, start=1):
+        if len(rows_of) > 1 and material == "prose":  # any text goes on as well: nothing is recalled
+            figure.update_xaxes(visible=False, row=2, col=col)
+            figure.update_yaxes(visible=False, row=2, col=col)
+    return figure
+
+
+def _recalled(panels: list[tuple[str, str]]) -> list[int]:
+    """The columns that have something to recall."""
+    return [col for col, (material, _) in enumerate(panels, start=1) if material != "prose"]
 
 
 def plot_head_map(head_map: pd.DataFrame) -> go.Figure:
@@ -116,28 +137,6 @@ def plot_head_map(head_map: pd.DataFrame) -> go.Figure:
     return styled(
         figure, title="Which heads lose", caption=caption, width=230 + 190 * n_cols, height=130 + 270 * n_rows
     )
-
-
-def plot_kept_tokens(kept_tokens: pd.DataFrame) -> go.Figure:
-    """Returns how much of the cache keeps each token of one text, policies against positions, with the text under it."""
-    rows = kept_tokens[kept_tokens["policy"] != "full"]
-    text_id = "needles-000" if "needles-000" in set(rows["text_id"]) else rows["text_id"].iloc[0]
-    rows = rows[(rows["text_id"] == text_id)]
-    rows = rows[rows["protection"] == rows["protection"].iloc[0]]
-    budgets = sorted(rows["budget"].unique())
-    rows = rows[rows["budget"] == budgets[len(budgets) // 2]]
-    grid = rows.pivot_table(index="policy", columns="position", values="kept_share", sort=False)
-    tokens = rows.drop_duplicates("position").sort_values("position")["token"].tolist()
-    names = list(grid.index)
-    figure = go.Figure(
-        go.Heatmap(
-            z=grid.to_numpy(), x=grid.columns, y=names, colorscale=SEQUENTIAL, zmin=0, zmax=1, colorbar={"title": "share<br>of heads"},
-            customdata=[tokens] * len(names), hovertemplate="%{y}: %{customdata} (%{x}) %{z:.2f}<extra></extra>",
-        )
-    )  # fmt: skip
-    figure.update_xaxes(title="token of the prompt")
-    caption = f"Share of heads and layers that still read each token of {text_id} at the middle budget; point at a place for its token."
-    return styled(figure, title="What is kept", caption=caption, width=980, height=160 + 24 * len(names))
 
 
 def plot_roles(roles: pd.DataFrame) -> go.Figure:

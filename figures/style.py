@@ -25,6 +25,8 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = (
     "#7F7F7F",
 )
 PALETTE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
+DASHES = ("solid", "dash", "dot")
+"""Of lines of one colour, once the palette is used up."""
 SEQUENTIAL = [[0.0, "#FFFFFF"], [0.02, "#E8F1F8"], [0.25, "#9CC5E3"], [0.6, "#3182BD"], [1.0, "#08306B"]]
 """White for nothing, dark blue for all; monotone in lightness."""
 

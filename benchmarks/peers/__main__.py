@@ -23,6 +23,7 @@ from interp.errors import RunError
 from interp.models.loading.language import load
 
 PLACE, REPEATS = RESULTS / "peers", 3
+"""Where the table goes, and how often both sides are run unless --repeats says otherwise."""
 
 
 def largest_difference(ours: Numbers, theirs: Numbers) -> tuple[float, int]:
@@ -46,13 +47,15 @@ def compare(ours: Numbers, theirs: Numbers, tolerance: float) -> dict[str, Any]:
     return {"largest_difference": gap, "n_compared": n, "n_differing": differing, "agrees": gap <= tolerance}
 
 
-def compare_peer(peer: Peer, model: Any, inputs: Path, folder: Path, given: dict[str, Path]) -> dict[str, Any]:
+def compare_peer(
+    peer: Peer, model: Any, inputs: Path, folder: Path, given: dict[str, Path], repeats: int
+) -> dict[str, Any]:
     """Returns a row: the largest difference, and the median processor seconds of both sides, which are run in turn."""
     output = folder / f"{peer.script}.json"
     python, source = python_of(peer, folder), source_of(peer, folder, given)
     work = OURS[peer.script](model, json.loads(inputs.read_text(encoding="utf-8")))
     our_seconds, their_seconds = [], []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         run_theirs(peer, python, source, inputs, output)
         theirs = json.loads(output.read_text(encoding="utf-8"))
         cost, ours = measure(work)
@@ -63,7 +66,7 @@ def compare_peer(peer: Peer, model: Any, inputs: Path, folder: Path, given: dict
         **compare(ours, theirs["numbers"], peer.tolerance), "differs": peer.differs,
         "our_seconds": median(our_seconds), "their_seconds": median(their_seconds),
         "ratio": median(their / our for our, their in zip(our_seconds, their_seconds, strict=True)),
-        "runs": REPEATS,
+        "runs": repeats,
     }  # fmt: skip
 
 
@@ -74,10 +77,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; all if none is named")
     parser.add_argument("--source", nargs="*", default=[], metavar="NAME=FOLDER", help="a clone that is there already")
     parser.add_argument("--folder", type=Path, help="where the environments go (in the cache)")
+    parser.add_argument(
+        "--repeats", type=int, default=REPEATS, metavar="N", help=f"runs of both sides, in turn (default {REPEATS})"
+    )
     chosen = parser.parse_args(arguments)
     unknown = [name for name in chosen.names if name not in names]
     if unknown:
         parser.error(f"there is no tool {unknown[0]}: name some of {', '.join(names)}")
+    if chosen.repeats < 1:
+        parser.error("--repeats takes 1 or more")
     given = {name: Path(place) for name, _, place in (one.partition("=") for one in chosen.source)}
     folder = chosen.folder or cache_folder() / "peers"
     one_thread()
@@ -90,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
         if chosen.names and peer.script not in chosen.names:
             continue
         try:
-            rows.append(compare_peer(peer, model, inputs, folder, given))
+            rows.append(compare_peer(peer, model, inputs, folder, given, chosen.repeats))
             say("{peer}: {largest_difference:.2g} over {n_compared} numbers, ratio {ratio:.2f}".format(**rows[-1]))
         except RunError as error:
             failed.append(str(error))

@@ -49,6 +49,8 @@ DAAM: Any = {
     "requirements": (TRANSFORMERS, DIFFUSERS, "scipy==1.17.1", "matplotlib==3.11.2", "spacy==3.8.18"),
 }
 """daam beside today's diffusers: it asks for 0.21.2, which cannot read the model."""
+KVPRESS = ("kvpress==0.5.5",)
+"""It asks for transformers below 5.3, so its environment computes with that, not with the toolkit's."""
 PTS: Any = {
     "repository": "https://github.com/codelion/pts",
     "commit": "f5750d68249f62090e25d86eaede3081ceb95a3f",
@@ -109,6 +111,22 @@ PEERS = (
         **DAAM,
         differs="daam leaves out the middle block and clips negative values in each head and layer; the toolkit enlarges the "
         "mean of all layers of a resolution and clips once",
+    ),
+    *(
+        Peer(
+            f"kvpress {press}",
+            f"kvpress_{script}",
+            "surprisal of a token, a quarter of the keys kept, nats",
+            1e-3,
+            KVPRESS,
+        )
+        for script, press in (
+            ("knorm", "KnormPress"),
+            ("keydiff", "KeyDiffPress"),
+            ("tova", "TOVAPress"),
+            ("snapkv", "SnapKVPress"),
+            ("expected", "ExpectedAttentionPress"),
+        )
     ),
     Peer("pts, one drop", "pts_one_drop", "change of V at a pivotal token, V known", 1e-9, **PTS),
     Peer(

@@ -29,6 +29,8 @@ PROMPTS = {
 }
 """A prompt, and the word of it whose heat map is drawn."""
 IMAGE_MODEL, STEPS, GUIDANCE, SEED = "shapes-t2i", 10, 3.0, 5
+KV_PROMPT_TOKENS, KV_BUDGET = 340, 85
+"""How many tokens of a prompt are read in full, and how many keys are then kept: a number that 1 - ratio gives exactly."""
 CHAIN_TOKENS, N_CHAINS = 20, 200
 REPEATED_TOKENS, WINDOW_TOKENS, N_WINDOWS, SKIP = 120, 128, 8, 4
 
@@ -73,6 +75,8 @@ def _of_texts(model: LanguageModel) -> dict[str, Any]:
         "texts": texts,
         "ids": ids,
         "samples": [as_json(sample) for sample in samples_of(model)],
+        "kv_prompt_tokens": KV_PROMPT_TOKENS,
+        "kv_budget": KV_BUDGET,
         "stop_ids": [tokenizer.eos_token_id],
         "repeated_ids": [*half, *half],
         "dictionary": str(folder),

@@ -17,6 +17,10 @@ from interp.models.language.recording import AttentionRows
 from interp.models.language.residuals import read_residuals
 from interp.models.loading.image import load_image
 from probes.critical_tokens.definitions import Thresholds
+from probes.kv_policies.policies.base import Policy
+from probes.kv_policies.policies.baselines import KeyDiff, KNorm
+from probes.kv_policies.policies.evict import Expected, SnapKV, Tova
+from probes.kv_policies.simulate import simulate
 from probes.retrieval_heads.measure import measure_samples
 
 Numbers = list[list[float]]
@@ -195,6 +199,22 @@ def pivotal_changes(key: str) -> Callable[[LanguageModel, dict[str, Any]], Work]
     return prepare
 
 
+def surprisals_under(policy: Policy) -> Callable[[LanguageModel, dict[str, Any]], Work]:
+    """Returns the function for the surprisal of what follows a prompt when its keys are kept by a policy."""
+
+    def prepare(model: LanguageModel, inputs: dict[str, Any]) -> Work:
+        n_prompt, budget = inputs["kv_prompt_tokens"], inputs["kv_budget"]
+
+        def nats(ids: list[int]) -> list[float]:
+            logits = simulate(model, policy, ids, n_prompt=n_prompt, budget=budget).logits[:-1]
+            wanted = torch.tensor(ids[n_prompt + 1 :])
+            return (-torch.log_softmax(logits, dim=-1)[torch.arange(len(wanted)), wanted]).tolist()
+
+        return lambda: [nats(inputs["samples"][0]["ids"])]
+
+    return prepare
+
+
 OURS: dict[str, Callable[[LanguageModel, dict[str, Any]], Work]] = {
     "minicons": token_surprisals,
     "surprisal": surprisals_without_padding,
@@ -208,6 +228,11 @@ OURS: dict[str, Callable[[LanguageModel, dict[str, Any]], Work]] = {
     "attention_map_diffusers": maps_by_resolution(None),
     "daam": maps_by_resolution(1),
     "daam_words": word_maps,
+    "kvpress_knorm": surprisals_under(KNorm()),
+    "kvpress_keydiff": surprisals_under(KeyDiff()),
+    "kvpress_tova": surprisals_under(Tova()),
+    "kvpress_snapkv": surprisals_under(SnapKV(window=64, kernel=5)),
+    "kvpress_expected": surprisals_under(Expected(whole=False)),
     "pts_one_drop": pivotal_changes("chains_one_drop"),
     "pts_random": pivotal_changes("chains_random"),
 }

@@ -1,7 +1,6 @@
 """Finding heads by where they look: those that copy an answer, and those that look back when random tokens are repeated."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.heads.repeats import measured_echo_induction, ordinary_tokens, repeated_tokens
 from interp.models.language.model import LanguageModel
-from interp.models.language.recording import TopKeys, WeightAt
+from interp.models.language.recording import TopKeys
 
 Head = tuple[int, int]
 """A layer and a query head in it."""
@@ -40,18 +40,11 @@ def repeat_weights(
 
     Both are summed over the earlier places. The tokens are drawn from the key.
     """
-    special = set(model.tokenizer.all_special_ids)
-    tokenizer: Any = model.tokenizer
-    vocabulary = [token for token in range(len(tokenizer)) if token not in special]
-    block = np.random.default_rng(list(key)).choice(vocabulary, size=BLOCK_TOKENS).tolist()
-    queries = torch.arange(len(lead) + BLOCK_TOKENS, len(lead) + BLOCK_TOKENS * REPEATS)
-    same = queries[:, None] - torch.arange(1, REPEATS) * BLOCK_TOKENS
-    same = torch.where(same >= len(lead), same, -1)
-    places = torch.cat([same, torch.where(same >= 0, same + 1, -1)], dim=-1)
-    with model.record(queries[None], WeightAt(places[None])) as recording:
-        model.prefix([*lead, *(block * REPEATS)])
-    weights = recording["weight_at"][:, 0].double()
-    echo, induction = (part.sum(dim=-1).mean(dim=-1).clamp(0, 1) for part in weights.chunk(2, dim=-1))
+    sizes = {"block_tokens": BLOCK_TOKENS, "repeats": REPEATS}
+    ids = repeated_tokens(
+        ordinary_tokens(model.tokenizer), prefix=lead, generator=np.random.default_rng(list(key)), **sizes
+    )
+    echo, induction = measured_echo_induction(model, ids, **sizes)
     return {"induction": induction, "echo": echo}
 
 

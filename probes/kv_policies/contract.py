@@ -67,11 +67,25 @@ def check_room(setting: Setting, n_prompt: int, spans: Sequence[tuple[int, int]]
         raise ArgumentError(
             f"{name} keeps at least {setting.policy.least} keys and the budget is {budget}: raise --budgets or --prompt-tokens."
         )
+    outside = [span for span in spans if setting.spans and not 0 <= span[0] < span[1] <= n_prompt]
+    if outside:
+        raise ArgumentError(
+            f"The span {outside[0]} lies outside a prompt of {n_prompt} tokens: give token ranges [start, end) in it."
+        )
     covered = set(range(setting.first)) | set(range(n_prompt - setting.last, n_prompt))
     covered |= {place for start, end in spans for place in range(start, end)} if setting.spans else set()
     if len(covered) > budget or min(covered, default=0) < 0:
         raise ArgumentError(
             f"{len(covered)} tokens are protected and the budget is {budget} keys of {n_prompt}: raise --budgets or protect fewer."
+        )
+
+
+def check_sinks(model: LanguageModel) -> None:
+    """Raises UserError for a model whose attention has learned sinks."""
+    if any(name.rpartition(".")[2] == "sinks" for name, _ in model.hf.named_parameters()):
+        raise UserError(
+            f"{model.identity.name} has learned attention sinks, which take mass that no key holds and that no policy here knows of: "
+            "name a model without."
         )
 
 
@@ -81,11 +95,14 @@ def evictable_layers(model: LanguageModel, n_tokens: int) -> tuple[int, ...]:
     Raises UserError where no layer sees all of it.
     """
     config: Any = model.hf.config.get_text_config(decoder=True)
-    kinds = getattr(config, "layer_types", None)
+    kinds = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None)  # GPT-Neo: global, local
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    window = window or getattr(config, "window_size", None)
     if not kinds:
         kinds = ["sliding_attention" if window else "full_attention"] * model.n_layers
-    sees_all = {"full_attention": True, "sliding_attention": window is None or window >= n_tokens}
+    in_window = window is None or window >= n_tokens
+    whole = ("full_attention", "attention", "global", "hybrid")  # hybrid: attention beside a state, in one layer
+    sees_all = {**dict.fromkeys(whole, True), **dict.fromkeys(("sliding_attention", "local"), in_window)}
     found = tuple(layer for layer, kind in enumerate(kinds) if sees_all.get(kind, False))
     if not found:
         raise UserError(

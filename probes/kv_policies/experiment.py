@@ -36,7 +36,7 @@ class KvPolicies(Settings):
         "policies of many papers, each cited where it is written (probes/kv_policies/policies); the questions, controls and numbers are "
         "this toolkit's"
     )
-    schema_version: ClassVar[int] = 1
+    schema_version: ClassVar[int] = 2
     in_atlas: ClassVar[bool] = False
 
     @property
@@ -70,10 +70,12 @@ class KvPolicies(Settings):
 
     def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":  # type: ignore[override]
         """Returns the unit's rows."""
+        from probes.kv_policies.contract import check_sinks
         from probes.kv_policies.dynamics import measure_dynamics
         from probes.kv_policies.heads import measure_heads
         from probes.kv_policies.measure import measure_text
 
+        check_sinks(model)
         if isinstance(unit, HeadsUnit):
             return {"head_scores": measure_heads(self, model, unit.id, unit.numbers)}
         if isinstance(unit, DynamicsUnit):
@@ -86,7 +88,11 @@ class KvPolicies(Settings):
         from probes.kv_policies.summaries import summarise_all
 
         given = self.given(facts)
-        return {**summarise_all(self, measured, given), **({} if given is None else {GIVEN: given})}
+        assert facts.geometry is not None
+        return {
+            **summarise_all(self, measured, given, facts.geometry.group_size),
+            **({} if given is None else {GIVEN: given}),
+        }
 
     def figures(self, tables: "Tables") -> "Mapping[str, go.Figure]":
         """Returns the figures."""

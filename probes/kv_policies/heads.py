@@ -5,14 +5,13 @@ from collections.abc import Sequence
 import pandas as pd
 
 from interp.heads.finding import Head, copied_share, ranked_by_role, repeat_weights, role_rows
+from interp.heads.repeats import ECHO_SHARE, INDUCTION_SHARE
 from interp.models.identity import HeadGeometry
 from interp.models.language.model import LanguageModel
 from interp.models.tokens.encoding import beginning
 from probes.kv_policies.materials import build_text
 from probes.kv_policies.settings import Settings
 
-INDUCTION_SHARE, ECHO_SHARE = 0.14, 0.01
-"""Shares of key-value heads that RazorAttention keeps whole by each score."""
 ROLES = ("retrieval", "induction", "echo")
 
 

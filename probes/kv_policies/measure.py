@@ -23,6 +23,8 @@ from probes.kv_policies.tables import KeptTokens
 Frames = dict[str, pd.DataFrame]
 SHOWN = ("needles-000", "lists-000")
 """Texts of which it is told what is kept of every token."""
+N_DEPTHS = 5
+"""Parts of a prompt by which it is told how much is kept."""
 
 
 def measure_text(settings: Settings, model: LanguageModel, unit: TextUnit) -> Frames:
@@ -67,6 +69,7 @@ def _measure_rows(
         "kept": _kept_rows(named, losses, text),
         "head_losses": _head_rows(model, named, losses),
         "kept_classes": _class_rows(model, text, named, losses),
+        "kept_depths": _depth_rows(named, losses),
         "kept_tokens": _kept_tokens(model, text, named, losses),
     }
 
@@ -169,6 +172,17 @@ def _class_rows(model: LanguageModel, text: Text, named: Sequence[dict[str, Any]
                 {**names, "token_class": kind, "n_tokens": len(places), "kept_share": float(share[row])}
                 for row, names in enumerate(named)
             ]
+    return pd.DataFrame(rows)
+
+
+def _depth_rows(named: Sequence[dict[str, Any]], losses: Losses) -> pd.DataFrame:
+    """By fifth of the prompt."""
+    parts = _stacked(losses.by_token).mean(dim=0).tensor_split(N_DEPTHS, dim=1)
+    rows = [
+        {**names, "depth": place / N_DEPTHS, "kept_share": float(part[row].mean())}
+        for place, part in enumerate(parts)
+        for row, names in enumerate(named)
+    ]
     return pd.DataFrame(rows)
 
 

@@ -156,7 +156,7 @@ def conditions_of(settings: Settings, facts: ModelFacts, ranking: dict[str, list
 def restored_conditions(settings: Settings, geometry: HeadGeometry, ranking: Sequence[KvHead]) -> Iterator[Condition]:
     """Yields the curve: the smallest budget for all key-value heads but the k best, or k random ones in the same layers."""
     budget, protection = min(settings.budgets), settings.protections[0]
-    n_heads = geometry.n_layers * geometry.n_kv_heads
+    n_heads = len(geometry.layers) * geometry.n_kv_heads
     yield Condition("duo", protection, budget, (), "none", 0)
     for k in sorted({k for k in settings.restored_k if k <= n_heads // 2}):
         top = tuple(ranking[:k])
@@ -176,7 +176,7 @@ def random_heads(top: Sequence[KvHead], geometry: HeadGeometry, key: tuple[int, 
     generator = np.random.default_rng(key)
     free = {
         layer: [head for head in range(geometry.n_kv_heads) if (layer, head) not in set(top)]
-        for layer in range(geometry.n_layers)
+        for layer in geometry.layers
     }
     drawn = []
     for layer, _ in sorted(top):
@@ -205,16 +205,33 @@ def check_conditions(settings: Settings, facts: ModelFacts) -> None:
         raise ArgumentError(
             f"A budget of {min(settings.budgets):g} is less than one of {settings.prompt_tokens} keys: raise --budgets or --prompt-tokens."
         )
-    for protection in settings.protections:
-        first, last, _ = protection_sizes(settings, protection, least)
-        if first + last > least:
-            raise ArgumentError(
-                f"{protection} protects {first + last} tokens and a budget of {min(settings.budgets):g} keeps {least} of "
-                f"{settings.prompt_tokens}: raise --budgets or --prompt-tokens, or lower --recent."
-            )
+    _check_protections(settings, least)
     for text in settings.chosen(facts):
         if (needed := build(text).least) > least:
             raise ArgumentError(
                 f"{text} keeps at least {needed} keys and a budget of {min(settings.budgets):g} keeps {least} of {settings.prompt_tokens}: "
                 f"raise --budgets or --prompt-tokens, or leave {text} out of --policies."
+            )
+
+
+def _check_protections(settings: Settings, least: int) -> None:
+    others = [material for material in settings.materials if material != "needles"]
+    if "needle" in settings.protections and (
+        (settings.protections[0] == "needle" and others) or "needles" not in settings.materials
+    ):
+        raise ArgumentError(
+            f"The protection needle keeps the needle, which {' and '.join(others)} have not: name another protection first, or run "
+            "--materials needles."
+        )
+    for protection in settings.protections:
+        first, last, _ = protection_sizes(settings, protection, least)
+        if protection == "boundaries" and not first:
+            raise ArgumentError(
+                f"boundaries protects a tenth of the budget at each end, and {min(settings.budgets):g} of {settings.prompt_tokens} tokens "
+                f"is {least}: raise --budgets or --prompt-tokens to keep at least 10."
+            )
+        if first + last > least:
+            raise ArgumentError(
+                f"{protection} protects {first + last} tokens and a budget of {min(settings.budgets):g} keeps {least} of "
+                f"{settings.prompt_tokens}: raise --budgets or --prompt-tokens, or lower --recent."
             )

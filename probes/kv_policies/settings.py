@@ -61,18 +61,22 @@ class Settings(Experiment):
                 "keyformer(draw=2)",
                 "keyformer(noise=normal)",
                 "keyformer(noise=none)",
+                "keyformer(event=every_step)",
+                "keyformer(event=every_step, tau_delta=1.0)",
                 "lazy_code",
                 "lazy_notes",
                 "razor",
                 "razor_plain",
                 "recycled",
                 "recycled(stride=16)",
+                "recycled(stride=16, refresh=0.8)",
                 "tokenselect",
                 "tokenselect(scaled=True)",
                 "tokenselect_modulo",
                 "tokenselect_free",
                 "actqkv",
                 "actqkv(weighted=False)",
+                "actqkv(shared=True)",
                 "landmark",
                 "landmark(by=last)",
                 "landmark(by=mean)",
@@ -80,6 +84,8 @@ class Settings(Experiment):
                 "cca(pool=mean)",
                 "strided",
                 "pyramidkv",
+                "snapkv",
+                "h2o_mean",
                 "oracle",
             ),
             "budgets": (0.2,),
@@ -123,7 +129,8 @@ class Settings(Experiment):
     finding_needles: Count = 5
     """Needles used to find retrieval heads; others than those that are answered."""
     restored_k: tuple[Count, ...] = (1, 2, 4, 8, 16, 32)
-    """Numbers of key-value heads that keep the whole prompt while all others keep sinks and recent tokens."""
+    """Numbers of key-value heads that keep the whole prompt while all others keep sinks and recent tokens. Those above half of the
+    model's are left out."""
     random_draws: Count = 2
     """Random sets of as many heads in the same layers, for each k and each role."""
     role_share: OpenShare = 0.1

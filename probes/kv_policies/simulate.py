@@ -18,7 +18,7 @@ from interp.models.language.attention import AttentionCall, Barred
 from interp.models.language.hooks import EditPhase, Phase
 from interp.models.language.model import LanguageModel
 from interp.models.language.prefix import Prefix
-from probes.kv_policies.contract import Setting, check_room, checked, evictable_layers
+from probes.kv_policies.contract import Setting, check_room, check_sinks, checked, evictable_layers
 from probes.kv_policies.policies.base import Policy, Pool
 from probes.kv_policies.policies.layer import Allowance, Layer, Prompt, expanded, precise
 from probes.kv_policies.rotation import rotation_of
@@ -70,14 +70,13 @@ def read_prompt(
     without letters and digits, for landmarks.
     """
     model.needs("heads")
+    check_sinks(model)
     read = ReadPrompt(model.prefix(), seed)
     with model.hooks.opened(observer=read):
         model.extend(read.prefix, [list(ids)], logits="none")
     rotation = rotation_of(model, len(ids) + FUTURE) if rotary else None
-    read.prompts = {
-        layer: Prompt(layer, model.n_layers, calls, seed, tuple(delimiters), rotation)
-        for layer, calls in read.calls.items()
-    }
+    for layer, calls in read.calls.items():
+        read.prompts[layer] = Prompt(layer, model.n_layers, calls, seed, tuple(delimiters), rotation, text=read.prompts)
     return read
 
 
@@ -134,10 +133,6 @@ class PolicyEdit:
 
     def rewritten(self, call: AttentionCall) -> AttentionCall:
         """Returns the call in which each row reads what its policy keeps."""
-        if call.sinks is not None:
-            raise UserError(
-                "Attention sinks that are learned take mass which no key holds, and no policy here knows of them: name a model without."
-            )
         layer = self._layer(call)
         rows = call.rows.tolist()
         n_heads, n_now = call.query.shape[1], call.query.shape[2]
@@ -246,17 +241,19 @@ def simulate(
     budget: int,
     first: int = 0,
     last: int = 0,
+    spans: Sequence[tuple[int, int]] = (),
 ) -> Simulation:
     """Returns keep sets, head outputs and logits of a text whose first `n_prompt` tokens are read in full, then by a policy.
 
-    Logits are those of the tokens after the prompt, each given all before it. Layers that the policy does not touch (windows)
-    have no keep set.
+    Protected are the first and last tokens of the prompt and the token ranges [start, end) in `spans`. Logits are those of the tokens
+    after the prompt, each given all before it. Layers that the policy does not touch (windows) have no keep set.
     Raises ArgumentError for a budget or protection that does not fit, and UserError for a policy that keeps what it cannot.
     """
     if not 0 < n_prompt < len(ids):
         raise ArgumentError(f"A prompt of {n_prompt} tokens leaves nothing of {len(ids)}: give 1 to {len(ids) - 1}.")
     read, kept = read_prompt(model, ids[:n_prompt], rotary=policy.needs_rotation), _Kept()
-    edit = PolicyEdit(model, read, [Setting(policy, budget, first, last)], watchers=[kept])
+    asked = Setting(policy, budget, first, last, bool(spans))
+    edit = PolicyEdit(model, read, [asked], spans=spans, watchers=[kept])
     with model.hooks.opened(edit, kept):
         logits = model.extend(read.prefix.fork(1), [list(ids[n_prompt:])], logits="all")
     return Simulation(logits[0], kept.keep, kept.outputs)

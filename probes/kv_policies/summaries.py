@@ -1,6 +1,7 @@
 """What is said of all texts together: losses with intervals over texts, factors, roles, the curve of restored heads. No model."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,15 +14,19 @@ from probes.kv_policies.dynamics_summaries import summarise_dynamics
 from probes.kv_policies.heads import ROLES, ranked_heads
 from probes.kv_policies.policies.catalogue import build
 from probes.kv_policies.settings import Settings
+from probes.kv_policies.variants import compare_variants
 
 GROUPS = ["material", "scope", "policy", "protection", "budget"]
 TEXT = ["material", "scope", "text_id"]
 _CURVE: dict[str, Kind] = {"change_nats": "mean", "recall": "share"}
+CONTRACT = ("semantics", "event", "budget_rule", "granularity", "group_reduction", "positions")
 HEAD_QUANTITIES = ("mass_recovered", "output_change")
 
 
-def summarise_all(settings: Settings, measured: Tables, given: "pd.DataFrame | None") -> dict[str, pd.DataFrame]:
-    """Returns the summary tables."""
+def summarise_all(
+    settings: Settings, measured: Tables, given: "pd.DataFrame | None", group_size: int
+) -> dict[str, pd.DataFrame]:
+    """Returns the summary tables; `group_size` query heads share a key-value head."""
     by_text = losses_by_text(measured)
     plain = by_text[by_text["head_set"].isin(["none", "retrieval", "razor"])]
     plain = plain[(plain["k"] > 0) | (plain["head_set"] == "none")]
@@ -29,11 +34,13 @@ def summarise_all(settings: Settings, measured: Tables, given: "pd.DataFrame | N
     heads = _of_grid(measured["head_losses"])
     roles = ranked_heads(measured["head_scores"], given)
     return {
-        "policies": _policies(settings, grid, heads),
+        "policies": _policies(settings, grid, heads, group_size),
+        "variants": compare_variants(settings, grid, heads),
         "factors": _factors(settings, grid),
         "roles": _roles(settings, heads, roles),
         "restored": _restored(settings, by_text),
-        "classes": _classes(settings, measured["kept_classes"]),
+        "classes": _kept_shares(settings, measured["kept_classes"], "token_class"),
+        "depths": _kept_shares(settings, measured["kept_depths"], "depth"),
         "head_map": _head_map(settings, heads),
         **summarise_dynamics(settings, measured, roles),
     }
@@ -56,7 +63,7 @@ def _of_grid(heads: pd.DataFrame) -> pd.DataFrame:
     return heads[~heads["head_set"].isin(["best", "random"]) & ~((heads["policy"] == "duo") & (heads["k"] == 0))]
 
 
-def _policies(settings: Settings, grid: pd.DataFrame, heads: pd.DataFrame) -> pd.DataFrame:
+def _policies(settings: Settings, grid: pd.DataFrame, heads: pd.DataFrame, group_size: int) -> pd.DataFrame:
     change = estimates(grid, GROUPS, "change_nats", "text_id", seed=settings.seed).rename(
         columns={"value": "change_nats"}
     )
@@ -69,19 +76,26 @@ def _policies(settings: Settings, grid: pd.DataFrame, heads: pd.DataFrame) -> pd
     lost = lost.merge(layers, on=GROUPS)
     found = beside(GROUPS, change, recall).drop(columns="n_rows").merge(means, on=GROUPS).merge(lost, on=GROUPS)
     contracts = {text: _contract(text) for text in found["policy"].unique()}
-    for name in ("semantics", "event", "granularity", "group_reduction", "positions"):
+    for name in CONTRACT:
         found[name] = [contracts[policy][name] for policy in found["policy"]]
-    keeps_all = found["semantics"].isin(["select", "full"])
-    found["bytes_share"] = np.where(keeps_all, 1.0, found["mean_kept"] / found["n_keys"])
+    found["bytes_share"] = [_bytes_share(settings, row, group_size) for row in found.to_dict("records")]
     prose = found["material"] == "prose"
     found.loc[prose, ["recall", "recall_ci_low", "recall_ci_high"]] = np.nan
     return found.drop(columns="n_keys").assign(resampled="texts")
 
 
+def _bytes_share(settings: Settings, row: Mapping[Any, Any], group_size: int) -> float:
+    """What must be stored over what the full cache stores: stand-ins too, and a list of its own for each query head."""
+    if row["semantics"] in ("select", "full"):
+        return 1.0
+    stand_ins = build(row["policy"]).n_stand_ins(settings.n_kept(row["budget"]))
+    copies = group_size if row["granularity"] == "query_head" else 1
+    return copies * (row["mean_kept"] + stand_ins) / row["n_keys"]
+
+
 def _contract(text: str) -> Mapping[str, str]:
     policy = build(text)
-    names = ("semantics", "event", "granularity", "group_reduction", "positions")
-    return {name: str(getattr(policy, name)) for name in names}
+    return {name: str(getattr(policy, name)) for name in CONTRACT}
 
 
 # ---------------------------------------------------------------------- protection against scorer
@@ -185,13 +199,13 @@ def _restored(settings: Settings, by_text: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _classes(settings: Settings, kept: pd.DataFrame) -> pd.DataFrame:
+def _kept_shares(settings: Settings, kept: pd.DataFrame, what: str) -> pd.DataFrame:
     rows = kept[
         (kept["protection"] == settings.protections[0])
         & ~kept["head_set"].isin(["best", "random"])
         & (kept["policy"] != "full")
     ]
-    by = ["material", "policy", "budget", "token_class"]
+    by = ["material", "policy", "budget", what]
     return estimates(rows[rows["scope"] == settings.scopes[0]], by, "kept_share", "text_id", seed=settings.seed)
 
 

@@ -86,6 +86,15 @@ class KeptClasses(Condition):
     """Share of heads and layers that read a token of the class."""
 
 
+class KeptDepths(Condition):
+    """How much of one fifth of the prompt is kept."""
+
+    depth: float
+    """Where the fifth begins: 0, 0.2, 0.4, 0.6 or 0.8 of the prompt."""
+    kept_share: float = pa.Field(ge=0.0, le=1.0001)
+    """Share of heads and layers that read a token of it."""
+
+
 class KeptTokens(Condition):
     """How much of the cache keeps each token of one text."""
 
@@ -175,6 +184,8 @@ class Policies(TableSchema):
     budget: float
     semantics: str
     event: str
+    budget_rule: str
+    """Who keeps the number of keys asked for: each_list; mean_of_layers, heads_together, heads_not_spared, half_as_stand_ins or none."""
     granularity: str
     group_reduction: str
     positions: str
@@ -194,7 +205,7 @@ class Policies(TableSchema):
     mean_kept: float
     peak_kept: float
     bytes_share: float
-    """Keys and values that must be stored, over the full cache's: all of them for a policy that drops nothing."""
+    """Keys and values that must be stored, stand-ins too, over the full cache's: all of them for a policy that drops nothing."""
     source_kept: float = may_lack()
     lost_everywhere: float = may_lack()
     n_layers: int
@@ -224,6 +235,22 @@ Classes = schema_of(
     n=int,
     n_rows=int,
 )
+Depths = schema_of(
+    "Depths",
+    material=str,
+    policy=str,
+    budget=float,
+    depth=float,
+    value=float,
+    ci_low=float,
+    ci_high=float,
+    n=int,
+    n_rows=int,
+)
+Variants = schema_of(
+    "Variants", material=str, scope=str, budget=float, policy=str, against=str, choice=str, quantity=str, value=float, ci_low=float,
+    ci_high=float, n=int, n_rows=int,
+)  # fmt: skip
 StaleMass = schema_of(
     "StaleMass", role=str, lag=int, quantity=str, value=float, ci_low=float, ci_high=float, n=int, n_rows=int
 )
@@ -243,6 +270,7 @@ SCHEMAS: Schemas = {
     "kept": Kept,
     "head_losses": HeadLosses,
     "kept_classes": KeptClasses,
+    "kept_depths": KeptDepths,
     "kept_tokens": KeptTokens,
     "stale": Stale,
     "recurrence": Recurrence,
@@ -252,6 +280,8 @@ SCHEMAS: Schemas = {
     "restored": Restored,
     "factors": Factors,
     "classes": Classes,
+    "depths": Depths,
+    "variants": Variants,
     "head_map": HeadMap,
     "stale_mass": StaleMass,
     "recurring": Recurring,

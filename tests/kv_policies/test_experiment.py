@@ -1,6 +1,7 @@
 """A whole run on a tiny model, its tables and sentences; what is planned, summed up and refused."""
 
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -23,8 +24,8 @@ from tests.kv_policies.test_materials import NEWS, model_of
 
 FACTS = ModelFacts(ModelIdentity("tiny", "tests", "0", "float32"), "llama", HeadGeometry(3, 4, 2, 16), 2048)
 SMALL = KvPolicies(
-    policies=("random", "snapkv(window=4)", "razor", "oracle"), budgets=(0.2, 0.5), prompt_tokens=300, recent=4, prose_texts=2, lists=2,
-    list_words=3, needles=2, finding_needles=2, restored_k=(1,), random_draws=1, dynamics_texts=1, role_share=0.25,
+    policies=("random", "snapkv(window=4)", "razor", "razor_plain", "oracle"), budgets=(0.2, 0.5), prompt_tokens=300, recent=4,
+    prose_texts=2, lists=2, list_words=3, needles=2, finding_needles=2, restored_k=(1,), random_draws=1, dynamics_texts=1, role_share=0.25,
 )  # fmt: skip
 
 
@@ -108,7 +109,36 @@ def test_the_oracle_recovers_the_most_mass_of_the_policies_that_keep_as_many(tab
 def test_stand_ins_never_have_more_mass_than_what_they_stand_for(tables):
     ratio = tables["head_losses"].dropna(subset="stand_in_ratio")
     assert set(ratio["policy"]) == {"razor"}
+    assert "razor_plain" in set(tables["head_losses"]["policy"])
     assert (ratio["stand_in_ratio"] <= 1 + 1e-5).all()
+
+
+def test_pairs_of_policies_differ_by_what_the_table_says(tables):
+    by_text = tables["token_losses"].query("head_set == 'razor' or policy == 'razor_plain'")
+    rows = by_text[(by_text["protection"] == "sinks_recent") & (by_text["material"] == "lists")]
+    means = rows.groupby(["policy", "budget", "text_id"])["surprisal_nats"].mean().groupby(["policy", "budget"]).mean()
+    found = tables["variants"].query("material == 'lists' and quantity == 'change_nats'").set_index("budget")["value"]
+    for budget in (0.2, 0.5):
+        assert found[budget] == pytest.approx(means["razor", budget] - means["razor_plain", budget], abs=1e-5)
+
+
+def test_the_parts_of_a_prompt_together_hold_what_is_kept(tables):
+    kept, parts = (tables[name].query("policy == 'random'") for name in ("kept", "kept_depths"))
+    assert sorted(parts["depth"].unique()) == [0, 0.2, 0.4, 0.6, 0.8]
+    row = kept[(kept["budget"] == 0.2) & (kept["protection"] == "sinks_recent")].iloc[0]
+    mine = parts[(parts["text_id"] == row["text_id"]) & (parts["budget"] == 0.2) & (parts["scope"] == row["scope"])]
+    mine = mine[mine["protection"] == "sinks_recent"]
+    assert mine["kept_share"].sum() * 300 / 5 == pytest.approx(60, abs=1e-3)
+    assert mine.set_index("depth")["kept_share"][0] > 4 / 60
+
+
+def test_stored_bytes_count_stand_ins(tables):
+    losses = tables["policies"].query("material == 'prose' and budget == 0.2 and protection == 'sinks_recent'")
+    losses = losses.set_index("policy")
+    n_keys = 300 + 17
+    assert losses["bytes_share"]["razor"] * n_keys == pytest.approx(losses["mean_kept"]["razor"] + 1)
+    assert losses["bytes_share"]["razor_plain"] * n_keys == pytest.approx(losses["mean_kept"]["razor_plain"])
+    assert losses["bytes_share"]["oracle"] == 1
 
 
 def test_figures_and_sentences_come_from_the_tables(tables):
@@ -118,6 +148,8 @@ def test_figures_and_sentences_come_from_the_tables(tables):
         "losses",
         "head_map",
         "kept_tokens",
+        "depths",
+        "variants",
         "roles",
         "stale",
         "best_alpha",
@@ -155,6 +187,11 @@ def test_random_heads_are_others_in_the_same_or_nearest_layers():
     assert len(set(drawn)) == 3
     assert not set(drawn) & set(top)
     assert (0, 1) in drawn
+
+
+def test_random_heads_of_a_hybrid_model_are_in_layers_that_have_heads():
+    hybrid = HeadGeometry(6, 4, 2, 16, only_in=(1, 4))
+    assert {layer for layer, _ in random_heads([(1, 0), (1, 1)], hybrid, (0, 2, 0))} == {4}
 
 
 def test_razor_spares_two_shares():
@@ -231,11 +268,21 @@ def test_every_policy_of_the_toolkit_is_built_by_its_name():
         (dict(policies=("snapkv(window=90)",)), "keeps at least 91 keys"),
         (dict(prompt_tokens=2000), "use --prompt-tokens up to 1952"),
         (dict(materials=()), "needs at least one"),
+        (dict(protections=("needle", "none")), "name another protection first"),
+        (dict(protections=("none", "needle"), materials=("prose",)), "which prose have not"),
+        (dict(protections=("boundaries",), budgets=(0.02,)), "boundaries protects a tenth"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(options, said):
     with pytest.raises(ArgumentError, match=said):
         KvPolicies(**options).check_model(FACTS)
+
+
+def test_heads_of_another_model_are_refused(tmp_path):
+    path = tmp_path / "heads.json"
+    path.write_text(json.dumps({"9-1": [0.9, 0.8], "0-1": [0.2, 0.1]}), encoding="utf-8")
+    with pytest.raises(ArgumentError, match="has 3 layers of 4 heads"):
+        KvPolicies(heads_from=path).check_model(FACTS)
 
 
 def test_a_policy_that_needs_a_rotary_embedding_is_left_out_or_refused():

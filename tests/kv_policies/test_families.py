@@ -73,6 +73,32 @@ def test_a_model_all_of_whose_layers_have_short_windows_is_refused():
         simulate(tiny("mistral"), Streaming(), IDS, n_prompt=N_PROMPT, budget=10)
 
 
+@pytest.mark.parametrize(
+    ("family", "touched"),
+    [
+        ("bamba", (1, 3)),
+        ("jamba", (1, 3)),
+        ("qwen3_next", (1, 3)),
+        ("lfm2", (1, 3)),
+        ("falcon_h1", (0, 1, 2)),
+        ("gpt_neo", (0, 2)),
+    ],
+)
+def test_of_hybrid_and_local_models_the_layers_that_see_the_whole_text_are_touched(family, touched):
+    model = tiny(family)
+    assert evictable_layers(model, 136) == touched
+    logits, kept = logits_of(model, [Full(), KNorm(), H2OSum(), Oracle()])
+    assert tuple(sorted(kept)) == touched
+    plain = model.extend(model.prefix(IDS[:N_PROMPT]), [IDS[N_PROMPT:]], logits="all")[0]
+    torch.testing.assert_close(logits[0], plain, atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(logits[1], logits[0], atol=1e-3)
+
+
+def test_a_model_with_learned_sinks_is_refused_before_anything_is_read():
+    with pytest.raises(UserError, match="learned attention sinks"):
+        simulate(tiny("gpt_oss"), Streaming(), IDS, n_prompt=N_PROMPT, budget=10)
+
+
 def test_a_recurrent_model_is_refused():
     model = tiny("mamba", hidden_size=32, num_hidden_layers=2, vocab_size=97)
     with pytest.raises(UserError, match="no attention heads"):

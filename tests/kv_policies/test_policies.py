@@ -1,6 +1,10 @@
 """Each policy on attention that was planted, with the keep set or score worked out by hand."""
 
+import ast
+import importlib
+import inspect
 import math
+import textwrap
 
 import pytest
 import torch
@@ -8,9 +12,11 @@ import torch
 from interp.errors import ArgumentError
 from probes.kv_policies.policies.base import best
 from probes.kv_policies.policies.baselines import Full, HeadSplit, KeyDiff, KNorm, Oracle, Streaming, Strided
+from probes.kv_policies.policies.catalogue import OWN
 from probes.kv_policies.policies.evict import (
     A2SF,
     AdaKV,
+    Expected,
     H2OMean,
     H2OSum,
     Keyformer,
@@ -196,6 +202,15 @@ def test_recycled_reads_the_keys_of_the_last_full_step():
     assert not scores[:, :, 2].equal(scores[:, :, 0])
 
 
+def test_recycled_looks_anew_at_every_fifth_step_whose_query_has_turned():
+    queries = torch.tensor([[1.0, 0]] * 7 + [[0.0, 1]] * 5).view(1, 1, 12, 2)
+    layer = stepped(planted(noise(1, 10, 10), keys=noise(1, 1, 10, 2)), noise(1, 1, 12, 22), queries=queries)
+    scores = Recycled(stride=50, refresh=0.8).scores(layer)
+    same = [step for step in range(1, 12) if scores[:, :, step].equal(scores[:, :, step - 1])]
+    assert same == [1, 2, 3, 4, 5, 6, 7, 8, 9, 11]  # step 5 has not turned, step 10 has
+    assert len(Recycled(stride=50).scores(layer).unique(dim=2)[0, 0]) == 1
+
+
 def test_landmarks_are_the_last_delimiters_of_their_blocks():
     keys, queries = noise(1, 1, 8, 3), noise(1, 1, 1, 3)
     prompt = planted(noise(1, 8, 8), keys=keys)
@@ -217,6 +232,25 @@ def test_actqkv_weighs_the_unusual_token():
     weighted, even = (ActQKV(block=4, window=4, weighted=flag).scores(layer)[0, 0, 0, [0, 4]] for flag in (True, False))
     assert weighted[1] > weighted[0]
     assert weighted[1] - weighted[0] > even[1] - even[0]
+
+
+def test_actqkv_takes_statistics_of_all_layers_if_asked():
+    still, odd = Rotation(torch.ones(20, 2), torch.zeros(20, 2)), torch.tensor([0, 4.0])
+    prompts = {}
+    for layer, usual in enumerate(
+        (torch.tensor([1.0, 0]), odd)
+    ):  # the other layer's queries are what is odd in this one
+        prompt = planted(noise(1, 8, 8), keys=noise(1, 1, 8, 2), layer=layer)
+        object.__setattr__(prompt.calls[0], "query", (usual + 0.1 * noise(8, 2))[None, None])
+        object.__setattr__(prompt, "rotation", still)
+        object.__setattr__(prompt, "text", prompts)
+        prompts[layer] = prompt
+    steps = stepped(prompts[0], noise(1, 1, 1, 9), queries=odd.view(1, 1, 1, 2))
+    even, shared, own = (
+        ActQKV(block=4, window=4, **options).scores(steps)[0, 0, 0, 0]
+        for options in ({"weighted": False}, {"shared": True}, {})
+    )
+    assert abs(shared - even) < abs(own - even), "what is odd in one layer is not among all"
 
 
 # ---------------------------------------------------------------------- stand-ins
@@ -267,6 +301,54 @@ def test_protected_keys_come_first_even_among_equal_and_infinite_scores():
     assert best(scores, torch.tensor([2]), protected)[0, 0].tolist() == [True, False, False, False, True]
 
 
+def test_protected_keys_are_kept_though_a_layer_has_less_room():
+    scores, protected = torch.arange(5.0)[None, None], torch.tensor([[True, True, False, False, False]])
+    assert best(scores, torch.tensor([1]), protected)[0, 0].tolist() == [True, True, False, False, False]
+    assert best(scores, torch.tensor([3]), protected)[0, 0].tolist() == [True, True, False, False, True]
+    n = [
+        PyramidKV(window=4).allotted(noise(1, 1, 40), allowing(20, 9, 4), planted(noise(1, 40, 40), layer=layer))
+        for layer in range(2)
+    ]
+    assert int(n[1]) == 13
+    assert int(n[0] + n[1]) == 40
+
+
+def test_core_tokens_leave_no_room_for_more_protected_keys_than_half_of_the_budget():
+    prompt = planted(noise(1, 12, 12))
+    with pytest.raises(ArgumentError, match="5 are protected"):
+        Core().keep(stepped(prompt, noise(1, 1, 1, 13)), allowing(8, 2, 3))
+    assert Core().keep(stepped(prompt, noise(1, 1, 1, 13)), allowing(9, 2, 2))[..., :12].sum() == 4
+
+
+def test_expected_attention_leaves_its_sinks_out_of_the_softmax_if_asked():
+    still = Rotation(torch.ones(600, 4), torch.zeros(600, 4))
+    prompt = planted(noise(2, 12, 12), keys=noise(1, 1, 12, 4), values=noise(1, 1, 12, 3))
+    object.__setattr__(prompt.calls[0], "query", noise(1, 2, 12, 4))
+    object.__setattr__(prompt, "rotation", still)
+    whole, without = Expected(ahead=8).scores(prompt), Expected(ahead=8, whole=False).scores(prompt)
+    assert whole[..., :4].isinf().all()
+    assert without[..., :4].isinf().all()
+    norm = prompt.values.norm(dim=-1)[..., 4:]
+    assert float((without[..., 4:] / norm).sum()) == pytest.approx(1, abs=1e-5)
+    assert float((whole[..., 4:] / norm).sum()) < 0.95
+
+
+def test_a_policy_is_a_few_lines():
+    """Without its docstrings, which hold the paper, the formula and the code's defects."""
+    for entry in OWN.values():
+        module, _, name = entry.place.partition(":")
+        kind = getattr(importlib.import_module(f"probes.kv_policies.policies.{module}"), name)
+        tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+        said = [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        ]
+        lines = [line for line in inspect.getsource(kind).splitlines() if line.strip()]
+        assert len(lines) - sum(int(node.end_lineno or 0) - node.lineno + 1 for node in said) <= 40, name
+        assert kind.__doc__
+
+
 def test_every_row_has_its_own_allowance():
     scores = torch.tensor([3.0, 2.0, 1.0]).expand(2, 1, -1)
     chosen = best(scores, torch.tensor([1, 2]), torch.zeros(2, 3, dtype=torch.bool))
@@ -293,6 +375,9 @@ def test_the_full_policy_keeps_all_that_came_before():
         lambda: Keyformer(noise="laplace"),
         lambda: Core(pool="max"),
         lambda: Landmark(by="first"),
+        lambda: H2OSum(event="never"),
+        lambda: Keyformer(event="every_window"),
+        lambda: Lazy(event="every_step"),
     ],
 )
 def test_unknown_forms_are_refused(make):

@@ -1,6 +1,7 @@
 """The simulator against real deletion, incremental decoding, transformers' eager attention, and its own algebra."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -110,6 +111,8 @@ def test_keep_sets_obey_their_contract(kept, policy):
             assert not (keep[:, 1:] & ~keep[:, :-1] & (torch.arange(N) < N_PROMPT + steps[1:, None])).any()
         if policy.event == "every_step":
             assert int(keep.sum(dim=-1).max()) <= BUDGET + 1
+        elif isinstance(policy, Lazy):
+            assert int(keep.sum(dim=-1).max()) <= BUDGET + policy.every
         elif not isinstance(policy, (Full, PyramidKV, AdaKV, Lazy, Razor, Core)) and not policy.is_dense(layer):
             assert (keep[..., :N_PROMPT].sum(dim=-1) == BUDGET).all()
 
@@ -204,6 +207,41 @@ def test_the_algebra_of_dropping_a_set_equals_a_softmax_over_what_is_left():
 # ---------------------------------------------------------------------- refusals
 
 
+class Scored(Evict):
+    """Scores of another shape than a list for each key-value head, or none at all."""
+
+    what = "heads"
+
+    def scores(self, prompt):
+        scores = prompt.keys.norm(dim=-1)
+        return {
+            "heads": scores.repeat(1, 2, 1), "keys": scores[..., 1:], "flat": scores[0], "nan": scores * torch.nan,
+        }[self.what]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("what", "said"), [("heads", "[1, 4, 40]"), ("keys", "[1, 2, 39]"), ("flat", "[2, 40]"), ("nan", "NaN")]
+)
+def test_scores_of_another_shape_or_none_are_refused(model, what, said):
+    policy = type("Scored", (Scored,), {"what": what})()
+    with pytest.raises(UserError, match=f"The policy Scored returned scores .*{re.escape(said)}.*are needed"):
+        simulate(model, policy, IDS, n_prompt=N_PROMPT, budget=BUDGET)
+
+
+def test_a_selection_of_another_shape_is_refused(model):
+    policy = type("Flat", (Oracle,), {"scores": lambda self, layer: layer.weights})()
+    with pytest.raises(UserError, match="The policy Flat returned scores"):
+        simulate(model, policy, IDS, n_prompt=N_PROMPT, budget=BUDGET)
+
+
+def test_named_spans_are_kept_whatever_their_scores(model):
+    for policy in (KNorm(), Oracle(), H2OSum(event="every_step"), Strided()):
+        found = simulate(model, policy, IDS, n_prompt=N_PROMPT, budget=12, spans=[(10, 14), (30, 33)])
+        for keep in found.keep.values():
+            assert keep[..., 10:14].all()
+            assert keep[..., 30:33].all()
+
+
 class Broken(Evict):
     what = "shape"
 
@@ -237,6 +275,10 @@ def test_a_policy_that_keeps_what_it_cannot_is_refused(model, what, said):
         (dict(budget=41), "does not fit"),
         (dict(budget=5, first=4, last=4), "8 tokens are protected"),
         (dict(budget=5, n_prompt=N), "leaves nothing"),
+        (dict(budget=20, spans=[(38, 41)]), "lies outside a prompt of 40 tokens"),
+        (dict(budget=20, spans=[(-2, 3)]), "lies outside"),
+        (dict(budget=20, spans=[(3, 3)]), "lies outside"),
+        (dict(budget=5, spans=[(3, 9)]), "6 tokens are protected"),
     ],
 )
 def test_budgets_without_room_are_refused(model, options, said):

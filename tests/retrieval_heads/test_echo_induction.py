@@ -5,13 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
+from interp.heads.repeats import earlier_positions, repeated_tokens
 from interp.models.language.model import LanguageModel
-from probes.retrieval_heads.echo import (
-    earlier_positions,
-    measure_echo_induction,
-    razor_selection,
-    repeated_tokens,
-)
+from probes.retrieval_heads.echo import measure_echo_induction, razor_selection
 from tests.planted import COPY_HEAD, IDS, NEEDLE_WORDS, copy_model, copying_head
 from tests.tiny_models import random_ids, tiny, tiny_hf
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
+from interp.errors import UserError, check_choice
 from probes.kv_policies.policies.layer import Allowance, Layer, Prompt, Reduction, expanded, grouped
 
 Semantics = Literal["full", "evict", "select", "pool"]
@@ -24,13 +25,27 @@ Keep = Bool[Tensor, "row list step key"]
 def best(
     scores: Float[Tensor, "row list *steps key"], n: Int[Tensor, "row *list"], protected: Bool[Tensor, "row *steps key"]
 ) -> Bool[Tensor, "row list *steps key"]:
-    """Returns the n largest scores of each list, protected keys before all others; of equal scores the earliest key."""
+    """Returns the n largest scores of each list, protected keys before all others; of equal scores the earliest key.
+
+    Protected keys are kept also where there are more than n.
+    """
     largest = torch.finfo(scores.dtype).max
     ranked = scores.clamp(max=largest).masked_fill(protected.unsqueeze(1), torch.inf)
     order = ranked.argsort(dim=-1, descending=True, stable=True)
     places = torch.arange(scores.shape[-1], device=scores.device)
     limit = n.reshape(*n.shape, *[1] * (scores.ndim - n.ndim))
+    limit = torch.maximum(limit, protected.sum(dim=-1, keepdim=True).unsqueeze(1))
     return torch.zeros_like(ranked, dtype=torch.bool).scatter(-1, order, (places < limit).expand_as(order))
+
+
+def fitting(policy: "Policy", scores: Tensor, *shape: int) -> Tensor:
+    """Returns the scores. Raises UserError where they have another shape, or are not numbers."""
+    if tuple(scores.shape) != shape or bool(scores.isnan().any()):
+        what = f"scores of shape {list(scores.shape)}" if tuple(scores.shape) != shape else "scores that are NaN"
+        raise UserError(
+            f"The policy {type(policy).__name__} returned {what}: numbers of shape {list(shape)} are needed."
+        )
+    return scores
 
 
 @dataclass(frozen=True)
@@ -44,6 +59,9 @@ class Policy:
     """How scores of the query heads that share a list become one."""
     positions: ClassVar[Literal["kept", "re-rotated", "re-based"]] = "kept"
     """Where kept keys stand when they are read; scores may be taken elsewhere, which the docstring then says."""
+    budget_rule: ClassVar[str] = "each_list"
+    """Who keeps the number of keys asked for: each_list, or what a class says of itself. Whether keys after the prompt count, `event`
+    says."""
     needs_rotation: ClassVar[bool] = False
     """Whether scores need the model's rotary embedding."""
 
@@ -51,6 +69,10 @@ class Policy:
     def least(self) -> int:
         """The fewest keys that it can keep."""
         return 1
+
+    def n_stand_ins(self, budget: int) -> int:
+        """Returns how many stand-ins a list stores beside the keys that it keeps."""
+        return 0
 
     def is_dense(self, layer: int) -> bool:
         """Whether it leaves a layer alone."""
@@ -81,6 +103,10 @@ class Evict(Policy):
     event: Event = "prompt_end"  # type: ignore[misc]
     """prompt_end: what is read later is kept; every_step: the n best of all tokens so far, after each step."""
 
+    def __post_init__(self) -> None:
+        """Raises ArgumentError for an event that is none of an eviction's."""
+        check_choice("event", self.event, ("prompt_end", "every_window" if self.every > 1 else "every_step"))
+
     def scores(self, prompt: Prompt) -> Float[Tensor, "one list key"]:
         """Returns the score of every prompt key, the larger the better; or what `ranked` makes scores of."""
         raise NotImplementedError
@@ -102,14 +128,18 @@ class Evict(Policy):
     def prompt_scores(self, prompt: Prompt) -> Float[Tensor, "one list key"]:
         """Returns the scores, computed once for all rows of a prompt."""
         if self not in prompt.memory:
-            prompt.memory[self] = self.scores(prompt)
+            scores = self.scores(prompt)
+            n_lists = (
+                scores.shape[1] if scores.ndim == 3 else self.n_lists(prompt)
+            )  # what `ranked` makes of them is looked at later
+            prompt.memory[self] = fitting(self, scores, 1, n_lists, prompt.n)
         return prompt.memory[self]
 
     def keep(self, layer: Layer, allowed: Allowance) -> Keep:
         """Returns the keys that are left at every step."""
         prompt, n_rows = layer.prompt, len(allowed.n)
         scores = self.prompt_scores(prompt).expand(n_rows, -1, -1)
-        ranked = self.ranked(scores, prompt.n)
+        ranked = fitting(self, self.ranked(scores, prompt.n), n_rows, self.n_lists(prompt), prompt.n)
         n = self.allotted(ranked, allowed, prompt)
         kept = best(ranked, n, allowed.protected(prompt.n, prompt.n))
         if self.event == "prompt_end":
@@ -155,7 +185,8 @@ class Select(Policy):
         """Returns the keys that each step reads."""
         n_prompt, n_keys = layer.prompt.n, layer.logits.shape[-1]
         protected = allowed.protected(n_prompt, n_prompt)[:, None].expand(-1, layer.n_steps, -1)
-        kept = best(self.scores(layer), allowed.n, protected)
+        scores = fitting(self, self.scores(layer), len(allowed.n), self.n_lists(layer.prompt), layer.n_steps, n_prompt)
+        kept = best(scores, allowed.n, protected)
         own = torch.ones((layer.n_steps, n_keys - n_prompt), dtype=torch.bool, device=kept.device).tril()
         return torch.cat([kept, own.expand(*kept.shape[:2], -1, -1)], dim=-1)
 

@@ -30,6 +30,7 @@ class Full(Policy):
     semantics: ClassVar[Semantics] = "full"
     event: ClassVar[Event] = "never"
     granularity: ClassVar[Granularity] = "layer"
+    budget_rule: ClassVar[str] = "none"
 
     def keep(self, layer: Layer, allowed: Allowance) -> Keep:
         """Returns everything before and at each step."""
@@ -142,6 +143,8 @@ class HeadSplit(Evict):
     Heads are those that a run has found, or random ones; the paper's come from gates that are trained. The budget is what
     the other heads keep.
     """
+
+    budget_rule: ClassVar[str] = "heads_not_spared"
 
     heads: tuple[tuple[int, int], ...] = ()
     """(layer, key-value head) pairs that keep everything."""

@@ -115,7 +115,8 @@ class Keyformer(Evict):
     """Number of the draw of the noise."""
 
     def __post_init__(self) -> None:
-        """Raises ArgumentError for a noise that is none of the three."""
+        """Raises ArgumentError for a noise that is none of the three, or another event."""
+        super().__post_init__()
         check_choice("noise", self.noise, ("gumbel", "normal", "none"))
 
     def scores(self, prompt: Prompt) -> Float[Tensor, "1 kv_head key"]:
@@ -161,7 +162,8 @@ class Lazy(Evict):
     """code or notes."""
 
     def __post_init__(self) -> None:
-        """Raises ArgumentError for a form that is none of the two."""
+        """Raises ArgumentError for a form that is none of the two, or another event."""
+        super().__post_init__()
         check_choice("form", self.form, ("code", "notes"))
 
     @property
@@ -227,13 +229,16 @@ class SnapKV(Evict):
 class PyramidKV(SnapKV):
     """SnapKV whose budget falls linearly from the first layer to the last (Cai et al. 2024, arXiv:2406.02069)."""
 
+    budget_rule: ClassVar[str] = "mean_of_layers"
+
     beta: int = 20
     """The last layer keeps the mean budget over beta beside its window."""
 
     def allotted(self, scores: Tensor, allowed: Allowance, prompt: Prompt) -> Tensor:
-        """Returns this layer's budget; the mean over layers is the budget asked for, as far as a layer has keys for it."""
+        """Returns this layer's budget, no less than what is protected; their mean is the one asked for, as far as layers have keys."""
         rest = allowed.n - self.window
         least = torch.maximum(rest / self.beta, 2 * rest - (prompt.n - self.window))
+        least = torch.maximum(least, allowed.protected(prompt.n, prompt.n).sum(dim=-1) - self.window)
         most = 2 * rest - least
         depth = prompt.layer / max(1, prompt.n_layers - 1)
         return self.window + (most + (least - most) * depth).round().long()
@@ -247,14 +252,15 @@ class AdaKV(SnapKV):
     deleting them; a mask before the softmax is what that stands for.
     """
 
+    budget_rule: ClassVar[str] = "heads_together"
+
     safeguard: float = 0.2
     """Share of the budget that each head keeps whatever the others have."""
 
     def allotted(self, scores: Tensor, allowed: Allowance, prompt: Prompt) -> Tensor:
         """Returns how many keys each key-value head gets."""
-        safe = (self.safeguard * allowed.n).long()
         protected = allowed.protected(prompt.n, prompt.n)
-        sure = best(scores, safe, protected) | protected[:, None]
+        sure = best(scores, (self.safeguard * allowed.n).long(), protected) | protected[:, None]
         ranked = scores.masked_fill(sure, torch.inf).flatten(1)[:, None]
         together = best(ranked, allowed.n * scores.shape[1], torch.zeros_like(ranked[:, 0], dtype=torch.bool))
         return together.view_as(scores).sum(dim=-1)
@@ -274,6 +280,8 @@ class Expected(Evict):
     """Future positions that the rotation is averaged over."""
     sinks: int = 4
     """First tokens that are always kept, and whose queries do not count."""
+    whole: bool = True
+    """Whether these keys are in the softmax whose weights are averaged over a group; kvpress leaves them out."""
 
     def scores(self, prompt: Prompt) -> Float[Tensor, "1 kv_head key"]:
         """Returns expected weights times the norms of the values."""
@@ -285,8 +293,8 @@ class Expected(Evict):
         turn = prompt.rotation.mean_matrix(prompt.n, prompt.n + self.ahead, queries.shape[-1])
         mean, spread = mean @ turn.T, spread @ turn.T
         keys = prompt.keys.repeat_interleave(queries.shape[1] // prompt.n_kv_heads, dim=1) * prompt.scaling
-        variance = (keys @ spread.mT).square().mean(dim=-1)
-        logits = torch.einsum("rhkd,rhd->rhk", keys, mean) + variance / 2
+        logits = torch.einsum("rhkd,rhd->rhk", keys, mean) + (keys @ spread.mT).square().mean(dim=-1) / 2
+        if not self.whole:
+            logits[..., : self.sinks] = -torch.inf
         expected = grouped(torch.softmax(logits, dim=-1), prompt.n_kv_heads) * prompt.values.norm(dim=-1)
-        expected[..., : self.sinks] = torch.inf
-        return expected
+        return expected.index_fill(-1, torch.arange(self.sinks, device=keys.device), torch.inf)

@@ -52,6 +52,8 @@ class Prompt:
     """How the model turns queries and keys by their position; None where it does not."""
     memory: dict[object, Tensor] = field(default_factory=dict)
     """What a policy has computed once for all its rows."""
+    text: "dict[int, Prompt]" = field(default_factory=dict)
+    """The same prompt in every layer, by number: all of it has been read before any policy acts."""
 
     @cached_property
     def n(self) -> int:

@@ -1,12 +1,13 @@
 """Policies that drop keys and let a stand-in speak for them."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.errors import check_choice
+from interp.errors import ArgumentError, check_choice
 from probes.kv_policies.policies.base import Keep, Pool, best, with_new_keys
 from probes.kv_policies.policies.baselines import HeadSplit
 from probes.kv_policies.policies.layer import Allowance, Layer, expanded
@@ -38,12 +39,18 @@ class Razor(Pool):
     code; their buffer (4000 tokens, or a fifth of the text) is longer than a whole text here: the budget is what others keep.
     """
 
+    budget_rule: ClassVar[str] = "heads_not_spared"
+
     heads: tuple[tuple[int, int], ...] = ()
     """(layer, key-value head) pairs that keep everything."""
     sinks: int = 4
     """First tokens of the other heads."""
     compensate: bool = True
     """Whether the dropped tokens get their compensation token."""
+
+    def n_stand_ins(self, budget: int) -> int:
+        """One compensation token."""
+        return int(self.compensate)
 
     def keep(self, layer: Layer, allowed: Allowance) -> Keep:
         """Returns what `HeadSplit` keeps."""
@@ -67,6 +74,8 @@ class Core(Pool):
     half for cores, which sets the size of groups. Keys are pooled rotated, at their own positions.
     """
 
+    budget_rule: ClassVar[str] = "half_as_stand_ins"
+
     pool: str = "last_query"
     """What weighs a group's tokens: last_query, or mean (all alike)."""
 
@@ -79,11 +88,24 @@ class Core(Pool):
         """One last token and one core."""
         return 2
 
+    def n_stand_ins(self, budget: int) -> int:
+        """As many cores as tokens are kept."""
+        return budget // 2
+
     def keep(self, layer: Layer, allowed: Allowance) -> Keep:
-        """Returns the last tokens: half of the budget."""
+        """Returns the last tokens: half of the budget.
+
+        Raises ArgumentError where that half has no room for what is protected.
+        """
         n, n_lists = layer.prompt.n, self.n_lists(layer.prompt)
+        protected = allowed.protected(n, n)
+        if bool((protected.sum(dim=-1) > allowed.n // 2).any()):
+            raise ArgumentError(
+                f"cca keeps tokens with half of its budget, and {int(protected.sum(dim=-1).max())} are protected: raise --budgets or "
+                "protect fewer."
+            )
         places = torch.arange(n, device=allowed.n.device).float().expand(len(allowed.n), n_lists, -1)
-        kept = best(places, allowed.n - allowed.n // 2, allowed.protected(n, n))
+        kept = best(places, allowed.n // 2, protected)
         return with_new_keys(kept, layer.n_steps)
 
     def stand_ins(self, layer: Layer, keep: Keep) -> Float[Tensor, "row head step key"]:

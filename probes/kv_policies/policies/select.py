@@ -10,7 +10,7 @@ from torch.nn.functional import normalize, pad
 
 from interp.errors import check_choice
 from probes.kv_policies.policies.base import Granularity, Select
-from probes.kv_policies.policies.layer import Layer, expanded
+from probes.kv_policies.policies.layer import Layer, Prompt, expanded
 
 
 @dataclass(frozen=True)
@@ -105,17 +105,25 @@ class TokenSelectFree(TokenSelect):
 class Recycled(Select):
     """The top keys of a full step, read again for the steps after it (Xu et al. 2024, arXiv:2411.05787). Full steps are exact.
 
-    The authors' code could not be had; their refresh by similarity of queries is not here.
+    The authors' code could not be had; notes on it have a full step every 50 and, every 5, one if the query has turned (cosine .8).
     """
 
     stride: int = 8
     """Steps from one full step to the next; the first step after the prompt is one."""
+    refresh: float = -1.0
+    """A step is full as well, at every fifth after one, where its query's cosine with that one's is below this; -1: never."""
 
     def scores(self, layer: Layer) -> Float[Tensor, "row kv_head step prompt"]:
         """Returns the true weights of the last full step."""
         weights = self.reduced(layer.weights, layer.prompt)[..., : layer.prompt.n]
-        steps = torch.arange(layer.n_steps, device=weights.device)
-        return weights[:, :, steps // self.stride * self.stride]
+        queries = normalize(layer.queries.transpose(1, 2).flatten(2), dim=-1)
+        rows, last, found = torch.arange(len(queries)), torch.zeros(len(queries), dtype=torch.long), []
+        for step in range(layer.n_steps):
+            turned = (queries[:, step] * queries[rows, last]).sum(dim=-1).cpu() < self.refresh
+            since = step - last
+            last = torch.where((since >= self.stride) | (turned & (since % 5 == 0)), step, last)
+            found.append(weights[rows, :, last])
+        return torch.stack(found, dim=2)
 
 
 @dataclass(frozen=True)
@@ -152,9 +160,10 @@ class ActQKV(Blocks):
     """Blocks by cosine with a probe query that tokens enter by how unusual they are (Xiao et al. 2025, arXiv:2502.13542).
 
     Bias b_ic = (q_ic - mu_c)^2 / (s2_c + mean(s2) / 100), weights w_i = mean_c b_ic / sum, probe sum_i w_i q_i, over the last `window`
-    queries; heads concatenated, nothing rotated. As in the code, but: mu and s2 of this layer's prompt (the code has one set for all
-    layers, and returns even weights for its first 1001 calls); a block's representative is the mean of its keys (the code's: of its four
-    best by local score); no question term; equal budgets (the released constants make the code's cut-off give equal ones too).
+    queries; heads concatenated, nothing rotated. As in the code, but: mu and s2 of the prompt, by layer (the code has one set for all
+    layers, as `shared` has, and returns even weights for its first 1001 calls); a block's representative is the mean of its keys
+    (the code's: of its four best by local score); no question term; equal budgets (the released constants make the code's cut-off
+    give equal ones too).
     """
 
     granularity: ClassVar[Granularity] = "layer"
@@ -166,15 +175,18 @@ class ActQKV(Blocks):
     """Last queries that the probe is made of; the paper's execution block is 256."""
     weighted: bool = True
     """Whether unusual tokens weigh more; else all alike."""
+    shared: bool = False
+    """Whether mu and s2 are those of all layers together."""
 
     def block_scores(self, layer: Layer, keys: Tensor) -> Float[Tensor, "row 1 step block"]:
         """Returns the cosines of probe and blocks."""
         rotation, n = layer.prompt.rotation, layer.prompt.n
         assert rotation is not None
         places = torch.arange(n + layer.n_steps, device=keys.device)
-        before = rotation.unturned(layer.prompt.queries, places[:n]).transpose(1, 2).flatten(2)
+        before = self._unturned(layer.prompt)
         after = rotation.unturned(layer.queries, places[n:]).transpose(1, 2).flatten(2)
-        mean, variance = before.mean(dim=1), before.var(dim=1)
+        known = torch.cat([self._unturned(one) for one in layer.prompt.text.values()], dim=1) if self.shared else before
+        mean, variance = known.mean(dim=1), known.var(dim=1)
         queries = torch.cat([before[:, n - self.window + 1 :].expand(len(after), -1, -1), after], dim=1)
         bias = ((queries - mean) ** 2 / (variance + variance.mean() / 100)).mean(dim=-1)
         bias = bias if self.weighted else torch.ones_like(bias)
@@ -184,3 +196,10 @@ class ActQKV(Blocks):
         blocks = expanded(free, layer.queries.shape[1]).unflatten(2, (-1, self.block)).nanmean(dim=3)
         blocks = blocks.transpose(1, 2).flatten(2)
         return (normalize(probe, dim=-1) @ normalize(blocks, dim=-1).mT)[:, None]
+
+    @staticmethod
+    def _unturned(prompt: Prompt) -> Float[Tensor, "one query channel"]:
+        """The prompt's queries before rotation, heads concatenated."""
+        assert prompt.rotation is not None
+        places = torch.arange(prompt.n, device=prompt.queries.device)
+        return prompt.rotation.unturned(prompt.queries, places).transpose(1, 2).flatten(2)
