@@ -9,7 +9,7 @@ values read so far, weighted, and its state is what it has to keep for the next 
 | window | softmax over the last tokens | as many keys and values |
 | linear | 1 + x + x²/2 with x = query · key, normalised: exp by its Taylor series (BASED, 2024) | sums of feature × value and of features |
 | state space | query · key, times a gate and the decays since, set by the tokens (after Mamba-2, 2024) | a matrix, key × value |
-| both | linear in the first layer, a window in the second (BASED alternates so) | of both |
+| both | linear in the first layer, a window in the second (after BASED) | of both |
 
 Simplified: one head, one decay for a layer, no output gates, no positions but the convolution's, and every kind has the convolution,
 without which one layer cannot bind a value to the key before it. The feed-forward part takes what a mixer leaves of its budget.

@@ -4,8 +4,7 @@
 
 A text is pairs of a key and a value, and then keys again among fillers; at each of these the model has to say the key's value, which
 is never written a second time. Keys, values and fillers are different tokens. Every model is trained on 4, 8 and 12 pairs by turns,
-with one optimiser and one learning rate (BASED searches over learning rates for every model) for a few hundred steps: a model that
-recalls little may be one that learns slowly.
+with one optimiser and one learning rate for a few hundred steps: a model that recalls little may be one that learns slowly.
 """
 
 import argparse
