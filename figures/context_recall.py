@@ -14,6 +14,7 @@ STAGE_COLOURS = {
 }  # fmt: skip
 BELOW = {"orientation": "h", "y": -0.2, "x": 0}
 SHOWN_HEADS = 8
+SYMBOLS = ("circle", "diamond", "square", "cross")
 
 
 def draw_all(tables: Tables) -> dict[str, go.Figure]:
@@ -118,9 +119,15 @@ def plot_causes(causes: pd.DataFrame) -> go.Figure:
     panels = (
         ("heads off, beyond random heads", ("without retrieval", "without induction")),
         ("attention cut, beyond other tokens", ("cut to pair", "cut to others", "cut to sink")),
+        ("question moved away", [name for name in rows["condition"].unique() if name.startswith("moved by")]),
     )
+    panels = [(title, conditions) for title, conditions in panels if len(conditions)]
     figure = make_subplots(
-        rows=1, cols=2, subplot_titles=[title for title, _ in panels], shared_yaxes=True, horizontal_spacing=0.04
+        rows=1,
+        cols=len(panels),
+        subplot_titles=[title for title, _ in panels],
+        shared_yaxes=True,
+        horizontal_spacing=0.04,
     )
     for col, (_, conditions) in enumerate(panels, start=1):
         for place, condition in enumerate(conditions):
@@ -128,7 +135,7 @@ def plot_causes(causes: pd.DataFrame) -> go.Figure:
             figure.add_scatter(
                 x=part["beyond"], y=[tasks.index(task) + 0.22 * (place - (len(conditions) - 1) / 2) for task in part["task"]],
                 mode="markers", name=condition, row=1, col=col,
-                marker={"color": PALETTE[place + 2 * (col - 1)], "size": 8, "symbol": ("circle", "diamond", "square")[place]},
+                marker={"color": PALETTE[(place + 2 * (col - 1)) % len(PALETTE)], "size": 8, "symbol": SYMBOLS[place % len(SYMBOLS)]},
                 error_x=error_bars(part["beyond"], part["beyond_ci_low"], part["beyond_ci_high"]),
             )  # fmt: skip
         figure.add_vline(x=0, line_dash="dash", line_color=GREY, row=1, col=col)  # type: ignore[arg-type]
@@ -144,7 +151,7 @@ def plot_causes(causes: pd.DataFrame) -> go.Figure:
         figure,
         title="Which heads and which tokens recall rests on",
         caption=caption,
-        width=980,
+        width=490 * len(panels),
         height=270 + 32 * n_tasks,
     )
     return figure.update_layout(legend={**BELOW, "y": -90 / (80 + 32 * n_tasks)}, margin={"l": 170, "t": 90, "b": 120})

@@ -193,7 +193,15 @@ class Draft:
         return self.bind(marks.get("key", marks["value"]), marks["value"])
 
     def bind(self, key: Mark, value: Mark) -> int:
-        """Makes a pair of two texts that were put down and returns its number."""
+        """Makes a pair of two texts that were put down and returns its number.
+
+        Raises ArgumentError for a key that does not stand where it says.
+        """
+        start, end = key.span
+        if key.text and (start < 0 or self.ids[start:end] != self._encode(key.text)):
+            raise ArgumentError(
+                f"The tokens {start} to {end} do not hold the key {key.text!r} of a pair: bind what draft.put returned."
+            )
         self._pairs.append((key, value))
         return len(self._pairs) - 1
 
@@ -207,7 +215,14 @@ class Draft:
         old: int | None = None,
         **facts: Any,
     ) -> None:
-        """Adds a question, its template filled with words; right answers are the values of these pairs, wrong ones all others'."""
+        """Adds a question, its template filled with words; right answers are the values of these pairs, wrong ones all others'.
+
+        Raises ArgumentError for a pair that there is not, and a place of the template without a word.
+        """
+        if not right or not {*right, *(wrong or ())} <= set(range(len(self._pairs))):
+            raise ArgumentError(
+                f"A question asks for the pairs {list(right)} of {len(self._pairs)} in the context: give numbers that draft.pair returned."
+            )
         answers = [tuple(self._encode(value.text)) for _, value in self._pairs]
         gold = tuple(dict.fromkeys(answers[number] for number in right))
         others = range(len(answers)) if wrong is None else wrong
@@ -253,6 +268,11 @@ class Draft:
 
     def _filled(self, template: str, words: Mapping[str, str]) -> list[int]:
         ids: list[int] = []
+        lacking = [name for _, name, _, _ in Formatter().parse(template) if name and name not in words]
+        if lacking:
+            raise ArgumentError(
+                f"The question {template!r} has no word for {', '.join(lacking)}: give words={{…}} with it."
+            )
         for before, name, _, _ in Formatter().parse(template):
             ids += self._encode(before) if before else []
             ids += self._encode(words[name]) if name else []
@@ -260,36 +280,3 @@ class Draft:
 
     def _encode(self, text: str) -> list[int]:
         return encode_piece(self.tokenizer, text).ids
-
-
-def check_sample(sample: Sample, name: str) -> None:
-    """Raises ArgumentError for a sample that does not hold what it says: spans, answers, questions that give the answer away."""
-    if not sample.questions:
-        raise ArgumentError(f"The task {name} asks nothing: end it with draft.ask(…).")
-    values = [sample.ids[slice(*pair.value)] for pair in sample.pairs]
-    for question in sample.questions:
-        answers = [*question.right, *question.wrong]
-        if not question.ids or not question.wrong or not all(answers):
-            raise ArgumentError(
-                f"A question of {name} needs a text and at least one wrong value: write two pairs or more."
-            )
-        if question.is_label:
-            continue
-        if {values[number] for number in question.pairs} != set(question.right) or not set(question.wrong) <= set(
-            values
-        ):
-            raise ArgumentError(
-                f"The spans of {name} do not hold the values that its questions name: bind what was put down."
-            )
-        if any(_holds(question.ids, answer) for answer in question.right):
-            raise ArgumentError(f"A question of {name} holds its own answer: leave the value out of the question.")
-        for one in answers:
-            if any(one != other and other[: len(one)] == one for other in answers):
-                raise ArgumentError(
-                    f"In {name} the value of tokens {list(one)} begins another value, so they cannot be told apart: use "
-                    "values of which none begins another."
-                )
-
-
-def _holds(ids: Ids, part: Ids) -> bool:
-    return any(ids[start : start + len(part)] == part for start in range(len(ids) - len(part) + 1))

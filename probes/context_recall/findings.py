@@ -10,6 +10,7 @@ from interp.heads.given import sentences_on
 from interp.heads.kinds import GIVEN
 from interp.tables import Tables
 from probes.context_recall.order_summaries import ALL
+from probes.context_recall.plan import MOVED_BY
 from probes.context_recall.settings import Settings
 
 FEWEST_CONTEXTS = 5
@@ -97,7 +98,8 @@ def _stages(tables: Tables) -> Iterator[Finding]:
 
 def _causes(causes: pd.DataFrame) -> Iterator[Finding]:
     rows = causes[causes["quantity"] == "first_margin_nats"]
-    for condition in ("without retrieval", "without induction", "cut to pair", "cut to others", "cut to sink"):
+    moved = [name for name in rows["condition"].unique() if name.startswith(MOVED_BY)]
+    for condition in ("without retrieval", "without induction", "cut to pair", "cut to others", "cut to sink", *moved):
         part = rows[rows["condition"] == condition]
         if not len(part):
             continue
@@ -108,9 +110,15 @@ def _causes(causes: pd.DataFrame) -> Iterator[Finding]:
         )
         rest = [task for task in part["task"] if task not in set(shown["task"])]
         yield Finding(
-            f"{condition.capitalize()}, margin lost beyond its control, nats: {said or 'none shown'}."
+            f"{_named(condition)}, nats: {said or 'none shown'}."
             + (f" Not shown (interval holds 0): {', '.join(rest)}." if rest and said else "")
         )
+
+
+def _named(condition: str) -> str:
+    if condition.startswith(MOVED_BY):
+        return f"Question {condition} positions while the text stays, margin lost"
+    return f"{condition.capitalize()}, margin lost beyond its control"
 
 
 def _lengths(effective: pd.DataFrame) -> Iterator[Finding]:

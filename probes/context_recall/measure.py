@@ -14,6 +14,7 @@ from torch import Tensor
 from interp.errors import UserError
 from interp.heads.sets import Edit, editing_rows
 from interp.models.language.model import LanguageModel
+from interp.models.language.positions import moved
 from interp.models.language.prefix import History, Prefix, stack
 from interp.models.language.recording import Recording, Weights
 from interp.models.tokens.encoding import beginning, check_single_beginning
@@ -21,7 +22,7 @@ from probes.context_recall.cuts import RowCuts, places_of
 from probes.context_recall.draft import Draft, Ids, Question, Sample
 from probes.context_recall.lens import Lens
 from probes.context_recall.looks import decided, facts_of, head_rows, layer_rows, pair_masses
-from probes.context_recall.plan import WHOLE, CellUnit, HeadSet
+from probes.context_recall.plan import MOVED_BY, WHOLE, CellUnit, HeadSet
 from probes.context_recall.scores import Scores, score_all
 from probes.context_recall.settings import Settings
 from probes.context_recall.tasks.catalogue import task_of
@@ -34,12 +35,13 @@ WITHOUT_PAIR = "without the pair"
 
 @dataclass(frozen=True)
 class Reading:
-    """How samples are read: with which heads off, which attention cut, and through which lens."""
+    """How samples are read: with which heads off, which attention cut, the question moved how far, and through which lens."""
 
     model: LanguageModel
     sets: Sequence[HeadSet]
     cuts: Sequence[str]
     lens: Lens | None
+    moves: Sequence[int] = ()
 
     @classmethod
     def of(cls, model: LanguageModel, unit: CellUnit) -> "Reading":
@@ -48,13 +50,18 @@ class Reading:
             lens = Lens.of(model) if unit.sets else None
         except UserError:
             lens = None  # a finding says that there are no margins by layer
-        return cls(model, unit.sets, unit.cuts, lens)
+        return cls(model, unit.sets, unit.cuts, lens, unit.moves)
 
     @property
     def conditions(self) -> list[tuple[str, int]]:
         """The rows that read a question behind its context: names and numbers of the draw."""
         cuts = [(f"cut to {cut}", 0) for cut in self.cuts]
-        return [(WHOLE, 0), *((one.condition, one.draw) for one in self.sets), *cuts]
+        return [(WHOLE, 0), *((one.condition, one.draw) for one in self.sets), *cuts, *self.moved]
+
+    @property
+    def moved(self) -> dict[tuple[str, int], int]:
+        """By how many positions a condition's rows are moved away from the context."""
+        return {(f"{MOVED_BY}{n}", 0): n for n in self.moves}
 
     @property
     def retrieval(self) -> Sequence[tuple[int, int]]:
@@ -192,6 +199,9 @@ def _read(
         if reading.cuts:
             cut = [places_of(one.sample, one.question, name, (one.number, one.place)) for one, (name, _) in rows]
             opened.enter_context(model.hooks.opened(RowCuts(cut, last)))
+        if reading.moves:
+            by = [reading.moved.get(condition, 0) for _, condition in rows]
+            opened.enter_context(moved(model, by, last + 1))
         if reading.lens is not None:
             opened.enter_context(reading.lens.watching(firsts))
         logits = model.extend(prefix, [list(one.question.ids) for one, _ in rows], logits="last")[:, -1]

@@ -78,7 +78,8 @@ class Answers(Cell):
     """One question under one condition."""
 
     condition: str
-    """whole; without the pair; without retrieval, induction or random heads; cut to the pair, the others, the sink, elsewhere."""
+    """whole; without the pair; without retrieval, induction or random heads; cut to the pair, the others, the sink, elsewhere;
+    moved by some positions."""
     draw: int
     kind: str
     first_margin_nats: float

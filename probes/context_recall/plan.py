@@ -22,6 +22,8 @@ LENGTH_TASK = "passkey"
 CUTS = ("pair", "others", "sink", "elsewhere")
 """What the answer's attention is cut to: the right pair, the other pairs, the first token, as many other tokens as the pair has."""
 WHOLE = "whole"
+MOVED_BY = "moved by "
+"""What the name of a condition begins with whose question stands further away."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class CellUnit(WorkUnit):
     samples: int
     sets: tuple[HeadSet, ...]
     cuts: tuple[str, ...]
+    moves: tuple[int, ...] = ()
+    """Positions by which the question is moved away, each a condition."""
     is_length: bool = False
 
 
@@ -118,6 +122,7 @@ def head_sets(settings: Settings, facts: ModelFacts, ranking: Mapping[str, Seque
 
 def _all_cells(settings: Settings, facts: ModelFacts, sets: tuple[HeadSet, ...]) -> Iterator[WorkUnit]:
     cuts = CUTS if facts.geometry else ()
+    moves = tuple(dict.fromkeys(settings.moved_tokens))
     seen: set[str] = set()
     for text in settings.tasks:
         if text.partition("(")[0] == NATURAL:
@@ -126,7 +131,7 @@ def _all_cells(settings: Settings, facts: ModelFacts, sets: tuple[HeadSet, ...])
             )
             continue
         task = task_of(text)
-        own = (sets, cuts) if task.causes else ((), ())
+        own = (sets, cuts, moves) if task.causes else ((), ())
         for cell in task.cells:
             name = _slug(f"{text.partition('(')[0]}-{words_in(cell)}")
             samples = max(2, round(settings.samples * task.share))

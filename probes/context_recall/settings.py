@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -11,7 +11,7 @@ from annotated_types import Ge
 
 from interp.errors import ArgumentError
 from interp.experiments.bounds import SOME, Count, OpenShare, Share
-from interp.experiments.experiment import Dtype, Experiment
+from interp.experiments.experiment import ADDED, Dtype, Experiment
 from interp.models.identity import ModelFacts
 from probes.context_recall.tasks.catalogue import NATURAL, check_name
 
@@ -70,6 +70,9 @@ class Settings(Experiment):
     heads_from: Path | None = None
     """A ranking of retrieval heads: a retrieval_heads run (its folder or hash), or a file of another tool. By default heads are
     found here."""
+    moved_tokens: tuple[Annotated[int, Ge(1)], ...] = field(default=(), metadata=ADDED)
+    """Positions by which a question is moved away from its context while the text stays, each a condition of its own; for models with
+    rotary positions. None for no such condition."""
     natural_texts: Annotated[int, Ge(2)] = 4
     """Texts of prose whose repeated bigrams are scored."""
     natural_tokens: Annotated[int, Ge(64)] = 128

@@ -1,6 +1,6 @@
 """What is said of all samples together: recall with intervals over contexts, where items fail, what conditions cost. No model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from interp.models.identity import ModelFacts
 from interp.tables import Tables, empty
 from probes.context_recall.curves import effective_length, recall_by_length
 from probes.context_recall.order_summaries import summarise_order
-from probes.context_recall.plan import CUTS, ROLES, WHOLE, n_in_role, rankings
+from probes.context_recall.plan import CUTS, MOVED_BY, ROLES, WHOLE, n_in_role, rankings
 from probes.context_recall.settings import Settings
 from probes.context_recall.slices import slice_causes, slices
 from probes.context_recall.tables import SCHEMAS
@@ -108,10 +108,11 @@ def _stages(settings: Settings, items: pd.DataFrame) -> pd.DataFrame:
 # ---------------------------------------------------------------------- causes
 
 
-def controls() -> Mapping[str, str]:
-    """Returns the control of every condition."""
+def controls(conditions: Iterable[str]) -> Mapping[str, str]:
+    """Returns the control of every condition that can have been measured; a moved question has the one where it stands."""
     heads = {f"without {role}": f"without random {role}" for role in ROLES}
-    return {**heads, **{f"cut to {cut}": "cut to elsewhere" for cut in CUTS if cut != "elsewhere"}}
+    cuts = {f"cut to {cut}": "cut to elsewhere" for cut in CUTS if cut != "elsewhere"}
+    return {**heads, **cuts, **{name: WHOLE for name in conditions if name.startswith(MOVED_BY)}}
 
 
 def _causes(settings: Settings, answers: pd.DataFrame) -> pd.DataFrame:
@@ -119,12 +120,12 @@ def _causes(settings: Settings, answers: pd.DataFrame) -> pd.DataFrame:
     rows = answers.assign(right=answers["is_first_right"].astype(float))
     wide = rows.groupby([*CELL, "condition"], as_index=False)[["first_margin_nats", "right"]].mean()
     parts = []
-    for condition, control in controls().items():
+    for condition, control in controls(answers["condition"].unique()).items():
         for quantity in ("first_margin_nats", "right"):
             table = wide.pivot(index=CELL, columns="condition", values=quantity)
             if not {condition, control} <= set(table.columns):
                 continue
-            table = table[[WHOLE, condition, control]].dropna().reset_index()
+            table = table[list(dict.fromkeys([WHOLE, condition, control]))].dropna().reset_index()
             drops = table.assign(own=table[WHOLE] - table[condition], other=table[WHOLE] - table[control])
             kind = "share" if quantity == "right" else "mean"
             drop = estimates(

@@ -72,7 +72,7 @@ class Causes(TableSchema):
     task: str
     condition: str
     control: str
-    """Random heads of the same layers; or as many other tokens cut."""
+    """Random heads of the same layers; as many other tokens cut; or the whole model, for a question that is moved."""
     quantity: str
     drop: float
     drop_ci_low: float = may_lack()

@@ -23,7 +23,7 @@ def work_of_unit(settings: Settings, model: LanguageModel, unit: WorkUnit) -> Wo
         return Work(n * (rows + REPLACED_PER_TEXT // 2), 0, n * rows)
     assert isinstance(unit, CellUnit)
     sample = build_sample(settings, model, unit, 0, words_of(model.tokenizer, settings.words))
-    rows = 1 + len(unit.sets) + len(unit.cuts)
+    rows = 1 + len(unit.sets) + len(unit.cuts) + len(unit.moves)
     asked = sum(rows * _read_for(question) for question in sample.questions)
     controls = 1 + (sample.without[0] is not None)
     n = len(sample.ids)

@@ -16,6 +16,7 @@ from interp.models.language.architecture import first_position, restart_rotary, 
 from interp.models.language.attention_function import QUERY_POSITIONS
 from interp.models.language.hooks import Phase, check_begun
 from interp.models.language.kept_logits import Kept, columns_to_keep, head_at
+from interp.models.language.positions import MOVED
 from interp.models.language.prefix import History, Prefix
 from interp.models.language.read_again import read_again
 from interp.models.language.wrapped import WrappedModel
@@ -172,6 +173,9 @@ def _pass(
     ends = starts + torch.tensor([len(row) for row in ids], device=model.device)
     # Padding stands where its row ends: past the window, or past a switch of rotary embedding, it would count.
     position_ids = torch.minimum(positions, (ends - 1).clamp(min=0)[:, None]) + first_position(model.hf.config)
+    by = MOVED.get()
+    if by is not None:
+        position_ids = position_ids + by.to(model.device)[torch.tensor(prefix.rows, device=model.device), None]
     level = len(set(prefix.lengths)) == 1
     cache = prefix.cache
     cache.begin(width)

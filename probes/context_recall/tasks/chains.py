@@ -2,7 +2,7 @@
 
 from string import ascii_uppercase
 
-from interp.errors import ArgumentError
+from interp.errors import ArgumentError, check_choice
 from probes.context_recall.draft import Draft
 from probes.context_recall.tasks.task import Cell, task
 
@@ -12,7 +12,11 @@ VARIABLES: list[Cell] = [{"hops": 1, "direction": way} for way in DIRECTIONS]
 
 
 def interleaved(draft: Draft, chains: int, links: int, direction: str) -> list[tuple[int, int]]:
-    """Returns (chain, link) in the order of the text: chains mixed by chance, links of each in order, or all of it reversed."""
+    """Returns (chain, link) in the order of the text: chains mixed by chance, links of each in order, or all of it reversed.
+
+    Raises ArgumentError for another direction.
+    """
+    check_choice("direction", direction, DIRECTIONS)
     order = [place % chains for place in draft.choose(chains * links, chains * links)]
     seen = [order[:place].count(chain) for place, chain in enumerate(order)]
     shown = list(zip(order, seen, strict=True))
@@ -26,9 +30,9 @@ def thread(draft: Draft, hops: int = 1, direction: str = "forward", threads: int
     Chance is 1 / pairs. `threads` chains are asked for in one question, each scored behind the true answers before it.
     """
     links = pairs // 2
-    if not 1 <= hops <= links or not 1 <= threads <= 2:
+    if not 1 <= hops <= links or not 1 <= threads <= 2 or pairs % 2:
         raise ArgumentError(
-            f"Two chains of {pairs} pairs have {links} hops each: lower hops, raise pairs, and ask for 1 or 2 threads."
+            f"Two chains of {pairs} pairs have {links} hops each: lower hops, raise pairs (an even number), and ask for 1 or 2 threads."
         )
     nodes = [draft.keys(links + 1) for _ in range(2)]
     draft.put(draft.frames["lead"])

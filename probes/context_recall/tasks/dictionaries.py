@@ -1,5 +1,6 @@
 """A dictionary of codes (Needle Threading): one key asked for, several, or all that a condition holds for."""
 
+from interp.errors import ArgumentError
 from probes.context_recall.draft import Draft
 from probes.context_recall.tasks.task import task
 
@@ -38,6 +39,10 @@ def kv_multiple(draft: Draft, pairs: int = 8, asked: int = 3) -> None:
 @task({"pairs": 8, "matching": 2}, floor=True)
 def kv_conditional(draft: Draft, pairs: int = 8, matching: int = 2) -> None:
     """The values of all keys that hold a letter, any of which is right. Chance is matching / pairs."""
+    if matching >= pairs:
+        raise ArgumentError(
+            f"A condition that holds for {matching} of {pairs} keys asks nothing: lower matching or raise pairs."
+        )
     letter = "x"
     keys = draft.codes(matching, holding=letter) + draft.codes(pairs - matching, without=letter)
     shown = draft.choose(pairs, pairs)

@@ -1,5 +1,6 @@
 """Words with codes, list after list: recall of many keys, of the newest value, and of keys in two parts."""
 
+from interp.errors import ArgumentError
 from probes.context_recall.draft import Draft
 from probes.context_recall.tasks.task import task
 
@@ -27,6 +28,8 @@ def forgetting(draft: Draft, pairs: int = 8, updates: int = 4) -> None:
 
     Chance is 1 / (pairs + updates).
     """
+    if updates > pairs:
+        raise ArgumentError(f"{updates} of {pairs} keys cannot get a new value: lower updates or raise pairs.")
     keys, values = draft.keys(pairs), draft.values(pairs + updates)
     draft.put(draft.frames["lead"])
     for key, value in zip(keys, values, strict=False):

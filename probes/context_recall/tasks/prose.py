@@ -23,6 +23,10 @@ def passkey(draft: Draft, tokens: int = 256, needles: int = 4, form: str = "same
     """
     synonyms = draft.option("form", form, {"same": {}, "synonym": draft.frames["synonyms"]})
     known = list(synonyms)
+    if known and needles > len(known):
+        raise ArgumentError(
+            f"There are {len(known)} words with synonyms in --frames, and {needles} needles need as many: lower needles."
+        )
     values = draft.values(needles)
     chosen = [known[number] for number in draft.choose(len(known), needles)] if known else draft.keys(needles)
     room = tokens - NEEDLE_TOKENS * needles

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from inspect import signature
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
 from interp.errors import ArgumentError, did_you_mean
@@ -31,24 +31,36 @@ class Task:
     def sized(self, options: Cell) -> "Task":
         """Returns the task with these options as its only cell, or itself without any.
 
-        Raises ArgumentError for an option that the generator does not take.
+        Raises ArgumentError for an option that the generator does not take, or of another kind than its default.
         """
-        known = list(signature(self.write).parameters)[1:]
+        parameters = dict(list(signature(self.write).parameters.items())[1:])
+        known = list(parameters)
         for option in options:
             if option not in known:
                 raise ArgumentError(
                     f"{self.name} has no option {option}.{did_you_mean(option, known)} It has {', '.join(known) or 'none'}."
                 )
+            _check_value(self.name, option, options[option], parameters[option].default)
         return replace(self, cells=(dict(options),)) if options else self
 
     def sample(self, draft: "Draft", cell: Cell) -> Any:
         """Returns one sample of a cell, checked."""
-        from probes.context_recall.draft import check_sample
+        from probes.context_recall.checks import check_sample
 
         self.write(draft, **cell)
         sample = draft.finished()
         check_sample(sample, self.name)
         return sample
+
+
+def _check_value(name: str, option: str, value: Any, default: Any) -> None:
+    """Raises ArgumentError for a value of another type than the default, and for a number below the smaller of it and 1."""
+    if default is Parameter.empty:
+        return
+    if type(value) is not type(default) and not (type(value) is int and type(default) is float):
+        raise ArgumentError(f"{name} takes {option} as {default!r} is written, not {value!r}: give {option}={default}.")
+    if isinstance(value, int) and value < min(1, default):
+        raise ArgumentError(f"{name} takes {option} from {min(1, default)} on, not {value}: give {option}={default}.")
 
 
 def task(*cells: Cell, floor: bool = False, causes: bool = True, share: float = 1.0) -> Callable[[Generator], Task]:
