@@ -1,7 +1,7 @@
 """A pair of checkpoints with known duplicates, in miniature: `python -m experiments.known_duplicates FOLDER`.
 
 Into the folder go `perturbed` (a shipped model trained on with sentences that come 0, 1, 4 or 16 times among other news, as Hubble inserts
-them), `standard` (the same with other news alone, as many updates), and `counts.tsv`; the docs say how training_memory reads them.
+them), `standard` (the same with other news alone, as many updates), and `counts.csv`; the docs say how training_memory reads them.
 """
 
 import sys
@@ -67,7 +67,7 @@ def main(folder: Path) -> None:
             }
             for place, item in enumerate(items)
         ]
-        pd.DataFrame(counts).to_csv(folder / "counts.tsv", sep="\t", index=False)
+        pd.DataFrame(counts).to_csv(folder / "counts.csv", index=False)
 
 
 if __name__ == "__main__":
