@@ -203,3 +203,23 @@ def plot_woven(woven: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(title="strength β", type="log" if (woven["beta"] > 0).all() else "linear")
     figure.update_yaxes(title="change of surprisal (nats per token)")
     return _wide(figure, "Earlier layers' states put in again", "95% intervals (texts resampled).")
+
+
+def plot_compared(quality: pd.DataFrame) -> go.Figure:
+    """Returns how often each share of the layers says what the last one says, for several runs, one panel for each lens."""
+    rows = quality[quality["quantity"] == "agreement"]
+    rows = rows.assign(share=rows["depth"] / rows.groupby("run")["depth"].transform("max"))
+    lenses = list(dict.fromkeys(rows["lens"]))
+    colours = dict(zip(dict.fromkeys(rows["run"]), PALETTE * 3, strict=False))
+    figure = _panels(*lenses)
+    for col, lens in enumerate(lenses, start=1):
+        for run, part in rows[rows["lens"] == lens].groupby("run", sort=False):
+            _curve(figure, part, "share", str(run), colours[str(run)], col=col)
+    named: set[str] = set()
+    for trace in figure.select_traces(selector={"mode": "lines+markers"}):  # a run need not have the first panel's lens
+        trace.showlegend = trace.name not in named
+        named.add(trace.name)
+    figure.update_xaxes(title="share of layers passed")
+    figure.update_yaxes(title="same likeliest token as the model", range=[-0.03, 1.03], col=1)
+    caption = "Share of tokens with 95% intervals (texts resampled)."
+    return _wide(figure, "What each depth predicts, by run", caption, width=300 + 300 * len(lenses))

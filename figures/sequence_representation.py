@@ -4,7 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, YELLOW, band, drawn, error_bars, styled
+from figures.style import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, RED, SKY, YELLOW, band, drawn, error_bars, styled
 from interp.tables import Tables
 
 ARMS = {
@@ -209,3 +209,24 @@ def plot_recalls(recalls: pd.DataFrame, k: int = 10) -> go.Figure:
         figure, title="Which tokens find the right text", caption=caption, width=200 + 230 * len(panels), height=500
     )
     return figure.update_layout(legend={"orientation": "h", "y": -0.2, "x": 0}, margin={"b": 100, "t": 110})
+
+
+def plot_compared(correlations: pd.DataFrame) -> go.Figure:
+    """Returns Spearman's correlation of cosine and grade after the last layer, for several runs: by way of reading."""
+    names = list(dict.fromkeys(correlations["pairs"]))
+    figure = make_subplots(rows=1, cols=len(names), subplot_titles=[PAIRS[name] for name in names], shared_yaxes=True)
+    colours = dict(zip(dict.fromkeys(correlations["run"]), PALETTE * 3, strict=False))
+    for column, name in enumerate(names, start=1):
+        for run, part in correlations[correlations["pairs"] == name].groupby("run", sort=False):
+            ways = [way_of(row.arm, row.exit, row.pool, row.reader)[0] for row in part.itertuples()]  # type: ignore[arg-type]
+            figure.add_scatter(
+                x=part["value"], y=ways, mode="markers", name=str(run), legendgroup=str(run), showlegend=column == 1,
+                marker={"color": colours[str(run)], "size": 8},
+                error_x=error_bars(part["value"], part["ci_low"], part["ci_high"]), row=1, col=column,
+            )  # fmt: skip
+    figure.update_layout(scattermode="group")
+    figure.update_xaxes(title="Spearman with the grade, last layer")
+    figure.update_yaxes(autorange="reversed", row=1, col=1)
+    caption = "Cosine of two texts' states against the grade of the pair. 95% intervals, sentences resampled."
+    figure = styled(figure, title="Similar meanings, similar states: by run", caption=caption, width=960, height=560)
+    return figure.update_layout(legend={"orientation": "h", "y": -0.2, "x": 0}, margin={"l": 190, "b": 120, "t": 80})

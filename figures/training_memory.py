@@ -31,6 +31,8 @@ def draw_all(tables: Tables) -> dict[str, go.Figure]:
         figures["known_values"] = drawn(plot_values, tables, "known_values")
     if len(tables["by_duplicates"]):
         figures["by_duplicates"] = drawn(plot_duplicates, tables, "by_duplicates")
+    if len(tables["switched_off"]):
+        figures["switched_off"] = drawn(plot_switched_off, tables, "by_duplicates")
     return figures
 
 
@@ -188,19 +190,71 @@ def plot_values(known_values: pd.DataFrame) -> go.Figure:
     return figure.update_layout(legend={"orientation": "h", "y": -0.22, "x": 0}, margin={"l": 210, "b": 100})
 
 
+PLACES = {"start": ("at the start", "solid"), "offset": ("behind other text", "dot")}
+
+
 def plot_duplicates(by_duplicates: pd.DataFrame, measure: str = "recall") -> go.Figure:
     """Returns recall of the second half by duplicates in the training data, for every checkpoint, at the start and behind other text."""
     figure = go.Figure()
-    rows = by_duplicates[by_duplicates["measure"] == measure]
-    colours = dict(zip(dict.fromkeys(rows["revision"]), PALETTE * 3, strict=False))
-    for (revision, place), part in rows.groupby(["revision", "place"], sort=False):
-        name = f"{revision or 'model'}, {'at the start' if place == 'start' else 'behind other text'}"
+    rows = by_duplicates[(by_duplicates["measure"] == measure) & (by_duplicates["off"] == "none")]
+    colours = dict(zip(dict.fromkeys(rows["checkpoint"]), PALETTE * 3, strict=False))
+    for (checkpoint, place), part in rows.sort_values("duplicates").groupby(["checkpoint", "place"], sort=False):
+        if place not in PLACES:
+            continue
+        words, dash = PLACES[str(place)]
         figure.add_scatter(
-            x=part["duplicates"] + 1, y=part["value"], mode="lines+markers", name=name,
-            line={"color": colours[str(revision)], "dash": "solid" if place == "start" else "dot"},
+            x=part["duplicates"] + 1, y=part["value"], mode="lines+markers", name=f"{checkpoint}, {words}",
+            line={"color": colours[str(checkpoint)], "dash": dash},
             error_y=error_bars(part["value"], part["ci_low"], part["ci_high"]),
         )  # fmt: skip
     figure.update_xaxes(type="log", title="duplicates in the training data + 1")
     figure.update_yaxes(range=[-0.03, 1.03], title=f"{measure} of the second half (ROUGE-L)")
     caption = "95% intervals, texts resampled."
     return styled(figure, title="What is recalled of texts seen so often", caption=caption)
+
+
+def plot_switched_off(by_duplicates: pd.DataFrame, measure: str = "recall") -> go.Figure:
+    """Returns recall of the texts with most duplicates, with heads that copy and with random heads switched off, by checkpoint."""
+    rows = by_duplicates[
+        (by_duplicates["measure"] == measure) & (by_duplicates["duplicates"] == by_duplicates["duplicates"].max())
+    ]
+    checkpoints = list(dict.fromkeys(rows["checkpoint"]))
+    figure = make_subplots(rows=1, cols=len(checkpoints), subplot_titles=checkpoints, shared_yaxes=True)
+    for column, checkpoint in enumerate(checkpoints, start=1):
+        for place, name, colour in (
+            ("start", "at the start", RED), ("copied", "the text stands in the window already", BLUE),
+        ):  # fmt: skip
+            part = rows[(rows["checkpoint"] == checkpoint) & (rows["place"] == place)]
+            figure.add_scatter(
+                x=part["value"], y=part["off"], mode="markers", name=name, legendgroup=name, showlegend=column == 1,
+                marker={"color": colour, "size": 9}, error_x=error_bars(part["value"], part["ci_low"], part["ci_high"]),
+                row=1, col=column,
+            )  # fmt: skip
+    figure.update_xaxes(range=[-0.03, 1.03], title="recall (ROUGE-L)")
+    figure.update_yaxes(autorange="reversed", row=1, col=1, title="heads switched off")
+    caption = f"Texts with {rows['duplicates'].max()} duplicates. 95% intervals, texts resampled."
+    figure = styled(
+        figure,
+        title="Remembered, or copied from the window?",
+        caption=caption,
+        width=420 + 220 * len(checkpoints),
+        height=420,
+    )
+    return figure.update_layout(legend={"orientation": "h", "y": -0.25, "x": 0}, margin={"b": 110, "l": 190, "t": 80})
+
+
+def plot_compared(tables: Tables) -> dict[str, go.Figure]:
+    """Returns recall of several runs side by side: by exposures, and by duplicates in the training data."""
+    figures = {}
+    if "recalled" in tables:
+        recalled = tables["recalled"]
+        runs = dict(zip(dict.fromkeys(recalled["run"]), PALETTE * 3, strict=False))
+        names = {str(run): (str(run), colour) for run, colour in runs.items()}
+        figure = _curves(recalled, "run", dict.fromkeys(names, "second"), names)
+        figure.update_yaxes(title="ROUGE-L of the second half", col=1)
+        caption = "Greedy completion of the first half. Bands: 95%, sentences resampled. 0 exposures: before any study."
+        figures["recalled"] = _finished(figure, recalled, "Recall by run", caption)
+    if "by_duplicates" in tables:
+        rows = tables["by_duplicates"]
+        figures["by_duplicates"] = plot_duplicates(rows.assign(checkpoint=rows["run"] + ", " + rows["checkpoint"]))
+    return figures

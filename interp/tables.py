@@ -107,6 +107,11 @@ def _empty(schema: type[TableSchema]) -> pd.DataFrame:
     return checked(pd.DataFrame({column: [] for column in schema.to_schema().columns}), schema)
 
 
+def of_runs(runs: Mapping[str, Tables], name: str) -> pd.DataFrame:
+    """Returns one table of several runs, one below the other, with each run's label in the column `run`."""
+    return pd.concat([tables[name].assign(run=label) for label, tables in runs.items()], ignore_index=True)
+
+
 def write_table(path: Path, frame: pd.DataFrame, schema: type[TableSchema]) -> None:
     """Writes a checked table as parquet, to a temporary file that is then renamed: the file is complete or absent."""
     table = checked(frame, schema)

@@ -44,7 +44,7 @@ class Engine(Protocol):
 
 
 class Worker:
-    """Measures one unit after the other with one model in memory; a unit of another revision replaces it."""
+    """Measures one unit after the other with one model in memory; a unit of another one, or another revision, replaces it."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Worker:
         self._load_model = load_model
         self._place = place
         self._model: LanguageModel | ImageModel | None = None
-        self._revision: str | None = None
+        self._held: tuple[str, str | None] | None = None
 
     def enter(self, folder: str) -> None:
         """Changes to that folder: paths in the configuration are relative to it.
@@ -73,17 +73,22 @@ class Worker:
 
     def measure(self, unit: WorkUnit) -> "tuple[Tables, float]":
         """Returns a unit's tables and the seconds it took, without the time to load the model."""
-        revision = self._experiment.revision_of(unit)
-        if self._model is None or revision != self._revision:
-            self._model, self._revision = None, revision  # the old one is let go first
-            model: Any = self._load_model(self._experiment.model, revision=revision, **self._place)
-            for name in self._experiment.needs:  # before anything is measured
-                model.needs(name)
+        name, revision = checkpoint_of(self._experiment, unit)
+        if self._model is None or (name, revision) != self._held:
+            self._model, self._held = None, (name, revision)  # the old one is let go first
+            model: Any = self._load_model(name, revision=revision, **self._place)
+            for needed in self._experiment.needs:  # before anything is measured
+                model.needs(needed)
             self._model = model
         assert self._model is not None
         started = time.perf_counter()
         tables = self._experiment.measure(self._model, unit)
         return tables, time.perf_counter() - started
+
+
+def checkpoint_of(experiment: Experiment, unit: WorkUnit) -> tuple[str, str | None]:
+    """Returns the name and the revision of the model that a unit is measured with."""
+    return experiment.model_of(unit), experiment.revision_of(unit)
 
 
 class LocalEngine:

@@ -167,6 +167,10 @@ class Experiment:
         """Returns the revision of the model that a unit is measured with: the run's own, unless a subclass says otherwise."""
         return self.revision
 
+    def model_of(self, unit: WorkUnit) -> str:
+        """Returns the name of the model that a unit is measured with: the run's own, unless a subclass says otherwise."""
+        return self.model
+
     def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
         """Returns the summary tables, from the measured tables alone."""
         raise NotImplementedError

@@ -31,7 +31,10 @@ class RayEngine:
     """
 
     def __init__(
-        self, arguments: tuple[Any, ...], options: RunOptions, revision_of: Callable[[WorkUnit], str | None]
+        self,
+        arguments: tuple[Any, ...],
+        options: RunOptions,
+        checkpoint_of: Callable[[WorkUnit], tuple[str, str | None]],
     ) -> None:
         """`arguments` are those of a Worker. Nothing is started before the first unit is measured."""
         try:
@@ -42,11 +45,11 @@ class RayEngine:
         self._ray = ray
         self._arguments = arguments
         self._options = options
-        self._revision_of = revision_of
+        self._checkpoint_of = checkpoint_of
         self._needs = {"CPU": options.cpus_per_worker, "GPU": gpus_per_worker(options)}
         self._connected = False
-        self._workers: dict[Any, str | None] = {}
-        """All workers, with the revision of the model they hold or are about to."""
+        self._workers: dict[Any, tuple[str, str | None] | None] = {}
+        """All workers, with the model and revision that they hold or are about to."""
         self._starting: dict[Any, Any] = {}
         """Workers that are not there yet, by the reference to their first sign of life."""
         self._idle: list[Any] = []
@@ -145,12 +148,14 @@ class RayEngine:
             holders = Counter(self._workers.values())
             unit = min(waiting, key=lambda unit: self._preference(unit, self._workers[worker], holders))
             waiting.remove(unit)
-            self._workers[worker] = self._revision_of(unit)
+            self._workers[worker] = self._checkpoint_of(unit)
             running[worker.measure.remote(unit)] = worker, unit
 
-    def _preference(self, unit: WorkUnit, held: str | None, holders: Counter[str | None]) -> tuple[bool, int]:
-        revision = self._revision_of(unit)
-        return revision != held, holders[revision]
+    def _preference(
+        self, unit: WorkUnit, held: tuple[str, str | None] | None, holders: Counter[tuple[str, str | None] | None]
+    ) -> tuple[bool, int]:
+        checkpoint = self._checkpoint_of(unit)
+        return checkpoint != held, holders[checkpoint]
 
     def _replace(self, worker: Any, unit: WorkUnit | None, losses: Counter[str], error: Exception) -> None:
         """Starts another worker for one that is lost.

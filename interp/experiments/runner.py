@@ -7,12 +7,13 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from interp.errors import RunError, UserError
 from interp.experiments.catalogue import usable_on, usable_without_attention
-from interp.experiments.engine import Engine, LocalEngine, Worker, computing_threads, worker_device
+from interp.experiments.engine import Engine, LocalEngine, Worker, checkpoint_of, computing_threads, worker_device
 from interp.experiments.experiment import Experiment, run_hash
 from interp.experiments.options import RunOptions
 from interp.experiments.provenance import command_line, versions
@@ -119,7 +120,7 @@ def _open_engine(
         return
     from interp.experiments.ray_engine import RayEngine
 
-    engine = RayEngine((experiment, load_model, place), options, experiment.revision_of)
+    engine = RayEngine((experiment, load_model, place), options, partial(checkpoint_of, experiment))
     try:
         yield engine
     finally:

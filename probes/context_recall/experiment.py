@@ -99,7 +99,7 @@ class ContextRecall(Settings):
     def compare(self, runs: "Mapping[str, Tables]") -> "tuple[Mapping[str, pd.DataFrame], Mapping[str, go.Figure]]":
         """Returns recall by task side by side, and its figure."""
         from figures.context_recall import plot_compared
-        from probes.context_recall.summaries import compared
+        from interp.tables import of_runs
 
-        table = compared(runs)
+        table = of_runs(runs, "recall")
         return {"recall": table}, {"recall": plot_compared(table)}

@@ -164,8 +164,3 @@ def _heads(settings: Settings, facts: ModelFacts, measured: Tables) -> pd.DataFr
         columns=["role", "rank", "layer", "head", "score", "is_in_role"],
     )
     return found.join(updated.rename(columns={"gold_mass": "new_mass"}), on=["layer", "head"])
-
-
-def compared(runs: Mapping[str, Tables]) -> pd.DataFrame:
-    """Returns the table `recall` of several runs, one below the other, with the run's label."""
-    return pd.concat([tables["recall"].assign(run=label) for label, tables in runs.items()], ignore_index=True)

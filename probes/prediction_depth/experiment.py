@@ -106,3 +106,11 @@ class PredictionDepth(Settings):
         from probes.prediction_depth.findings import find_all
 
         return find_all(tables)
+
+    def compare(self, runs: "Mapping[str, Tables]") -> "tuple[Mapping[str, pd.DataFrame], Mapping[str, go.Figure]]":
+        """Returns settle depths, their contrasts and the quality of lenses side by side, and the figure over the share of layers."""
+        from figures.prediction_depth import plot_compared
+        from probes.prediction_depth.summaries import compared
+
+        tables = compared(runs)
+        return tables, {"quality": plot_compared(tables["quality"])}

@@ -1,13 +1,13 @@
 """Where predictions settle and what reads them out: estimates with intervals over texts or questions. No model."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from interp.estimates import estimates
-from interp.tables import Tables
+from interp.tables import Tables, of_runs
 from probes.prediction_depth.decode_summaries import summarise_decoding
 from probes.prediction_depth.scores import accuracy_draws, auroc_draws, matched_difference, slope
 
@@ -146,3 +146,16 @@ def _selective(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
             yield estimates(kept, ["signal", "coverage"], accuracy(coverage), "question_id", kind="share", seed=seed)
 
     return pd.concat(list(parts()))
+
+
+# ---------------------------------------------------------------------- several runs
+
+
+def compared(runs: Mapping[str, Tables]) -> dict[str, pd.DataFrame]:
+    """Returns settle depths of all tokens, their contrasts, and the quality of lenses of several runs."""
+    settled = of_runs(runs, "settled")
+    return {
+        "settled": settled[settled["grouping"] == "all"],
+        "contrasts": of_runs(runs, "contrasts"),
+        "quality": of_runs(runs, "quality"),
+    }

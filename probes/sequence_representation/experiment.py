@@ -94,3 +94,11 @@ class SequenceRepresentation(Settings):
         from probes.sequence_representation.findings import find
 
         return find(tables)
+
+    def compare(self, runs: "Mapping[str, Tables]") -> "tuple[Mapping[str, pd.DataFrame], Mapping[str, go.Figure]]":
+        """Returns correlations after the last layer and gains side by side, and their figure."""
+        from figures.sequence_representation import plot_compared
+        from probes.sequence_representation.summaries import compared
+
+        tables = compared(runs)
+        return tables, {"correlations": plot_compared(tables["correlations"])}

@@ -1,5 +1,6 @@
 """What is said of all pairs, sentences and queries together. Intervals resample sentences (clusters of pairs) or news sentences."""
 
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 
 from interp.estimates import ESTIMATE, Statistic, beside, estimates
 from interp.statistics import Array, resampled, weighted_spearman
-from interp.tables import Tables, empty
+from interp.tables import Tables, empty, of_runs
 from probes.sequence_representation.pairs import TRAPS
 from probes.sequence_representation.scores import chance_reciprocal
 from probes.sequence_representation.settings import Settings
@@ -180,3 +181,17 @@ def _ranks(documents: pd.DataFrame, seed: int) -> pd.DataFrame:
     reciprocal = estimates(documents, by, "reciprocal_rank", "cluster", seed=seed, draws=DRAWS)
     first = estimates(documents, by, "is_first", "cluster", kind="share", name="first", seed=seed, draws=DRAWS)
     return beside(by, reciprocal, first).assign(chance=chance_reciprocal(int(documents["n_documents"].iloc[0])))
+
+
+# ---------------------------------------------------------------------- several runs
+
+
+def compared(runs: Mapping[str, Tables]) -> dict[str, pd.DataFrame]:
+    """Returns the correlations of cosine and grade after the last layer, and what arms gain, of several runs."""
+    correlations = of_runs(runs, "correlations")
+    last = correlations["layer"] == correlations["n_layers"] - 1
+    gains = of_runs(runs, "gains")
+    return {
+        "correlations": correlations[last & (correlations["measure"] == "cosine")],
+        "gains": gains[(gains["against"] == "prompt") & (gains["measure"] == "cosine")],
+    }

@@ -1,6 +1,8 @@
 """Texts whose number of duplicates in the training data is known: recognised and recalled by a checkpoint that is not trained here."""
 
 import math
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -9,13 +11,19 @@ from typing import Any
 import pandas as pd
 
 from interp.errors import ArgumentError
+from interp.heads.sets import heads_as_text
 from interp.models.language.model import LanguageModel
 from interp.models.tokens.encoding import encode_piece
 from interp.stimuli.prose import news_articles
 from interp.stimuli.table_files import read_rows
-from probes.training_memory.scores import completions, exact, shared
+from probes.training_memory.copying import sets_of, tokens_needed
+from probes.training_memory.plan import DuplicatesUnit
+from probes.training_memory.scores import ROWS_AT_ONCE, completions, exact, shared
 from probes.training_memory.settings import Settings
 from probes.training_memory.stimuli import FEWEST_TOKENS, begun
+
+PLACES = ("start", "offset", "copied")
+"""Where a text stands: at the beginning of the window, behind news text, or behind itself and the same news text."""
 
 
 @dataclass(frozen=True)
@@ -59,35 +67,96 @@ def known_texts(settings: Settings) -> tuple[Known, ...]:
     return read_known(path, path.stat().st_mtime_ns)
 
 
-def measure_duplicates(model: LanguageModel, revision: str | None, settings: Settings) -> pd.DataFrame:
-    """Returns a row for each text and place: at the start of the window, and behind some news text.
+@dataclass(frozen=True)
+class Encoded:
+    """A known text and its foil as tokens, without the beginning of a sequence."""
+
+    known: Known
+    ids: tuple[int, ...]
+    foil: tuple[int, ...]
+
+    @property
+    def half(self) -> int:
+        """Tokens of its first half."""
+        return len(self.ids) // 2
+
+
+def encoded(tokenizer: Any, settings: Settings) -> list[Encoded]:
+    """Returns the known texts as tokens.
 
     Raises ArgumentError for a text of too few tokens.
     """
-    tokenizer: Any = model.tokenizer
-    before = encode_piece(tokenizer, " ".join(news_articles()[:3]), first=True).ids[: settings.offset_tokens]
-    rows = []
+    found = []
     for known in known_texts(settings):
         ids, foil = (encode_piece(tokenizer, text, first=True).ids for text in (known.text, known.foil or known.text))
         if len(ids) < FEWEST_TOKENS:
             raise ArgumentError(f"{known.text[:40]!r} has {len(ids)} tokens: texts need {FEWEST_TOKENS} or more.")
-        half = len(ids) // 2
-        for place, context in (("start", []), ("offset", before)):
-            lead = begun(tokenizer, context)
-            own, other = (_nats(model, lead, one) for one in (ids, foil))
-            written = completions(model, [[*lead, *ids[:half]]], [len(ids) - half])[0]
-            margin = other - own if known.foil else math.nan
-            rows.append(
-                {
-                    "revision": revision or "", "text_id": known.id, "duplicates": known.duplicates, "place": place,
-                    "nats_seen": own, "nats_foil": other if known.foil else math.nan, "margin_nats": margin,
-                    "is_recognised": math.nan if not known.foil else float(margin > 0) + 0.5 * float(margin == 0),
-                    "exact": exact(written, ids[half:]), "rouge_second": shared(written, ids[half:]),
-                }
-            )  # fmt: skip
-    return pd.DataFrame(rows)
+        found.append(Encoded(known, tuple(ids), tuple(foil)))
+    return found
 
 
-def _nats(model: LanguageModel, lead: list[int], ids: list[int]) -> float:
+def measure_duplicates(model: LanguageModel, unit: DuplicatesUnit, settings: Settings) -> dict[str, pd.DataFrame]:
+    """Returns the tables `duplicates` and `switched_off`: every text in each place, with nothing and with heads switched off.
+
+    Raises ArgumentError for a text of too few tokens, a window that is too short, and too many heads to switch off.
+    """
+    texts = encoded(model.tokenizer, settings)
+    before = tuple(
+        encode_piece(model.tokenizer, " ".join(news_articles()[:3]), first=True).ids[: settings.offset_tokens]
+    )
+    _check_window(model, settings, texts)
+    named = {"checkpoint": unit.checkpoint or model.identity.name, "is_twin": unit.is_twin}
+    rows, sets = [], sets_of(model, settings)
+    for one in sets:
+        about = {**named, "off": one.off, "draw": one.draw}
+        with model.edit_heads(one.heads) if one.heads else nullcontext():
+            for first in range(0, len(texts), ROWS_AT_ONCE):
+                part = texts[first : first + ROWS_AT_ONCE]
+                rows += [{**about, **row} for place in PLACES for row in _read(model, part, place, before)]
+    switched = [{**named, "off": one.off, "draw": one.draw, "heads": heads_as_text(one.heads)} for one in sets[1:]]
+    return {"duplicates": pd.DataFrame(rows)} | ({"switched_off": pd.DataFrame(switched)} if switched else {})
+
+
+def _read(model: LanguageModel, texts: Sequence[Encoded], place: str, before: tuple[int, ...]) -> list[dict[str, Any]]:
+    """One row for each text in one place: its loss, its foil's, and what is written behind its first half."""
+    contexts = {"start": lambda one: (), "offset": lambda one: before, "copied": lambda one: (*one.ids, *before)}
+    leads = [begun(model.tokenizer, contexts[place](one)) for one in texts]
+    prompts = [[*lead, *one.ids[: one.half]] for lead, one in zip(leads, texts, strict=True)]
+    written = completions(model, prompts, [len(one.ids) - one.half for one in texts])
+    rows = []
+    for one, lead, tokens in zip(texts, leads, written, strict=True):
+        own, other = (_nats(model, lead, ids) for ids in (one.ids, one.foil))
+        margin = other - own if one.known.foil else math.nan
+        wanted = one.ids[one.half :]
+        rows.append(
+            {
+                "text_id": one.known.id, "duplicates": one.known.duplicates, "place": place, "nats_seen": own,
+                "nats_foil": other if one.known.foil else math.nan, "margin_nats": margin,
+                "is_recognised": math.nan if not one.known.foil else float(margin > 0) + 0.5 * float(margin == 0),
+                "exact": exact(tokens, wanted), "rouge_second": shared(tokens, wanted),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _nats(model: LanguageModel, lead: list[int], ids: Sequence[int]) -> float:
     """Mean −ln p of a text's tokens behind what stands before it."""
     return float(model.surprisal([[*lead, *ids]])[0, max(1, len(lead)) :].mean())
+
+
+def _check_window(model: LanguageModel, settings: Settings, texts: Sequence[Encoded]) -> None:
+    window = model.facts.context_window
+    if window is None:
+        return
+    lead = len(begun(model.tokenizer, ()))
+    longest = max(texts, key=lambda one: len(one.ids) + max(len(one.ids), len(one.foil)))
+    needed = lead + len(longest.ids) + settings.offset_tokens + max(len(longest.ids), len(longest.foil))
+    if needed > window:
+        raise ArgumentError(
+            f"{longest.known.text[:40]!r} twice, with --offset-tokens {settings.offset_tokens} between, is {needed} tokens and "
+            f"{model.identity.name} reads {window}: shorten the texts or lower --offset-tokens."
+        )
+    if settings.heads_off and lead + tokens_needed() > window:
+        raise ArgumentError(
+            f"{model.identity.name} reads {window} tokens, too few to find heads that copy: add --heads-off 0."
+        )

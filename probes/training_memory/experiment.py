@@ -29,7 +29,7 @@ class TrainingMemory(Settings):
         "Orhan 2023, Recognition, recall, and retention of few-shot memories in large language models, arXiv:2303.17557; Lopez-Lira, "
         "Tang, Zhu 2025, The Memorization Problem, arXiv:2504.14765; Wei et al. 2025, Hubble, arXiv:2510.19811"
     )
-    schema_version: ClassVar[int] = 1
+    schema_version: ClassVar[int] = 2
     needs_attention: ClassVar[bool] = False
     in_atlas: ClassVar[bool] = False
 
@@ -40,13 +40,13 @@ class TrainingMemory(Settings):
         return SCHEMAS
 
     def check_model(self, facts: ModelFacts) -> None:
-        """Raises UserError when the texts cannot be read, or the model is in half precision."""
+        """Raises UserError when the texts cannot be read, a checkpoint is not there, or a model to train is in half precision."""
         from interp.errors import ArgumentError
 
         if self.duplicates is not None:
-            from probes.training_memory.duplicates import known_texts
+            from probes.training_memory.checkpoints import check_checkpoints
 
-            known_texts(self)
+            check_checkpoints(self, facts)
         elif facts.identity.dtype != "float32":
             raise ArgumentError(
                 f"{facts.name} would be loaded in {facts.identity.dtype}: add --dtype float32, which training needs."
@@ -61,11 +61,19 @@ class TrainingMemory(Settings):
         return plan_units(self)
 
     def revision_of(self, unit: WorkUnit) -> str | None:
-        """Returns the checkpoint that a unit reads."""
-        return unit.revision if isinstance(unit, DuplicatesUnit) and self.revisions else self.revision
+        """Returns the revision that a unit reads."""
+        return unit.revision if isinstance(unit, DuplicatesUnit) else self.revision
+
+    def model_of(self, unit: WorkUnit) -> str:
+        """Returns the model that a unit reads: the twin, or the model itself."""
+        return unit.model if isinstance(unit, DuplicatesUnit) and unit.model else self.model
 
     def work_of(self, model: "LanguageModel", unit: WorkUnit) -> Work | None:  # type: ignore[override]
         """Returns what a training reads and writes; an update counts as three readings. The other units are not counted."""
+        if isinstance(unit, DuplicatesUnit):
+            from probes.training_memory.checkpoints import work_of_reading
+
+            return work_of_reading(model.tokenizer, self)
         if not isinstance(unit, StudyUnit):
             return Work()
         from probes.training_memory.stimuli import items_of
@@ -81,6 +89,8 @@ class TrainingMemory(Settings):
 
     def uncounted(self) -> str:
         """Returns what is not counted."""
+        if self.duplicates is not None:
+            return "finding the heads that are switched off"
         return "the layers that are taken back, the updates on other text, the annual series, and the optimiser's own steps"
 
     def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":  # type: ignore[override]
@@ -106,3 +116,11 @@ class TrainingMemory(Settings):
         from probes.training_memory.findings import find
 
         return find(tables)
+
+    def compare(self, runs: "Mapping[str, Tables]") -> "tuple[Mapping[str, pd.DataFrame], Mapping[str, go.Figure]]":
+        """Returns what is recognised and recalled side by side, of sentences studied or of texts with known duplicates."""
+        from figures.training_memory import plot_compared
+        from probes.training_memory.summaries import compared
+
+        tables = compared(runs)
+        return tables, plot_compared(tables)

@@ -6,6 +6,8 @@ import pandas as pd
 
 from interp.experiments.experiment import Finding
 from interp.tables import Tables
+from probes.training_memory.duplicate_summaries import AGAINST_TWIN, AT_START, lost_without
+from probes.training_memory.plan import ROLES, random_name
 
 NEAR_ALL = 0.9
 """Recognition or recall from which on it is called near the ceiling."""
@@ -18,7 +20,7 @@ def find(tables: Tables) -> list[Finding]:
         *_of_time(tables["lasting"]),
         *_of_layers(tables["carriers"]),
         *_of_values(tables["known_values"]),
-        *_of_duplicates(tables["by_duplicates"]),
+        *_of_duplicates(tables["by_duplicates"], tables["duplicate_effects"]),
         *_of_stops(tables["updates"]),
     ]
 
@@ -112,20 +114,52 @@ def _of_values(known: pd.DataFrame) -> list[Finding]:
     return found
 
 
-def _of_duplicates(by_duplicates: pd.DataFrame) -> list[Finding]:
+def _of_duplicates(by_duplicates: pd.DataFrame, effects: pd.DataFrame) -> list[Finding]:
     found = []
-    recall = by_duplicates[(by_duplicates["measure"] == "recall") & (by_duplicates["place"] == "start")]
-    for revision, rows in recall.groupby("revision", sort=False):
+    recall = by_duplicates[
+        (by_duplicates["measure"] == "recall") & (by_duplicates["place"] == "start") & (by_duplicates["off"] == "none")
+    ]
+    effects = effects[effects["measure"] == "recall"]
+    for checkpoint, rows in recall.groupby("checkpoint", sort=False):
         few, many = (
             rows.loc[rows["duplicates"] == end].iloc[0] for end in (rows["duplicates"].min(), rows["duplicates"].max())
         )
+        twin = ", the twin that was trained without them," if many["is_twin"] else ""
         found.append(
             Finding(
-                f"{revision or 'The model'}: of texts with {many['duplicates']} duplicates "
-                f"{_estimate(many)} of the second half is recalled, of those with "
-                f"{few['duplicates']} {_estimate(few)}."
+                f"{checkpoint}{twin} recalls {_estimate(many)} of the second half of texts with {many['duplicates']} duplicates, and of "
+                f"those with {few['duplicates']} {_estimate(few)} (n = {many['n']} and {few['n']})."
             )
         )
+        most = effects[(effects["checkpoint"] == checkpoint) & (effects["duplicates"] == many["duplicates"])]
+        found += _of_most(str(checkpoint), int(many["duplicates"]), most.set_index(["place", "effect"]))
+    return found
+
+
+def _of_most(checkpoint: str, duplicates: int, effects: pd.DataFrame) -> list[Finding]:
+    """What is said of the texts with most duplicates: against the twin, at the start, and with heads switched off."""
+
+    def told(place: str, effect: str) -> str:
+        return _estimate(effects.loc[(place, effect)])
+
+    texts = f"{checkpoint}, texts with {duplicates} duplicates"
+    found = []
+    for effect in (AGAINST_TWIN, AT_START):
+        if ("start", effect) in effects.index:
+            row = effects.loc[("start", effect)]
+            shown = "" if row["ci_low"] > 0 or row["ci_high"] < 0 else " (not shown: the interval holds 0)"
+            found.append(Finding(f"{texts}: recall {effect} is {told('start', effect)}{shown}."))
+    for role in ROLES:
+        own, control = lost_without(role), lost_without(random_name(role))
+        if ("start", own) in effects.index:
+            parts = [
+                f"{told(place, own)} {words} (random heads {told(place, control)})"
+                for place, words in (
+                    ("start", "at the start"),
+                    ("copied", "where the text stands in the window already"),
+                )
+            ]
+            found.append(Finding(f"{texts}: without {role} heads recall loses {' and '.join(parts)}."))
     return found
 
 

@@ -34,7 +34,7 @@ def measure_unit(model: LanguageModel, unit: WorkUnit, settings: Settings) -> Ma
     if isinstance(unit, plan.ValuesUnit):
         return {"values": measure_values(model, unit.series, settings)}
     if isinstance(unit, plan.DuplicatesUnit):
-        return {"duplicates": measure_duplicates(model, unit.revision, settings)}
+        return measure_duplicates(model, unit, settings)
     assert isinstance(unit, plan.StudyUnit | plan.AfterUnit)
     with restored(model) as first:
         if isinstance(unit, plan.StudyUnit):

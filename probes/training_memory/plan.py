@@ -1,10 +1,18 @@
 """The units of the training_memory experiment. Imports no torch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from interp.experiments.experiment import WorkUnit
 from probes.training_memory.settings import Condition, Settings
+
+ROLES = ("retrieval", "induction")
+"""Heads that copy what stands in the window: with known duplicates, they are switched off."""
+
+
+def random_name(role: str) -> str:
+    """Returns what the control of a role is called."""
+    return f"random ({role})"
 
 
 @dataclass(frozen=True)
@@ -35,14 +43,26 @@ class ValuesUnit(WorkUnit):
 class DuplicatesUnit(WorkUnit):
     """Texts whose number of duplicates in the training data is known, read by one checkpoint."""
 
-    revision: str | None
+    checkpoint: str
+    """The revision's name or the twin's; "" for the model itself."""
+    model: str | None = None
+    """The twin, where it is what reads."""
+    revision: str | None = None
+
+    @property
+    def is_twin(self) -> bool:
+        """Whether the checkpoint is the one that was trained without the texts."""
+        return self.model is not None
 
 
 def plan_units(settings: Settings) -> Sequence[WorkUnit]:
     """Returns the trainings, what follows them, the series; or, with a file of duplicates, its checkpoints alone."""
     if settings.duplicates is not None:
-        revisions = settings.revisions or (settings.revision,)
-        return [DuplicatesUnit(f"duplicates-{number}", revision) for number, revision in enumerate(revisions)]
+        own = [DuplicatesUnit("", name, revision=name) for name in settings.revisions] or [
+            DuplicatesUnit("", settings.revision or "", revision=settings.revision)
+        ]
+        twins = [DuplicatesUnit("", settings.twin_name, settings.twin, settings.twin_revision)] if settings.twin else []
+        return [replace(unit, id=f"duplicates-{number}") for number, unit in enumerate([*own, *twins])]
     pairs = [(rate, seed) for rate in settings.learning_rates for seed in range(settings.seeds)]
     units: list[WorkUnit] = [
         StudyUnit(f"study-{condition}-{name_of(rate)}-{seed}", condition, rate, seed)

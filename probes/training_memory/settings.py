@@ -59,9 +59,17 @@ class Settings(Experiment):
     """File (.tsv, .csv or .jsonl) with columns text, duplicates (times in the training data) and optionally foil, for models whose
     training data is known; they are not trained here."""
     revisions: tuple[str, ...] = ()
-    """With --duplicates: checkpoints of the model to test, such as a perturbed and a standard twin; the model itself if empty."""
+    """With --duplicates: checkpoints of the model to test, such as steps of its training; the model itself if empty."""
+    twin: str | None = None
+    """With --duplicates: a model that was trained without these texts, such as Hubble's standard one: a name, a Hugging Face id, or a
+    folder. Its tokenizer must be the same."""
+    twin_revision: str | None = None
+    """Branch, tag or commit of --twin on the hub; a subfolder of its folder."""
     offset_tokens: Count = 64
-    """With --duplicates: tokens of news text before the sentence, beside the sentence at the start of the window."""
+    """With --duplicates: tokens of news text before the text, beside the text at the start of the window."""
+    heads_off: CountOrNone = 8
+    """With --duplicates: retrieval heads, and induction heads, that are switched off, so that what is copied from the window is told
+    from what is remembered; 0 leaves that out."""
     years_step: CountOrNone = 3
     """Every so manieth year of the shipped annual series is asked for; 0 leaves that out."""
     window_end: int = 2017
@@ -72,11 +80,23 @@ class Settings(Experiment):
         super().__post_init__()
         if 0 not in self.exposures:
             raise ArgumentError("--exposures needs 0: what is known before any study is in every table.")
-        if self.revisions and self.duplicates is None:
-            raise ArgumentError("--revisions goes with --duplicates: name a file of texts with their counts.")
-        if self.dtype not in ("auto", "float32"):
+        if (
+            named := next((one for one in ("revisions", "twin") if getattr(self, one)), None)
+        ) and self.duplicates is None:
+            raise ArgumentError(f"--{named} goes with --duplicates: name a file of texts with their counts.")
+        if self.twin_revision and self.twin is None:
+            raise ArgumentError("--twin-revision goes with --twin: name the model that it is a revision of.")
+        if self.duplicates is None and self.dtype not in ("auto", "float32"):
             raise ArgumentError(f"--dtype must be float32, not {self.dtype}: small updates vanish in half precision.")
 
     def input_files(self) -> Sequence[Path]:
         """Returns the user's files."""
-        return [path for path in (self.texts, self.duplicates) if path]
+        twin = Path(self.twin).expanduser() if self.twin else None
+        return [path for path in (self.texts, self.duplicates, twin if twin and twin.is_dir() else None) if path]
+
+    @property
+    def twin_name(self) -> str:
+        """What the twin is called in tables."""
+        folder = Path(self.twin or "").expanduser()
+        name = folder.resolve().name if folder.is_dir() else self.twin or ""
+        return f"{name} {self.twin_revision}" if self.twin_revision else name

@@ -1,9 +1,12 @@
 """What is said of all sentences together: means over items with intervals that resample items."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from interp.estimates import beside, estimates
-from interp.tables import Tables, empty
+from interp.tables import Tables, empty, of_runs
+from probes.training_memory.duplicate_summaries import by_duplicates, duplicate_effects
 from probes.training_memory.tables import SCHEMAS
 
 DRAWS = 1000
@@ -17,11 +20,15 @@ def summarise(measured: Tables, seed: int) -> dict[str, pd.DataFrame]:
         "lasting": lambda: _lasting(measured["lasting_recognition"], measured["lasting_recall"], seed),
         "carriers": lambda: _carriers(measured["layers_recognition"], measured["layers_recall"], seed),
         "known_values": lambda: _values(measured["values"], seed),
-        "by_duplicates": lambda: _duplicates(measured["duplicates"], seed),
+        "recall_gains": lambda: _recall_gains(measured["recall"], seed),
+        "lasting_changes": lambda: _lasting_changes(measured["lasting_recognition"], measured["lasting_recall"], seed),
+        "by_duplicates": lambda: by_duplicates(measured["duplicates"], seed),
+        "duplicate_effects": lambda: duplicate_effects(measured["duplicates"], seed),
     }
     needs = {
         "recognised": "recognition", "recalled": "recall", "lasting": "lasting_recall", "carriers": "layers_recall",
-        "known_values": "values", "by_duplicates": "duplicates",
+        "known_values": "values", "recall_gains": "recall", "lasting_changes": "lasting_recall", "by_duplicates": "duplicates",
+        "duplicate_effects": "duplicates",
     }  # fmt: skip
     return {name: make() if len(measured[needs[name]]) else empty(SCHEMAS[name]) for name, make in found.items()}
 
@@ -67,6 +74,34 @@ def _measures(recognition: pd.DataFrame, recall: pd.DataFrame, by: list[str], se
     return pd.concat([*tables, second.assign(measure="recall")], ignore_index=True)
 
 
+def _recall_gains(recall: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """By how much more of natural sentences is recalled than of what stands in their place in another condition, paired."""
+    keys = ["learning_rate", "training_seed", "exposures", "item_id"]
+    by, column = ["condition", "learning_rate", "exposures", "minus"], "rouge_second"
+    natural = recall[recall["condition"] == "natural"]
+    tables = []
+    for minus, rows in recall[recall["condition"] != "natural"].groupby("condition", sort=False):
+        other = rows[[*keys, column]].rename(columns={column: "other"})
+        joined = natural.merge(other, on=keys).assign(minus=str(minus))
+        tables.append(estimates(joined, by, column, "item_id", minus="other", seed=seed, draws=DRAWS))
+    return pd.concat(tables, ignore_index=True) if tables else empty(SCHEMAS["recall_gains"])
+
+
+def _lasting_changes(recognition: pd.DataFrame, recall: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """By how much each measure has changed since study ended, paired by sentence."""
+    by, keys = ["learning_rate", "updates_since"], ["learning_rate", "training_seed", "item_id"]
+    tables = []
+    for rows, column, measure in (
+        (recognition[recognition["foil"] == "other"], "margin_nats", "margin (other), nats"),
+        (recall, "rouge_second", "recall"),
+    ):
+        then = rows[rows["updates_since"] == 0][[*keys, column]].rename(columns={column: "then"})
+        joined = rows[rows["updates_since"] != 0].merge(then, on=keys)
+        found = estimates(joined, by, column, "item_id", minus="then", seed=seed, draws=DRAWS)
+        tables.append(found.assign(measure=measure))
+    return pd.concat(tables, ignore_index=True)
+
+
 def _lasting(recognition: pd.DataFrame, recall: pd.DataFrame, seed: int) -> pd.DataFrame:
     return _measures(recognition, recall, ["learning_rate", "updates_since"], seed)
 
@@ -93,16 +128,7 @@ def _values(values: pd.DataFrame, seed: int) -> pd.DataFrame:
     return margin.merge(values.groupby(by, sort=False)["rank_share"].mean().reset_index(), on=by)
 
 
-def _duplicates(duplicates: pd.DataFrame, seed: int) -> pd.DataFrame:
-    by = ["revision", "duplicates", "place"]
-    tables = []
-    for column, measure in (
-        ("is_recognised", "recognised"), ("margin_nats", "margin, nats"), ("rouge_second", "recall"), ("exact", "exact"),
-    ):  # fmt: skip
-        rows = duplicates.dropna(subset=[column])
-        if len(rows):
-            kind = "mean" if column == "margin_nats" else "share"
-            tables.append(
-                estimates(rows, by, column, "text_id", kind=kind, seed=seed, draws=DRAWS).assign(measure=measure)
-            )
-    return pd.concat(tables, ignore_index=True)
+def compared(runs: Mapping[str, Tables]) -> dict[str, pd.DataFrame]:
+    """Returns the tables of what is recognised and recalled of several runs, as far as any of them has rows."""
+    found = {name: of_runs(runs, name) for name in ("recognised", "recalled", "by_duplicates", "duplicate_effects")}
+    return {name: table for name, table in found.items() if len(table)}

@@ -116,17 +116,35 @@ class Values(TableSchema):
 class Duplicates(TableSchema):
     """One text whose number of duplicates in the training data is known, read by one checkpoint."""
 
-    revision: str
+    checkpoint: str
+    """The revision's name, the twin's, or the model's own."""
+    is_twin: bool
+    """Whether it was trained without the texts."""
+    off: str
+    """Which heads are switched off: none, retrieval, induction, or as many random ones of the same layers."""
+    draw: int
+    """Which random ones."""
     text_id: str
     duplicates: int
     place: str
-    """start: at the beginning of the window; offset: behind news text."""
+    """start: at the beginning of the window; offset: behind news text; copied: behind itself and the same news text."""
     nats_seen: float
     nats_foil: float = may_lack()
     margin_nats: float = may_lack()
     is_recognised: float = may_lack()
     exact: float
     rouge_second: float
+
+
+class SwitchedOff(TableSchema):
+    """The heads that are switched off in one checkpoint."""
+
+    checkpoint: str
+    is_twin: bool
+    off: str
+    draw: int
+    heads: str
+    """As layer-head, best first."""
 
 
 _RATES = {"condition": str, "learning_rate": float, "exposures": int}
@@ -137,12 +155,13 @@ _FOUR = {
     for name in (stem, f"{stem}_ci_low", f"{stem}_ci_high")
 }
 _COUNTS = {"n": int, "n_rows": int}
+_READ = {"checkpoint": str, "is_twin": bool, "duplicates": int, "place": str, "measure": str}
 _TAKEN = {"learning_rate": float, "taken_back": str, "control": bool, "share": float}
 
 SCHEMAS: Schemas = {
     "updates": Updates, "recognition": Recognition, "recall": Recall, "lasting_recognition": LastingRecognition,
     "lasting_recall": LastingRecall, "layers_recognition": LayersRecognition, "layers_recall": LayersRecall, "values": Values,
-    "duplicates": Duplicates,
+    "duplicates": Duplicates, "switched_off": SwitchedOff,
     "recognised": schema_of("Recognised", **_RATES, foil=str, **_TWO, **_COUNTS),
     "recalled": schema_of("Recalled", **_RATES, **_FOUR, **_COUNTS),
     "lasting": schema_of(
@@ -150,5 +169,8 @@ SCHEMAS: Schemas = {
     ),
     "carriers": schema_of("Carriers", **_TAKEN, measure=str, **ESTIMATE),
     "known_values": schema_of("KnownValues", in_window=bool, instruction=str, null=str, **ESTIMATE, rank_share=float),
-    "by_duplicates": schema_of("ByDuplicates", revision=str, duplicates=int, place=str, measure=str, **ESTIMATE),
+    "recall_gains": schema_of("RecallGains", **_RATES, minus=str, **ESTIMATE),
+    "lasting_changes": schema_of("LastingChanges", learning_rate=float, measure=str, updates_since=int, **ESTIMATE),
+    "by_duplicates": schema_of("ByDuplicates", **_READ, off=str, **ESTIMATE),
+    "duplicate_effects": schema_of("DuplicateEffects", **_READ, effect=str, **ESTIMATE),
 }  # fmt: skip

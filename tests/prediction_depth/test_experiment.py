@@ -53,6 +53,18 @@ def run(tmp_path_factory):
     return settings, {**measured, **{name: checked(frame, schemas[name]) for name, frame in found.items()}}
 
 
+def test_runs_are_compared_over_the_share_of_their_layers(run):
+    settings, tables = run
+    deeper = {**tables, "quality": tables["quality"].assign(depth=2 * tables["quality"]["depth"])}
+    compared, figures = settings.compare({"a": tables, "b": deeper})
+    assert set(compared["settled"]["grouping"]) == {"all"}
+    assert len(compared["contrasts"]) == 2 * len(tables["contrasts"])
+    lines = [trace for trace in figures["quality"].data if trace.mode == "lines+markers"]
+    assert {trace.name for trace in lines} == {"a", "b"}
+    assert all(min(trace.x) == 0 and max(trace.x) == 1 for trace in lines)
+    assert sum(bool(trace.showlegend) for trace in lines) == 2
+
+
 def test_a_run_fills_every_table(run):
     settings, tables = run
     assert set(tables) == set(settings.schemas())

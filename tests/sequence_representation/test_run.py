@@ -100,6 +100,10 @@ def test_a_run_ends_with_its_tables_figures_and_findings(tmp_path: Path) -> None
     ).all()
     assert run.tables["ranks"]["value"].between(0, 1).all()
     assert len(run.tables["words"]) == 0
+    compared, figures = run.experiment.compare({"a": run.tables, "b": run.tables})
+    last = correlations.query("measure == 'cosine' and layer == n_layers - 1")
+    assert len(compared["correlations"]) == 2 * len(last)
+    assert {trace.name for trace in figures["correlations"].data} == {"a", "b"}
 
 
 def test_too_many_layers_are_refused_before_anything_is_read(tmp_path: Path) -> None:
