@@ -62,7 +62,9 @@ def plot_depths(depths: pd.DataFrame) -> go.Figure:
                 error_y=error_bars(line["value"], line["ci_low"], line["ci_high"]), row=1, col=col,
                 line={"color": PALETTE[place % len(PALETTE)], "dash": DASHES[place // len(PALETTE) % 3]},
             )  # fmt: skip
-        figure.update_xaxes(title="place in the prompt", tickformat=".0%", range=[0, 1], row=1, col=col)
+        figure.update_xaxes(
+            title="place in the prompt", tickformat=".0%", range=[0, 1], tickvals=[0.2, 0.5, 0.8], row=1, col=col
+        )
     figure.update_yaxes(title="share of heads that read a token", row=1, col=1)
     caption = (
         "Mean over heads, layers and the tokens of each fifth of the prompt, middle budget; 95% intervals over texts."
