@@ -1,6 +1,7 @@
 """Figures of the prediction_depth experiment, each from its tables."""
 
 import math
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -216,7 +217,8 @@ def plot_compared(quality: pd.DataFrame) -> go.Figure:
         for run, part in rows[rows["lens"] == lens].groupby("run", sort=False):
             _curve(figure, part, "share", str(run), colours[str(run)], col=col)
     named: set[str] = set()
-    for trace in figure.select_traces(selector={"mode": "lines+markers"}):  # a run need not have the first panel's lens
+    drawn_lines: Any = figure.select_traces(selector={"mode": "lines+markers"})
+    for trace in drawn_lines:  # a run need not have the first panel's lens
         trace.showlegend = trace.name not in named
         named.add(trace.name)
     figure.update_xaxes(title="share of layers passed")

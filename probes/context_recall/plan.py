@@ -131,12 +131,12 @@ def _all_cells(settings: Settings, facts: ModelFacts, sets: tuple[HeadSet, ...])
             )
             continue
         task = task_of(text)
-        own = (sets, cuts, moves) if task.causes else ((), ())
+        own = (sets, cuts, moves) if task.causes else ((), (), ())
         for cell in task.cells:
             name = _slug(f"{text.partition('(')[0]}-{words_in(cell)}")
             samples = max(2, round(settings.samples * task.share))
             if name not in seen:
-                yield CellUnit(name, text, tuple(cell.items()), samples, *own)
+                yield CellUnit(name, text, tuple(cell.items()), samples, own[0], own[1], own[2])
             seen.add(name)
     for length in settings.fitting_lengths(facts):
         cell = (("tokens", length),)

@@ -55,7 +55,7 @@ def _paired(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame
     twin = _other(plain[plain["is_twin"]], column, ["place", "text_id"])
     yield AGAINST_TWIN, plain[~plain["is_twin"]].merge(twin)
     for off, without in rows[rows["off"] != "none"].groupby("off", sort=False):
-        means = without.groupby(["checkpoint", "place", "text_id"], as_index=False)[column].mean()
+        means: pd.DataFrame = without.groupby(["checkpoint", "place", "text_id"])[column].mean().reset_index()
         yield lost_without(str(off)), plain.merge(means.rename(columns={column: "other"}))
 
 

@@ -146,7 +146,7 @@ def _of_most(checkpoint: str, duplicates: int, effects: pd.DataFrame) -> list[Fi
     found = []
     for effect in (AGAINST_TWIN, AT_START):
         if ("start", effect) in effects.index:
-            row = effects.loc[("start", effect)]
+            row: Any = effects.loc[("start", effect)]
             shown = "" if row["ci_low"] > 0 or row["ci_high"] < 0 else " (not shown: the interval holds 0)"
             found.append(Finding(f"{texts}: recall {effect} is {told('start', effect)}{shown}."))
     for role in ROLES:
