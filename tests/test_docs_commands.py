@@ -73,6 +73,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "my_needles.jsonl").write_text(needles.text)
     (place / "my_prompts.jsonl").write_text(prompts.text)
     (place / "sentences.tsv").write_text("id\ttext\na\tA sentence of one's own.\n")
+    (place / "pair").mkdir()  # what `python -m experiments.known_duplicates pair` writes, without its models
+    for counted, separator in (("counts.tsv", "\t"), ("pair/counts.csv", ",")):
+        (place / counted).write_text(f"text{separator}duplicates\nA sentence of one's own.{separator}4\n")
     for name, text in named_files().items():
         (place / name).write_text(text)
     for folder in ("my_texts", "my_corpus"):

@@ -211,7 +211,7 @@ class Hand:
 
 def test_workers_take_units_of_the_model_they_hold_and_spread_over_models() -> None:
     units = [WorkUnit(f"{revision}{index}") for revision in "ab" for index in range(3)]
-    engine = ray_engine.RayEngine((), RunOptions(engine="ray"), lambda unit: unit.id[0])
+    engine = ray_engine.RayEngine((), RunOptions(engine="ray"), lambda unit: ("tiny", unit.id[0]))
     first, second = Hand([]), Hand([])
     engine._workers = {first: None, second: None}
     running: dict[Any, Any] = {}
