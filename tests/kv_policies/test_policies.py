@@ -330,7 +330,7 @@ def test_expected_attention_leaves_its_sinks_out_of_the_softmax_if_asked():
     assert without[..., :4].isinf().all()
     norm = prompt.values.norm(dim=-1)[..., 4:]
     assert float((without[..., 4:] / norm).sum()) == pytest.approx(1, abs=1e-5)
-    assert float((whole[..., 4:] / norm).sum()) < 0.95
+    assert float((whole[..., 4:] / norm).sum()) < 1 - 1e-3  # the four have the rest
 
 
 def test_a_policy_is_a_few_lines():
