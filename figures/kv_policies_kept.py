@@ -56,9 +56,9 @@ def plot_depths(depths: pd.DataFrame) -> go.Figure:
     names = list(dict.fromkeys(rows["policy"]))
     for col, material in enumerate(panels, start=1):
         for place, name in enumerate(names):
-            line = rows[(rows["material"] == material) & (rows["policy"] == name)].sort_values("depth")
+            line = rows[(rows["material"] == material) & (rows["policy"] == name)].sort_values("depth_fraction")
             figure.add_scatter(
-                x=line["depth"] + 0.1, y=line["value"], mode="lines+markers", name=name, legendgroup=name, showlegend=col == 1,
+                x=line["depth_fraction"] + 0.1, y=line["value"], mode="lines+markers", name=name, legendgroup=name, showlegend=col == 1,
                 error_y=error_bars(line["value"], line["ci_low"], line["ci_high"]), row=1, col=col,
                 line={"color": PALETTE[place % len(PALETTE)], "dash": DASHES[place // len(PALETTE) % 3]},
             )  # fmt: skip

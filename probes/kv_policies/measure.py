@@ -179,7 +179,7 @@ def _depth_rows(named: Sequence[dict[str, Any]], losses: Losses) -> pd.DataFrame
     """By fifth of the prompt."""
     parts = _stacked(losses.by_token).mean(dim=0).tensor_split(N_DEPTHS, dim=1)
     rows = [
-        {**names, "depth": place / N_DEPTHS, "kept_share": float(part[row].mean())}
+        {**names, "depth_fraction": place / N_DEPTHS, "kept_share": float(part[row].mean())}
         for place, part in enumerate(parts)
         for row, names in enumerate(named)
     ]

@@ -40,7 +40,7 @@ def summarise_all(
         "roles": _roles(settings, heads, roles),
         "restored": _restored(settings, by_text),
         "classes": _kept_shares(settings, measured["kept_classes"], "token_class"),
-        "depths": _kept_shares(settings, measured["kept_depths"], "depth"),
+        "depths": _kept_shares(settings, measured["kept_depths"], "depth_fraction"),
         "head_map": _head_map(settings, heads),
         **summarise_dynamics(settings, measured, roles),
     }

@@ -89,7 +89,7 @@ class KeptClasses(Condition):
 class KeptDepths(Condition):
     """How much of one fifth of the prompt is kept."""
 
-    depth: float
+    depth_fraction: float
     """Where the fifth begins: 0, 0.2, 0.4, 0.6 or 0.8 of the prompt."""
     kept_share: float = pa.Field(ge=0.0, le=1.0001)
     """Share of heads and layers that read a token of it."""
@@ -240,7 +240,7 @@ Depths = schema_of(
     material=str,
     policy=str,
     budget=float,
-    depth=float,
+    depth_fraction=float,
     value=float,
     ci_low=float,
     ci_high=float,

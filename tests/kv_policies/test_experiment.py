@@ -124,12 +124,12 @@ def test_pairs_of_policies_differ_by_what_the_table_says(tables):
 
 def test_the_parts_of_a_prompt_together_hold_what_is_kept(tables):
     kept, parts = (tables[name].query("policy == 'random'") for name in ("kept", "kept_depths"))
-    assert sorted(parts["depth"].unique()) == [0, 0.2, 0.4, 0.6, 0.8]
+    assert sorted(parts["depth_fraction"].unique()) == [0, 0.2, 0.4, 0.6, 0.8]
     row = kept[(kept["budget"] == 0.2) & (kept["protection"] == "sinks_recent")].iloc[0]
     mine = parts[(parts["text_id"] == row["text_id"]) & (parts["budget"] == 0.2) & (parts["scope"] == row["scope"])]
     mine = mine[mine["protection"] == "sinks_recent"]
     assert mine["kept_share"].sum() * 300 / 5 == pytest.approx(60, abs=1e-3)
-    assert mine.set_index("depth")["kept_share"][0] > 4 / 60
+    assert mine.set_index("depth_fraction")["kept_share"][0] > 4 / 60
 
 
 def test_stored_bytes_count_stand_ins(tables):
