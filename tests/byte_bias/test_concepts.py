@@ -10,7 +10,7 @@ import torch
 from interp.errors import ArgumentError
 from interp.tables import empty
 from probes.byte_bias import concepts
-from probes.byte_bias.concepts import FREE_STEP, above_share, counts_of, mapped, measure_concepts, spans_of
+from probes.byte_bias.concepts import FREE_STEP, OFFSETS, above_share, counts_of, mapped, measure_concepts, spans_of
 from probes.byte_bias.settings import Settings
 from probes.byte_bias.summaries import summarise
 from probes.byte_bias.tables import Continuations, Places
@@ -118,3 +118,20 @@ def test_texts_without_names_are_refused(tmp_path: Path) -> None:
     model = tiny("llama", tokenizer=byte_level(), vocab_size=len(byte_level()))
     with pytest.raises(ArgumentError, match="--concept-articles 0"):
         measure_concepts(model, Settings(concept_articles=2, corpus=tmp_path))
+
+
+def test_maps_are_fitted_to_states_so_many_tokens_apart(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the last depth, what a place is mapped to is the state that predicts the token asked for: its own, or the next one's."""
+    fitted: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def keep(x: torch.Tensor, y: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        fitted.append((x, y))
+        return states
+
+    monkeypatch.setattr(concepts, "mapped", keep)
+    model = tiny("llama", tokenizer=byte_level(), vocab_size=len(byte_level()))
+    measure_concepts(model, Settings(corpus=corpus, concept_articles=2, concept_depths=2, passage_tokens=40))
+    last = fitted[-2 * len(OFFSETS) :: 2]  # depth by depth, offset by offset, linear before shuffled
+    for offset, (x, y) in zip(OFFSETS, last, strict=True):
+        assert torch.equal(x[offset - 1 :], y[: len(y) - offset + 1])
+        assert len(x) == 40 - offset
