@@ -68,10 +68,12 @@ def _of_names(tables: Tables) -> list[Finding]:
     of_names: Any = gaps[(gaps["kind"] == "name") & (gaps["depth"] == best)]
     for row in of_names.itertuples():
         shown = "" if row.ci_low > 0 or row.ci_high < 0 else ", which is not shown to differ from 0"
+        which = "The next token" if row.offset == 1 else f"The token {row.offset} ahead"
         found.append(
             Finding(
-                f"{row.offset} ahead, names hold {100 * row.difference:+.1f} points [{100 * row.ci_low:+.1f}, {100 * row.ci_high:+.1f}] "
-                f"beyond free words that stand together as often{shown} ({100 * row.unmatched:+.1f} if frequency is not matched)."
+                f"{which} is held above others {100 * row.difference:+.1f} points [{100 * row.ci_low:+.1f}, {100 * row.ci_high:+.1f}] more "
+                f"often in names than in free words that stand together as often{shown} ({100 * row.unmatched:+.1f} if frequency is not "
+                "matched; the same depth)."
             )
         )
     return found
