@@ -10,6 +10,7 @@ import torch
 
 from interp.errors import ArgumentError, UserError
 from interp.models.bytes import ByteEnsemble, ByteModel, fill
+from interp.models.bytes.canonical import Canonical
 from interp.models.bytes.covers import END, combine
 from interp.models.language.word_tokens import token_bytes
 from tests.script_tokenizers import byte_bpe, byte_fallback, unigram, word_piece
@@ -231,3 +232,12 @@ def test_models_of_two_vocabularies_are_mixed_byte_by_byte() -> None:
     for models, weights in (([], None), ([one], [0.5]), ([one, other], [1.5, -0.5])):
         with pytest.raises(ArgumentError, match="sum to 1"):
             ByteEnsemble(models, weights)
+
+
+def test_a_vocabulary_is_indexed_once_and_anew_when_tokens_are_added() -> None:
+    tokenizer = copy.deepcopy(byte_level())
+    known = Canonical.of(tokenizer)
+    assert Canonical.of(tokenizer) is known
+    assert Canonical.of(copy.deepcopy(tokenizer)) is not known
+    tokenizer.add_tokens(["zebra"])
+    assert b"zebra" in Canonical.of(tokenizer).parts

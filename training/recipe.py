@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import LlamaConfig, PreTrainedConfig
+from transformers import Gemma3TextConfig, LlamaConfig, PreTrainedConfig
 
 from interp.models.language.lstm import LSTMConfig
 
@@ -34,8 +34,18 @@ SIZES: dict[str, dict[str, Any]] = {
     "transformer-news-1": dict(num_hidden_layers=1, intermediate_size=1656),
     "transformer-news-2": dict(num_hidden_layers=2, intermediate_size=742),
     "transformer-news-4": dict(num_hidden_layers=4, intermediate_size=285),
+    "gemma-news-4": dict(
+        num_hidden_layers=4,
+        intermediate_size=327,
+        num_key_value_heads=2,
+        sliding_window=128,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+    ),
 }
-"""Embeddings are equally wide in all; the feed-forward layers of a transformer take what its depth leaves of 1.2 million."""
+"""Embeddings are equally wide in all; the feed-forward layers of a transformer take what its depth leaves of 1.2 million.
+
+`gemma-news-4` is there for what the others lack: query heads that share keys, windows in every other layer, norms on both sides.
+"""
 
 HIDDEN_SIZE = 128
 HEADS = 4
@@ -48,10 +58,11 @@ def architecture(name: str, recipe: Recipe) -> PreTrainedConfig:
     )
     if name.startswith("lstm"):
         return LSTMConfig(**common, **SIZES[name])
-    return LlamaConfig(
-        **common,
-        **SIZES[name],
-        num_attention_heads=HEADS,
-        max_position_embeddings=recipe.window_tokens,
-        tie_word_embeddings=True,
+    heads: dict[str, Any] = dict(
+        num_attention_heads=HEADS, max_position_embeddings=recipe.window_tokens, tie_word_embeddings=True
     )
+    if name.startswith("gemma"):
+        head_dim = HIDDEN_SIZE // HEADS
+        heads |= dict(head_dim=head_dim, query_pre_attn_scalar=head_dim)
+        return Gemma3TextConfig(**common, **heads, **SIZES[name])
+    return LlamaConfig(**common, **heads, **SIZES[name])

@@ -80,10 +80,18 @@ def plot_curve(curve: pd.DataFrame, name: str) -> go.Figure:
     )
 
 
+KINDS = {
+    "interp_lstm": "An LSTM",
+    "llama": "A transformer (Llama type)",
+    "gemma3_text": "A transformer (Gemma 3 type: query heads share keys, every other layer sees a window)",
+}
+"""What a card calls an architecture, by its `model_type`."""
+
+
 def card(name: str, model: Any, recipe: Recipe, facts: Mapping[str, Any]) -> ModelCard:
     """Returns the card: what was measured as data on top, in sentences below."""
     config = model.config
-    kind = "An LSTM" if config.model_type == "interp_lstm" else "A transformer (Llama type)"
+    kind = KINDS[config.model_type]
     data = ModelCardData(
         language="en",
         license="apache-2.0",

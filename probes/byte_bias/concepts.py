@@ -159,9 +159,12 @@ def counts_of(wanted: set[str], texts: Iterator[str]) -> Counter[str]:
     """Returns how often each run of up to four words stands in some texts, blanks alone between the words."""
     found: Counter[str] = Counter()
     longest = max((text.count(" ") + 1 for text in wanted), default=0)
+    beginnings = {text.split(" ")[0] for text in wanted}
     for text in texts:
         words = list(_words(text))
-        for first, (_, begin, _) in enumerate(words):
+        for first, (word, begin, _) in enumerate(words):
+            if word not in beginnings:
+                continue
             for last in range(first, min(first + longest, len(words))):
                 if last > first and text[words[last - 1][2] : words[last][1]] != " ":
                     break

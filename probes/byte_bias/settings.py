@@ -48,9 +48,10 @@ class Settings(Experiment):
         "quick": {
             "prompts_per_domain": 1,
             "tolerance": 0.05,
-            "articles": 16,
-            "concept_articles": 16,
-            "concept_depths": 3,
+            "articles": 8,
+            "concept_articles": 8,
+            "concept_depths": 2,
+            "passage_tokens": 128,
         }
     }
 

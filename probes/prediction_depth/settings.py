@@ -22,12 +22,12 @@ class Settings(Experiment):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {
             "prose_texts": 2,
-            "text_tokens": 48,
+            "text_tokens": 40,
             "decode_texts": 2,
             "betas": (0.3,),
-            "draft_tokens": 24,
-            "facts_per_relation": 5,
-            "read_through_every": 10,
+            "draft_tokens": 12,
+            "facts_per_relation": 3,
+            "read_through_every": 15,
         },
     }
 

@@ -18,7 +18,6 @@ from probes.sequence_representation.scores import anisotropy, cosines
 from probes.sequence_representation.settings import Settings
 from probes.sequence_representation.words import decode_words
 
-SHIFTED_TEXTS = 24
 POSITIONS = 12
 
 
@@ -113,7 +112,7 @@ def _pair_tables(
 
 def _measure_shifts(reader: ModelReader, settings: Settings) -> pd.DataFrame:
     """‖state − state where nothing is written‖ over the latter's norm, for the first tokens of the first texts."""
-    texts, exit = texts_of(settings.read_pairs())[:SHIFTED_TEXTS], max(settings.exits)
+    texts, exit = texts_of(settings.read_pairs())[: settings.shifted_texts], max(settings.exits)
     layers = sorted({exit - 1, reader.n_layers // 2, reader.n_layers - 1})
     options = {"start": settings.start, "exit": exit, "seed": [settings.seed, 0]}
     plain = [states for _, states in read_arm(reader, texts, "slot", **options)]

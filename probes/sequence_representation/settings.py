@@ -22,8 +22,8 @@ class Settings(Experiment):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {
-            "sentences": 6, "arms": ("plain", "prompt", "slot", "prepend"), "exits": (7,), "prose_sentences": 60,
-            "distractors": 20,
+            "sentences": 3, "arms": ("plain", "prompt", "slot", "prepend"), "exits": (7,), "prose_sentences": 24,
+            "distractors": 10, "shifted_texts": 6,
         }
     }  # fmt: skip
 
@@ -49,6 +49,8 @@ class Settings(Experiment):
     """First layer whose input has the slot overwritten."""
     exits: Annotated[tuple[Count, ...], SOME] = (7,)
     """The slot is overwritten in layers before this one, for each arm that writes; the controls take the largest."""
+    shifted_texts: Count = 24
+    """First texts at whose tokens it is measured how far Token Prepending moves a state."""
     prose_sentences: CountOrNone = 240
     """News sentences whose words are decoded from states (DupMAE); 0 leaves that out."""
     distractors: CountOrNone = 100

@@ -44,7 +44,7 @@ class ByteModel:
         Raises UserError for a tokenizer whose tokens do not spell bytes, ArgumentError for one without a token that begins texts.
         """
         self.model, self.tolerance = model, tolerance
-        self.canonical = Canonical(model.tokenizer)
+        self.canonical = Canonical.of(model.tokenizer)
         self._begin = beginning(model.tokenizer, bos)
         if not self._begin:
             raise ArgumentError("Nothing stands before the first byte, so it has no probability: use bos='always'.")

@@ -5,10 +5,11 @@ word piece may grow, and pre-tokenizers look ahead behind white space. So a sequ
 """
 
 import re
+import weakref
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -35,6 +36,19 @@ State = tuple[int, ...]
 
 class Canonical:
     """The valid token sequences of one tokenizer, in bytes."""
+
+    _known: ClassVar["weakref.WeakKeyDictionary[Any, Canonical]"] = weakref.WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> "Canonical":
+        """Returns the sequences of a tokenizer, indexed once for as long as it has the tokens that it has.
+
+        Raises what `Canonical(tokenizer)` raises.
+        """
+        known = cls._known.get(tokenizer)
+        if known is None or len(known.parts) != len(tokenizer):
+            known = cls._known[tokenizer] = cls(tokenizer)
+        return known
 
     def __init__(self, tokenizer: Any) -> None:
         """Indexes the vocabulary by bytes. Raises UserError where tokens are not bytes one after the other."""
