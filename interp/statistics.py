@@ -81,20 +81,27 @@ def mean_estimate(values: ArrayLike, clusters: ArrayLike, *, draws: int = 2000, 
 def share_estimate(values: ArrayLike, clusters: ArrayLike, *, draws: int = 2000, seed: int = 0) -> Estimate:
     """Returns the mean of shares, one number from 0 to 1 per row (0 or 1 for a yes/no outcome), with its clustered bootstrap interval.
 
-    Its interval at none and all: see `bounded`.
+    Its interval where all clusters agree: see `bounded`.
     """
     return bounded(mean_estimate(values, clusters, draws=draws, seed=seed))
 
 
 def bounded(estimate: Estimate) -> Estimate:
-    """Returns the estimate of a quantity between 0 and 1, with an interval even if it is 0 or 1.
+    """Returns the estimate of a quantity between 0 and 1, with an interval even if all clusters agree: none, all, or half in each.
 
     There resampling has no spread and would look like certainty: the interval is Wilson's for as many trials as there are
-    clusters.
+    clusters, the widest that quantities of that mean call for.
     """
-    if estimate.n > 1 and estimate.value in (0.0, 1.0) and estimate.ci_low == estimate.ci_high:
+    if estimate.n < 2 or not _agree(estimate) or not 0 <= estimate.value <= 1:
+        return estimate
+    if estimate.value in (0.0, 1.0):
         return wilson_interval(int(estimate.value) * estimate.n, estimate.n)
-    return estimate
+    return _wilson_between(estimate.value, estimate.n)
+
+
+def _agree(estimate: Estimate) -> bool:
+    """Whether resampling has no spread, but for rounding; False where there is no interval."""
+    return bool(estimate.ci_high - estimate.ci_low <= 1e-12)
 
 
 def paired_difference(
@@ -115,11 +122,11 @@ def share_difference(
 ) -> Estimate:
     """Returns the paired difference of shares, from −1 to 1, with an interval even if it is the same in all rows.
 
-    Where resampling has no spread at −1, 0 or 1 it would look like certainty: the interval is as wide as Wilson's for as many
-    trials as there are clusters.
+    Where resampling has no spread it would look like certainty: the interval is as wide as Wilson's for as many trials as there are
+    clusters.
     """
     estimate = paired_difference(first, second, clusters, draws=draws, seed=seed)
-    if estimate.n < 2 or estimate.ci_low != estimate.ci_high or estimate.value not in (-1.0, 0.0, 1.0):
+    if estimate.n < 2 or not _agree(estimate):
         return estimate
     width = wilson_interval(0, estimate.n).ci_high
     low, high = max(estimate.value - width, -1.0), min(estimate.value + width, 1.0)
@@ -132,12 +139,13 @@ def resampled(
     """Returns a statistic of rows with its bootstrap interval when whole clusters are resampled.
 
     `statistic` takes how often each row counts, [draw, row], and returns one number per draw, such as `weighted_median`.
-    One cluster carries no information about the spread between clusters: its interval is NaN.
+    One cluster carries no information about the spread between clusters: its interval is NaN. So is that of a statistic that hinges
+    on one cluster: without it, it is not defined.
     """
     _, index = np.unique(np.asarray(clusters), return_inverse=True)
     n_clusters = int(index.max()) + 1
     whole = float(statistic(np.ones((1, len(index))))[0])
-    if n_clusters < 2:
+    if n_clusters < 2 or np.isnan(statistic((1 - np.eye(n_clusters))[:, index])).any():
         return Estimate(whole, np.nan, np.nan, n_clusters)
     low, high = percentile_interval(statistic(cluster_weights(n_clusters, draws, seed)[:, index]))
     return Estimate(whole, float(low), float(high), n_clusters)
@@ -180,6 +188,17 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Es
     low = 0.0 if successes == 0 else float(low)
     high = 1.0 if successes == trials else float(high)
     return Estimate(successes / trials, low, high, trials)
+
+
+def _wilson_between(share: float, trials: int) -> Estimate:
+    """Wilson's score interval at 95% of a share that is no whole number of trials."""
+    from scipy.stats import norm
+
+    z = float(norm.ppf(0.975))
+    scale = 1 + z * z / trials
+    centre = (share + z * z / (2 * trials)) / scale
+    half = z * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / scale
+    return Estimate(share, float(centre - half), float(centre + half), trials)
 
 
 def spearman(first: ArrayLike, second: ArrayLike) -> Array | np.float64:

@@ -115,7 +115,7 @@ def test_a_paired_difference_sees_through_what_the_pairs_share():
     assert alone.ci_high - alone.ci_low > 50  # what an unpaired comparison would have to work with
 
 
-@pytest.mark.parametrize("difference", [-1.0, 0.0, 1.0])
+@pytest.mark.parametrize("difference", [-1.0, 0.0, 0.25, 1.0])
 def test_a_difference_of_shares_that_is_the_same_everywhere_is_as_uncertain_as_wilson_says(difference):
     estimate = share_difference([max(difference, 0.0)] * 3, [max(-difference, 0.0)] * 3, [0, 1, 2])
     width = 3.841458820694124 / (3 + 3.841458820694124)  # z² / (n + z²): Wilson's upper end of none in three
@@ -170,10 +170,15 @@ def test_wilsons_ends_are_the_proportions_that_the_data_are_just_z_standard_erro
     assert estimate.value - 1e-12 <= estimate.ci_high <= 1
 
 
-def test_what_lies_between_0_and_1_is_never_certain_at_an_end():
-    assert bounded(Estimate(0.0, 0.0, 0.0, 6)) == wilson_interval(0, 6)
-    assert bounded(Estimate(1.0, 1.0, 1.0, 6)) == wilson_interval(6, 6)
-    for kept in (Estimate(0.5, 0.5, 0.5, 6), Estimate(1.0, 0.8, 1.0, 6)):
+@pytest.mark.parametrize("share", [0.0, 1 / 6, 0.5, 1.0])
+def test_what_lies_between_0_and_1_is_never_certain_because_clusters_agree(share):
+    rounded = Estimate(share, share, share + 1e-16, 6)
+    for agreed in (Estimate(share, share, share, 6), rounded):
+        assert bounded(agreed) == pytest.approx(wilson_interval(round(6 * share), 6), abs=1e-9)
+    between = bounded(Estimate(0.25, 0.25, 0.25, 6))
+    assert between.ci_low > wilson_interval(1, 6).ci_low
+    assert between.ci_high < wilson_interval(2, 6).ci_high
+    for kept in (Estimate(1.0, 0.8, 1.0, 6), Estimate(0.5, 0.4, 0.6, 6), Estimate(1.5, 1.5, 1.5, 6)):
         assert bounded(kept) == kept
     assert math.isnan(bounded(Estimate(1.0, NAN, NAN, 1)).ci_low)
 
@@ -282,3 +287,20 @@ def test_resampled_intervals_resample_clusters_not_rows():
     assert found.ci_high - found.ci_low > 2 * (naive.ci_high - naive.ci_low)
     assert (found.n, naive.n) == (8, 80)
     assert np.isnan(resampled(mean, np.zeros(80), seed=0).ci_low)
+
+
+def test_a_statistic_that_hinges_on_one_cluster_has_no_interval():
+    """Names less free words, of four texts: where only one has a name, resampling the others says nothing of names."""
+    is_name = np.array([True, False, False, False, False])
+    values, texts = np.array([3.0, 1.0, 1.0, 1.0, 1.0]), np.array([0, 0, 1, 2, 3])
+
+    def beyond(weights):
+        n_names, n_others = weights[:, is_name].sum(axis=1), weights[:, ~is_name].sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            return weights[:, is_name] @ values[is_name] / n_names - weights[:, ~is_name] @ values[~is_name] / n_others
+
+    found = resampled(beyond, texts)
+    assert found.value == 2.0
+    assert np.isnan([found.ci_low, found.ci_high]).all()
+    is_name[2] = True
+    assert not np.isnan(resampled(beyond, texts).ci_low)

@@ -1,12 +1,13 @@
 """News prose as training material: a split by document, a tokenizer of its own, windows that never span two documents."""
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -15,6 +16,9 @@ from interp.stimuli.prose import news_articles
 END_OF_TEXT = "<|endoftext|>"
 HELD_OUT_EVERY = 20
 """Every twentieth article is held out, the first included."""
+ALPHABET = 80
+"""Characters that have tokens of their own where others fall back to bytes."""
+_FALLBACK = [f"<0x{byte:02X}>" for byte in range(256)]
 POOL_WINDOWS = 256
 """Windows among which those of similar length are put into one batch."""
 
@@ -26,8 +30,19 @@ def split_articles() -> tuple[list[str], list[str]]:
     return [text for index, text in enumerate(articles) if index % HELD_OUT_EVERY], held_out
 
 
-def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Returns a byte-level BPE tokenizer trained on the texts: any word can be spelled, a text begins with END_OF_TEXT."""
+def train_tokenizer(texts: Sequence[str], vocab_size: int, *, falls_back: bool = False) -> PreTrainedTokenizerFast:
+    """Returns a BPE tokenizer trained on the texts: any word can be spelled, a text begins with END_OF_TEXT.
+
+    Of bytes, as GPT-2's, or (`falls_back`) of characters as Llama 2's, where rare ones are spelled by bytes such as <0x0A>.
+    """
+    tokenizer = _characters(texts, vocab_size) if falls_back else _bytes(texts, vocab_size)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{END_OF_TEXT} $A", special_tokens=[(END_OF_TEXT, tokenizer.token_to_id(END_OF_TEXT))]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT)
+
+
+def _bytes(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -38,10 +53,32 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenize
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{END_OF_TEXT} $A", special_tokens=[(END_OF_TEXT, tokenizer.token_to_id(END_OF_TEXT))]
+    return tokenizer
+
+
+def _characters(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    """The bytes are put in behind the training: the trainer would make them special tokens, which stand for no text."""
+    learned = Tokenizer(models.BPE())
+    apart = [pre_tokenizers.Punctuation("isolated"), pre_tokenizers.Digits(individual_digits=True)]
+    learned.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always"), *apart]
     )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT)
+    n_others = 1 + len(_FALLBACK)
+    trainer: Any = trainers.BpeTrainer(
+        vocab_size=vocab_size - n_others, limit_alphabet=ALPHABET, show_progress=False
+    )
+    learned.train_from_iterator(texts, trainer)
+    model = json.loads(learned.to_str())["model"]
+    tokens = [END_OF_TEXT, *_FALLBACK, *sorted(model["vocab"], key=model["vocab"].__getitem__)]
+    merges = [tuple(pair) for pair in model["merges"]]
+    vocabulary = {token: id for id, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, byte_fallback=True))
+    tokenizer.add_special_tokens([END_OF_TEXT])
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return tokenizer
 
 
 def cut_windows(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], window_tokens: int) -> list[list[int]]:

@@ -34,6 +34,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "transformer-news-1": dict(num_hidden_layers=1, intermediate_size=1656),
     "transformer-news-2": dict(num_hidden_layers=2, intermediate_size=742),
     "transformer-news-4": dict(num_hidden_layers=4, intermediate_size=285),
+    "fallback-news-4": dict(num_hidden_layers=4, intermediate_size=285),
     "gemma-news-4": dict(
         num_hidden_layers=4,
         intermediate_size=327,
@@ -44,7 +45,8 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 """Embeddings are equally wide in all; the feed-forward layers of a transformer take what its depth leaves of 1.2 million.
 
-`gemma-news-4` is there for what the others lack: query heads that share keys, windows in every other layer, norms on both sides.
+Two are there for what the others lack. `gemma-news-4`: query heads that share keys, windows in every other layer, norms on both
+sides. `fallback-news-4`: transformer-news-4 with another tokenizer, of characters that fall back to bytes, as Llama 2's.
 """
 
 HIDDEN_SIZE = 128

@@ -170,7 +170,7 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe = Recipe()
     texts, held_out = split_articles()
-    tokenizer = train_tokenizer(texts, recipe.vocab_size)
+    tokenizer = train_tokenizer(texts, recipe.vocab_size, falls_back=arguments.name.startswith("fallback"))
     windows = cut_windows(tokenizer, texts, recipe.window_tokens)
     curve_windows = cut_windows(tokenizer, held_out, recipe.window_tokens)[:CURVE_WINDOWS]
     torch.manual_seed(recipe.seed)
