@@ -8,9 +8,9 @@ import torch
 
 from interp.errors import ArgumentError, UserError
 from interp.models.language.model import LanguageModel
-from probes.kv_policies.policies.base import Keep, Policy
-from probes.kv_policies.policies.layer import Layer
-from probes.kv_policies.settings import LONGEST_CONTINUATION
+from interp.retention.limits import LONGEST_CONTINUATION
+from interp.retention.policies.base import Keep, Policy
+from interp.retention.policies.layer import Layer
 
 
 @dataclass(frozen=True)

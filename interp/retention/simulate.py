@@ -18,11 +18,11 @@ from interp.models.language.attention import AttentionCall, Barred
 from interp.models.language.hooks import EditPhase, Phase
 from interp.models.language.model import LanguageModel
 from interp.models.language.prefix import Prefix
-from probes.kv_policies.contract import Setting, check_room, check_sinks, checked, evictable_layers
-from probes.kv_policies.policies.base import Policy, Pool
-from probes.kv_policies.policies.layer import Allowance, Layer, Prompt, expanded, precise
-from probes.kv_policies.rotation import rotation_of
-from probes.kv_policies.settings import LONGEST_CONTINUATION
+from interp.retention.contract import Setting, check_room, check_sinks, checked, evictable_layers
+from interp.retention.limits import LONGEST_CONTINUATION
+from interp.retention.policies.base import Policy, Pool
+from interp.retention.policies.layer import Allowance, Layer, Prompt, expanded, precise
+from interp.retention.rotation import rotation_of
 
 FUTURE = 1024
 """Positions after a prompt that its rotary embedding is known for."""
