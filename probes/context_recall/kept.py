@@ -19,7 +19,7 @@ from interp.retention.policies.layer import Layer
 from interp.retention.simulate import PolicyEdit, ReadPrompt, read_prompts
 from interp.stimuli.word_classes import token_classes
 from probes.context_recall.draft import Question, Sample
-from probes.context_recall.plan import FIRST_KEPT, KeptBy
+from probes.context_recall.plan import FIRST_KEPT, KEPT_BY, KeptBy
 from probes.context_recall.scores import margin_of
 
 Frames = dict[str, pd.DataFrame]
@@ -43,10 +43,8 @@ class Retention:
         least, budget = max(FIRST_KEPT + 1, build(condition.policy).least), self.budget(n_tokens)
         if budget >= least:
             return ""
-        return (
-            f"{condition.policy} keeps at least {least} keys, and {self.share:g} of a context of {n_tokens} is {budget}: raise "
-            "--kept-share."
-        )
+        name = condition.condition.removeprefix(KEPT_BY)
+        return f"{name} keeps at least {least} keys, and {self.share:g} of a context of {n_tokens} is {budget}: raise --kept-share."
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,9 @@ def measure_kept(retention: Retention, samples: Sequence[Sample]) -> Frames:
         for number in numbers:
             kept += _refused_rows(retention, samples[number], number, {one: why for one, why in reasons.items() if why})
         acting = [one for one, reason in reasons.items() if not reason]
-        for number, read in zip(numbers, _read(retention, samples, acting, numbers) if acting else (), strict=False):
+        if not acting:
+            continue
+        for number, read in zip(numbers, _read(retention, samples, acting, numbers), strict=True):
             found = _measure_sample(retention, samples[number], read, acting, number)
             answers += found[0]
             kept += found[1]

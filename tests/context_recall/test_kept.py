@@ -97,6 +97,20 @@ def test_an_answer_under_a_policy_is_the_one_without_the_keys_that_it_drops(fami
     assert rows_of(tables, "answers", "kept by random")["first_margin_nats"].map(np.isfinite).all()
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma2", "falcon-alibi", "gpt_neox", "bamba"])
+def test_contexts_that_are_read_together_give_what_each_gives_alone(family, words):
+    model = model_of(family)
+    found = samples(model.tokenizer, words, "mqar", 3, FRAMES, pairs=4)
+    assert len({len(one.ids) for one in found}) == 1
+    retention = Retention(model, [KeptBy("tova"), KeptBy("knorm"), KeptBy("tokenselect")], 0.5)
+    together = measure_kept(retention, found)
+    for number, sample in enumerate(found):
+        alone = measure_kept(retention, [sample])
+        for name, column in (("answers", "first_margin_nats"), ("answers", "logp_nats"), ("kept", "pair_kept")):
+            rows = together[name][together[name]["number"] == number]
+            assert rows[column].to_numpy() == pytest.approx(alone[name][column].to_numpy(), abs=2e-3)
+
+
 # ---------------------------------------------------------------------- planted
 
 
