@@ -29,11 +29,11 @@ from benchmarks.tables import Difference, Results, compare, grow, results
 from interp.models.language.model import LanguageModel
 from interp.models.loading.converted import converted_asset
 from interp.models.loading.language import load
+from interp.retention.simulate import PolicyEdit, read_prompt
 from probes.kv_policies.materials import Text, build_text
 from probes.kv_policies.measure import measure_text, setting_of, token_losses
 from probes.kv_policies.plan import Condition, TextUnit
 from probes.kv_policies.settings import DEFAULT, Settings
-from probes.kv_policies.simulate import PolicyEdit, read_prompt
 
 NAME, MODEL = "kv_policies", "smollm2-135m"
 CUT = ("streaming", "knorm", "keydiff", "tova", "h2o_mean", "snapkv")

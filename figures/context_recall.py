@@ -6,6 +6,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from figures.context_recall_kept import plot_kept
+from figures.context_recall_prose import plot_order, plot_slices
 from figures.style import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, RED, band, drawn, error_bars, styled
 from interp.tables import Tables
 
@@ -31,6 +33,8 @@ def draw_all(tables: Tables) -> dict[str, go.Figure]:
     }
     if len(tables["heads"]) and tables["heads"]["old_mass"].notna().any():
         figures["forgetting"] = drawn(plot_forgetting, tables, "heads", "answers")
+    if len(tables["survival"]):
+        figures["kept"] = drawn(plot_kept, tables, "survival", "causes")
     return figures
 
 
@@ -239,46 +243,6 @@ def plot_forgetting(heads: pd.DataFrame, answers: pd.DataFrame) -> go.Figure:
     caption = "Keys with two values, of which the newest counts. Points: questions. Right: mean attention from the answer's position."
     figure = styled(figure, title="Forgetting the old value", caption=caption, width=980)
     return figure.update_layout(legend={**BELOW, "x": 0.6}, margin={"t": 90, "b": 100, "l": 190})
-
-
-def plot_order(order: pd.DataFrame) -> go.Figure:
-    """Returns how often the part that came first is named, by the distance of the two, with the text and without it."""
-    rows = order[order["quantity"] == "right"]
-    figure = go.Figure()
-    distances = sorted(
-        rows["distance"].unique(), key=lambda text: (text == "all", int(text.split()[0]) if text[0].isdigit() else 0)
-    )
-    for place, text in enumerate(dict.fromkeys(rows["text"])):
-        part = rows[rows["text"] == text].set_index("distance").reindex(distances)
-        figure.add_bar(
-            x=distances, y=part["value"], name=text, marker_color=PALETTE[place],
-            error_y=error_bars(part["value"], part["ci_low"], part["ci_high"]),
-        )  # fmt: skip
-    figure.add_hline(y=0.5, line_dash="dot", line_color=GREY)
-    figure.update_yaxes(title="share of pairs of parts", range=[0, 1.05])
-    figure.update_xaxes(title="words from one part to the other")
-    caption = "Right: the logits of four presentations together favour the part that came first. Intervals: 95% over texts; dots: chance."
-    figure = styled(figure, title="Which part came first?", caption=caption)
-    return figure.update_layout(barmode="group", legend=BELOW, margin={"b": 110})
-
-
-def plot_slices(slices: pd.DataFrame) -> go.Figure:
-    """Returns what switching heads off costs tokens that complete a repeated bigram, and all others."""
-    rows = slices[slices["condition"] != "whole"]
-    rows = rows[rows["frequency"] == "all"] if (rows["frequency"] == "all").any() else rows
-    figure = go.Figure()
-    for name, colour in (("repeated bigram", BLUE), ("other tokens", GREY)):
-        part = rows[rows["slice"] == name]
-        figure.add_scatter(
-            x=part["change"], y=part["condition"], mode="markers", name=name, marker={"color": colour, "size": 9},
-            error_x=error_bars(part["change"], part["change_ci_low"], part["change_ci_high"]),
-        )  # fmt: skip
-    figure.add_vline(x=0, line_dash="dash", line_color=GREY)
-    figure.update_xaxes(title="surprisal against the whole model, nats per token")
-    figure.update_yaxes(autorange="reversed", title="heads off")
-    caption = "News prose. A token counts as repeated where the token before it and itself occurred together earlier in the text."
-    figure = styled(figure, title="Recall in natural text", caption=caption, height=380)
-    return figure.update_layout(legend={**BELOW, "y": -0.3}, margin={"l": 210, "b": 110})
 
 
 def plot_compared(recall: pd.DataFrame, runs: Sequence[str] = ()) -> go.Figure:

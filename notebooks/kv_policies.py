@@ -14,9 +14,9 @@
 
 # %%
 from interp.models import load
-from probes.kv_policies.policies.baselines import Full, Streaming
-from probes.kv_policies.policies.evict import SnapKV
-from probes.kv_policies.simulate import simulate
+from interp.retention.policies.baselines import Full, Streaming
+from interp.retention.policies.evict import SnapKV
+from interp.retention.simulate import simulate
 
 model = load("smollm2-135m")
 text = "The key lies under the mat beside the door. " + "Nobody had been in the house for years. " * 8

@@ -37,8 +37,8 @@ from interp.experiments.options import RunOptions
 from interp.experiments.run import Run, configured, with_checked_settings
 from interp.models.identity import ModelFacts
 from interp.models.loading.names import ModelEntry, aliases
+from interp.retention.policies.catalogue import GROUP
 from interp.tables import empty
-from probes.kv_policies.policies.catalogue import GROUP
 from tests.abuse import small
 from tests.counting import install_package, installed
 from tests.fenced import PAGES, ROOT, SHELL, Block, blocks, commands

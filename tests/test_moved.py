@@ -23,7 +23,11 @@ def test_a_name_that_never_was_is_not_found():
         importlib.import_module("interp.models.recordings")
 
 
-PACKAGES = ("interp.models", *(f"interp.models.{name}" for name in ("loading", "language", "image", "dictionary")))
+PACKAGES = (
+    "interp.models",
+    "interp.retention",
+    *(f"interp.models.{name}" for name in ("loading", "language", "image", "dictionary")),
+)
 
 
 @pytest.mark.parametrize("package", PACKAGES)

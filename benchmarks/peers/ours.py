@@ -16,11 +16,11 @@ from interp.models.language.model import LanguageModel
 from interp.models.language.recording import AttentionRows
 from interp.models.language.residuals import read_residuals
 from interp.models.loading.image import load_image
+from interp.retention.policies.base import Policy
+from interp.retention.policies.baselines import KeyDiff, KNorm
+from interp.retention.policies.evict import SnapKV, Tova
+from interp.retention.simulate import simulate
 from probes.critical_tokens.definitions import Thresholds
-from probes.kv_policies.policies.base import Policy
-from probes.kv_policies.policies.baselines import KeyDiff, KNorm
-from probes.kv_policies.policies.evict import SnapKV, Tova
-from probes.kv_policies.simulate import simulate
 from probes.retrieval_heads.measure import measure_samples
 
 Numbers = list[list[float]]

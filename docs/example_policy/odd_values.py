@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from probes.kv_policies.policies.base import Evict
-from probes.kv_policies.policies.layer import Prompt
+from interp.retention.policies.base import Evict
+from interp.retention.policies.layer import Prompt
 
 
 @dataclass(frozen=True)

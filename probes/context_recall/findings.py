@@ -12,6 +12,7 @@ from interp.tables import Tables
 from probes.context_recall.order_summaries import ALL
 from probes.context_recall.plan import MOVED_BY
 from probes.context_recall.settings import Settings
+from probes.context_recall.survival_findings import find_kept
 
 FEWEST_CONTEXTS = 5
 """Contexts of a cell below which a sentence says nothing on it."""
@@ -21,6 +22,7 @@ def find_all(settings: Settings, tables: Tables) -> list[Finding]:
     """Returns the report's headlines and warnings."""
     found = [
         *_floors(tables["recall"], tables["order"]), *_recall(tables["recall"]), *_stages(tables), *_causes(tables["causes"]),
+        *find_kept(settings, tables),
         *_lengths(tables["effective"]), *_order(tables["order"]), *_prose(tables["slice_causes"]), *_heads(tables),
     ]  # fmt: skip
     if GIVEN in tables and len(tables["heads"]):

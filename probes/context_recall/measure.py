@@ -20,6 +20,7 @@ from interp.models.language.recording import Recording, Weights
 from interp.models.tokens.encoding import beginning, check_single_beginning
 from probes.context_recall.cuts import RowCuts, places_of
 from probes.context_recall.draft import Draft, Ids, Question, Sample
+from probes.context_recall.kept import Retention, measure_kept
 from probes.context_recall.lens import Lens
 from probes.context_recall.looks import decided, facts_of, head_rows, layer_rows, pair_masses
 from probes.context_recall.plan import MOVED_BY, WHOLE, CellUnit, HeadSet
@@ -88,15 +89,20 @@ class Job:
 
 
 def measure_cell(settings: Settings, model: LanguageModel, unit: CellUnit) -> Frames:
-    """Returns the rows of the tables items, answers, layer_margins and head_masses of a task at one size."""
+    """Returns the rows of the tables items, answers, layer_margins, head_masses and kept of a task at one size."""
     words = words_of(model.tokenizer, settings.words)
     samples = [build_sample(settings, model, unit, number, words) for number in range(unit.samples)]
     named = {
         "task": unit.task.partition("(")[0], "cell": words_in(dict(unit.cell)), "is_length": unit.is_length
     }  # fmt: skip
+    tables = measure_samples(Reading.of(model, unit), samples)
+    if unit.kept:
+        retention = Retention(model, unit.kept, settings.kept_share, (settings.seed, *unit.id.encode()))
+        for name, rows in measure_kept(retention, samples[: unit.kept_samples]).items():
+            tables[name] = pd.concat([tables[name], rows], ignore_index=True) if name in tables else rows
     return {
         name: frame.assign(**named, sample_id=[f"{unit.id}-{number:03d}" for number in frame.pop("number")])
-        for name, frame in measure_samples(Reading.of(model, unit), samples).items()
+        for name, frame in tables.items()
     }
 
 

@@ -79,7 +79,7 @@ class Answers(Cell):
 
     condition: str
     """whole; without the pair; without retrieval, induction or random heads; cut to the pair, the others, the sink, elsewhere;
-    moved by some positions."""
+    moved by some positions; kept by a policy."""
     draw: int
     kind: str
     first_margin_nats: float
@@ -92,7 +92,8 @@ class Answers(Cell):
     chance: float
     """Right values over all values."""
     logp_nats: float = may_lack()
-    """ln p of the likeliest right value, all its tokens; this and what follows for the whole model, with and without the pair."""
+    """ln p of the likeliest right value, all its tokens; this and what follows for the whole model, with and without the pair. Of what
+    policies keep there is this and the greedy answer."""
     margin_nats: float = may_lack()
     """Minus that of the likeliest other value of the context."""
     rank: float = may_lack()
@@ -101,6 +102,26 @@ class Answers(Cell):
     """1 at rank 1, else 0."""
     is_said: float = may_lack()
     """1 where the greedy answer is a right value, else 0."""
+
+
+class Kept(Cell):
+    """What a policy keeps of one context when one question on it is answered."""
+
+    condition: str
+    """kept by a policy."""
+    draw: int
+    kind: str
+    context_tokens: int
+    budget_keys: int
+    """Keys that it may keep of them."""
+    kept_share: float = fraction(nullable=True)
+    """Share of the context's keys that a head may read from the answer's position, mean over the heads of all layers that drop any."""
+    pair_kept: float = fraction(nullable=True)
+    """The same of the right pair, key to value."""
+    value_kept: float = fraction(nullable=True)
+    """The same of the value alone."""
+    refusal: str
+    """Why the policy could not act; empty where it did."""
 
 
 class LayerMargins(Cell):

@@ -24,6 +24,11 @@ CUTS = ("pair", "others", "sink", "elsewhere")
 WHOLE = "whole"
 MOVED_BY = "moved by "
 """What the name of a condition begins with whose question stands further away."""
+KEPT_BY = "kept by "
+"""What the name of a condition begins with whose question reads what a retention policy keeps of the context."""
+RANDOM = "random"
+FIRST_KEPT = 1
+"""First tokens of a context that every policy keeps: without them, what is lost is where heads rest."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,20 @@ class HeadSet:
 
 
 @dataclass(frozen=True)
+class KeptBy:
+    """A retention policy that decides which of the context's keys a question may read."""
+
+    policy: str
+    """As --policies names it."""
+    draw: int = 0
+
+    @property
+    def condition(self) -> str:
+        """Its name in the column `condition`: all draws of random keys have one."""
+        return f"{KEPT_BY}{self.policy.partition('(')[0] if self.policy.startswith(f'{RANDOM}(') else self.policy}"
+
+
+@dataclass(frozen=True)
 class HeadsUnit(WorkUnit):
     """Contexts on which heads are found."""
 
@@ -58,6 +77,9 @@ class CellUnit(WorkUnit):
     cuts: tuple[str, ...]
     moves: tuple[int, ...] = ()
     """Positions by which the question is moved away, each a condition."""
+    kept: tuple[KeptBy, ...] = ()
+    kept_samples: int = 0
+    """The first samples, on which policies act."""
     is_length: bool = False
 
 
@@ -120,9 +142,18 @@ def head_sets(settings: Settings, facts: ModelFacts, ranking: Mapping[str, Seque
             yield HeadSet(role, "random", draw, heads)
 
 
+def kept_conditions(settings: Settings) -> tuple[KeptBy, ...]:
+    """Returns the policies that questions are answered under, and draws of random keys as their control; none without policies."""
+    if not settings.policies:
+        return ()
+    chosen = [KeptBy(text) for text in dict.fromkeys(settings.policies) if text != RANDOM]
+    return (*chosen, *(KeptBy(f"{RANDOM}(draw={draw})", draw) for draw in range(settings.random_draws)))
+
+
 def _all_cells(settings: Settings, facts: ModelFacts, sets: tuple[HeadSet, ...]) -> Iterator[WorkUnit]:
     cuts = CUTS if facts.geometry else ()
     moves = tuple(dict.fromkeys(settings.moved_tokens))
+    kept = kept_conditions(settings) if facts.geometry else ()
     seen: set[str] = set()
     for text in settings.tasks:
         if text.partition("(")[0] == NATURAL:
@@ -131,12 +162,13 @@ def _all_cells(settings: Settings, facts: ModelFacts, sets: tuple[HeadSet, ...])
             )
             continue
         task = task_of(text)
-        own = (sets, cuts, moves) if task.causes else ((), (), ())
+        own = (sets, cuts, moves, kept) if task.causes else ((), (), (), ())
+        under_policies = max(2, -(-settings.kept_contexts // len(task.cells)))
         for cell in task.cells:
             name = _slug(f"{text.partition('(')[0]}-{words_in(cell)}")
             samples = max(2, round(settings.samples * task.share))
             if name not in seen:
-                yield CellUnit(name, text, tuple(cell.items()), samples, own[0], own[1], own[2])
+                yield CellUnit(name, text, tuple(cell.items()), samples, *own, min(samples, under_policies))
             seen.add(name)
     for length in settings.fitting_lengths(facts):
         cell = (("tokens", length),)

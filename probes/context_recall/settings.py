@@ -13,6 +13,8 @@ from interp.errors import ArgumentError
 from interp.experiments.bounds import SOME, Count, OpenShare, Share
 from interp.experiments.experiment import ADDED, Dtype, Experiment
 from interp.models.identity import ModelFacts
+from interp.retention.limits import HALVES
+from interp.retention.policies.catalogue import entry_of, options_of
 from probes.context_recall.tasks.catalogue import NATURAL, check_name
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Settings(Experiment):
             "length_samples": 3,
             "finding_needles": 3,
             "random_draws": 1,
+            "policies": ("streaming", "snapkv(window=4)"),
         },
     }  # fmt: skip
 
@@ -73,6 +76,13 @@ class Settings(Experiment):
     moved_tokens: tuple[Annotated[int, Ge(1)], ...] = field(default=(), metadata=ADDED)
     """Positions by which a question is moved away from its context while the text stays, each a condition of its own; for models with
     rotary positions. None for no such condition."""
+    policies: tuple[str, ...] = ("streaming", "snapkv(window=4)", "tova", "tokenselect")
+    """Rules for which of the context's keys a question may read, each a condition of its own beside keys kept at random: policies of
+    kv_policies by name, with options in brackets, or your own as module:Class. None for no such condition."""
+    kept_share: Share = 0.5
+    """Share of a context's keys that each policy keeps, the first token's among them."""
+    kept_contexts: Annotated[int, Ge(2)] = 8
+    """Contexts of each task that are answered under policies, shared out among its sizes."""
     natural_texts: Annotated[int, Ge(2)] = 4
     """Texts of prose whose repeated bigrams are scored."""
     natural_tokens: Annotated[int, Ge(64)] = 128
@@ -85,6 +95,12 @@ class Settings(Experiment):
         super().__post_init__()
         for text in self.tasks:
             check_name(text)
+        for text in self.policies:
+            options_of(text)
+            if entry_of(text).heads:
+                raise ArgumentError(
+                    f"{text} spares heads that a kv_policies run finds for it: leave it out of --policies, or run kv_policies."
+                )
 
     def input_files(self) -> Sequence[Path]:
         """Returns the files of words, frames, and heads."""
@@ -106,6 +122,15 @@ class Settings(Experiment):
         from interp.heads.given import given_heads
 
         return given_heads(self.heads_from, facts) if self.heads_from and facts.geometry else None
+
+    def check_policies(self, facts: ModelFacts) -> None:
+        """Raises ArgumentError for a policy that needs a rotary embedding which the model does not have."""
+        for text in self.policies:
+            if facts.geometry and entry_of(text).rotary and facts.model_type not in HALVES:
+                raise ArgumentError(
+                    f"{text} needs a rotary embedding in halves, and {facts.name} ({facts.model_type}) has none that is known: leave "
+                    "it out of --policies."
+                )
 
     def fitting_lengths(self, facts: ModelFacts) -> tuple[int, ...]:
         """Returns the lengths of the curve, shortest first.

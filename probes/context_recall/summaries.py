@@ -10,9 +10,10 @@ from interp.models.identity import ModelFacts
 from interp.tables import Tables, empty
 from probes.context_recall.curves import effective_length, recall_by_length
 from probes.context_recall.order_summaries import summarise_order
-from probes.context_recall.plan import CUTS, MOVED_BY, ROLES, WHOLE, n_in_role, rankings
+from probes.context_recall.plan import CUTS, KEPT_BY, MOVED_BY, ROLES, WHOLE, n_in_role, rankings
 from probes.context_recall.settings import Settings
 from probes.context_recall.slices import slice_causes, slices
+from probes.context_recall.survival import AT_RANDOM, survival
 from probes.context_recall.tables import SCHEMAS
 from probes.context_recall.tasks.catalogue import task_of
 
@@ -29,6 +30,7 @@ def summarise_all(settings: Settings, facts: ModelFacts, measured: Tables) -> di
         "found": _found(settings, items, answers),
         "stages": _stages(settings, items),
         "causes": _causes(settings, answers),
+        "survival": survival(settings, measured["kept"]),
         "layers": _layers(settings, measured["layer_margins"]),
         "heads": _heads(settings, facts, measured),
         "lengths": recall_by_length(settings, items, answers),
@@ -109,25 +111,31 @@ def _stages(settings: Settings, items: pd.DataFrame) -> pd.DataFrame:
 
 
 def controls(conditions: Iterable[str]) -> Mapping[str, str]:
-    """Returns the control of every condition that can have been measured; a moved question has the one where it stands."""
+    """Returns the control of every condition that can have been measured; a moved question has the one where it stands.
+
+    What a policy keeps is held against as many keys kept at random.
+    """
+    named = list(conditions)
     heads = {f"without {role}": f"without random {role}" for role in ROLES}
     cuts = {f"cut to {cut}": "cut to elsewhere" for cut in CUTS if cut != "elsewhere"}
-    return {**heads, **cuts, **{name: WHOLE for name in conditions if name.startswith(MOVED_BY)}}
+    moved = {name: WHOLE for name in named if name.startswith(MOVED_BY)}
+    kept = {name: AT_RANDOM for name in named if name.startswith(KEPT_BY) and name != AT_RANDOM}
+    return {**heads, **cuts, **moved, **kept}
 
 
 def _causes(settings: Settings, answers: pd.DataFrame) -> pd.DataFrame:
     """Drops against the whole model, and beyond the control's, paired by question, intervals over contexts."""
-    rows = answers.assign(right=answers["is_first_right"].astype(float))
-    wide = rows.groupby([*CELL, "condition"], as_index=False)[["first_margin_nats", "right"]].mean()
+    rows = answers.assign(right=answers["is_first_right"].astype(float), said=answers["is_said"])
+    wide = rows.groupby([*CELL, "condition"], as_index=False)[["first_margin_nats", "right", "said"]].mean()
     parts = []
     for condition, control in controls(answers["condition"].unique()).items():
-        for quantity in ("first_margin_nats", "right"):
+        for quantity in ("first_margin_nats", "right", *(["said"] if condition.startswith(KEPT_BY) else [])):
             table = wide.pivot(index=CELL, columns="condition", values=quantity)
             if not {condition, control} <= set(table.columns):
                 continue
             table = table[list(dict.fromkeys([WHOLE, condition, control]))].dropna().reset_index()
             drops = table.assign(own=table[WHOLE] - table[condition], other=table[WHOLE] - table[control])
-            kind = "share" if quantity == "right" else "mean"
+            kind = "mean" if quantity == "first_margin_nats" else "share"
             drop = estimates(
                 drops, ["task"], WHOLE, "sample_id", minus=condition, kind=kind, name="drop", seed=settings.seed
             )

@@ -6,6 +6,7 @@ from probes.context_recall.measured_tables import (
     HeadMasses,
     HeadScores,
     Items,
+    Kept,
     LayerMargins,
     Replaced,
     TokenNats,
@@ -72,7 +73,8 @@ class Causes(TableSchema):
     task: str
     condition: str
     control: str
-    """Random heads of the same layers; as many other tokens cut; or the whole model, for a question that is moved."""
+    """Random heads of the same layers; as many other tokens cut; as many keys kept at random; or the whole model, for a question that is
+    moved."""
     quantity: str
     drop: float
     drop_ci_low: float = may_lack()
@@ -80,6 +82,26 @@ class Causes(TableSchema):
     control_drop: float
     beyond: float
     """The drop minus the control's: the interaction."""
+    beyond_ci_low: float = may_lack()
+    beyond_ci_high: float = may_lack()
+    n: int
+    n_rows: int
+
+
+class Survival(TableSchema):
+    """What is left of the right pair when a policy has cut the context's keys, beside as many keys at random."""
+
+    task: str
+    condition: str
+    quantity: str
+    """pair_kept, value_kept or kept_share: see the table kept."""
+    value: float
+    ci_low: float = may_lack()
+    ci_high: float = may_lack()
+    random: float = may_lack()
+    """The same of keys kept at random."""
+    beyond: float = may_lack()
+    """The value minus that of random keys, paired by question."""
     beyond_ci_low: float = may_lack()
     beyond_ci_high: float = may_lack()
     n: int
@@ -190,7 +212,7 @@ class SliceCauses(TableSchema):
 
 SCHEMAS: Schemas = {
     "head_scores": HeadScores, "items": Items, "answers": Answers, "layer_margins": LayerMargins, "head_masses": HeadMasses,
-    "token_nats": TokenNats, "replaced": Replaced, "recall": Recall, "found": Found, "stages": Stages, "causes": Causes,
-    "layers": Layers, "heads": Heads, "lengths": Lengths, "effective": Effective, "order": Order, "slices": Slices,
-    "slice_causes": SliceCauses,
+    "token_nats": TokenNats, "replaced": Replaced, "kept": Kept, "recall": Recall, "found": Found, "stages": Stages,
+    "causes": Causes, "survival": Survival, "layers": Layers, "heads": Heads, "lengths": Lengths, "effective": Effective,
+    "order": Order, "slices": Slices, "slice_causes": SliceCauses,
 }  # fmt: skip

@@ -27,9 +27,20 @@ def work_of_unit(settings: Settings, model: LanguageModel, unit: WorkUnit) -> Wo
     asked = sum(rows * _read_for(question) for question in sample.questions)
     controls = 1 + (sample.without[0] is not None)
     n = len(sample.ids)
-    return Work(unit.samples * (controls * n + asked), 0, n + max(rows * _read_for(one) for one in sample.questions))
+    answered = sum(len(unit.kept) * _read_under_policies(question) for question in sample.questions)
+    under_policies = unit.kept_samples * (n + answered) if unit.kept else 0
+    return Work(
+        unit.samples * (controls * n + asked) + under_policies,
+        0,
+        n + max(rows * _read_for(one) for one in sample.questions),
+    )
 
 
 def _read_for(question: Question) -> int:
     """Tokens of a question, and of all but the last token of every value."""
     return len(question.ids) + sum(len(value) - 1 for value in (*question.right, *question.wrong))
+
+
+def _read_under_policies(question: Question) -> int:
+    """Tokens of a question, and of all but the last token of a right value, for each of these."""
+    return sum(len(question.ids) + len(value) - 1 for value in question.right)

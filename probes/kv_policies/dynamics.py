@@ -11,11 +11,11 @@ from torch import Tensor
 
 from interp.models.language.attention import AttentionCall
 from interp.models.language.model import LanguageModel
+from interp.retention.contract import evictable_layers
+from interp.retention.policies.base import best
+from interp.retention.policies.layer import grouped
 from interp.statistics import spearman
-from probes.kv_policies.contract import evictable_layers
 from probes.kv_policies.materials import build_text
-from probes.kv_policies.policies.base import best
-from probes.kv_policies.policies.layer import grouped
 from probes.kv_policies.settings import Settings
 
 LAGS = (1, 2, 4, 8, 16, 32, 64)

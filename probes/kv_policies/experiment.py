@@ -33,7 +33,7 @@ class KvPolicies(Settings):
     name: ClassVar[str] = "kv_policies"
     summary: ClassVar[str] = "what a key-value cache throws away, and which heads and tokens carry the loss"
     paper: ClassVar[str] = (
-        "policies of many papers, each cited where it is written (probes/kv_policies/policies); the questions, controls and numbers are "
+        "policies of many papers, each cited where it is written (interp/retention/policies); the questions, controls and numbers are "
         "this toolkit's"
     )
     schema_version: ClassVar[int] = 2
@@ -70,7 +70,7 @@ class KvPolicies(Settings):
 
     def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":  # type: ignore[override]
         """Returns the unit's rows."""
-        from probes.kv_policies.contract import check_sinks
+        from interp.retention.contract import check_sinks
         from probes.kv_policies.dynamics import measure_dynamics
         from probes.kv_policies.heads import measure_heads
         from probes.kv_policies.measure import measure_text

@@ -10,14 +10,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.models.language.model import LanguageModel
+from interp.retention.losses import Losses
+from interp.retention.policies.catalogue import build
+from interp.retention.simulate import PolicyEdit, ReadPrompt, Setting, read_prompt
 from interp.stimuli.word_classes import CLASSES, token_classes
 from interp.tables import empty
 from probes.kv_policies.materials import Text, build_text
 from probes.kv_policies.plan import Condition, TextUnit, batches, protection_sizes
-from probes.kv_policies.policies.catalogue import build
-from probes.kv_policies.scores import Losses
 from probes.kv_policies.settings import Settings
-from probes.kv_policies.simulate import PolicyEdit, ReadPrompt, Setting, read_prompt
 from probes.kv_policies.tables import KeptTokens
 
 Frames = dict[str, pd.DataFrame]

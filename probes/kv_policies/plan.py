@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from interp.errors import ArgumentError
 from interp.experiments.experiment import Work, WorkUnit
 from interp.models.identity import HeadGeometry, ModelFacts
-from probes.kv_policies.policies.catalogue import build, entry_of
+from interp.retention.policies.catalogue import build, entry_of
 from probes.kv_policies.settings import Material, Protection, Scope, Settings
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from interp.errors import ArgumentError
 from interp.experiments.bounds import SOME, Count, CountOrNone, OpenShare, Share
 from interp.experiments.experiment import Dtype, Experiment
 from interp.models.identity import ModelFacts
-from probes.kv_policies.policies.catalogue import OWN, entry_of, options_of
+from interp.retention.limits import HALVES, LONGEST_CONTINUATION
+from interp.retention.policies.catalogue import OWN, entry_of, options_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,8 +21,6 @@ Material = Literal["prose", "lists", "needles"]
 Protection = Literal["none", "sinks", "sinks_recent", "boundaries", "needle"]
 Scope = Literal["context_only", "context_and_question"]
 
-HALVES = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "phi3", "gpt_neox", "stablelm", "olmo2", "smollm3")
-"""Families whose rotary embedding turns halves of a head's dimensions against each other, which some scores must undo."""
 DEFAULT = (
     "random", "streaming", "knorm", "keydiff", "tova", "h2o_sum", "h2o_mean", "snapkv", "expected", "quest", "tokenselect",
     "duo", "razor", "oracle",
@@ -197,7 +196,3 @@ class Settings(Experiment):
                 f"--prompt-tokens up to {window - LONGEST_CONTINUATION}."
             )
         self.given(facts)
-
-
-LONGEST_CONTINUATION = 96
-"""Room for what is read after a prompt."""

@@ -8,11 +8,11 @@ import pandas as pd
 
 from interp.errors import ArgumentError
 from interp.estimates import Kind, beside, estimates
+from interp.retention.policies.catalogue import build
 from interp.statistics import cluster_weights, percentile_interval
 from interp.tables import Tables
 from probes.kv_policies.dynamics_summaries import summarise_dynamics
 from probes.kv_policies.heads import ROLES, ranked_heads
-from probes.kv_policies.policies.catalogue import build
 from probes.kv_policies.settings import Settings
 from probes.kv_policies.variants import compare_variants
 

@@ -168,7 +168,9 @@ def test_a_run_fills_every_table(run):
     stages = tables["stages"].groupby("task")["value"].sum()
     assert stages.to_numpy() == pytest.approx(1)
     wide = tables["causes"].pivot(index=["task", "condition"], columns="quantity", values="drop")
-    assert wide.notna().all(axis=None)
+    assert wide.drop(columns="said").notna().all(axis=None)
+    under_policies = wide.index.get_level_values("condition").str.startswith("kept by")
+    assert (wide["said"].notna() == under_policies).all()
     causes = tables["causes"]
     assert (causes["drop"] - causes["control_drop"]).to_numpy() == pytest.approx(causes["beyond"].to_numpy(), abs=1e-6)
     assert (tables["items"]["bos_count"] == tables["items"]["bos_count"].iloc[0]).all()
@@ -177,7 +179,7 @@ def test_a_run_fills_every_table(run):
 def test_figures_sentences_and_comparison_come_from_the_tables(run):
     small, tables = run
     figures = small.figures(tables)
-    assert set(figures) == {"recall", "stages", "causes", "lengths", "threads", "order", "slices", "forgetting"}
+    assert set(figures) == {"recall", "stages", "causes", "lengths", "threads", "order", "slices", "forgetting", "kept"}
     assert all(figure.layout.meta["caption"] for figure in figures.values())
     assert figures["forgetting"].layout.yaxis2.type == "category"  # else head 18-6 is June 2018
     texts = [finding.text for finding in small.findings(tables)]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from interp.models.language.attention import AttentionCall, Segment
-from probes.kv_policies.policies.layer import Allowance, Layer, Prompt
+from interp.retention.policies.layer import Allowance, Layer, Prompt
 
 ONE = torch.ones(1, dtype=torch.long)
 

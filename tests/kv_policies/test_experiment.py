@@ -11,14 +11,14 @@ import torch
 
 from interp.errors import ArgumentError
 from interp.models.identity import HeadGeometry, ModelFacts, ModelIdentity
+from interp.retention.policies.baselines import Random
+from interp.retention.policies.catalogue import OWN, build, options_of
 from interp.tables import checked, empty, named
 from probes.kv_policies import dynamics, materials
 from probes.kv_policies.dynamics import forgetting, largest_gaps, shuffled_after_birth, stale_mass
 from probes.kv_policies.experiment import KvPolicies
 from probes.kv_policies.heads import spared
 from probes.kv_policies.plan import DynamicsUnit, HeadsUnit, TextUnit, conditions_of, random_heads
-from probes.kv_policies.policies.baselines import Random
-from probes.kv_policies.policies.catalogue import OWN, build, options_of
 from probes.kv_policies.summaries import shares_of
 from tests.kv_policies.test_materials import NEWS, model_of
 

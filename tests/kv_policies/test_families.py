@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from interp.errors import UserError
-from probes.kv_policies.contract import Setting, evictable_layers
-from probes.kv_policies.policies.baselines import Full, HeadSplit, KNorm, Oracle, Streaming
-from probes.kv_policies.policies.evict import Expected, H2OMean, H2OSum, SnapKV, Tova
-from probes.kv_policies.policies.pool import Core, Razor
-from probes.kv_policies.policies.select import Quest, TokenSelect, TokenSelectFree
-from probes.kv_policies.settings import HALVES
-from probes.kv_policies.simulate import PolicyEdit, read_prompt, simulate
+from interp.retention.contract import Setting, evictable_layers
+from interp.retention.limits import HALVES
+from interp.retention.policies.baselines import Full, HeadSplit, KNorm, Oracle, Streaming
+from interp.retention.policies.evict import Expected, H2OMean, H2OSum, SnapKV, Tova
+from interp.retention.policies.pool import Core, Razor
+from interp.retention.policies.select import Quest, TokenSelect, TokenSelectFree
+from interp.retention.simulate import PolicyEdit, read_prompt, simulate
 from tests.tiny_models import FAMILIES, random_ids, tiny
 
 IDS, N_PROMPT = random_ids(46), 40

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from interp.errors import ArgumentError
-from probes.kv_policies.policies.base import best
-from probes.kv_policies.policies.baselines import Full, HeadSplit, KeyDiff, KNorm, Oracle, Streaming, Strided
-from probes.kv_policies.policies.catalogue import OWN
-from probes.kv_policies.policies.evict import (
+from interp.retention.losses import oracle_overlap
+from interp.retention.policies.base import best
+from interp.retention.policies.baselines import Full, HeadSplit, KeyDiff, KNorm, Oracle, Streaming, Strided
+from interp.retention.policies.catalogue import OWN
+from interp.retention.policies.evict import (
     A2SF,
     AdaKV,
     Expected,
@@ -26,10 +27,9 @@ from probes.kv_policies.policies.evict import (
     SnapKV,
     Tova,
 )
-from probes.kv_policies.policies.layer import Rotation, grouped
-from probes.kv_policies.policies.pool import Core, Razor
-from probes.kv_policies.policies.select import ActQKV, Landmark, Quest, Recycled, TokenSelect
-from probes.kv_policies.scores import oracle_overlap
+from interp.retention.policies.layer import Rotation, grouped
+from interp.retention.policies.pool import Core, Razor
+from interp.retention.policies.select import ActQKV, Landmark, Quest, Recycled, TokenSelect
 from tests.kv_policies.layers import allowing, planted, stepped
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -337,7 +337,7 @@ def test_a_policy_is_a_few_lines():
     """Without its docstrings, which hold the paper, the formula and the code's defects."""
     for entry in OWN.values():
         module, _, name = entry.place.partition(":")
-        kind = getattr(importlib.import_module(f"probes.kv_policies.policies.{module}"), name)
+        kind = getattr(importlib.import_module(f"interp.retention.policies.{module}"), name)
         tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
         said = [
             node

@@ -9,10 +9,11 @@ from torch.nn.functional import softmax
 
 from interp.errors import ArgumentError, UserError
 from interp.models.language.attention import mix_values
-from probes.kv_policies.contract import Setting
-from probes.kv_policies.policies.base import Evict
-from probes.kv_policies.policies.baselines import Full, KeyDiff, KNorm, Oracle, OracleHeads, Random, Streaming, Strided
-from probes.kv_policies.policies.evict import (
+from interp.retention.contract import Setting
+from interp.retention.losses import mass_recovered, output_change
+from interp.retention.policies.base import Evict
+from interp.retention.policies.baselines import Full, KeyDiff, KNorm, Oracle, OracleHeads, Random, Streaming, Strided
+from interp.retention.policies.evict import (
     A2SF,
     AdaKV,
     Expected,
@@ -25,10 +26,9 @@ from probes.kv_policies.policies.evict import (
     SnapKV,
     Tova,
 )
-from probes.kv_policies.policies.pool import Core, Razor
-from probes.kv_policies.policies.select import ActQKV, Landmark, Quest, Recycled, TokenSelect, TokenSelectFree
-from probes.kv_policies.scores import mass_recovered, output_change
-from probes.kv_policies.simulate import PolicyEdit, read_prompt, simulate
+from interp.retention.policies.pool import Core, Razor
+from interp.retention.policies.select import ActQKV, Landmark, Quest, Recycled, TokenSelect, TokenSelectFree
+from interp.retention.simulate import PolicyEdit, read_prompt, simulate
 from tests.tiny_models import random_ids, tiny
 
 N_PROMPT, N_STEPS, BUDGET = 40, 6, 20

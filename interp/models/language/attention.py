@@ -149,6 +149,25 @@ class AttentionCall:
         # As the kernel aligns them: keys past the last query are empty places of a static cache.
         return keys <= columns[:, None, :, None] + (n_keys - 1 if n_queries == 1 else 0)
 
+    def one_row(self, row: int) -> "AttentionCall":
+        """Returns the call of one row by itself, as it was before edits."""
+
+        def own(part: Tensor) -> Tensor:
+            return part[row : row + 1] if len(part) > 1 else part
+
+        return AttentionCall(
+            self.layer,
+            own(self.query),
+            own(self.starts),
+            torch.zeros_like(self.rows[:1]),
+            tuple(Segment(own(segment.key), own(segment.value)) for segment in self.segments),
+            None if self.mask is None else own(self.mask),
+            self.scaling,
+            self.softcap,
+            self.first_key,
+            sinks=self.sinks,
+        )
+
     def columns(self) -> Int[Tensor, "1 query"]:
         """Returns the indices of all queries of this call."""
         return torch.arange(self.query.shape[2], device=self.query.device)[None]

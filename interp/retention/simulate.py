@@ -18,11 +18,11 @@ from interp.models.language.attention import AttentionCall, Barred
 from interp.models.language.hooks import EditPhase, Phase
 from interp.models.language.model import LanguageModel
 from interp.models.language.prefix import Prefix
-from probes.kv_policies.contract import Setting, check_room, check_sinks, checked, evictable_layers
-from probes.kv_policies.policies.base import Policy, Pool
-from probes.kv_policies.policies.layer import Allowance, Layer, Prompt, expanded, precise
-from probes.kv_policies.rotation import rotation_of
-from probes.kv_policies.settings import LONGEST_CONTINUATION
+from interp.retention.contract import Setting, check_room, check_sinks, checked, evictable_layers
+from interp.retention.limits import LONGEST_CONTINUATION
+from interp.retention.policies.base import Policy, Pool
+from interp.retention.policies.layer import Allowance, Layer, Prompt, expanded, precise
+from interp.retention.rotation import rotation_of
 
 FUTURE = 1024
 """Positions after a prompt that its rotary embedding is known for."""
@@ -42,18 +42,22 @@ class ReadPrompt:
     """A prompt that has been read: its keys and values, and every layer's attention calls, which policies score."""
 
     prefix: Prefix
-    seed: int = 0
-    """What random policies draw from."""
-    calls: dict[int, list[AttentionCall]] = field(default_factory=dict)
     prompts: dict[int, Prompt] = field(default_factory=dict)
     """By layer, with what policies have computed of it."""
 
+
+@dataclass(eq=False)
+class _Calls:
+    """Keeps the attention calls of a reading, by layer."""
+
+    of: dict[int, list[AttentionCall]] = field(default_factory=dict)
+
     def check(self, n_rows: int) -> None:
-        """One row is read."""
+        """Any number of rows is read."""
 
     def look(self, call: AttentionCall, output: Float[Tensor, "row query head dim"]) -> None:
         """Keeps the call."""
-        self.calls.setdefault(call.layer, []).append(call)
+        self.of.setdefault(call.layer, []).append(call)
 
 
 def read_prompt(
@@ -69,15 +73,36 @@ def read_prompt(
     `rotary`: for policies that turn keys to other positions; `seed` is what random ones draw from; `delimiters`: positions of tokens
     without letters and digits, for landmarks.
     """
+    (read,) = read_prompts(model, [ids], rotary=rotary, seeds=[seed], delimiters=[delimiters])
+    return read
+
+
+def read_prompts(
+    model: LanguageModel,
+    texts: Sequence[Sequence[int]],
+    *,
+    rotary: bool,
+    seeds: Sequence[int],
+    delimiters: Sequence[Sequence[int]],
+) -> list[ReadPrompt]:
+    """Returns prompts of one length that have been read as one batch: see `read_prompt`."""
     model.needs("heads")
     check_sinks(model)
-    read = ReadPrompt(model.prefix(), seed)
-    with model.hooks.opened(observer=read):
-        model.extend(read.prefix, [list(ids)], logits="none")
-    rotation = rotation_of(model, len(ids) + FUTURE) if rotary else None
-    for layer, calls in read.calls.items():
-        read.prompts[layer] = Prompt(layer, model.n_layers, calls, seed, tuple(delimiters), rotation, text=read.prompts)
-    return read
+    _ = model.geometry  # refuses models without heads
+    prefix, calls = Prefix.empty(model.layout, len(texts)), _Calls()
+    with model.hooks.opened(observer=calls):
+        model.extend(prefix, [list(ids) for ids in texts], logits="none")
+    rotation = rotation_of(model, len(texts[0]) + FUTURE) if rotary else None
+    found = []
+    for row in range(len(texts)):
+        read = ReadPrompt(prefix if len(texts) == 1 else prefix.select([row]))
+        for layer, of_layer in calls.of.items():
+            own = [call.one_row(row) for call in of_layer] if len(texts) > 1 else of_layer
+            read.prompts[layer] = Prompt(
+                layer, model.n_layers, own, seeds[row], tuple(delimiters[row]), rotation, text=read.prompts
+            )
+        found.append(read)
+    return found
 
 
 class PolicyEdit:

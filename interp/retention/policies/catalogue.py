@@ -9,11 +9,11 @@ from interp.errors import ArgumentError, did_you_mean
 from interp.named import load_named, options_in
 
 if TYPE_CHECKING:
-    from probes.kv_policies.policies.base import Policy
+    from interp.retention.policies.base import Policy
 
 GROUP = "interp.policies"
 """The group of entry points under which a package offers policies."""
-_HOME = "probes.kv_policies.policies"
+_HOME = "interp.retention.policies"
 
 HeadClass = Literal["", "retrieval", "razor"]
 
@@ -97,7 +97,7 @@ def build(text: str, heads: tuple[tuple[int, int], ...] = ()) -> "Policy":
 
     Raises ArgumentError for an unknown name or option, and for a class that is no policy.
     """
-    from probes.kv_policies.policies.base import Policy
+    from interp.retention.policies.base import Policy
 
     entry, options = entry_of(text), options_of(text)
     module, _, name = entry.place.partition(":")

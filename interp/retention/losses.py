@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.models.language.attention import mix_values
-from probes.kv_policies.policies.layer import Layer, expanded, grouped
+from interp.retention.policies.layer import Layer, expanded, grouped
 
 STEPS_LOOKED_AT = 6
 """Steps, evenly spaced over the scored ones, whose head outputs are compared."""

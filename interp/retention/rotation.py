@@ -6,8 +6,8 @@ import torch
 
 from interp.errors import UserError
 from interp.models.language.model import LanguageModel
-from probes.kv_policies.policies.layer import Rotation
-from probes.kv_policies.settings import HALVES
+from interp.retention.limits import HALVES
+from interp.retention.policies.layer import Rotation
 
 
 def rotation_of(model: LanguageModel, n_positions: int) -> Rotation:

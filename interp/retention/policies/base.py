@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from interp.errors import UserError, check_choice
-from probes.kv_policies.policies.layer import Allowance, Layer, Prompt, Reduction, expanded, grouped
+from interp.retention.policies.layer import Allowance, Layer, Prompt, Reduction, expanded, grouped
 
 Semantics = Literal["full", "evict", "select", "pool"]
 Event = Literal["prompt_end", "every_step", "every_window", "never"]

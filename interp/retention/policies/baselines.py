@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from probes.kv_policies.policies.base import (
+from interp.retention.policies.base import (
     Event,
     Evict,
     Granularity,
@@ -20,7 +20,7 @@ from probes.kv_policies.policies.base import (
     best,
     with_new_keys,
 )
-from probes.kv_policies.policies.layer import Allowance, Layer, Prompt, expanded
+from interp.retention.policies.layer import Allowance, Layer, Prompt, expanded
 
 
 @dataclass(frozen=True)

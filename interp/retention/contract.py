@@ -8,9 +8,9 @@ import torch
 
 from interp.errors import ArgumentError, UserError
 from interp.models.language.model import LanguageModel
-from probes.kv_policies.policies.base import Keep, Policy
-from probes.kv_policies.policies.layer import Layer
-from probes.kv_policies.settings import LONGEST_CONTINUATION
+from interp.retention.limits import LONGEST_CONTINUATION
+from interp.retention.policies.base import Keep, Policy
+from interp.retention.policies.layer import Layer
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,9 @@ def evictable_layers(model: LanguageModel, n_tokens: int) -> tuple[int, ...]:
     sees_all = {**dict.fromkeys(whole, True), **dict.fromkeys(("sliding_attention", "local"), in_window)}
     found = tuple(layer for layer, kind in enumerate(kinds) if sees_all.get(kind, False))
     if not found:
+        room = (window or 0) - LONGEST_CONTINUATION
         raise UserError(
-            f"Every layer of {model.identity.name} has a window of {window} tokens and drops keys by itself: use --prompt-tokens of at "
-            f"most {(window or 0) - LONGEST_CONTINUATION}, or name another model."
+            f"Every layer of {model.identity.name} has a window of {window} tokens and drops keys by itself: "
+            f"{f'use prompts of at most {room} tokens, or ' if room > 0 else ''}name another model."
         )
     return found

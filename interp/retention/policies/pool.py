@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.errors import ArgumentError, check_choice
-from probes.kv_policies.policies.base import Keep, Pool, best, with_new_keys
-from probes.kv_policies.policies.baselines import HeadSplit
-from probes.kv_policies.policies.layer import Allowance, Layer, expanded
+from interp.retention.policies.base import Keep, Pool, best, with_new_keys
+from interp.retention.policies.baselines import HeadSplit
+from interp.retention.policies.layer import Allowance, Layer, expanded
 
 
 def dropped(layer: Layer, keep: Keep) -> Bool[Tensor, "row head step key"]:

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad
 
 from interp.errors import check_choice
-from probes.kv_policies.policies.base import Granularity, Select
-from probes.kv_policies.policies.layer import Layer, Prompt, expanded
+from interp.retention.policies.base import Granularity, Select
+from interp.retention.policies.layer import Layer, Prompt, expanded
 
 
 @dataclass(frozen=True)

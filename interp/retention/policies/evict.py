@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d, pad
 
 from interp.errors import check_choice
-from probes.kv_policies.policies.base import Event, Evict, Granularity, best
-from probes.kv_policies.policies.layer import Allowance, Layer, Prompt, Reduction, grouped
+from interp.retention.policies.base import Event, Evict, Granularity, best
+from interp.retention.policies.layer import Allowance, Layer, Prompt, Reduction, grouped
 
 
 @dataclass(frozen=True)
