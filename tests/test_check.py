@@ -327,6 +327,17 @@ def test_a_model_that_takes_no_cache_of_ours_is_read_whole_with_its_heads():
         model.extend(history, [IDS[9:12]])
 
 
+def test_rows_whose_weight_a_sink_takes_whole_are_rows_of_nothing_and_right():
+    model = tiny("granite_swa", **dict(FAMILIES["llama"], layer_types=["full_attention"] * 3))
+    for module in model.attention_modules:
+        module.sinks.data[:2] = 200.0  # type: ignore[union-attr, operator]
+    assert refused(model) == set()
+    with model.record(torch.arange(12)[None], Weights(12)) as recording:
+        model.extend(model.rows(1), [IDS[:12]], logits="none")
+    assert not recording["weights"][:, 0, :2].any()
+    assert recording["weights"][:, 0, 2:].any()
+
+
 @pytest.mark.parametrize("family", ["llama", "jetmoe"])
 def test_a_model_whose_heads_cannot_be_looked_at_is_read_whole_by_transformers(family):
     if family == "llama":

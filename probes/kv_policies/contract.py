@@ -10,7 +10,7 @@ from interp.errors import ArgumentError, UserError
 from interp.models.language.model import LanguageModel
 from probes.kv_policies.policies.base import Keep, Policy
 from probes.kv_policies.policies.layer import Layer
-from probes.kv_policies.settings import LONGEST_CONTINUATION
+from probes.kv_policies.settings import LONGEST_CONTINUATION, SHORTEST_PROMPT
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,16 @@ def evictable_layers(model: LanguageModel, n_tokens: int) -> tuple[int, ...]:
     whole = ("full_attention", "attention", "global", "hybrid")  # hybrid: attention beside a state, in one layer
     sees_all = {**dict.fromkeys(whole, True), **dict.fromkeys(("sliding_attention", "local"), in_window)}
     found = tuple(layer for layer, kind in enumerate(kinds) if sees_all.get(kind, False))
-    if not found:
+    if found:
+        return found
+    if window is None:
+        own = ", ".join(sorted({kinds[layer] for layer in model.geometry.layers}))
         raise UserError(
-            f"Every layer of {model.identity.name} has a window of {window} tokens and drops keys by itself: use --prompt-tokens of at "
-            f"most {(window or 0) - LONGEST_CONTINUATION}, or name another model."
+            f"No layer of {model.identity.name} lets every query see the whole text ({own}), so it drops keys by itself: name another "
+            "model."
         )
-    return found
+    room = window - LONGEST_CONTINUATION
+    way = f"use --prompt-tokens of at most {room}, or name" if room >= SHORTEST_PROMPT else "name"
+    raise UserError(
+        f"Every layer of {model.identity.name} has a window of {window} tokens and drops keys by itself: {way} another model."
+    )

@@ -16,6 +16,7 @@ from probes.kv_policies.policies.catalogue import OWN, entry_of, options_of
 if TYPE_CHECKING:
     import pandas as pd
 
+SHORTEST_PROMPT = 16
 Material = Literal["prose", "lists", "needles"]
 Protection = Literal["none", "sinks", "sinks_recent", "boundaries", "needle"]
 Scope = Literal["context_only", "context_and_question"]
@@ -112,7 +113,7 @@ class Settings(Experiment):
     """prose: news goes on; lists: a list of words comes back; needles: a question about a sentence in the prompt is answered."""
     scopes: Annotated[tuple[Scope, ...], SOME] = ("context_only", "context_and_question")
     """Needles: whether the cache is cut before the question is read or after it."""
-    prompt_tokens: Annotated[int, Ge(16)] = 384
+    prompt_tokens: Annotated[int, Ge(SHORTEST_PROMPT)] = 384
     """Length of the prompts, in tokens."""
     prose_tokens: Annotated[int, Ge(2)] = 16
     """Tokens of prose that are scored after each prompt."""
