@@ -124,6 +124,7 @@ def test_rows_that_are_no_shares_of_one_are_found(monkeypatch):
     assert rows_that_do_not_sum(sinks) == ""
 
 
+@pytest.mark.slow
 def test_the_tokenizer_of_the_census_spells_every_text_and_has_words_for_lists():
     words = tokenizer()
     assert len(words) <= VOCABULARY
