@@ -317,14 +317,24 @@ def test_a_model_that_takes_no_cache_of_ours_is_read_whole_with_its_heads():
     for row, ids in enumerate(rows):
         close(logits[row, : len(ids)], unharmed[row, : len(ids)])
     close(found["weights"], wanted["weights"])
-    with pytest.raises(
-        UserError, match=r"^tiny-llama fails the check at load on `forks` \(.*a cache of its own\): read every"
-    ):
+    reason = r"^tiny-llama fails the check at load on `forks` \(.*a cache of its own\), so it is read whole\): use what reads every text"
+    with pytest.raises(UserError, match=reason):
         model.prefix(IDS)
     history = model.rows(1)
     model.extend(history, [IDS[:9]])
     with model.edit_heads([(1, 2)]), pytest.raises(UserError, match="open it before the first token"):
         model.extend(history, [IDS[9:12]])
+
+
+def test_rows_whose_weight_a_sink_takes_whole_are_rows_of_nothing_and_right():
+    model = tiny("granite_swa", **dict(FAMILIES["llama"], layer_types=["full_attention"] * 3))
+    for module in model.attention_modules:
+        module.sinks.data[:2] = 200.0  # type: ignore[union-attr, operator]
+    assert refused(model) == set()
+    with model.record(torch.arange(12)[None], Weights(12)) as recording:
+        model.extend(model.rows(1), [IDS[:12]], logits="none")
+    assert not recording["weights"][:, 0, :2].any()
+    assert recording["weights"][:, 0, 2:].any()
 
 
 @pytest.mark.parametrize("family", ["llama", "jetmoe"])

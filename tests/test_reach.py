@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from interp.errors import UserError
+from interp.heads.finding import role_rows
 from interp.models.check.check import check
 from interp.models.language.adapted.adapter import adapter_of
 from interp.models.language.architecture import attention_modules, output_projection
 from interp.models.language.model import LanguageModel
 from interp.models.language.prefix import stack
-from interp.models.language.recording import HeadOutputs, Weights
+from interp.models.language.recording import HeadOutputs, WeightAt, Weights
 from tests.tiny_models import REACHED, random_ids, tiny, tiny_hf
 
 N = 40
@@ -285,3 +286,25 @@ def test_where_heads_look_in_lists_is_told_by_the_number_of_the_layer(family):
     assert set(attention["layer"]) == set(model.geometry.layers)
     assert len(attention.drop_duplicates(["layer", "head"])) == model.geometry.n_heads_in_all
     assert (attention[["matching", "recent"]] > 0).all(axis=None)
+
+
+@pytest.mark.parametrize("family", ["bamba", "llama"])
+def test_each_row_is_looked_at_for_its_own_keys_where_rows_of_different_length_are_read_in_groups(family):
+    model = checked(family)
+    texts = [IDS[:17], IDS[5:30], IDS[10:27]]
+    queries, keys = torch.tensor([[16], [24], [12]]), torch.tensor([[[3, 9]], [[20, 1]], [[12, 0]]])
+    with model.record(queries, WeightAt(keys)) as recording:
+        model.extend(model.rows(3), texts, logits="none")
+    together = recording["weight_at"]
+    for row, text in enumerate(texts):
+        with model.record(queries[row : row + 1], WeightAt(keys[row : row + 1])) as recording:
+            model.extend(model.rows(1), [text], logits="none")
+        close(together[:, row], recording["weight_at"][:, 0])
+
+
+def test_only_heads_that_are_there_get_a_role():
+    model = checked("bamba")
+    rows = role_rows(model, "text", "retrieval", torch.arange(16.0).reshape(4, 4))
+    assert list(rows["layer"]) == [1] * 4 + [3] * 4
+    assert list(rows["head"]) == [0, 1, 2, 3] * 2
+    assert list(rows["score"]) == [4, 5, 6, 7, 12, 13, 14, 15]

@@ -9,17 +9,31 @@ from benchmarks.stopwatch import one_thread, say
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Tries the families named, or all with their variants; 1 when one ends in a traceback, a crash or a hang."""
+    """Tries the families named, or all with their variants; 1 when one ends in a traceback, a crash, a hang or a number that cannot be."""
     # Every child process imports this file: what is heavy waits until here.
     from benchmarks.census.overrides import VARIANTS
     from benchmarks.census.page import PLACE, write_page
-    from benchmarks.census.processes import tried
+    from benchmarks.census.processes import ends, tried
+    from benchmarks.census.runs import SETTINGS
     from benchmarks.census.shrink import families
-    from benchmarks.census.table import FAULTS, merge, summary, write
+    from benchmarks.census.table import is_fault, merge, summary, write
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.census", description=str(__doc__).partition(":")[0])
     parser.add_argument(
         "--families", nargs="+", metavar="NAME", help="families of transformers, or variants; all if left out"
+    )
+    parser.add_argument(
+        "--experiments",
+        nargs="*",
+        default=list(SETTINGS),
+        choices=list(SETTINGS),
+        metavar="NAME",
+        help="experiments to run on each, out of "
+        + ", ".join(SETTINGS)
+        + "; all if left out, the checks alone with none",
+    )
+    parser.add_argument(
+        "--pages", action="store_true", help="go through the runner, with figures and reports: three times as long"
     )
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--out", type=Path, default=PLACE, help="folder of the table")
@@ -33,14 +47,18 @@ def main(arguments: list[str] | None = None) -> int:
     rows = []
     for name in chosen.families or known:
         row = tried(name, chosen.dtype)
+        if row.verdicts and chosen.experiments:
+            row.runs = ends(name, chosen.dtype, chosen.experiments, pages=chosen.pages)
         refused = ", ".join(f"{verdict}: {why}" for verdict, why in row.verdicts.items() if why)
         say(f"{name}: {row.outcome} {row.sentence or refused} [{row.seconds:.1f} s]")
+        for experiment, end in row.runs.items():
+            say(f"    {experiment} {end}")
         rows.append(row)
         write(merge([row], chosen.out), chosen.out)
     say(summary(merge(rows, chosen.out)))
     if chosen.out == PLACE:
         say(str(write_page()))
-    return int(any(row.outcome in FAULTS for row in rows))
+    return int(any(is_fault(row) for row in rows))
 
 
 if __name__ == "__main__":

@@ -28,12 +28,13 @@ MEMORY = 6 * 2**30
 
 @dataclass
 class Row:
-    """What became of one family: how it ended, a sentence where there is one, and the verdicts by name."""
+    """What became of one family: how it ended, a sentence where there is one, the verdicts by name, and how experiments ended."""
 
     family: str
     outcome: str
     sentence: str = ""
     verdicts: dict[str, str] = field(default_factory=dict)
+    runs: dict[str, str] = field(default_factory=dict)
     limits: str = ""
     architecture: str = ""
     seconds: float = 0.0
@@ -52,10 +53,16 @@ def census_row(name: str, dtype: torch.dtype = torch.float32) -> Row:
     return row
 
 
-def _row(name: str, dtype: torch.dtype) -> Row:
+def quiet() -> None:
+    """Keeps this process from taking the machine's memory, and what transformers says of odd sizes from the log."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     warnings.simplefilter("ignore")
+
+
+def _row(name: str, dtype: torch.dtype) -> Row:
+    quiet()
     family, changes = VARIANTS.get(name, (name, {}))
     try:
         config = tiny_config(family, changes)

@@ -5,6 +5,12 @@ from typing import Any
 _HYBRID = ["linear_attention", "full_attention", "linear_attention", "full_attention"]
 _SECTIONS = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
 _BOTH_KINDS = ("sliding_attention", "full_attention")
+_DOTS = {
+    "num_key_value_heads": 4,
+    **dict.fromkeys(("swa_num_attention_heads", "swa_num_key_value_heads"), 2),
+    **dict.fromkeys(("swa_q_lora_rank", "swa_kv_lora_rank", "swa_head_dim"), 32),
+    **dict.fromkeys(("swa_qk_nope_head_dim", "swa_v_head_dim"), 16),
+}
 
 OVERRIDES: dict[str, dict[str, Any]] = {
     "bailing_hybrid": {"layer_group_size": 2},
@@ -18,8 +24,8 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8},
         "ffn_config": {"ffn_hidden_size": 64, "moe_num_experts": 4, "moe_top_k": 2},
     },
-    "dots3_note": {"num_key_value_heads": 4},
-    "dots3_note_text": {"num_key_value_heads": 4},
+    "dots3_note": _DOTS,
+    "dots3_note_text": _DOTS,
     "falcon_h1": {"mamba_d_ssm": 128},
     "gemma4_assistant": {"hidden_size_per_layer_input": 0},
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
@@ -35,7 +41,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "rope_parameters": _SECTIONS,
         "vision_config": {"depth": 2, "embed_dim": 32, "num_heads": 2, "hidden_size": 64},
     },
-    "reformer": {"axial_pos_embds_dim": (32, 32), "axial_pos_shape": (16, 16)},
+    "reformer": {"axial_pos_embds_dim": (32, 32), "axial_pos_shape": (32, 64)},
     "xlm": {"causal": True},
     "xmod": {"default_language": "en_XX"},
     "zamba": {"attention_hidden_size": 128, "attention_head_dim": 32, "n_mamba_heads": 2},

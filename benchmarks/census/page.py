@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.census.runs import RAN, SETTINGS
+from benchmarks.census.table import NOT_TRIED
 from benchmarks.page_tables import markdown
 from benchmarks.tables import RESULTS
 from interp.models.check.verdicts import WAYS_OUT
@@ -30,8 +32,9 @@ HEAD = """# Census of language models
 
 Every causal language model of transformers {version}, and the multimodal ones whose text model is read here, as a tiny random model
 (two to four layers, four heads, windows of 8 tokens, float32): built from its own configuration class, taken over, and checked
-[as at load](models.md#the-check-at-load), on texts of 40 tokens. `python -m benchmarks.census` tries them all (about five minutes) and
-writes this page; `--families NAME …` tries some. Rows with a comma are variants that show what the base of a family hides.
+[as at load](models.md#the-check-at-load), on texts of 40 tokens. Then each is saved as a folder, loaded from there, and experiments go
+through it. `python -m benchmarks.census` tries them all and writes this page; `--families NAME …` tries some, and `--experiments` with
+nothing behind it the checks alone (about five minutes). Rows with a comma are variants that show what the base of a family hides.
 
 {counts}
 
@@ -47,7 +50,7 @@ nothing of a GPU.
 
 def page(table: pd.DataFrame, version: str) -> str:
     """Returns the page of a table."""
-    parts = [HEAD.format(version=version, counts=counts(table))]
+    parts = [HEAD.format(version=version, counts=counts(table)), runs(table)]
     for outcome, meaning in OUTCOMES.items():
         rows = table[table["outcome"] == outcome]
         if len(rows):
@@ -68,6 +71,38 @@ def counts(table: pd.DataFrame) -> str:
     rows.append(["of the second line: everything but `contributions`", str(int(others.sum())), "—"])
     rows.append(["in all", str(int((~is_variant).sum())), str(int(is_variant.sum()))])
     return markdown(["outcome", "families", "variants"], rows)
+
+
+RUNS = """## Runs
+
+Every unit of the plan of each experiment is measured, every table is checked against its schema, summed up and put into sentences, with
+the settings of `benchmarks/census/runs.py`: the quick presets with fewer and shorter texts. Attention rows must sum to one (with a sink,
+to less), shares lie between 0 and 1, nothing is infinite, and an estimate is a number wherever something was counted. A refusal that says
+what to type is followed, once each. `--pages` goes through the runner, with figures and reports.
+
+{counts}
+
+{ends}
+"""
+
+
+def runs(table: pd.DataFrame) -> str:
+    """Returns how the experiments ended: how many in each way, and the families that did not simply run."""
+    tried = {name: table[~table[name].isin((NOT_TRIED,))] for name in SETTINGS}
+    rows, lines = [], []
+    for name, own in tried.items():
+        ends = own[name]
+        plain, fault = ends == RAN, ends.str.startswith(("fault", "wrong"))
+        typed = ends.str.startswith(RAN) & ~plain
+        left = ~(plain | typed | fault)
+        numbers = [*(int(kind.sum()) for kind in (plain, typed, left, fault)), len(table) - len(own)]
+        rows.append([f"`{name}`", *map(str, numbers)])
+        lines += [
+            f"- `{name}` {_cell(end, 300)}: {', '.join(f'`{family}`' for family in group['family'])}."
+            for end, group in own[~plain].groupby(name)
+        ]
+    head = ["experiment", "ran", "ran with what a refusal said to type", "refused", "faults", "not tried"]
+    return RUNS.format(counts=markdown(head, rows), ends="\n".join(lines))
 
 
 def section(outcome: str, rows: pd.DataFrame) -> str:
@@ -97,9 +132,9 @@ def _first(row: pd.Series) -> str:
     return _cell(next(str(row[name]) for name in WITHOUT_READING if row[name]))
 
 
-def _cell(text: object) -> str:
+def _cell(text: object, longest: int = 160) -> str:
     """A sentence that fits a table's cell."""
-    return str(text).replace("|", "∣").replace("<", "‹").replace(">", "›")[:160]
+    return str(text).replace("|", "∣").replace("<", "‹").replace(">", "›")[:longest]
 
 
 def write_page(folder: Path = PLACE, path: Path = PAGE) -> Path:

@@ -8,7 +8,7 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 from benchmarks.census.overrides import OVERRIDES
 from interp.models.loading.classes import TEXT_INSIDE
 
-VOCABULARY = 128
+VOCABULARY = 1024
 N_LAYERS = 4
 WIDTH = 64
 
@@ -29,7 +29,7 @@ SIZES: dict[str, int] = {
     **dict.fromkeys(("num_key_value_heads", "swa_num_key_value_heads", "num_kv_heads"), 2),
     **dict.fromkeys(("head_dim", "swa_head_dim", "kv_channels", "dim_head", "d_head", "rotary_dim"), 16),
     **dict.fromkeys(("query_pre_attn_scalar", "attention_head_size", "index_head_dim"), 16),
-    **dict.fromkeys(("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "context_length"), 256),
+    **dict.fromkeys(("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "context_length"), 2048),
     **dict.fromkeys(("sliding_window", "sliding_window_size", "window_size", "attention_window_size"), 8),
     **dict.fromkeys(("local_attention", "attention_chunk_size", "keep_window_size"), 8),
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 4),
@@ -47,7 +47,7 @@ SIZES: dict[str, int] = {
     **dict.fromkeys(("mamba_n_groups", "mamba_ngroups", "n_groups"), 1),
     **dict.fromkeys(("mamba_chunk_size", "chunk_size", "block_size"), 8),
     **dict.fromkeys(("max_window_layers", "num_kv_shared_layers"), 2),
-    **dict.fromkeys(("original_max_position_embeddings", "moe_layer_end_index"), 256),
+    **dict.fromkeys(("original_max_position_embeddings", "moe_layer_end_index"), 2048),
     **dict.fromkeys(("prompt_length", "ngram_vocab_size_base", "hc_lowrank", "ple_embed_dim"), 16),
     "index_topk": 6,
     "pad_token_id": 5,  # an id that the texts of the check do not have

@@ -8,9 +8,11 @@ import pandas as pd
 import transformers
 
 from benchmarks.census.one import Row
+from benchmarks.census.runs import SETTINGS
 from interp.models.check.verdicts import WAYS_OUT
 
 FAULTS = ("traceback", "crash", "hangs")
+NOT_TRIED = "not tried"
 
 
 def merge(rows: Sequence[Row], folder: Path) -> pd.DataFrame:
@@ -19,15 +21,22 @@ def merge(rows: Sequence[Row], folder: Path) -> pd.DataFrame:
     path = folder / "census.csv"
     if path.exists():
         stored = pd.read_csv(path, keep_default_na=False)
+        stored = stored.reindex(columns=found.columns, fill_value=NOT_TRIED)
         found = pd.concat([stored[~stored["family"].isin(found["family"])], found])
     return found.sort_values("family").reset_index(drop=True)
 
 
 def _flat(row: Row) -> dict[str, object]:
     fields = dataclasses.asdict(row)
-    verdicts = fields.pop("verdicts")
+    verdicts, runs = fields.pop("verdicts"), fields.pop("runs")
     fields["seconds"] = round(row.seconds, 1)
-    return {**fields, **{name: verdicts.get(name, "") if verdicts else "not tried" for name in WAYS_OUT}}
+    checked = {name: verdicts.get(name, "") if verdicts else NOT_TRIED for name in WAYS_OUT}
+    return {**fields, **checked, **{name: runs.get(name, NOT_TRIED) for name in SETTINGS}}
+
+
+def is_fault(row: Row) -> bool:
+    """Whether a family ended in an error that is no sentence of the toolkit, or one of its runs in a number that cannot be."""
+    return row.outcome in FAULTS or any(end.startswith(("fault", "wrong")) for end in row.runs.values())
 
 
 def write(table: pd.DataFrame, folder: Path) -> None:

@@ -49,9 +49,11 @@ def repeat_weights(
 
 
 def role_rows(model: LanguageModel, text_id: str, role: str, scores: Float[Tensor, "layer head"]) -> pd.DataFrame:
-    """Returns one row for each head: text_id, layer, head, kv_head, role, score."""
+    """Returns one row for each head, none for layers without heads: text_id, layer, head, kv_head, role, score."""
     geometry = model.geometry
-    layer, head = np.divmod(np.arange(scores.numel()), geometry.n_heads)
+    scores = scores[list(geometry.layers)]
+    layer = np.repeat(geometry.layers, geometry.n_heads)
+    head = np.tile(np.arange(geometry.n_heads), len(geometry.layers))
     return pd.DataFrame(
         {
             "text_id": text_id,

@@ -8,7 +8,7 @@ import torch
 
 from interp.errors import ArgumentError, UserError
 from interp.models.language.model import LanguageModel
-from interp.retention.limits import LONGEST_CONTINUATION
+from interp.retention.limits import LONGEST_CONTINUATION, SHORTEST_PROMPT
 from interp.retention.policies.base import Keep, Policy
 from interp.retention.policies.layer import Layer
 
@@ -104,10 +104,16 @@ def evictable_layers(model: LanguageModel, n_tokens: int) -> tuple[int, ...]:
     whole = ("full_attention", "attention", "global", "hybrid")  # hybrid: attention beside a state, in one layer
     sees_all = {**dict.fromkeys(whole, True), **dict.fromkeys(("sliding_attention", "local"), in_window)}
     found = tuple(layer for layer, kind in enumerate(kinds) if sees_all.get(kind, False))
-    if not found:
-        room = (window or 0) - LONGEST_CONTINUATION
+    if found:
+        return found
+    if window is None:
+        own = ", ".join(sorted({kinds[layer] for layer in model.geometry.layers}))
         raise UserError(
-            f"Every layer of {model.identity.name} has a window of {window} tokens and drops keys by itself: "
-            f"{f'use prompts of at most {room} tokens, or ' if room > 0 else ''}name another model."
+            f"No layer of {model.identity.name} lets every query see the whole text ({own}), so it drops keys by itself: name another "
+            "model."
         )
-    return found
+    room = window - LONGEST_CONTINUATION
+    way = f"use prompts of at most {room} tokens, or name" if room >= SHORTEST_PROMPT else "name"
+    raise UserError(
+        f"Every layer of {model.identity.name} has a window of {window} tokens and drops keys by itself: {way} another model."
+    )

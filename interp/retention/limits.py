@@ -4,3 +4,5 @@ HALVES = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "phi3", "gp
 """Families whose rotary embedding turns halves of a head's dimensions against each other, which some scores must undo."""
 LONGEST_CONTINUATION = 96
 """Room for what is read after a prompt, in tokens."""
+SHORTEST_PROMPT = 16
+"""Fewer tokens than that are no prompt to cut."""

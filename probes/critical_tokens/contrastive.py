@@ -34,22 +34,26 @@ Example = tuple[list[int], list[int]]
 def measure_contrastive(settings: Settings, model: LanguageModel, unit: ContrastiveUnit) -> Mapping[str, pd.DataFrame]:
     """Returns the contrastive score of every token of every analysed trajectory."""
 
-    def examples(pairs: Sequence[tuple[str, tuple[int, ...]]]) -> list[Example]:
-        return [(_question(settings, model, problem), list(ids)) for problem, ids in pairs]
+    def examples(pairs: Sequence[tuple[str, tuple[int, ...]]], thoughts: Sequence[tuple[int, ...]]) -> list[Example]:
+        before = thoughts or [()] * len(pairs)
+        return [
+            ([*_question(settings, model, problem), *thought], list(ids))
+            for (problem, ids), thought in zip(pairs, before, strict=True)
+        ]
 
     with adapters(model) as wrapped:
         sides = (
-            ("positive", unit.right, settings.positive_adapter),
-            ("negative", unit.wrong, settings.negative_adapter),
+            ("positive", unit.right, unit.thoughts[0], settings.positive_adapter),
+            ("negative", unit.wrong, unit.thoughts[1], settings.negative_adapter),
         )
-        for name, pairs, given in sides:
+        for name, pairs, thoughts, given in sides:
             if given is None:
-                train(wrapped, name, examples(pairs), settings)
+                train(wrapped, name, examples(pairs, thoughts), settings)
             else:
                 load_adapter(wrapped, name, given, model)
         rows = []
-        for id, ids in unit.analysed:
-            question = _question(settings, model, id.rpartition("-")[0])
+        analysed = [(id.rpartition("-")[0], ids) for id, ids in unit.analysed]
+        for (id, ids), (question, _) in zip(unit.analysed, examples(analysed, unit.thoughts[2]), strict=True):
             own = torch.tensor(list(ids), device=model.device)[:, None]
             logits = [response_logits(wrapped, name, (question, list(ids))) for name in ("positive", "negative")]
             score = contrastive_score(logits[0], logits[1], settings.contrastive_beta).gather(1, own).squeeze(1).exp()

@@ -184,7 +184,8 @@ def _lines(rows: Iterator[dict[str, Any]]) -> str:
 def response_pairs(tables: Tables) -> Iterator[dict[str, Any]]:
     """Yields for every analysed trajectory the first right response to its problem and itself.
 
-    `rejected_token_ids` and `rejected_weights` (1 − s, the weights of cDPO) belong to its tokens; TRL ignores further columns.
+    `rejected_token_ids` and `rejected_weights` (1 − s, the weights of cDPO) belong to its tokens; TRL ignores further columns. A
+    thought is part of what is chosen or rejected; its tokens are not scored, and their weight is 0.
     """
     responses = tables["trajectories"]
     scores = tables["contrastive"]
@@ -193,11 +194,17 @@ def response_pairs(tables: Tables) -> Iterator[dict[str, Any]]:
         right = responses[(responses["problem_id"] == own["problem_id"]) & (responses["outcome"] == "right")]
         if not len(right):
             continue
-        row = {"prompt": own["prompt"], "chosen": right.iloc[0]["text"], "rejected": own["text"]}
+        best = right.iloc[0]
+        row = {
+            "prompt": own["prompt"],
+            "chosen": _thought(tables, best["trajectory_id"])[0] + best["text"],
+            "rejected": _thought(tables, id)[0] + own["text"],
+        }
         weights = scores[scores["trajectory_id"] == id].sort_values("position")["score"]
         if len(weights):
-            row["rejected_token_ids"] = [int(token) for token in own["token_ids"]]
-            row["rejected_weights"] = [round(1 - float(score), 6) for score in weights]
+            before = _thought(tables, id)[1]
+            row["rejected_token_ids"] = [*before, *(int(token) for token in own["token_ids"])]
+            row["rejected_weights"] = [*[0.0] * len(before), *(round(1 - float(score), 6) for score in weights)]
         yield row
 
 
@@ -217,10 +224,21 @@ def token_pairs(tables: Tables) -> Iterator[dict[str, Any]]:
         before = spine[(spine["trajectory_id"] == id) & (spine["position"] < position)]
         if len(at):
             yield {
-                "prompt": str(prompts.loc[id]) + "".join(before.sort_values("position")["token"]),
+                "prompt": str(prompts.loc[id])
+                + _thought(tables, str(id))[0]
+                + "".join(before.sort_values("position")["token"]),
                 "chosen": _most_common(at["token"]),
                 "rejected": str(token),
             }
+
+
+def _thought(tables: Tables, trajectory_id: str) -> tuple[str, list[int]]:
+    """The text and the tokens of the thought before a response; nothing for a model that may not think."""
+    thoughts = tables.get("thoughts")
+    if thoughts is None:
+        return "", []
+    own = thoughts[thoughts["trajectory_id"] == trajectory_id].iloc[0]
+    return str(own["thought_text"]), [int(token) for token in own["token_ids"]]
 
 
 def _most_common(tokens: pd.Series) -> str:

@@ -39,10 +39,10 @@ class CriticalTokens(Settings):
         return ("forks", "ragged")
 
     def schemas(self) -> "Schemas":
-        """Returns the schema of every table."""
-        from probes.critical_tokens.tables import SCHEMAS
+        """Returns the schema of every table; thoughts are one where there may be any."""
+        from probes.critical_tokens.tables import SCHEMAS, Thoughts
 
-        return SCHEMAS
+        return {**SCHEMAS, "thoughts": Thoughts} if self.thinking_tokens else SCHEMAS
 
     @property
     def writes_chats(self) -> bool:
@@ -70,6 +70,11 @@ class CriticalTokens(Settings):
 
             check_vllm()
         window = facts.context_window
+        if window is not None and self.thinking_tokens and self.max_new_tokens + self.thinking_tokens >= window:
+            raise ArgumentError(
+                f"Thoughts of {self.thinking_tokens} tokens and responses of {self.max_new_tokens} do not fit {facts.name}, which reads "
+                f"{window}: use --thinking-tokens {max(1, window // 2)} and --max-new-tokens {max(1, window // 4)}, or less."
+            )
         if window is not None and self.max_new_tokens >= window:
             raise ArgumentError(
                 f"Responses of {self.max_new_tokens} tokens do not fit {facts.name}, which reads {window}: use --max-new-tokens "

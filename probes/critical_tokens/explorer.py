@@ -121,8 +121,9 @@ class Explorer:
         token_ids: Sequence[int],
         setting: Setting,
         draw_probability: Sequence[float] = (),
+        thought: Sequence[int] = (),
     ) -> None:
-        """Reads prompt and trajectory in one teacher-forced pass.
+        """Reads prompt, thought (which counts as the end of the prompt) and trajectory in one teacher-forced pass.
 
         `draw_probability` is what each token was drawn with. In half precision it is the p that counts, since the same text read
         again may give another one, even 0 (see `with_own`). In float32 the two agree to the last digits, and the one read here
@@ -131,7 +132,7 @@ class Explorer:
         """
         self.model, self.problem, self.setting = model, problem, setting
         self.key, self.token_ids = key, list(token_ids)
-        prompt = prompt_ids(model, problem.prompt, setting)
+        prompt = [*prompt_ids(model, problem.prompt, setting), *thought]
         self._prompt_tokens = len(prompt)
         self._spine = model.prefix(prompt[:-1]).fork(1)
         logits = model.extend(self._spine, [[prompt[-1], *self.token_ids[:-1]]], logits="all")[0]

@@ -125,6 +125,23 @@ def _rereading(spines: pd.DataFrame) -> Iterator[Finding]:
     )
 
 
+def _thoughts(settings: Settings, tables: Tables) -> Iterator[Finding]:
+    thoughts = tables.get("thoughts")
+    if thoughts is None or not len(thoughts):
+        return
+    yield Finding(
+        f"Each response follows a thought of its own (median {thoughts['thinking_tokens'].median():g} tokens). Answers are read in what "
+        "comes after the thought, and V and critical tokens are of those tokens, given the thought."
+    )
+    cut = int((~thoughts["closed"]).sum())
+    if cut:
+        yield Finding(
+            f"{cut} of {len(thoughts)} thoughts were not closed within {settings.thinking_tokens} tokens and were closed for the model: "
+            "fewer with more --thinking-tokens.",
+            "warning",
+        )
+
+
 def _warnings(settings: Settings, tables: Tables) -> Iterator[Finding]:
     responses, positions = tables["trajectories"], tables["positions"]
     lost = responses[responses["outcome"] == "unextracted"]
@@ -141,6 +158,7 @@ def _warnings(settings: Settings, tables: Tables) -> Iterator[Finding]:
             f"The model's own generation_config asks for {asked}; here responses are drawn with --temperature {settings.temperature:g} "
             f"--top-p {settings.top_p:g}{'' if settings.top_k is None else f' --top-k {settings.top_k}'}."
         )
+    yield from _thoughts(settings, tables)
     branches = tables["branches"]
     unended = int((~responses["ended"]).sum() + (~branches["ended"]).sum())
     if unended:

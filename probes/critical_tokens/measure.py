@@ -1,6 +1,5 @@
 """Measures one unit: from a model to rows."""
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,14 +9,22 @@ import pandas as pd
 from interp.experiments.experiment import WorkUnit
 from interp.models.language.model import LanguageModel
 from interp.models.language.sampling import stream
-from interp.words import holds_letters
 from probes.critical_tokens.contrastive import measure_contrastive
 from probes.critical_tokens.definitions import backward_scan, confirm, thresholds_of
 from probes.critical_tokens.explorer import Branch, Branches, Explorer, Pool
 from probes.critical_tokens.plan import ConfirmUnit, ContrastiveUnit, ProblemUnit, ReplacementUnit, TrajectoryUnit
 from probes.critical_tokens.problems import find_problem, split_id
-from probes.critical_tokens.responses import decode, error_position, own_sampling, prompt_ids, respond, setting_of
+from probes.critical_tokens.responses import (
+    decode,
+    error_position,
+    own_sampling,
+    prompt_ids,
+    respond,
+    setting_of,
+    thought_rows,
+)
 from probes.critical_tokens.settings import Settings
+from probes.critical_tokens.token_classes import token_class
 
 Rows = Mapping[str, pd.DataFrame]
 
@@ -69,7 +76,8 @@ def measure_problem(settings: Settings, model: LanguageModel, unit: ProblemUnit)
                 "draw_probability": response.draw_probability,
             }
         )
-    return {"trajectories": pd.DataFrame(rows)}
+    tables = {"trajectories": pd.DataFrame(rows)}
+    return tables if setting.thinking is None else tables | {"thoughts": thought_rows(model, problem, responses)}
 
 
 def read_trajectory(
@@ -78,7 +86,7 @@ def read_trajectory(
     """Returns the reader of one trajectory."""
     problem = find_problem(settings, *split_id(unit.trajectory_id.rpartition("-")[0]))
     setting = setting_of(settings, model)
-    return Explorer(model, problem, unit.trajectory_id, unit.token_ids, setting, unit.draw_probability)
+    return Explorer(model, problem, unit.trajectory_id, unit.token_ids, setting, unit.draw_probability, unit.thought)
 
 
 def measure_trajectory(settings: Settings, model: LanguageModel, unit: TrajectoryUnit) -> Rows:
@@ -262,33 +270,3 @@ def branch_rows(explorer: Explorer, arm: str, branches: Mapping[tuple[int, int],
     ]
     frame = pd.DataFrame(rows, columns=["kept", "draw", "token", "outcome", "ended", "n_tokens", "token_ids"])
     return frame.assign(trajectory_id=explorer.key, arm=arm)
-
-
-# ---------------------------------------------------------------------- classes of tokens
-
-
-FUNCTION_WORDS = frozenset(
-    "a an the this that these those of in on at to for from by with as and or but nor so if then than because while when where "
-    "which who whom whose what how it its he she they them his her their we us our you your i me my is are was were be been being "
-    "am do does did has have had will would can could may might shall should must not no there here all each every some any".split()
-)
-_OPERATORS = frozenset("+-*/=<>^×÷−%&|~")
-
-
-def token_class(text: str) -> str:
-    """Returns the class of a token's text: a token with a digit (½ and Ⅷ too) is a number, one of mathematical signs an operator."""
-    bare = text.strip()
-    if not bare:
-        return "space"
-    if any(_numeral(sign) for sign in bare):
-        return "number"
-    if all(sign in _OPERATORS or unicodedata.category(sign) == "Sm" for sign in bare):
-        return "operator"
-    if not holds_letters(bare):
-        return "punctuation"
-    return "function" if bare.lower() in FUNCTION_WORDS else "content"
-
-
-def _numeral(sign: str) -> bool:
-    """Whether a sign is a numeral; letters that also count, such as those of Chinese, are letters."""
-    return sign.isnumeric() and not unicodedata.category(sign).startswith("Lo")

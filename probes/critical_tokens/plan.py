@@ -41,6 +41,8 @@ class TrajectoryUnit(WorkUnit):
     token_ids: tuple[int, ...]
     draw_probability: tuple[float, ...] = ()
     """The probability that each token was drawn with."""
+    thought: tuple[int, ...] = ()
+    """What the model wrote before it, where it thinks."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class ConfirmUnit(WorkUnit):
     token_ids: tuple[int, ...]
     candidates: tuple[int, ...]
     draw_probability: tuple[float, ...] = ()
+    thought: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class ReplacementUnit(WorkUnit):
     token_ids: tuple[int, ...]
     position: int
     draw_probability: tuple[float, ...] = ()
+    thought: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class ContrastiveUnit(WorkUnit):
     wrong: tuple[tuple[str, tuple[int, ...]], ...]
     analysed: tuple[tuple[str, tuple[int, ...]], ...]
     """Trajectory and tokens of each response to score."""
+    thoughts: tuple[tuple[tuple[int, ...], ...], ...] = ((), (), ())
+    """The thought before each right response, each wrong one, and each trajectory; nothing where the model may not think."""
 
 
 def plan_units(settings: Settings, model: str, measured: "Tables") -> Sequence[WorkUnit]:
@@ -91,7 +97,8 @@ def plan_units(settings: Settings, model: str, measured: "Tables") -> Sequence[W
     ids = chosen_trajectories(settings, usable, responses)
     tokens = tokens_by_trajectory(responses)
     drawn = draw_probability_by_trajectory(responses)
-    units += [TrajectoryUnit(f"trajectory-{id}", id, tokens[id], drawn[id]) for id in ids]
+    thoughts = thoughts_by_trajectory(settings, measured)
+    units += [TrajectoryUnit(f"trajectory-{id}", id, tokens[id], drawn[id], thoughts.get(id, ())) for id in ids]
     if not set(ids) <= set(measured["spines"]["trajectory_id"]):
         return units
     return [*units, *_tests(settings, measured, ids)]
@@ -196,16 +203,24 @@ def draw_probability_by_trajectory(responses: "pd.DataFrame") -> dict[str, tuple
     return {str(id): tuple(float(one) for one in probability) for id, probability in pairs}
 
 
+def thoughts_by_trajectory(settings: Settings, measured: "Tables") -> dict[str, tuple[int, ...]]:
+    """Returns the tokens of the thought before every response; nothing for a model that may not think."""
+    return tokens_by_trajectory(measured["thoughts"]) if settings.thinking_tokens else {}
+
+
 def _tests(settings: Settings, measured: "Tables", ids: list[str]) -> Iterator[WorkUnit]:
     """The units that need every curve: fresh pairs for candidates, then causal tests and adapters."""
     cliffs = {"cliff", "pivot"} & set(settings.definitions) and settings.method == "recycled"
     tokens = tokens_by_trajectory(measured["trajectories"])
     drawn = draw_probability_by_trajectory(measured["trajectories"])
+    thoughts = thoughts_by_trajectory(settings, measured)
     confirming = []
     if cliffs:
         found = {id: candidate_tokens(settings, measured, id) for id in ids}
         confirming = [
-            ConfirmUnit(f"confirm-{id}", id, tokens[id], tried, drawn[id]) for id, tried in found.items() if tried
+            ConfirmUnit(f"confirm-{id}", id, tokens[id], tried, drawn[id], thoughts.get(id, ()))
+            for id, tried in found.items()
+            if tried
         ]
     yield from confirming
     rollouts = measured["rollouts"]
@@ -216,26 +231,31 @@ def _tests(settings: Settings, measured: "Tables", ids: list[str]) -> Iterator[W
         critical = critical_tokens(settings, measured)
         tokens_to_test = first_tokens(critical)[["trajectory_id", "position"]].drop_duplicates()
         for id, at in zip(tokens_to_test["trajectory_id"], tokens_to_test["position"], strict=True):
-            yield ReplacementUnit(f"replace-{id}-{at}", str(id), tokens[str(id)], int(at), drawn[str(id)])
-    contrastive = _contrastive_unit(settings, measured["trajectories"], ids)
+            own = (tokens[str(id)], int(at), drawn[str(id)], thoughts.get(str(id), ()))
+            yield ReplacementUnit(f"replace-{id}-{at}", str(id), *own)
+    contrastive = _contrastive_unit(settings, measured, ids)
     if contrastive is not None:
         yield contrastive
 
 
-def _contrastive_unit(settings: Settings, responses: "pd.DataFrame", ids: list[str]) -> ContrastiveUnit | None:
+def _contrastive_unit(settings: Settings, measured: "Tables", ids: list[str]) -> ContrastiveUnit | None:
     """The first right and wrong responses, in turn over problems, of problems none of whose trajectories is analysed."""
+    responses = measured["trajectories"]
     analysed = responses[responses["trajectory_id"].isin(ids)]
     others = responses[~responses["problem_id"].isin(analysed["problem_id"]) & responses["ended"]]
     others = others.sort_values("draw", kind="stable")
     n = settings.contrastive_examples
-    tokens = tokens_by_trajectory(responses)
+    tokens, thoughts = tokens_by_trajectory(responses), thoughts_by_trajectory(settings, measured)
+    sides = [others[others["outcome"] == outcome].head(n) for outcome in ("right", "wrong")]
     right, wrong = (
-        tuple((str(rows["problem_id"][i]), tokens[str(rows["trajectory_id"][i])]) for i in rows.index)
-        for rows in (others[others["outcome"] == outcome].head(n) for outcome in ("right", "wrong"))
+        tuple((str(rows["problem_id"][i]), tokens[str(rows["trajectory_id"][i])]) for i in rows.index) for rows in sides
     )
     if not (n and ids and right and wrong):
         return None
-    return ContrastiveUnit("contrastive", right, wrong, tuple((id, tokens[id]) for id in ids))
+    before = [tuple(thoughts.get(str(id), ()) for id in of) for of in (*(rows["trajectory_id"] for rows in sides), ids)]
+    return ContrastiveUnit(
+        "contrastive", right, wrong, tuple((id, tokens[id]) for id in ids), tuple(before) if thoughts else ((), (), ())
+    )
 
 
 # ---------------------------------------------------------------------- what units read
@@ -250,8 +270,9 @@ def work_of(settings: Settings, model: "LanguageModel", unit: WorkUnit) -> Work 
     problem = find_problem(settings, unit.level, unit.index)
     prompt = len(prompt_ids(model, problem.prompt, setting_of(settings, model)))
     rows = min(settings.batch_rows, settings.responses_per_problem)
+    thought = settings.thinking_tokens
     return Work(
-        tokens_read=prompt,
-        tokens_written=settings.responses_per_problem * settings.max_new_tokens,
-        tokens_held=prompt + rows * settings.max_new_tokens,
+        tokens_read=prompt + settings.responses_per_problem * thought,  # once more, before the response
+        tokens_written=settings.responses_per_problem * (thought + settings.max_new_tokens),
+        tokens_held=prompt + rows * (thought + settings.max_new_tokens),
     )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from interp.errors import ArgumentError
 from interp.experiments.bounds import SOME, Count, CountOrNone, Hint
-from interp.experiments.experiment import Experiment
+from interp.experiments.experiment import ADDED, Experiment
 from interp.models.tokens.template_args import parse_template_args
 
 
@@ -52,6 +52,11 @@ class Settings(Experiment):
     """Whether problems of --task-file go through the model's chat template; auto: if the model has one."""
     template_args: tuple[str, ...] = ()
     """Variables of the chat template, as NAME=VALUE."""
+    thinking_tokens: CountOrNone = field(default=0, metadata=ADDED)
+    """Maximum length of a thought before each response, in tokens, for models that think; then the thought is closed. Responses,
+    their answers and their tokens are what comes after it (0: no thoughts)."""
+    thinking_marks: tuple[str, ...] = field(default=(), metadata=ADDED)
+    """The two marks around a thought, if the tokenizer has no pair such as <think> and </think>."""
     shots: Count = 6
     """Worked examples before each generated problem."""
     calibration_problems: Count = 4
@@ -130,6 +135,11 @@ def _check_together(settings: Settings) -> None:
     if settings.task_file is None and (settings.grader is not None or settings.prompt_format == "chat"):
         name = "--grader" if settings.grader is not None else "--prompt-format chat"
         raise ArgumentError(f"{name} goes with problems of your own: add --task-file.")
+    if settings.thinking_tokens and (settings.task_file is None or settings.prompt_format == "plain"):
+        raise ArgumentError(
+            "--thinking-tokens goes with problems that are put through a chat template: add --task-file, and leave out --prompt-format "
+            "plain."
+        )
     parse_template_args(settings.template_args)
 
 

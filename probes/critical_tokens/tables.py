@@ -28,6 +28,21 @@ class Trajectories(TableSchema):
     draw_probability: Series[object]
 
 
+class Thoughts(TableSchema):
+    """What a model that thinks wrote before one response, from behind the mark that begins it; it counts as the end of the prompt.
+
+    `closed`: the model ended it itself; otherwise the closing mark was written for it when the budget was spent.
+    """
+
+    trajectory_id: str = pa.Field(unique=True)
+    problem_id: str
+    thinking_tokens: int = pa.Field(ge=1)
+    """With the closing mark."""
+    closed: bool
+    thought_text: str
+    token_ids: Series[object]
+
+
 class Spines(TableSchema):
     """One token of an analysed trajectory, under the policy that wrote it."""
 

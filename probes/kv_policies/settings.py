@@ -11,7 +11,7 @@ from interp.errors import ArgumentError
 from interp.experiments.bounds import SOME, Count, CountOrNone, OpenShare, Share
 from interp.experiments.experiment import Dtype, Experiment
 from interp.models.identity import ModelFacts
-from interp.retention.limits import HALVES, LONGEST_CONTINUATION
+from interp.retention.limits import HALVES, LONGEST_CONTINUATION, SHORTEST_PROMPT
 from interp.retention.policies.catalogue import OWN, entry_of, options_of
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Settings(Experiment):
     """prose: news goes on; lists: a list of words comes back; needles: a question about a sentence in the prompt is answered."""
     scopes: Annotated[tuple[Scope, ...], SOME] = ("context_only", "context_and_question")
     """Needles: whether the cache is cut before the question is read or after it."""
-    prompt_tokens: Annotated[int, Ge(16)] = 384
+    prompt_tokens: Annotated[int, Ge(SHORTEST_PROMPT)] = 384
     """Length of the prompts, in tokens."""
     prose_tokens: Annotated[int, Ge(2)] = 16
     """Tokens of prose that are scored after each prompt."""

@@ -123,9 +123,15 @@ class VerbatimMemory(Settings):
     # ------------------------------------------------------------------ measure
 
     def measure(self, model: "LanguageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":
-        """Returns the unit's rows."""
+        """Returns the unit's rows.
+
+        Raises UserError, before anything is measured, when heads are to be masked and the model's cannot be.
+        """
+        from probes.verbatim_memory.heads import check_maskable
         from probes.verbatim_memory.measure import measure_lists, measure_looks_of, measure_masks_of
 
+        if self.head_sets:
+            check_maskable(model, self.mask_phase)
         if isinstance(unit, LooksUnit):
             return measure_looks_of(self, model, unit)
         if isinstance(unit, MaskUnit):

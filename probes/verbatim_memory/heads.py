@@ -19,11 +19,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.errors import ArgumentError
+from interp.errors import ArgumentError, UserError
 from interp.heads.given import given_files, given_heads, ranking_run
 from interp.heads.kinds import is_file_of_heads
 from interp.heads.sets import Edit, Head, editing_rows, heads_as_text, matched_draws
 from interp.models.identity import ModelFacts
+from interp.models.language.architecture import head_geometry
 from interp.models.language.model import LanguageModel
 from interp.models.language.out_of_memory import halving_on_out_of_memory
 from interp.models.language.recording import WeightAt
@@ -34,6 +35,7 @@ N_RECENT = 3
 RUN_TABLES = ("head_scores", "echo_induction")
 MaskPhase = Literal["second_list", "everything"]
 ROWS_AT_ONCE = 64
+WITHOUT_MASKS = "--mask-sets with nothing behind it, and no --heads-from"
 
 
 # ---------------------------------------------------------------------- where heads look
@@ -164,6 +166,26 @@ def plan_masks(
                 raise ArgumentError(f"{error}: use smaller values of --mask-k.") from error
             masks += [Mask(name, "random", k, draw, heads) for draw, heads in enumerate(drawn)]
     return masks
+
+
+def check_maskable(model: LanguageModel, phase: MaskPhase) -> None:
+    """Raises UserError, with the way round it, for a model that has heads which cannot be looked at or masked as asked.
+
+    Lists are measured without heads all the same, so a model that has none is let pass.
+    """
+    if head_geometry(model.hf.config) is None:
+        return
+    reason, way = model.without_heads, WITHOUT_MASKS
+    if reason is None and model.verdicts is not None:
+        by_name = model.verdicts.by_name
+        refused = [name for name in ("heads", "edits", "forks") if by_name[name].refused is not None]
+        if refused == ["forks"] and phase == "everything":
+            return
+        if refused:
+            reason = f"{model.identity.name} fails the check at load on `{refused[0]}` ({by_name[refused[0]].refused})"
+            way = f"--mask-phase everything, or {WITHOUT_MASKS}" if refused == ["forks"] else WITHOUT_MASKS
+    if reason is not None:
+        raise UserError(f"Heads cannot be masked: {reason.removesuffix('.')}. The lists can still be read: use {way}.")
 
 
 def measure_masks(model: LanguageModel, trial: Trial, masks: Sequence[Mask], phase: MaskPhase) -> pd.DataFrame:

@@ -9,9 +9,9 @@ from interp.errors import ArgumentError
 from probes.critical_tokens import problem_generators as families
 from probes.critical_tokens.answers.equality import same_latex, same_number
 from probes.critical_tokens.answers.extraction import extract_math, extract_number
-from probes.critical_tokens.measure import token_class
 from probes.critical_tokens.problem_generators import parse_level
 from probes.critical_tokens.problems import Problem, build_problem, gold_math, gold_number, read_problems
+from probes.critical_tokens.token_classes import token_class
 
 LEVELS = ["arithmetic-3-9", "lookup-5-2", "lookup-4-0", "tally-3-2", "words-4-0", "words-4-1"]
 

@@ -69,8 +69,16 @@ def test_only_layers_that_see_the_whole_text_are_touched():
 
 
 def test_a_model_all_of_whose_layers_have_short_windows_is_refused():
-    with pytest.raises(UserError, match=r"has a window of 16 tokens .* or name another model"):
+    with pytest.raises(UserError, match=r"has a window of 16 tokens and drops keys by itself: name another model"):
         simulate(tiny("mistral"), Streaming(), IDS, n_prompt=N_PROMPT, budget=10)
+    with pytest.raises(UserError, match=r"of 116 tokens .*: use prompts of at most 20 tokens, or name another model"):
+        evictable_layers(tiny("mistral", sliding_window=116), 136)
+    chunked = tiny("llama")
+    chunked.hf.config.layer_types = ["chunked_attention"] * 3
+    with pytest.raises(
+        UserError, match=r"No layer of tiny-llama lets every query see the whole text \(chunked_attention\)"
+    ):
+        evictable_layers(chunked, 136)
 
 
 @pytest.mark.parametrize(

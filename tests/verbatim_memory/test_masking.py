@@ -1,16 +1,22 @@
 """Where heads look at a repeated list, and what silencing them does: by hand, against eager attention, on a planted head."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from interp.errors import ArgumentError
+from interp.errors import ArgumentError, UserError
+from interp.models.check.check import check
+from interp.models.check.verdicts import Verdict
 from interp.models.identity import ModelIdentity
 from interp.models.language.model import LanguageModel
 from interp.models.language.word_tokens import EncodedWords
+from probes.verbatim_memory.experiment import VerbatimMemory
 from probes.verbatim_memory.heads import (
     Mask,
+    check_maskable,
     look_masses,
     looks_of,
     measure_looks,
@@ -19,6 +25,7 @@ from probes.verbatim_memory.heads import (
     ranked_by_look,
 )
 from probes.verbatim_memory.lists import FirstList
+from probes.verbatim_memory.plan import ListUnit
 from probes.verbatim_memory.summaries import summarise_masking
 from probes.verbatim_memory.tables import ListAttention, Masking, MaskingSummary
 from probes.verbatim_memory.trials import Trial
@@ -203,3 +210,26 @@ def test_the_summary_is_the_median_of_ratios_and_random_draws_are_averaged_withi
 
 def test_a_run_without_masks_has_an_empty_summary():
     assert len(MaskingSummary.validate(summarise_masking(pd.DataFrame(), pd.DataFrame(), seed=0))) == 0
+
+
+def test_a_model_whose_heads_cannot_be_masked_is_refused_at_the_first_unit_with_the_way_to_read_lists_all_the_same():
+    model = tiny("jetmoe")
+    model.obey(check(model))
+    unit = ListUnit("lists", "none", "arbitrary", 3, (0,), (("intact", 1),))
+    with pytest.raises(
+        UserError, match=r"^Heads cannot be masked: JetMoe.* docs/adding_a_model\.md\. .*use --mask-sets with"
+    ):
+        VerbatimMemory().measure(model, unit)
+    check_maskable(tiny("mamba"), "second_list")  # no heads: no masks are planned
+
+
+def test_masks_from_the_first_token_on_need_no_branches():
+    model = tiny("llama")
+    found = check(model)
+    kept = {**found.by_name, "forks": Verdict("off by 3")}
+    model.obey(dataclasses.replace(found, by_name=kept))
+    with pytest.raises(UserError, match=r"on `forks` \(off by 3\)\. .* use --mask-phase everything, or --mask-sets"):
+        check_maskable(model, "second_list")
+    check_maskable(model, "everything")
+    under = measure_masks(model, trial(random_ids(20, 3), 4, 2), [Mask("none", "none", 0, 0, ())], "everything")
+    assert under["surprisal_nats"].notna().all()

@@ -134,7 +134,8 @@ def _check_with_heads(model: LanguageModel, texts: Tensor, plain: Plain) -> tupl
         edited = ""
     verdicts = {"reading": reading}
     if whole:
-        verdicts["forks"] = verdicts["ragged"] = Verdict(kept.refused)
+        reason = f"{model.hf.config.model_type} cannot go on from keys that this toolkit keeps ({kept.refused}), so it is read whole"
+        verdicts["forks"] = verdicts["ragged"] = Verdict(reason)
     else:
         verdicts |= _check_reading_on(model, texts, plain)
     verdicts["padding"] = _verdict(lambda: reading_ways.padding(model, texts, plain))

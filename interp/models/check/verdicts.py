@@ -17,10 +17,10 @@ from interp.models.identity import ModelIdentity
 
 WAYS_OUT = {
     "reading": "name another model",
-    "forks": "read every text whole (`model.rows`, `model.surprisal`), or name another model",
-    "ragged": "read one row at a time (`model.rows`, `model.surprisal`), or name another model",
+    "forks": "use what reads every text whole (surprisal, verbatim_memory; `model.rows`, `model.surprisal`), or name another model",
+    "ragged": "use what reads every text whole (surprisal, verbatim_memory; `model.rows`, `model.surprisal`), or name another model",
     "padding": "give `model.hf` one row at a time, or rows of one length",
-    "heads": "use what looks at no attention rows, such as verbatim_memory, or name another model",
+    "heads": "use what looks at no attention rows, such as surprisal, or verbatim_memory without masks, or name another model",
     "head_outputs": "use recorded attention rows instead, or name another model",
     "edits": "leave out what silences or blocks heads, or name another model",
     "contributions": "leave them out (in retrieval_heads --no-contributions), or name another model",

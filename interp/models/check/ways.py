@@ -83,15 +83,15 @@ def heads(model: LanguageModel, looked: Looked, plain: Plain) -> Compared:
     pairs = [(found[:2], wanted.float().cpu()) for found, wanted in zip(recorded, plain.weights, strict=True)]
     if any(found.shape != wanted.shape for found, wanted in pairs):
         raise UserError("eager attention has weights of another shape than those recorded")
-    if any(bool((found.sum(dim=-1) < 1 - TOLERANCE).any()) for found, _ in pairs):
-        pairs = [(_to_one(found), _to_one(wanted)) for found, wanted in pairs]
     spread = spreads(torch.stack([wanted for _, wanted in pairs]))
+    if any(bool((found.sum(dim=-1) < 1 - TOLERANCE).any()) for found, _ in pairs):
+        pairs = [(found, _to_sum_of(found, wanted)) for found, wanted in pairs]
     return compare([(found / spread, wanted / spread) for found, wanted in pairs], plain, by_layer=True)
 
 
-def _to_one(weights: Tensor) -> Tensor:
-    """Rows that sum to 1: where a sink takes its share, eager attention may give them with it or without."""
-    return weights / weights.sum(dim=-1, keepdim=True).clamp(min=1e-12)
+def _to_sum_of(found: Tensor, wanted: Tensor) -> Tensor:
+    """Rows that sum to what a sink leaves of those found, which may be nothing: eager attention may give them with it or without."""
+    return wanted * (found.sum(dim=-1, keepdim=True) / wanted.sum(dim=-1, keepdim=True).clamp(min=1e-12))
 
 
 def head_outputs(model: LanguageModel, looked: Looked, plain: Plain) -> Compared:

@@ -32,6 +32,16 @@ def head_geometry(config: PreTrainedConfig) -> HeadGeometry | None:
     return HeadGeometry(text.num_hidden_layers, n_heads, n_kv_heads, head_dim, layers)
 
 
+def head_counts(config: PreTrainedConfig) -> list[int]:
+    """Returns the different numbers of attention heads of the layers that have heads, of a configuration that names one for each."""
+    text: Any = config.get_text_config(decoder=True)
+    if not getattr(text, "is_heterogeneous", False):
+        return []
+    layers = layers_with_heads(config) or range(len(text.per_layer_config))
+    numbers = {getattr(text.per_layer_config[layer], "num_attention_heads", None) for layer in layers}
+    return sorted(number for number in numbers if number)
+
+
 def _of_layers(text: Any, name: str) -> int | None:
     """A number of the configuration; where each layer has its own, the largest."""
     if not getattr(text, "is_heterogeneous", False):

@@ -25,7 +25,7 @@ def read_again(
     _check_edits_again(model, history, phase)
     whole = [[*old, *new] for old, new in zip(history.ids, ids, strict=True)]
     carries_state = isinstance(model.hf, LSTMForCausalLM)
-    if kept == "none" and not carries_state:  # read with what comes next
+    if kept == "none" and not carries_state and not model.hooks.observers:  # read with what comes next
         history.ids = whole
         return torch.zeros((history.n_rows, 0, 0))
     starts = history.state_lengths

@@ -148,7 +148,9 @@ class WeightAt:
 
     def __call__(self, rows: AttentionRows) -> dict[str, Tensor]:
         """Gathers the weights."""
-        keys = self.keys.to(rows.weights.device)[:, None, rows.wanted]
+        keys = self.keys.to(rows.weights.device)
+        keys = keys[rows.call.rows] if len(keys) > 1 else keys
+        keys = keys[:, None, rows.wanted]
         return {"weight_at": torch.take_along_dim(rows.weights, keys.clamp(min=0), dim=-1) * (keys >= 0)}
 
 

@@ -142,6 +142,13 @@ class Job(NamedTuple):
     room: int
     """Tokens it may write at most, `pending` not counted."""
     key: tuple[int | str, ...]
+    lead: int = 0
+    """How many of the pending tokens belong to what is asked: they cannot end the text."""
+
+    @property
+    def begun(self) -> tuple[int, ...]:
+        """The pending tokens that are the beginning of the text."""
+        return self.pending[self.lead :]
 
 
 @dataclass(frozen=True)
@@ -171,12 +178,12 @@ def sample(
     """
     written: list[list[int]] = [[] for _ in jobs]
     drawn_with: list[list[float]] = [[] for _ in jobs]
-    ended = [stop.ended(job.pending) for job in jobs]
+    ended = [stop.ended(job.begun) for job in jobs]
     waiting = iter(index for index, job in enumerate(jobs) if not ended[index] and job.room > 0)
     for index, token, probability in _decode(model, spine, jobs, waiting, policy, stop, written, batch_rows):
         written[index].append(token)
         drawn_with[index].append(probability)
-        ended[index] = stop.ended([*jobs[index].pending, *written[index]])
+        ended[index] = stop.ended([*jobs[index].begun, *written[index]])
     return [Rollout(*one) for one in zip(written, ended, drawn_with, strict=True)]
 
 
@@ -209,7 +216,7 @@ def _decode(
         open_, freed = [], []
         for slot, index in enumerate(placed):
             job = jobs[index]
-            done = len(written[index]) >= job.room or stop.ended([*job.pending, *written[index]])
+            done = len(written[index]) >= job.room or stop.ended([*job.begun, *written[index]])
             (freed if done else open_).append(slot)
         for slot, index in zip(list(freed), waiting, strict=False):
             slots.put(slot, spine)

@@ -3,7 +3,7 @@
 A thought becomes part of the prompt, so whatever scores answers scores the tokens after it alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,6 +30,11 @@ class Thinking:
     def most_tokens(self) -> int:
         """The most tokens that a thought adds to a prompt."""
         return self.budget + len(self.end)
+
+    @property
+    def closes(self) -> tuple[int, ...]:
+        """The token at which a thought has ended, where one token tells: the end of a longer mark may stand alone."""
+        return self.end if len(self.end) == 1 else ()
 
 
 class Thought(NamedTuple):
@@ -80,11 +85,13 @@ def think(
     The rows have read every prompt but its last token; afterwards, they have read prompt and thought but for those tokens. A
     thought that the budget does not close is closed with the mark. A row that begins no thought has none.
     """
-    closes = thinking.end if len(thinking.end) == 1 else ()  # the end of a longer mark may stand alone
     written = model.generate(
-        rows, [[prompt[-1]] for prompt in prompts], max_new_tokens=thinking.budget, stop_ids=[*closes, *stop_ids]
+        rows,
+        [[prompt[-1]] for prompt in prompts],
+        max_new_tokens=thinking.budget,
+        stop_ids=[*thinking.closes, *stop_ids],
     )
-    thoughts = [_cut(tokens, thinking, stop_ids) for tokens in written]
+    thoughts = [cut(tokens, thinking, stop_ids) for tokens in written]
     asked = [[*prompt, *thought.token_ids] for prompt, thought in zip(prompts, thoughts, strict=True)]
     kept = [_shared(before, now) for before, now in zip(rows.ids, asked, strict=True)]
     rows.crop(kept)
@@ -97,8 +104,8 @@ def _shared(read: Sequence[int], asked: Sequence[int]) -> int:
     return next((place for place, (a, b) in pairs if a != b), min(len(read), len(asked) - 1))
 
 
-def _cut(written: Sequence[int], thinking: Thinking, stop_ids: Sequence[int]) -> Thought:
-    """A thought out of what was written, up to and with its closing mark, which is added where it is missing."""
+def cut(written: Sequence[int], thinking: Thinking, stop_ids: Collection[int]) -> Thought:
+    """Returns the thought in what was written, up to and with its closing mark, which is added where it is missing."""
     if not thinking.begun and tuple(written[: len(thinking.begin)]) != thinking.begin:
         return Thought([], True)
     size = len(thinking.end)

@@ -37,7 +37,7 @@ def sample_with_vllm(
     """
     written: list[list[int]] = [[] for _ in jobs]
     drawn_with: list[list[float]] = [[] for _ in jobs]
-    open_ = [index for index, job in enumerate(jobs) if job.room > 0 and not stop.ended(job.pending)]
+    open_ = [index for index, job in enumerate(jobs) if job.room > 0 and not stop.ended(job.begun)]
     if open_:
         from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
         from vllm.inputs import TokensPrompt  # pyright: ignore[reportMissingImports]
@@ -65,11 +65,11 @@ def sample_with_vllm(
         ]
         outputs = engine.generate(prompts, settings, use_tqdm=False)
         for index, output in zip(open_, outputs, strict=True):
-            written[index] = until_stop(jobs[index].pending, output.outputs[0].token_ids, stop)
+            written[index] = until_stop(jobs[index].begun, output.outputs[0].token_ids, stop)
             logprobs = zip(written[index], output.outputs[0].logprobs, strict=False)
             drawn_with[index] = [exp(among[token].logprob) for token, among in logprobs]
     return [
-        Rollout(tokens, stop.ended([*job.pending, *tokens]), probability)
+        Rollout(tokens, stop.ended([*job.begun, *tokens]), probability)
         for job, tokens, probability in zip(jobs, written, drawn_with, strict=True)
     ]
 

@@ -19,6 +19,7 @@ from interp.models.language.architecture import (
     attention_modules,
     can_switch_attention,
     context_window,
+    head_counts,
     head_geometry,
     output_projection,
     switch_attention,
@@ -76,8 +77,13 @@ class WrappedModel:
 
     def needs(self, name: str) -> None:
         """Raises UserError, in one sentence, when what is about to be used failed the check at load by that name."""
-        if self.verdicts is not None:
-            self.verdicts.check(name, self.identity.name)
+        if self.verdicts is None:
+            return
+        if self.without_heads is not None and self.verdicts.refuses(name):
+            raise UserError(
+                f"{self.without_heads} What looks at no heads can be run on it, such as surprisal, or verbatim_memory without masks."
+            )
+        self.verdicts.check(name, self.identity.name)
 
     def _refuse_padding(self, _: nn.Module, __: Any, options: dict[str, Any]) -> None:
         mask = options.get("attention_mask")
@@ -94,6 +100,12 @@ class WrappedModel:
             switch_attention(self.hf, self._own_attention)
 
     def _take_over_attention(self) -> None:
+        counts = head_counts(self.hf.config)
+        if len(counts) > 1:
+            raise UserError(
+                f"{self.identity.name} ({self.hf.config.model_type}) has layers of {' and of '.join(map(str, counts))} heads, and "
+                "tables of heads take as many in every layer, so its heads cannot be looked at: name another model."
+            )
         adapter = adapter_of(self.hf)
         if adapter is not None:
             adapt(self.hf, adapter)
