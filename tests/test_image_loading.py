@@ -245,7 +245,7 @@ UNFIT: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda folder: index(folder, _class_name="StableDiffusionImg2ImgPipeline"),
         "tiny-sd is a StableDiffusionImg2ImgPipeline, which is not supported: choose a model saved as "
         "StableDiffusionPipeline, StableDiffusionXLPipeline, StableDiffusion3Pipeline, FluxPipeline, PixArtAlphaPipeline, "
-        "PixArtSigmaPipeline, SanaPipeline",
+        "PixArtSigmaPipeline, SanaPipeline, QwenImagePipeline",
     ),
     "a class of nobody's": (
         lambda folder: index(folder, _class_name="Nosuch"),
@@ -333,6 +333,7 @@ def test_the_promised_image_models_are_in_the_registry():
         "pixart-alpha",
         "pixart-sigma",
         "sana-1.6b",
+        "qwen-image",
     } <= image
 
 

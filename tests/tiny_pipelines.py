@@ -1,5 +1,7 @@
 """Text-to-image pipelines of every family, random and tiny, with tokenizers of the CLIP and the T5 type, built offline."""
 
+import inspect
+import re
 import string
 from collections.abc import Callable
 from functools import cache
@@ -17,6 +19,9 @@ from transformers import (
     Gemma2Config,
     Gemma2Model,
     GemmaTokenizer,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -312,6 +317,71 @@ def _sana() -> Any:
     )
 
 
+# ---------------------------------------------------------------------- pipelines with language models for encoders
+
+
+def _pieces(word: str, merges: list[tuple[str, str]]) -> list[str]:
+    """A word as byte-pair encoding leaves it after these merges, each done wherever it can be before the next."""
+    pieces = list(word)
+    for pair in merges:
+        at = 0
+        while at < len(pieces) - 1:
+            if (pieces[at], pieces[at + 1]) == pair:
+                pieces[at : at + 2] = [pieces[at] + pieces[at + 1]]
+            at += 1
+    return pieces
+
+
+@cache
+def qwen_tokenizer() -> Any:
+    """Like Qwen's: bytes, a blank is part of a word, no beginning and no end; "circle" is two tokens, the pipelines' words are one."""
+    source = inspect.getsource(diffusers.QwenImagePipeline.__init__).replace(r"\n", " ")
+    words = {"red", "blue", "tri", "cir", "a", "and", *re.findall(r"[A-Za-z]+", source)}
+    merges: list[tuple[str, str]] = []
+    for word in sorted(word for one in words for word in (one, f"Ġ{one}")):
+        first, *others = _pieces(word, merges)
+        for other in others:
+            merges.append((first, other))
+            first += other
+    alphabet = [*sorted(ByteLevel.alphabet()), *(a + b for a, b in merges)]
+    vocabulary = {token: id for id, token in enumerate(dict.fromkeys(["<|endoftext|>", *alphabet]))}
+    tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=list(merges))
+    tokenizer.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
+    return tokenizer
+
+
+def _qwen_image() -> Any:
+    text = dict(
+        vocab_size=len(qwen_tokenizer()),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=4096,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]},
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    vision = dict(
+        depth=1, hidden_size=16, intermediate_size=16, num_heads=2, out_hidden_size=32, fullatt_block_indexes=[0]
+    )
+    return diffusers.QwenImagePipeline(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+        vae=diffusers.AutoencoderKLQwenImage(
+            base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[False],
+            latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
+        ),
+        text_encoder=Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision)).eval(),
+        tokenizer=qwen_tokenizer(),
+        transformer=diffusers.QwenImageTransformer2DModel(
+            patch_size=2, in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=2,
+            joint_attention_dim=32, axes_dims_rope=(4, 6, 6),
+        ),
+    )  # fmt: skip
+
+
 BUILDERS: dict[str, Callable[[], Any]] = {
     "sd": _sd,
     "sd_t5": _sd_t5,
@@ -321,6 +391,7 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "pixart_sigma": _pixart_sigma,
     "sana": _sana,
     "pixart_alpha": _pixart_alpha,
+    "qwen_image": _qwen_image,
 }
 
 

@@ -53,14 +53,16 @@ def test_a_denoiser_that_copies_one_tokens_vector_has_one_representative_token(m
         ("flux", "prompt", "every"),
         ("pixart_sigma", "clean", "encoder"),
         ("sana", "clean", "encoder"),
+        ("qwen_image", "clean", "encoder"),
+        ("qwen_image", "clean", "every"),
     ],
 )
 def test_every_family_goes_through_every_part(family, pooled, edit_blocks, tmp_path, monkeypatch):
     kind = family_of(family, type(tiny_pipeline(family)).__name__)
+    monkeypatch.setattr(tiny_pipeline(family), "default_sample_size", 8, raising=False)  # 128 latents take their time
     if family in ("sd3", "flux", "pixart_sigma"):
-        monkeypatch.setattr(kind, "t5_positions", 20)  # hundreds of positions of padding take their time
-        monkeypatch.setattr(tiny_pipeline(family), "default_sample_size", 8, raising=False)  # and so do 128 latents
-    if family == "sana":
+        monkeypatch.setattr(kind, "t5_positions", 20)  # and so do hundreds of positions of padding
+    if family in ("sana", "qwen_image"):
         monkeypatch.setattr(kind, "positions", 20)
     model = ImageModel(kind(tiny_pipeline(family)), ModelIdentity(family, "tests", "0", "float32"), {})
     path = tmp_path / "prompts.jsonl"
