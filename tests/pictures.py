@@ -17,18 +17,20 @@ FAMILIES = [family for family in BUILDERS if family != "pixart_alpha"]
 KINDS = {family: one for family in BUILDERS for one in families.FAMILIES if one.name == family.removesuffix("_t5")}
 JOINT = [family for family in FAMILIES if KINDS[family].joint]
 CROSS = [family for family in FAMILIES if not KINDS[family].joint]
-DROPPING = [*CROSS, "qwen_image"]
+DROPPING = [*CROSS, "qwen_image", "z_image", "lumina2"]
 """Those whose denoiser takes a mask over the text."""
-HIDDEN = ["pixart_sigma", "sana", "qwen_image"]
+HIDDEN = ["pixart_sigma", "sana", "qwen_image", "z_image", "lumina2"]
 """Those whose padding the denoiser does not see."""
 TURNS = [family for family in FAMILIES if KINDS[family].turns]
 """Those whose branches of guidance are two calls of the denoiser."""
-GUIDED = [family for family in FAMILIES if family != "flux"]
+GUIDED = [family for family in FAMILIES if family not in ("flux", "flux2")]
 """Those with a second branch of guidance."""
 LATER = BUILDERS.keys() - {"sd", "sd_t5", "sdxl", "sd3", "flux", "pixart_sigma", "sana", "qwen_image"}
 """Those that only some tests draw with every time; the others do so in `make test-all`."""
 TEXT = "a red triangle and a blue circle"
 OTHER = "a blue circle"
+ALIKE = "a blue triangle and a red circle"
+"""Another text of as many tokens."""
 PIXELS = dict(height=16, width=16)
 
 
@@ -56,11 +58,10 @@ def draw(model: ImageModel, conditioning: Conditioning, *seeds: int, **options: 
     return model.generate(conditioning, noise(model, *(seeds or (3,))), **options)
 
 
-def as_prompt(model: ImageModel, guidance: float, **texts: str) -> Any:
+def as_prompt(model: ImageModel, guidance: float, **texts: Any) -> Any:
     """What the pipeline itself draws, from the noise of seed 3, with its own words for what `draw` is given."""
-    options = {"max_sequence_length": 256} if model.family in ("sd3", "flux") else {}
-    if model.family == "qwen_image":
-        options["negative_prompt"] = " "
+    own: dict[str, dict[str, Any]] = {"qwen_image": {"negative_prompt": " "}}
+    options = own.get(model.family, {"max_sequence_length": 256} if model.family in ("sd3", "flux") else {})
     return model.pipeline(
         **{"prompt": TEXT, **options, **texts},
         latents=model._family.latents(noise(model, 3)),

@@ -79,10 +79,12 @@ def test_maps_are_the_mean_of_diffusers_own_weights_over_steps_heads_and_layers(
 def test_recording_changes_no_picture_and_leaves_nothing_behind(family, guidance):
     model, maps = tiny_image(family), HeatMaps()
     denoiser, rows = model._family.denoiser, texts(model)
-    before = dict(denoiser.attn_processors)
+    before = {name: module.processor for name, module in denoiser.named_modules() if hasattr(module, "processor")}
+    hooks = [len(module._forward_hooks) for module in denoiser.modules()]
     plain = draw(model, rows, guidance=guidance)
     assert np.array_equal(draw(model, rows, maps, guidance=guidance), plain)
-    assert all(denoiser.attn_processors[name] is processor for name, processor in before.items())
+    assert all(denoiser.get_submodule(name).processor is processor for name, processor in before.items())
+    assert [len(module._forward_hooks) for module in denoiser.modules()] == hooks
     assert maps.mass().shape == (3, rows.n_positions)
     assert maps.overlay([1, 2], 16, 24).shape == (3, 16, 24)
 
@@ -149,7 +151,9 @@ def test_joint_maps_are_the_mean_of_the_weights_in_torchs_own_attention(family, 
     attention = torch.nn.functional.scaled_dot_product_attention
 
     def keep(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Tensor:
-        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+        mask = options.get("attn_mask")
+        bias = mask if mask is not None and mask.is_floating_point() else 0.0
+        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5 + bias
         given.append(scores.softmax(dim=-1).mean(dim=1))
         return attention(query, key, value, *args, **options)
 
@@ -161,13 +165,17 @@ def test_joint_maps_are_the_mean_of_the_weights_in_torchs_own_attention(family, 
     model.generate(row, noise, steps=2, guidance=0.0, record=maps)
     ((size, n_layers),) = maps.resolutions.items()
     n_pixels, n_text = size[0] * size[1], int(row.shown.sum()) if family in HIDDEN else row.n_positions
-    assert size == {"sd3": (8, 12)}.get(family, (4, 6))
-    calls = [weights for weights in given if weights.shape[-1] == n_pixels + n_text]
-    assert len(calls) == 2 * n_layers == 2 * model.n_blocks
-    if family == "sd3":  # the image stands first
-        parts = [weights[:, :n_pixels, n_pixels:] for weights in calls]
-    else:
-        parts = [weights[:, n_text:, :n_text] for weights in calls]
+    assert size == {"sd3": (8, 12), "lumina2": (1, 2)}.get(family, (4, 6))
+    # Where the text and where the picture begin: Z-Image fills both up to 32, AuraFlow has 8 registers before them.
+    at_text, at_image, n_keys = {
+        "sd3": (n_pixels, 0, n_pixels + n_text),
+        "z_image": (32, 0, 64),
+        "aura_flow": (8, 8 + n_text, 8 + n_text + n_pixels),
+    }.get(family, (0, n_text, n_pixels + n_text))
+    calls = [weights for weights in given if weights.shape[-1] == n_keys]
+    assert len(calls) == 2 * n_layers
+    assert n_layers == (2 if family in ("z_image", "lumina2") else model.n_blocks)
+    parts = [weights[:, at_image : at_image + n_pixels, at_text : at_text + n_text] for weights in calls]
     wanted = torch.stack(parts).mean(dim=0).transpose(1, 2).unflatten(2, size)
     torch.testing.assert_close(maps.at(size)[:, :n_text], wanted, atol=1e-5, rtol=0)
     assert not maps.at(size)[:, n_text:].any()

@@ -43,7 +43,7 @@ def test_the_picture_of_an_encoded_text_is_bit_by_bit_that_of_the_prompt(family,
     assert drawn.shape == (1, *pixels(model).values(), 3)
     assert drawn.dtype == np.float32
     assert np.array_equal(drawn, wanted)
-    assert furthest(drawn, draw(model, model.encode([OTHER]), guidance=guidance)) > 1e-3
+    assert furthest(drawn, draw(model, model.encode([OTHER]), guidance=guidance)) > 1e-4
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,12 @@ def test_the_picture_of_an_encoded_text_is_bit_by_bit_that_of_the_prompt(family,
         ("pixart_alpha", ("t5",), (Block("t5", 0, 120),), None),
         ("sana", ("gemma",), (Block("gemma", 0, 300),), None),
         ("qwen_image", ("qwen",), (Block("qwen", 0, 1024),), None),
+        ("flux2", ("mistral",), (Block("mistral", 0, 512),), None),
+        ("flux2_klein", ("qwen",), (Block("qwen", 0, 512),), None),
+        ("z_image", ("qwen",), (Block("qwen", 0, 512),), None),
+        ("chroma", ("t5",), (Block("t5", 0, 512),), None),
+        ("lumina2", ("gemma",), (Block("gemma", 0, 256),), None),
+        ("aura_flow", ("t5",), (Block("t5", 0, 256),), None),
     ],
 )
 def test_blocks_and_the_pooled_vector_of_each_family(family, encoders, blocks, pooled):
@@ -69,8 +75,10 @@ def test_blocks_and_the_pooled_vector_of_each_family(family, encoders, blocks, p
     assert (None if texts.pooled is None else texts.pooled.shape[1]) == pooled
     assert texts.maskable == (family in (*DROPPING, "pixart_alpha"))
     padding = torch.tensor([[token.role == "pad" for token in model.tokens(text)] for text in (TEXT, OTHER)])
+    if family == "chroma":  # whose first padding is shown
+        padding = padding & padding.roll(1, dims=1)
     assert texts.shown is None or torch.equal(texts.shown, ~padding)
-    assert (texts.shown is None) == (family not in (*HIDDEN, "pixart_alpha"))
+    assert (texts.shown is None) == (family not in (*HIDDEN, "pixart_alpha", "chroma"))
 
 
 @pytest.mark.parametrize("family", each(FAMILIES))
@@ -109,6 +117,12 @@ TAKES = {
     "sd_t5": ("t5", N_CLIP, 1),  # an end and no beginning
     "pixart_sigma": ("t5", 300, 1),
     "sana": ("gemma", 298, -1),  # its instruction ends in a blank, which the first word's token takes in
+    "flux2": ("mistral", 455, 1),
+    "flux2_klein": ("qwen", 489, 1),
+    "z_image": ("qwen", 504, 1),
+    "chroma": ("t5", 512, 1),
+    "lumina2": ("gemma", 95, -1),
+    "aura_flow": ("t5", 256, 1),
     "qwen_image": ("qwen", 1019, 1),  # five positions are the model's turn; the last blank is a token
 }
 """What the encoder with the least room is called, how many tokens it takes, and how many are no words of `red red red `."""
@@ -145,7 +159,7 @@ def test_clean_texts_are_the_empty_one_and_one_of_nothing_but_pads(family):
     assert torch.equal(empty.sequence, model.encode([""]).sequence)
     assert not torch.equal(empty.sequence, pads.sequence)
     for encoder in model._text_encoders:
-        if encoder.block and encoder.kept is None:
+        if encoder.block and encoder.kept is None and not encoder.zeroed and family != "chroma":
             id = encoder.tokenizer.pad_token_id
             ids = torch.full((1, encoder.n_positions), id)
             with torch.no_grad():
@@ -214,7 +228,7 @@ def test_pictures_need_not_be_square_and_sizes_that_cannot_be_are_refused(family
     model = tiny_image(family)
     drawn = model.generate(model.encode([TEXT]), model.noise([1], **wide(model)))
     assert drawn.shape == (1, *wide(model).values(), 3)
-    multiple = {"sd3": 2, "flux": 4, "sana": 32, "qwen_image": 4}.get(family, 8)
+    multiple = {"sd3": 2, "sana": 32, "lumina2": 16}.get(family, 4 if family in JOINT else 8)
     model.noise([1], height=multiple, width=multiple)
     side = max(16, multiple)
     for height, width in ((side + multiple // 2, side), (side, 15), (-side, side), (0, side), (side, 0)):
@@ -231,21 +245,24 @@ def test_guidance_runs_a_second_branch_only_above_1_and_the_models_own(family):
     model = tiny_image(family)
     rows = []
     handle = model._family.denoiser.register_forward_pre_hook(
-        lambda module, inputs, options: rows.append(options["encoder_hidden_states"].detach()), with_kwargs=True
+        lambda module, inputs, options: rows.append(
+            inputs[2] if family == "z_image" else options["encoder_hidden_states"]
+        ),
+        with_kwargs=True,
     )
     text = model.encode([TEXT])
-    draw(model, text, guidance=1.0, steps=1)
+    draw(model, text, guidance=model._family.unguided, steps=1)
     draw(model, text, guidance=3.0, steps=1)
     handle.remove()
     branches = [1, 1] if family in TURNS else [2] if family in GUIDED else [1]
     assert [len(sequence) for sequence in rows] == [1, *branches]
     if family in GUIDED:
         other = model._family.unconditional(model._empty)
-        shown = [encoded(text), other] if family in TURNS else [other, encoded(text)]
-        given = [model._family.text_options("prompt", one)["prompt_embeds"] for one in shown]
-        assert all(
-            torch.equal(*pair) for pair in zip(rows[1:] if family in TURNS else rows[1].split(1), given, strict=True)
-        )
+        first = family in (*TURNS, "z_image")
+        shown = [encoded(text), other] if first else [other, encoded(text)]
+        given = [model._family.text_options("prompt", one)["prompt_embeds"][0] for one in shown]
+        seen = [row for call in rows[1:] for row in call]
+        assert all(torch.equal(*pair) for pair in zip(seen, given, strict=True))
 
 
 @pytest.mark.parametrize("family", each(GUIDED))
@@ -255,6 +272,7 @@ def test_the_other_branch_is_that_of_the_pipelines_authors(family):
         "sdxl": lambda: torch.zeros_like(model.encode([""]).sequence),
         "sana": lambda: model.pipeline.encode_prompt("", False)[0],  # without the instruction before every text
         "qwen_image": lambda: model.encode([" "]).sequence,
+        "lumina2": lambda: model._family.negative("").sequence,
     }.get(family, lambda: model.encode([""]).sequence)
     assert torch.equal(model._family.unconditional(model._empty).sequence, unconditional())
 
@@ -262,8 +280,10 @@ def test_the_other_branch_is_that_of_the_pipelines_authors(family):
 def test_default_steps_and_guidance_are_those_of_the_model_or_of_its_pipeline():
     assert (tiny_image("sd").default_steps, tiny_image("sd").default_guidance) == (3, 2.0)
     own = {family: tiny_image(family)._family.defaults() for family in FAMILIES}
+    later = {"qwen_image": (50, 4.0), "flux2": (50, 4.0), "flux2_klein": (50, 4.0), "z_image": (50, 5.0)}
+    later |= {"chroma": (35, 5.0), "lumina2": (30, 4.0), "aura_flow": (50, 3.5)}
     pipelines = {"sd": (50, 7.5), "sd_t5": (50, 7.5), "sdxl": (50, 5.0), "sd3": (28, 7.0), "flux": (4, 0.0)}
-    assert own == {**pipelines, "pixart_sigma": (20, 4.5), "sana": (20, 4.5), "qwen_image": (50, 4.0)}
+    assert own == {**pipelines, "pixart_sigma": (20, 4.5), "sana": (20, 4.5), **later}
     model = tiny_image("sd")
     text = model.encode([TEXT])
     assert np.array_equal(draw(model, text), draw(model, text, steps=3, guidance=2.0))
@@ -294,7 +314,12 @@ def test_latents_and_pictures_that_are_not_finite_are_refused(family):
     model = tiny_image(family)
     text = model.encode([TEXT])
     denoiser = model._family.denoiser
-    last = getattr(denoiser, "conv_out" if hasattr(denoiser, "conv_out") else "proj_out").bias
+    last = next(
+        getattr(denoiser, name)
+        for name in ("conv_out", "proj_out", "all_final_layer", "norm_out")
+        if hasattr(denoiser, name)
+    )
+    last = next(last.parameters())
     with (
         spoiled(last),
         pytest.raises(RunError, match="latents of 2 of 2 pictures are not finite after step 1: try --dtype float32"),

@@ -6,12 +6,17 @@ from typing import Any, ClassVar
 import torch
 
 from interp.errors import ArgumentError
+from interp.models.image.aura_flow import AuraFlow
+from interp.models.image.chroma import Chroma
 from interp.models.image.conditioning import Block
 from interp.models.image.family import Encoded, Family, TextEncoder
+from interp.models.image.flux2 import Flux2, Flux2Klein
+from interp.models.image.lumina2 import Lumina2
 from interp.models.image.packed import Packed
 from interp.models.image.pixart import PixArtAlpha, PixArtSigma
 from interp.models.image.qwen_image import QwenImage
 from interp.models.image.sana import Sana
+from interp.models.image.z_image import ZImage
 
 
 def clip_pair(pipeline: Any, block: Block) -> list[TextEncoder]:
@@ -168,6 +173,12 @@ FAMILIES: tuple[type[Family], ...] = (
     PixArtSigma,
     Sana,
     QwenImage,
+    Flux2,
+    Flux2Klein,
+    ZImage,
+    Chroma,
+    Lumina2,
+    AuraFlow,
 )
 
 

@@ -76,6 +76,8 @@ class TextEncoder:
     """What the pipeline writes behind every text."""
     padding: Literal["right", "left", "none"] = "right"
     """Where it reads padding; "none" where it reads the text alone, and the sequence is filled up with zeros."""
+    zeroed: bool = False
+    """Whether zeros stand in the sequence where it read padding."""
     special: bool = True
     """Whether the tokenizer adds its own beginning and end to what the pipeline writes."""
 
@@ -118,6 +120,15 @@ class TextEncoder:
         return getattr(self.module, "text_model", self.module)
 
 
+def around_text(rendered: Callable[[str], str]) -> tuple[str, str]:
+    """Returns what a chat template writes before and behind a text, given the text as it renders it."""
+    before, _, after = rendered(_MARK).partition(_MARK)
+    return before, after
+
+
+_MARK = "THE-TEXT-STANDS-HERE"
+
+
 class Family:
     """Base of the families: `pipeline` is a loaded diffusers pipeline."""
 
@@ -135,6 +146,9 @@ class Family:
 
     turns: ClassVar[bool] = False
     """Whether the branches of guidance are two calls of the denoiser, the text's first; else they are rows of one."""
+
+    closes_up: ClassVar[bool] = False
+    """Whether hidden positions are taken out of the sequence, so that what stands behind them moves up."""
 
     by_processors: ClassVar[bool] = True
     """Whether heat maps are computed from diffusers' Attention modules; else from the calls of torch's attention in them."""
@@ -168,8 +182,9 @@ class Family:
 
     @property
     def maskable(self) -> bool:
-        """Whether positions of the text can be hidden from the denoiser."""
-        return "encoder_attention_mask" in inspect.signature(self.denoiser.forward).parameters
+        """Whether positions of the text can be hidden from the denoiser: it takes a mask, or leaves out what is hidden."""
+        known = inspect.signature(self.denoiser.forward).parameters
+        return self.closes_up or not known.keys().isdisjoint(("encoder_attention_mask", "encoder_hidden_states_mask"))
 
     def call_options(self) -> dict[str, Any]:
         """Returns further arguments of the pipeline's call, without which it would draw something else."""
@@ -190,6 +205,8 @@ class Family:
 
     def places(self, text: Encoded) -> list[Tensor]:
         """Returns, for every row, the positions whose vectors the denoiser has, in its order."""
+        if self.closes_up and text.shown is not None:
+            return [row.nonzero()[:, 0] for row in text.shown]
         return [torch.arange(text.sequence.shape[1])] * len(text.sequence)
 
     def layout(self, text: Encoded, n_pixels: int) -> list[Layout]:
@@ -214,9 +231,12 @@ class Family:
             return []
         return [*self.denoiser.transformer_blocks, *getattr(self.denoiser, "single_transformer_blocks", ())]
 
-    def edited(self, inputs: Any, options: dict[str, Any], change: Callable[[Tensor], Tensor]) -> tuple[Any, Any]:
-        """Returns the arguments of a block with its text vectors changed."""
-        return inputs, {**options, "encoder_hidden_states": change(options["encoder_hidden_states"])}
+    def edited(self, inputs: Any, options: dict[str, Any], change: Callable[..., Tensor]) -> tuple[Any, Any]:
+        """Returns the arguments of a block with its text vectors changed, and with them what is shown, as `layout` says."""
+        streams = ("encoder_hidden_states", "hidden_states")  # in a single stream the text stands before the picture
+        text = next(name for name in streams if options.get(name) is not None)
+        masks = [one for one in ("encoder_hidden_states_mask", "attention_mask") if options.get(one) is not None]
+        return inputs, {**options, **{name: change(options[name]) for name in (text, *masks)}}
 
     # ------------------------------------------------------------------ pictures
 

@@ -84,10 +84,13 @@ class ImageModel(TextSide):
         after = dict(zip(wanted, states_before(self._family.encode, text, chosen, wanted), strict=True))
         rows = (self.encode([text]) if others is None else others).as_many(len(layers))
         sequence = rows.sequence.clone()
+        read = None
+        if chosen.zeroed:
+            read = torch.tensor([[token.role != "pad"] for token in self._read(chosen, text)])
         assert chosen.block is not None
         for row, layer in enumerate(layers):
             state = chosen.final_norm(after[layer]) if chosen.normed else after[layer]
-            state = chosen.placed(state)
+            state = chosen.placed(state if read is None else state * read.to(state))
             channels = slice(chosen.channel, chosen.channel + state.shape[-1])
             sequence[row, chosen.block.start : chosen.block.stop, channels] = state[0]
         return dataclasses.replace(rows, sequence=sequence)
@@ -138,7 +141,7 @@ class ImageModel(TextSide):
         if steps < 1 or batch < 1 or guidance < 0:
             raise ArgumentError("steps and batch must be 1 or more, and guidance 0 or more.")
         if edit is not None:
-            self._check_edit(edit, record)
+            self._check_edit(conditioning, edit, record)
         how = Sampling(steps, guidance, self._other_branch(negative, guidance))
         self._check_scheduler(how)
         n_rows = max(len(conditioning), len(noise))
@@ -175,10 +178,14 @@ class ImageModel(TextSide):
     def _recording(
         self, record: HeatMaps, conditioning: Conditioning, noise: Tensor, how: Sampling
     ) -> AbstractContextManager[None]:
-        grid = (noise.shape[-2] // self._family.patch(), noise.shape[-1] // self._family.patch())
+        grid = self._grid(noise)
         if self._family.by_processors:
             return record.watching(self._family.denoiser, len(conditioning), grid)
         return record.seeing(self._family, encoded(conditioning), grid, guided=is_guided(self._family, how))
+
+    def _grid(self, noise: Tensor) -> tuple[int, int]:
+        """Height and width of a picture in positions of the denoiser."""
+        return noise.shape[-2] // self._family.patch(), noise.shape[-1] // self._family.patch()
 
     def _other_branch(self, negative: str | None, guidance: float) -> Encoded | None:
         """What guidance turns away from. Raises ArgumentError for a negative prompt that nothing would read."""
@@ -218,7 +225,8 @@ class ImageModel(TextSide):
         n = len(conditioning)
         both = Conditioning.stack([conditioning, edit.source])
         call = arguments(self._family, both, torch.cat([noise, noise]), how)
-        swap = Swap(self._family, edit, encoded(both), guided=is_guided(self._family, how))
+        height, width = self._grid(noise)
+        swap = Swap(self._family, edit, encoded(both), height * width, guided=is_guided(self._family, how))
         with own_noise(self.pipeline.scheduler, call["generator"]):
             drawn = drawn_with_source(self._family, {**call, **watched(self._family)}, edit, swap)
         return finite_pictures(drawn.images[:n])
@@ -228,7 +236,7 @@ class ImageModel(TextSide):
         """Blocks of the denoiser that text vectors pass through; 0 where it reads the text by cross-attention."""
         return len(self._family.blocks())
 
-    def _check_edit(self, edit: BlockEdit, record: HeatMaps | None) -> None:
+    def _check_edit(self, conditioning: Conditioning, edit: BlockEdit, record: HeatMaps | None) -> None:
         if record is not None:
             raise ArgumentError(
                 "No heat maps are recorded of a picture with an edit of its blocks: leave out one of the two."
@@ -237,7 +245,13 @@ class ImageModel(TextSide):
             raise ArgumentError(
                 f"{self.identity.name} gives every block of its denoiser the same text vectors: edit the conditioning instead."
             )
-        edit.source.at(edit.positions)
+        chosen = edit.source.at(edit.positions)
+        own, other = conditioning.seen, edit.source.seen
+        if self._family.closes_up and own is not None and other is not None and (own != other)[:, chosen].any():
+            raise ArgumentError(
+                f"{self.identity.name} takes hidden positions out of its sequence: edit positions that text and source both show, or "
+                "both hide."
+            )
         blocks = range(self.n_blocks) if edit.blocks is None else edit.blocks
         wrong = [block for block in blocks if not 0 <= block < self.n_blocks]
         if wrong or not blocks:

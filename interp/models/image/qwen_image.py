@@ -1,6 +1,5 @@
 """Qwen-Image: a language model's last states behind an instruction, read by joint attention."""
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -21,7 +20,6 @@ class QwenImage(Packed):
     pipeline_class = "QwenImagePipeline"
     turns = True
     by_processors = False
-    maskable = True
     positions: ClassVar[int] = 1024
 
     def encoders(self) -> list[TextEncoder]:
@@ -62,9 +60,3 @@ class QwenImage(Packed):
     def places(self, text: Encoded) -> list[Tensor]:
         """Returns the positions up to the last one that any row shows."""
         return super().places(text.trimmed())
-
-    def edited(self, inputs: Any, options: dict[str, Any], change: Callable[[Tensor], Tensor]) -> tuple[Any, Any]:
-        """Returns the arguments of a block with its text vectors changed, and with them what is shown."""
-        inputs, options = super().edited(inputs, options, change)
-        mask = options["encoder_hidden_states_mask"]
-        return inputs, options if mask is None else {**options, "encoder_hidden_states_mask": change(mask)}

@@ -61,8 +61,10 @@ class TextSide:
         """All that an encoder reads, also what does not come into the sequence."""
         name, start = (encoder.block.encoder, encoder.block.start) if encoder.block else (encoder.name, 0)
         convert, n = self._family.converted, encoder.n_positions
-        around = dict(before=encoder.before, after=encoder.after, padding=encoder.padding, special=encoder.special)
-        return read_tokens(text, encoder.tokenizer, name, start, n, convert, **around)
+        return read_tokens(
+            text, encoder.tokenizer, name, start, n, convert, encoder.before, encoder.after, padding=encoder.padding,
+            special=encoder.special,
+        )  # fmt: skip
 
     def spans(self, text: str, phrase: str, occurrence: int | None = None) -> tuple[int, ...]:
         """Returns the positions, over all blocks, of the tokens that spell the phrase, found by character offsets.

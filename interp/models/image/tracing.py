@@ -1,5 +1,6 @@
 """Entering a pipeline's modules while it encodes or draws. All of the toolkit's calls to nnsight are here."""
 
+import functools
 import importlib
 import os
 import sys
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from interp.models.image.conditioning import BlockEdit
-from interp.models.image.family import Encoded, Family, TextEncoder
+from interp.models.image.family import Encoded, Family, Layout, TextEncoder
 
 
 def states_before(
@@ -48,27 +49,30 @@ def drawn_with_source(family: Family, call: dict[str, Any], edit: BlockEdit, swa
 class Swap:
     """Puts the text vectors of the second half of the rows into the first, in the arguments of a block's call."""
 
-    def __init__(self, family: Family, edit: BlockEdit, both: Encoded, *, guided: bool) -> None:
+    def __init__(self, family: Family, edit: BlockEdit, both: Encoded, n_pixels: int, *, guided: bool) -> None:
         self._family, self._n_rows, self._guided = family, len(both.sequence) // 2, guided
-        places = [_indices(row, edit.positions) for row in family.places(both)]
-        self._places = list(zip(places, places[self._n_rows :], strict=False))
+        layouts = family.layout(both, n_pixels)
+        self._before = int(layouts[0].text[0])
+        keys = [_keys(row, edit.positions) for row in layouts]
+        self._pairs = list(zip(keys, keys[self._n_rows :], strict=False))
 
     def __call__(self, call: int, inputs: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Returns the arguments of a block, in this call of it."""
-        return self._family.edited(inputs, options, lambda vectors: self._changed(call, vectors))
+        return self._family.edited(inputs, options, functools.partial(self._changed, call))
 
-    def _changed(self, call: int, vectors: Tensor) -> Tensor:
+    def _changed(self, call: int, vectors: Tensor, *, alone: bool = False) -> Tensor:
+        """The vectors of one call, with the text's swapped; `alone` where the picture does not stand before the text."""
         rows = self._family.own_rows(call, len(vectors), 2 * self._n_rows, guided=self._guided)
-        changed = vectors.clone()
-        for row, source, (own, other) in zip(rows, rows[self._n_rows :], self._places, strict=False):
-            changed[row, own] = vectors[source, other]
+        changed, before = vectors.clone(), self._before if alone else 0
+        for row, source, (own, other) in zip(rows, rows[self._n_rows :], self._pairs, strict=False):
+            changed[row, own - before] = vectors[source, other - before]
         return changed
 
 
-def _indices(places: Tensor, positions: Sequence[int]) -> list[int]:
-    """Where the denoiser has these positions; those that it has not are left out."""
-    where = {int(place): index for index, place in enumerate(places)}
-    return [where[position] for position in positions if position in where]
+def _keys(row: Layout, positions: Sequence[int]) -> Tensor:
+    """Where the denoiser has these positions of a row; those that it has not are left out."""
+    where = dict(zip(row.places.tolist(), row.text.tolist(), strict=True))
+    return torch.tensor([where[position] for position in positions if position in where], dtype=torch.long)
 
 
 class _Called(torch.nn.Module):
