@@ -8,10 +8,12 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
+from interp.errors import RunError
 from interp.models.image.conditioning import Conditioning
+from interp.models.image.family import Layout
 from interp.models.image.heat_maps import HeatMaps, attention_weights, joint_attention_weights, resolution
 from interp.models.image.model import ImageModel
-from tests.pictures import FAMILIES, wide
+from tests.pictures import FAMILIES, HIDDEN, JOINT, each, wide
 from tests.tiny_pipelines import N_CLIP, tiny_image
 
 TEXT = "a red triangle and a blue circle"
@@ -73,19 +75,21 @@ def test_maps_are_the_mean_of_diffusers_own_weights_over_steps_heads_and_layers(
 
 
 @pytest.mark.parametrize("guidance", [0.0, 2.0])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", each(FAMILIES))
 def test_recording_changes_no_picture_and_leaves_nothing_behind(family, guidance):
     model, maps = tiny_image(family), HeatMaps()
     denoiser, rows = model._family.denoiser, texts(model)
-    before = dict(denoiser.attn_processors)
+    before = {name: module.processor for name, module in denoiser.named_modules() if hasattr(module, "processor")}
+    hooks = [len(module._forward_hooks) for module in denoiser.modules()]
     plain = draw(model, rows, guidance=guidance)
     assert np.array_equal(draw(model, rows, maps, guidance=guidance), plain)
-    assert all(denoiser.attn_processors[name] is processor for name, processor in before.items())
+    assert all(denoiser.get_submodule(name).processor is processor for name, processor in before.items())
+    assert [len(module._forward_hooks) for module in denoiser.modules()] == hooks
     assert maps.mass().shape == (3, rows.n_positions)
     assert maps.overlay([1, 2], 16, 24).shape == (3, 16, 24)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", each(FAMILIES))
 def test_a_row_has_the_maps_it_has_alone(family):
     model, together, alone = tiny_image(family), HeatMaps(), HeatMaps()
     rows = texts(model)
@@ -140,34 +144,69 @@ def test_weights_of_a_module_made_by_hand():
     torch.testing.assert_close(masked, torch.tensor([[[1.0, 0.0], [1.0, 0.0]]]))
 
 
-@pytest.mark.parametrize("family", ["sd3", "flux"])
+@pytest.mark.parametrize("family", each(JOINT))
 def test_joint_maps_are_the_mean_of_the_weights_in_torchs_own_attention(family, monkeypatch):
     model = tiny_image(family)
     given = []
     attention = torch.nn.functional.scaled_dot_product_attention
 
     def keep(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Tensor:
-        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+        mask = options.get("attn_mask")
+        bias = mask if mask is not None and mask.is_floating_point() else 0.0
+        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5 + bias
         given.append(scores.softmax(dim=-1).mean(dim=1))
         return attention(query, key, value, *args, **options)
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", keep)
-    model.generate(texts(model).row(0), model.noise([1], height=16, width=24), steps=2, guidance=0.0)
+    row, noise = texts(model).row(0), model.noise([1], **wide(model))
+    model.generate(row, noise, steps=2, guidance=0.0)
     monkeypatch.undo()
     maps = HeatMaps()
-    model.generate(texts(model).row(0), model.noise([1], height=16, width=24), steps=2, guidance=0.0, record=maps)
+    model.generate(row, noise, steps=2, guidance=0.0, record=maps)
     ((size, n_layers),) = maps.resolutions.items()
-    n_pixels, n_text = size[0] * size[1], model.encode([TEXT]).n_positions
-    assert size == {"sd3": (8, 12), "flux": (4, 6)}[family]
-    calls = [weights for weights in given if weights.shape[-1] == n_pixels + n_text]
-    assert len(calls) == 2 * n_layers == 2 * model.n_blocks
-    if family == "sd3":  # the image stands first
-        parts = [weights[:, :n_pixels, n_pixels:] for weights in calls]
-    else:
-        parts = [weights[:, n_text:, :n_text] for weights in calls]
+    n_pixels, n_text = size[0] * size[1], int(row.shown.sum()) if family in HIDDEN else row.n_positions
+    assert size == {"sd3": (8, 12), "lumina2": (1, 2)}.get(family, (4, 6))
+    # Where the text and where the picture begin: Z-Image fills both up to 32, AuraFlow has 8 registers before them.
+    at_text, at_image, n_keys = {
+        "sd3": (n_pixels, 0, n_pixels + n_text),
+        "z_image": (32, 0, 64),
+        "aura_flow": (8, 8 + n_text, 8 + n_text + n_pixels),
+    }.get(family, (0, n_text, n_pixels + n_text))
+    calls = [weights for weights in given if weights.shape[-1] == n_keys]
+    assert len(calls) == 2 * n_layers
+    assert n_layers == (2 if family in ("z_image", "lumina2") else model.n_blocks)
+    parts = [weights[:, at_image : at_image + n_pixels, at_text : at_text + n_text] for weights in calls]
     wanted = torch.stack(parts).mean(dim=0).transpose(1, 2).unflatten(2, size)
-    torch.testing.assert_close(maps.at(size), wanted, atol=1e-5, rtol=0)
+    torch.testing.assert_close(maps.at(size)[:, :n_text], wanted, atol=1e-5, rtol=0)
+    assert not maps.at(size)[:, n_text:].any()
     assert 0 < maps.mass().sum() < 1
+
+
+@pytest.mark.parametrize("guidance", [0.0, 2.0])
+@pytest.mark.parametrize("family", ["flux", "sana"])
+def test_maps_of_the_calls_are_those_of_the_projections(family, guidance, monkeypatch):
+    model, by_modules, by_calls = tiny_image(family), HeatMaps(), HeatMaps()
+    draw(model, texts(model), by_modules, guidance=guidance)
+    monkeypatch.setattr(type(model._family), "by_processors", False)
+    if family == "sana":  # whose blocks are another's: text alone in the keys, the picture alone in the queries
+        modules = [block.attn2 for block in model._family.denoiser.transformer_blocks]
+        monkeypatch.setattr(model._family, "attention_modules", lambda: modules)
+        whole = [Layout(torch.arange(512), torch.arange(300), torch.arange(300))] * 3
+        monkeypatch.setattr(model._family, "layout", lambda text, n_pixels: whole)
+    draw(model, texts(model), by_calls, guidance=guidance)
+    assert by_calls.resolutions == by_modules.resolutions
+    for size in by_calls.resolutions:
+        torch.testing.assert_close(by_calls.at(size), by_modules.at(size), atol=1e-6, rtol=1e-4)
+
+
+def test_an_attention_that_is_not_torchs_is_refused_in_one_sentence(monkeypatch):
+    model = tiny_image("qwen_image")
+    attn = model._family.attention_modules()[0]
+    monkeypatch.setattr(
+        attn.processor.__class__, "__call__", lambda self, attn, hidden_states, **more: (hidden_states, 0.0)
+    )
+    with pytest.raises(RunError, match=r"does not attend by torch's scaled_dot_product_attention.*at its default"):
+        draw(model, texts(model), HeatMaps())
 
 
 @pytest.mark.parametrize("guidance", [0.0, 2.0])

@@ -1,6 +1,10 @@
 """Text-to-image pipelines of every family, random and tiny, with tokenizers of the CLIP and the T5 type, built offline."""
 
+import copy
+import inspect
+import re
 import string
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -8,6 +12,7 @@ from typing import Any
 
 import diffusers
 import torch
+from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     CLIPTextConfig,
@@ -17,6 +22,14 @@ from transformers import (
     Gemma2Config,
     Gemma2Model,
     GemmaTokenizer,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3Model,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -79,13 +92,13 @@ def _t5(width: int) -> Any:
     return T5EncoderModel(config).eval()
 
 
-def _vae(channels: int = 4) -> Any:
+def _vae(sides: int = 2) -> Any:
     return diffusers.AutoencoderKL(
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8,) * sides,
+        down_block_types=("DownEncoderBlock2D",) * sides,
+        up_block_types=("UpDecoderBlock2D",) * sides,
         layers_per_block=1,
-        latent_channels=channels,
+        latent_channels=4,
         norm_num_groups=4,
         sample_size=16,
         scaling_factor=0.5,
@@ -312,6 +325,197 @@ def _sana() -> Any:
     )
 
 
+# ---------------------------------------------------------------------- pipelines with language models for encoders
+
+
+def _pieces(word: str, merges: list[tuple[str, str]]) -> list[str]:
+    """A word as byte-pair encoding leaves it after these merges, each done wherever it can be before the next."""
+    pieces = list(word)
+    for pair in merges:
+        at = 0
+        while at < len(pieces) - 1:
+            if (pieces[at], pieces[at + 1]) == pair:
+                pieces[at : at + 2] = [pieces[at] + pieces[at + 1]]
+            at += 1
+    return pieces
+
+
+@cache
+def qwen_tokenizer() -> Any:
+    """Like Qwen's: bytes, a blank is part of a word, no beginning and no end; "circle" is two tokens, the pipelines' words are one."""
+    source = inspect.getsource(diffusers.QwenImagePipeline.__init__).replace(r"\n", " ") + SYSTEM_MESSAGE
+    words = {"red", "blue", "tri", "cir", "a", "and", *re.findall(r"[A-Za-z]+", source)}
+    merges: list[tuple[str, str]] = []
+    for word in sorted(word for one in words for word in (one, f"Ġ{one}")):
+        first, *others = _pieces(word, merges)
+        for other in others:
+            merges.append((first, other))
+            first += other
+    alphabet = [*sorted(ByteLevel.alphabet()), *(a + b for a, b in merges)]
+    vocabulary = {token: id for id, token in enumerate(dict.fromkeys(["<|endoftext|>", *alphabet]))}
+    tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=list(merges))
+    tokenizer.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
+    return tokenizer
+
+
+def _qwen_image() -> Any:
+    text = dict(
+        vocab_size=len(qwen_tokenizer()),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=4096,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]},
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    vision = dict(
+        depth=1, hidden_size=16, intermediate_size=16, num_heads=2, out_hidden_size=32, fullatt_block_indexes=[0]
+    )
+    return diffusers.QwenImagePipeline(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+        vae=diffusers.AutoencoderKLQwenImage(
+            base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[False],
+            latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
+        ),
+        text_encoder=Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision)).eval(),
+        tokenizer=qwen_tokenizer(),
+        transformer=diffusers.QwenImageTransformer2DModel(
+            patch_size=2, in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=2,
+            joint_attention_dim=32, axes_dims_rope=(4, 6, 6),
+        ),
+    )  # fmt: skip
+
+
+def _chatting(template: str, **more: Any) -> Any:
+    tokenizer = copy.deepcopy(qwen_tokenizer())
+    tokenizer.chat_template = template
+    for name, value in more.items():
+        setattr(tokenizer, name, value)
+    return tokenizer
+
+
+QWEN_CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+    "{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
+)
+MISTRAL_CHAT = (
+    "{% for m in messages %}{% if m.role == 'system' %}[SYSTEM]{{ m.content[0].text }}[/SYSTEM]"
+    "{% else %}[INST]{{ m.content[0].text }}[/INST]{% endif %}{% endfor %}"
+)
+
+
+def _decoder(layers: int, width: int = 16) -> dict[str, Any]:
+    return dict(
+        vocab_size=len(qwen_tokenizer()),
+        hidden_size=width,
+        intermediate_size=24,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=4096,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+
+
+def _flux2(kind: Any, text_encoder: Any, tokenizer: Any) -> Any:
+    return kind(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+        vae=diffusers.AutoencoderKLFlux2(
+            block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+            layers_per_block=1, latent_channels=4, norm_num_groups=4, sample_size=16,
+        ),
+        text_encoder=text_encoder.eval(),
+        tokenizer=tokenizer,
+        transformer=diffusers.Flux2Transformer2DModel(
+            in_channels=16, num_layers=1, num_single_layers=2, attention_head_dim=16, num_attention_heads=2,
+            joint_attention_dim=48, timestep_guidance_channels=8, axes_dims_rope=(4, 4, 4, 4),
+            guidance_embeds=kind is diffusers.Flux2Pipeline,
+        ),
+    )  # fmt: skip
+
+
+def _flux2_dev() -> Any:
+    vision = dict(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, head_dim=8
+    )
+    config = Mistral3Config(
+        text_config={"model_type": "mistral", **_decoder(31)}, vision_config={"model_type": "pixtral", **vision}
+    )
+    tokenizer = _chatting(MISTRAL_CHAT, padding_side="left")
+    return _flux2(diffusers.Flux2Pipeline, Mistral3ForConditionalGeneration(config), tokenizer)
+
+
+def _flux2_klein() -> Any:
+    encoder = Qwen3ForCausalLM(Qwen3Config(**_decoder(28)))
+    return _flux2(diffusers.Flux2KleinPipeline, encoder, _chatting(QWEN_CHAT))
+
+
+def _z_image() -> Any:
+    return diffusers.ZImagePipeline(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+        vae=_vae(),
+        text_encoder=Qwen3Model(Qwen3Config(**_decoder(3))).eval(),
+        tokenizer=_chatting(QWEN_CHAT),
+        transformer=diffusers.ZImageTransformer2DModel(
+            in_channels=4, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=16,
+            axes_dims=[4, 6, 6], axes_lens=[1024, 64, 64],
+        ),
+    )  # fmt: skip
+
+
+def _chroma() -> Any:
+    return diffusers.ChromaPipeline(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+        vae=_vae(),
+        text_encoder=_t5(32),
+        tokenizer=t5_tokenizer(),
+        transformer=diffusers.ChromaTransformer2DModel(
+            patch_size=1, in_channels=16, num_layers=2, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+            joint_attention_dim=32, axes_dims_rope=(4, 4, 8), approximator_num_channels=16, approximator_hidden_dim=16,
+            approximator_layers=1,
+        ),
+    )  # fmt: skip
+
+
+def _aura_flow() -> Any:
+    transformer = diffusers.AuraFlowTransformer2DModel(
+        sample_size=8, patch_size=2, in_channels=4, num_mmdit_layers=2, num_single_dit_layers=1, attention_head_dim=8,
+        num_attention_heads=4, joint_attention_dim=32, caption_projection_dim=32, out_channels=4, pos_embed_max_size=4096,
+    )  # fmt: skip
+    with torch.no_grad():  # so that pictures depend on texts by more than rounding
+        for block in [*transformer.joint_transformer_blocks, *transformer.single_transformer_blocks]:
+            block.attn.to_out[0].weight.mul_(8)
+            block.norm1.linear.weight.mul_(8)
+    return diffusers.AuraFlowPipeline(
+        tokenizer=t5_tokenizer(),
+        text_encoder=_t5(32),
+        vae=_vae(),
+        transformer=transformer,
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+    )
+
+
+def _lumina2() -> Any:
+    return diffusers.Lumina2Pipeline(
+        transformer=diffusers.Lumina2Transformer2DModel(
+            sample_size=4, patch_size=2, in_channels=4, hidden_size=24, num_layers=2, num_refiner_layers=1,
+            num_attention_heads=3, num_kv_heads=1, multiple_of=16, axes_dim_rope=(4, 2, 2), axes_lens=(300, 64, 64),
+            cap_feat_dim=32,
+        ),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+        vae=_vae(sides=4),
+        text_encoder=_gemma(32),
+        tokenizer=gemma_tokenizer(),
+    )  # fmt: skip
+
+
 BUILDERS: dict[str, Callable[[], Any]] = {
     "sd": _sd,
     "sd_t5": _sd_t5,
@@ -321,13 +525,21 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "pixart_sigma": _pixart_sigma,
     "sana": _sana,
     "pixart_alpha": _pixart_alpha,
+    "qwen_image": _qwen_image,
+    "flux2": _flux2_dev,
+    "flux2_klein": _flux2_klein,
+    "z_image": _z_image,
+    "chroma": _chroma,
+    "lumina2": _lumina2,
+    "aura_flow": _aura_flow,
 }
 
 
 @cache
 def tiny_pipeline(family: str) -> Any:
     """The pipeline of that family, the same weights in every call and process."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`FluxPosEmbed` is deprecated", FutureWarning)  # of Chroma's own denoiser
         torch.manual_seed(7)
         pipeline = BUILDERS[family]()
     pipeline.set_progress_bar_config(disable=True)

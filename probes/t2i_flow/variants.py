@@ -77,10 +77,9 @@ class Encoded:
             case "without":
                 return BlockEdit(variant.positions, self.clean)
             case "paste":
-                source = self.clean.paste(
-                    variant.positions, self.alone[variant.item_id], variant.source_positions
-                ).with_pooled(self.alone[variant.item_id])
-                return BlockEdit(variant.positions, source)
+                alone = self.alone[variant.item_id]
+                source = self.clean.paste(variant.positions, alone, variant.source_positions)
+                return BlockEdit(variant.positions, source if source.pooled is None else source.with_pooled(alone))
             case "keep" | "alone":
                 kept = set(variant.positions)
                 others = tuple(place for place in range(self.text.n_positions) if place not in kept)

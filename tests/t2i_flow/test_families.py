@@ -13,6 +13,7 @@ from probes.t2i_flow import measure
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.plan import ItemsUnit, plan_units
 from probes.t2i_flow.prompts import Prompt, PromptItem
+from tests.pictures import KINDS, LATER
 from tests.t2i_flow.copying import copying_model
 from tests.tiny_pipelines import tiny_pipeline
 
@@ -53,14 +54,21 @@ def test_a_denoiser_that_copies_one_tokens_vector_has_one_representative_token(m
         ("flux", "prompt", "every"),
         ("pixart_sigma", "clean", "encoder"),
         ("sana", "clean", "encoder"),
+        ("qwen_image", "clean", "encoder"),
+        pytest.param("qwen_image", "clean", "every", marks=pytest.mark.slow),
+        *(
+            pytest.param(family, "clean", "every" if KINDS[family].joint else "encoder", marks=pytest.mark.slow)
+            for family in sorted(LATER)
+            if family != "pixart_alpha"
+        ),
     ],
 )
 def test_every_family_goes_through_every_part(family, pooled, edit_blocks, tmp_path, monkeypatch):
     kind = family_of(family, type(tiny_pipeline(family)).__name__)
+    monkeypatch.setattr(tiny_pipeline(family), "default_sample_size", 8, raising=False)  # 128 latents take their time
     if family in ("sd3", "flux", "pixart_sigma"):
-        monkeypatch.setattr(kind, "t5_positions", 20)  # hundreds of positions of padding take their time
-        monkeypatch.setattr(tiny_pipeline(family), "default_sample_size", 8, raising=False)  # and so do 128 latents
-    if family == "sana":
+        monkeypatch.setattr(kind, "t5_positions", 20)  # and so do hundreds of positions of padding
+    if isinstance(getattr(kind, "positions", None), int):
         monkeypatch.setattr(kind, "positions", 20)
     model = ImageModel(kind(tiny_pipeline(family)), ModelIdentity(family, "tests", "0", "float32"), {})
     path = tmp_path / "prompts.jsonl"

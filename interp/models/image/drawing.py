@@ -52,30 +52,34 @@ class Sampling(NamedTuple):
 def arguments(family: Family, conditioning: Conditioning, noise: Tensor, how: Sampling) -> dict[str, Any]:
     """Returns the arguments of the pipeline's call."""
     scale, n_rows = family.pipeline.vae_scale_factor, len(conditioning)
-    texts = {
-        "prompt": Encoded(
-            conditioning.sequence, conditioning.pooled, None if conditioning.shown is None else conditioning.seen
-        )
-    }
-    if how.other is not None:
-        texts["negative_prompt"] = how.other.each(lambda part: part.expand(n_rows, *part.shape[1:]))
-    given: dict[str, Any] = {}
-    for name, text in texts.items():
-        given[f"{name}_embeds"] = text.sequence
-        given["pooled_prompt_embeds" if name == "prompt" else "negative_pooled_prompt_embeds"] = text.pooled
-        given[f"{name}_attention_mask"] = None if text.shown is None else text.shown.long()
+    given = family.text_options("prompt", encoded(conditioning))
+    if how.other is not None and is_guided(family, how):
+        other = how.other.each(lambda part: part.expand(n_rows, *part.shape[1:]))
+        given |= family.text_options("negative_prompt", other)
+    if "negative_prompt" in inspect.signature(family.pipeline.__call__).parameters:
+        given["negative_prompt"] = None  # where the pipeline's own is an empty text, that is two negative prompts
     return {
-        **{name: part for name, part in given.items() if part is not None},
-        "negative_prompt": None,  # where the pipeline's own is an empty text, that is two negative prompts
+        **given,
         **family.call_options(),
-        "latents": family.latents(noise.to(family.device, family.denoiser.dtype)),
+        **family.guidance_options(how.guidance),
+        "latents": family.latents(noise.to(family.device, family.latents_dtype)),
         "height": noise.shape[-2] * scale,
         "width": noise.shape[-1] * scale,
         "num_inference_steps": how.steps,
-        "guidance_scale": how.guidance,
         "generator": [generator_of(row) for row in noise],
         "output_type": "np",
     }
+
+
+def is_guided(family: Family, how: Sampling) -> bool:
+    """Returns whether there is a second branch, beside the one with the texts."""
+    return how.other is not None and how.guidance > family.unguided
+
+
+def encoded(conditioning: Conditioning) -> Encoded:
+    """Returns the parts of a conditioning, with what was dropped hidden where the family hides padding."""
+    shown = None if conditioning.shown is None else conditioning.seen
+    return Encoded(conditioning.sequence, conditioning.pooled, shown)
 
 
 def watched(family: Family) -> dict[str, Any]:
@@ -174,8 +178,10 @@ class _Idle:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._denoiser, name)
 
-    def __call__(self, *inputs: Tensor, **options: Any) -> tuple[Tensor]:
+    def __call__(self, *inputs: Any, **options: Any) -> tuple[Any]:
         latents = inputs[0] if inputs else options["hidden_states"]
+        if isinstance(latents, list):
+            return ([0.1 * row for row in latents],)
         answered, wide = 0.1 * latents, getattr(self._denoiser.config, "out_channels", None)
         if latents.dim() == 4 and wide and wide > latents.shape[1]:  # a learned variance beside the noise
             answered = torch.cat([answered, torch.zeros_like(answered)[:, : wide - latents.shape[1]]], dim=1)

@@ -4,14 +4,19 @@ import math
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from interp.errors import ArgumentError
+from interp.models.image.aura_flow import AuraFlow
+from interp.models.image.chroma import Chroma
 from interp.models.image.conditioning import Block
 from interp.models.image.family import Encoded, Family, TextEncoder
+from interp.models.image.flux2 import Flux2, Flux2Klein
+from interp.models.image.lumina2 import Lumina2
+from interp.models.image.packed import Packed
 from interp.models.image.pixart import PixArtAlpha, PixArtSigma
+from interp.models.image.qwen_image import QwenImage
 from interp.models.image.sana import Sana
+from interp.models.image.z_image import ZImage
 
 
 def clip_pair(pipeline: Any, block: Block) -> list[TextEncoder]:
@@ -119,7 +124,7 @@ class StableDiffusion3(Family):
         return self.pipeline.patch_size
 
 
-class Flux(Family):
+class Flux(Packed):
     """FLUX.1: T5's sequence, read by joint attention, and CLIP's pooled vector. Guidance is an input, not a second branch."""
 
     name = "flux"
@@ -154,22 +159,6 @@ class Flux(Family):
         """Returns None."""
         return None
 
-    def patch(self) -> int:
-        """Returns 2: the pipeline packs so many latents a side into one position."""
-        return 2
-
-    def sample_size(self) -> int:
-        """Returns the pipeline's: the denoiser has none."""
-        return self.pipeline.default_sample_size
-
-    def latent_channels(self) -> int:
-        """Returns the channels of a latent before four of them are packed into one position."""
-        return self.denoiser.config.in_channels // 4
-
-    def latents(self, noise: Float[Tensor, "row channel height width"]) -> Float[Tensor, "row pixel patch"]:
-        """Returns the noise with every two by two latents packed into one position."""
-        return self.pipeline._pack_latents(noise, *noise.shape)
-
     def defaults(self) -> tuple[int, float]:
         """Returns those of the pipeline's own call, and 4 steps without guidance for schnell."""
         return (4, 0.0) if self.distilled else super().defaults()
@@ -183,6 +172,13 @@ FAMILIES: tuple[type[Family], ...] = (
     PixArtAlpha,
     PixArtSigma,
     Sana,
+    QwenImage,
+    Flux2,
+    Flux2Klein,
+    ZImage,
+    Chroma,
+    Lumina2,
+    AuraFlow,
 )
 
 

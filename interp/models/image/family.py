@@ -6,11 +6,12 @@ Everything goes through the pipelines' own `encode_prompt` and `__call__` of unm
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from interp.errors import ArgumentError
 from interp.models.image.conditioning import Block
@@ -27,6 +28,27 @@ class Encoded(NamedTuple):
         """Returns the parts that there are, each changed."""
         pooled = None if self.pooled is None else change(self.pooled)
         return Encoded(change(self.sequence), pooled, None if self.shown is None else change(self.shown))
+
+    def filled(self, n_positions: int) -> "Encoded":
+        """Returns the sequence with hidden zeros behind it, up to so many positions."""
+        more = n_positions - self.sequence.shape[1]
+        shown = self.sequence.new_ones(self.sequence.shape[:2], dtype=torch.bool) if self.shown is None else self.shown
+        return Encoded(pad(self.sequence, (0, 0, 0, more)), self.pooled, pad(shown, (0, more)))
+
+    def trimmed(self) -> "Encoded":
+        """Returns the positions up to the last one that any row shows."""
+        if self.shown is None:
+            return self
+        n = int(self.shown.any(dim=0).nonzero().max()) + 1
+        return Encoded(self.sequence[:, :n], self.pooled, self.shown[:, :n])
+
+
+class Layout(NamedTuple):
+    """Where one row's picture and text stand in the queries and keys of an attention; `places` are the text's own positions."""
+
+    image: Int[Tensor, "pixel"]
+    text: Int[Tensor, "key"]
+    places: Int[Tensor, "key"]
 
 
 @dataclass(frozen=True)
@@ -50,33 +72,61 @@ class TextEncoder:
     """What the pipeline writes before every text."""
     kept: tuple[int, ...] | None = None
     """Which of the positions that it reads stand in the sequence; None where all do."""
+    after: str = ""
+    """What the pipeline writes behind every text."""
+    padding: Literal["right", "left", "none"] = "right"
+    """Where it reads padding; "none" where it reads the text alone, and the sequence is filled up with zeros."""
+    zeroed: bool = False
+    """Whether zeros stand in the sequence where it read padding."""
+    special: bool = True
+    """Whether the tokenizer adds its own beginning and end to what the pipeline writes."""
 
     @property
     def layers(self) -> Any:
         """The layers, in order."""
-        if self._kind == "t5":
+        if self._is_t5:
             return self.module.encoder.block
-        return self.module.layers if self._is_decoder else self._clip.encoder.layers
+        return self._clip.encoder.layers if self._decoder is None else self._decoder.layers
 
     @property
     def final_norm(self) -> Any:
         """The norm after the last layer."""
-        if self._kind == "t5":
+        if self._is_t5:
             return self.module.encoder.final_layer_norm
-        return self.module.norm if self._is_decoder else self._clip.final_layer_norm
+        return self._clip.final_layer_norm if self._decoder is None else self._decoder.norm
+
+    def placed(self, states: Float[Tensor, "1 read channel"]) -> Float[Tensor, "1 position channel"]:
+        """Returns states at all positions that it read as they stand in its block: zeros where it read nothing."""
+        if self.kept is None:
+            return states
+        there = [place for place in self.kept if place < states.shape[1]]
+        placed = states.new_zeros(1, len(self.kept), states.shape[2])
+        placed[:, : len(there)] = states[:, there]
+        return placed
 
     @property
-    def _kind(self) -> str:
-        return self.module.config.model_type
+    def _is_t5(self) -> bool:
+        return self.module.config.model_type in ("t5", "umt5", "mt5")
 
     @property
-    def _is_decoder(self) -> bool:
-        """Whether it is a language model; the others are T5's encoder and CLIP's."""
-        return hasattr(self.module, "layers")
+    def _decoder(self) -> Any:
+        """The layers and the norm of a language model, also inside one that reads pictures too; None for T5's encoder and CLIP's."""
+        inner = getattr(self.module, "model", self.module)
+        inner = getattr(inner, "language_model", inner)
+        return inner if hasattr(inner, "layers") else None
 
     @property
     def _clip(self) -> Any:
         return getattr(self.module, "text_model", self.module)
+
+
+def around_text(rendered: Callable[[str], str]) -> tuple[str, str]:
+    """Returns what a chat template writes before and behind a text, given the text as it renders it."""
+    before, _, after = rendered(_MARK).partition(_MARK)
+    return before, after
+
+
+_MARK = "THE-TEXT-STANDS-HERE"
 
 
 class Family:
@@ -90,6 +140,18 @@ class Family:
 
     flow: ClassVar[bool] = True
     """Whether the denoiser was trained to say a velocity, so that samplers of flows fit it; the others say noise."""
+
+    unguided: ClassVar[float] = 1.0
+    """The largest guidance at which the pipeline runs no second branch."""
+
+    turns: ClassVar[bool] = False
+    """Whether the branches of guidance are two calls of the denoiser, the text's first; else they are rows of one."""
+
+    closes_up: ClassVar[bool] = False
+    """Whether hidden positions are taken out of the sequence, so that what stands behind them moves up."""
+
+    by_processors: ClassVar[bool] = True
+    """Whether heat maps are computed from diffusers' Attention modules; else from the calls of torch's attention in them."""
 
     def __init__(self, pipeline: Any) -> None:
         """Reads nothing yet."""
@@ -118,9 +180,65 @@ class Family:
         convert = getattr(self.pipeline, "maybe_convert_prompt", None)  # pipelines that can load an inversion have it
         return text if convert is None else convert(text, tokenizer)
 
+    @property
+    def maskable(self) -> bool:
+        """Whether positions of the text can be hidden from the denoiser: it takes a mask, or leaves out what is hidden."""
+        known = inspect.signature(self.denoiser.forward).parameters
+        return self.closes_up or not known.keys().isdisjoint(("encoder_attention_mask", "encoder_hidden_states_mask"))
+
     def call_options(self) -> dict[str, Any]:
         """Returns further arguments of the pipeline's call, without which it would draw something else."""
         return {}
+
+    def text_options(self, branch: str, text: Encoded) -> dict[str, Any]:
+        """Returns the arguments of the pipeline's call for the texts of a branch, "prompt" or "negative_prompt"."""
+        pooled = "pooled_prompt_embeds" if branch == "prompt" else "negative_pooled_prompt_embeds"
+        shown = None if text.shown is None else text.shown.long()
+        given = {f"{branch}_embeds": text.sequence, pooled: text.pooled, f"{branch}_attention_mask": shown}
+        return {name: part for name, part in given.items() if part is not None}
+
+    def guidance_options(self, guidance: float) -> dict[str, Any]:
+        """Returns the argument of the pipeline's call for guidance."""
+        return {"guidance_scale": guidance}
+
+    # ------------------------------------------------------------------ inside the denoiser
+
+    def places(self, text: Encoded) -> list[Tensor]:
+        """Returns, for every row, the positions whose vectors the denoiser has, in its order."""
+        if self.closes_up and text.shown is not None:
+            return [row.nonzero()[:, 0] for row in text.shown]
+        return [torch.arange(text.sequence.shape[1])] * len(text.sequence)
+
+    def layout(self, text: Encoded, n_pixels: int) -> list[Layout]:
+        """Returns where text and picture stand in the queries and keys of every row: the text first."""
+        places = self.places(text)
+        n_text = max(len(row) for row in places)
+        return [Layout(torch.arange(n_text, n_text + n_pixels), torch.arange(len(row)), row) for row in places]
+
+    def own_rows(self, call: int, n_called: int, n_rows: int, *, guided: bool) -> range:
+        """Returns which of the rows of a call of the denoiser are the branch with the texts; `call` counts from 0."""
+        if self.turns:
+            return range(0 if guided and call % 2 else n_rows)
+        return range(n_called - n_rows, n_called)
+
+    def attention_modules(self) -> list[Any]:
+        """Returns the modules in which the picture attends to the text, in order."""
+        return [block.attn for block in self.blocks()]
+
+    def blocks(self) -> list[Any]:
+        """Returns the blocks that text vectors pass through beside the picture; none where it is read by cross-attention."""
+        if not self.joint:
+            return []
+        return [*self.denoiser.transformer_blocks, *getattr(self.denoiser, "single_transformer_blocks", ())]
+
+    def edited(self, inputs: Any, options: dict[str, Any], change: Callable[..., Tensor]) -> tuple[Any, Any]:
+        """Returns the arguments of a block with its text vectors changed, and with them what is shown, as `layout` says."""
+        streams = ("encoder_hidden_states", "hidden_states")  # in a single stream the text stands before the picture
+        text = next(name for name in streams if options.get(name) is not None)
+        masks = [one for one in ("encoder_hidden_states_mask", "attention_mask") if options.get(one) is not None]
+        return inputs, {**options, **{name: change(options[name]) for name in (text, *masks)}}
+
+    # ------------------------------------------------------------------ pictures
 
     def unconditional(self, empty: Encoded) -> Encoded | None:
         """Returns the unconditional branch of guidance, given the encoded empty text; None if there is no such branch."""
@@ -156,11 +274,20 @@ class Family:
         """Returns the channels of a latent image."""
         return self.denoiser.config.in_channels
 
+    @property
+    def latents_dtype(self) -> torch.dtype:
+        """The type of numbers that the pipeline's `latents` argument has."""
+        return self.denoiser.dtype
+
     def latents(self, noise: Float[Tensor, "row channel height width"]) -> Tensor:
         """Returns the noise in the form the pipeline's `latents` argument has."""
         return noise
 
     def defaults(self) -> tuple[int, float]:
         """Returns steps and guidance: those of the pipeline's own call."""
-        call = inspect.signature(self.pipeline.__call__).parameters
-        return call["num_inference_steps"].default, float(call["guidance_scale"].default)
+        (guidance,) = self.guidance_options(0.0)
+        return self.call_default("num_inference_steps"), float(self.call_default(guidance))
+
+    def call_default(self, name: str) -> Any:
+        """Returns what an argument of the pipeline's call is when it is left out."""
+        return inspect.signature(self.pipeline.__call__).parameters[name].default

@@ -15,6 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from interp.models.image.attention_calls import AttentionCall, attention_calls
+from interp.models.image.family import Encoded, Family
+
 Size = tuple[int, int]
 
 
@@ -91,6 +94,35 @@ class HeatMaps:
         for maps in batch.values():
             maps.mean = maps.mean.cpu()
         self._batches.append(batch)
+
+    @contextmanager
+    def seeing(self, family: Family, text: Encoded, grid: Size, *, guided: bool) -> Iterator[None]:
+        """Inside the block, records how the picture attends to the text in the calls of torch's attention.
+
+        `grid` is the height and width in image positions. What the kernel is given is looked at, and its output is left alone.
+        """
+        maps, n_rows, n_positions = _RunningMean(), len(text.sequence), text.sequence.shape[1]
+        layouts = family.layout(text, grid[0] * grid[1])
+        calls = dict.fromkeys(range(len(family.attention_modules())), -1)
+
+        def see(layer: int, call: AttentionCall) -> None:
+            calls[layer] += 1
+            rows = family.own_rows(calls[layer], len(call.query), n_rows, guided=guided)
+            if not rows:
+                return
+            seen = torch.zeros(n_rows, n_positions, grid[0] * grid[1], device=call.query.device)
+            for index, (row, layout) in enumerate(zip(rows, layouts, strict=True)):
+                at_a_time = max(1, _SCORES_AT_A_TIME // (call.query.shape[1] * call.key.shape[2]))
+                given = [
+                    call.weights(row, part)[..., layout.text].mean(dim=0) for part in layout.image.split(at_a_time)
+                ]
+                seen[index, layout.places] = torch.cat(given).T
+            maps.add(layer, seen.unflatten(2, grid))
+
+        with attention_calls(family.attention_modules(), see):
+            yield
+        maps.mean = maps.mean.cpu()
+        self._batches.append({grid: maps})
 
 
 class _RunningMean:

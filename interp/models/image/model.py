@@ -1,14 +1,8 @@
-"""Text-to-image models: encode texts, edit the encodings, draw. All of the toolkit's calls to nnsight are here."""
+"""Text-to-image models: encode texts, edit the encodings, draw."""
 
 import dataclasses
-import importlib
-import os
-import sys
-import tempfile
-import warnings
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import numpy as np
@@ -23,7 +17,9 @@ from interp.models.image.drawing import (
     Sampling,
     arguments,
     check_scheduler,
+    encoded,
     finite_pictures,
+    is_guided,
     masking,
     own_noise,
     rehearsal,
@@ -32,6 +28,7 @@ from interp.models.image.drawing import (
 from interp.models.image.family import Encoded, Family
 from interp.models.image.heat_maps import HeatMaps
 from interp.models.image.text import TextSide
+from interp.models.image.tracing import Swap, drawn_with_source, states_before
 
 
 class ImageModel(TextSide):
@@ -52,7 +49,7 @@ class ImageModel(TextSide):
 
     @property
     def family(self) -> str:
-        """One of sd, sdxl, sd3, flux, pixart_alpha, pixart_sigma and sana."""
+        """The family's name, such as sdxl: docs/models.md lists them."""
         return self._family.name
 
     @property
@@ -84,20 +81,16 @@ class ImageModel(TextSide):
         """
         chosen = self._encoder_with(layers, encoder)
         wanted = sorted(set(layers))
-        encoding = _Called(self._family.encode, layers=chosen.layers, norm=chosen.final_norm)
-        traced = _nnsight().NNsight(encoding)
-        with traced.trace(text):
-            states = _nnsight().save(list())
-            for layer in wanted:
-                before = traced.layers[layer] if layer < len(chosen.layers) else traced.norm
-                states.append(before.input)
-        after = dict(zip(wanted, states, strict=True))
+        after = dict(zip(wanted, states_before(self._family.encode, text, chosen, wanted), strict=True))
         rows = (self.encode([text]) if others is None else others).as_many(len(layers))
         sequence = rows.sequence.clone()
+        read = None
+        if chosen.zeroed:
+            read = torch.tensor([[token.role != "pad"] for token in self._read(chosen, text)])
         assert chosen.block is not None
         for row, layer in enumerate(layers):
             state = chosen.final_norm(after[layer]) if chosen.normed else after[layer]
-            state = state if chosen.kept is None else state[:, list(chosen.kept)]
+            state = chosen.placed(state if read is None else state * read.to(state))
             channels = slice(chosen.channel, chosen.channel + state.shape[-1])
             sequence[row, chosen.block.start : chosen.block.stop, channels] = state[0]
         return dataclasses.replace(rows, sequence=sequence)
@@ -148,7 +141,7 @@ class ImageModel(TextSide):
         if steps < 1 or batch < 1 or guidance < 0:
             raise ArgumentError("steps and batch must be 1 or more, and guidance 0 or more.")
         if edit is not None:
-            self._check_edit(edit, record)
+            self._check_edit(conditioning, edit, record)
         how = Sampling(steps, guidance, self._other_branch(negative, guidance))
         self._check_scheduler(how)
         n_rows = max(len(conditioning), len(noise))
@@ -176,20 +169,32 @@ class ImageModel(TextSide):
             if conditioning.mask is not None and conditioning.shown is None:
                 scoped.enter_context(masking(self._family, conditioning.mask))
             if record is not None:
-                grid = (noise.shape[-2] // self._family.patch(), noise.shape[-1] // self._family.patch())
-                scoped.enter_context(record.watching(self._family.denoiser, len(conditioning), grid))
+                scoped.enter_context(self._recording(record, conditioning, noise, how))
             call = arguments(self._family, conditioning, noise, how)
             scoped.enter_context(own_noise(self.pipeline.scheduler, call["generator"]))
             drawn = self.pipeline(**call, **watched(self._family))
         return finite_pictures(drawn.images)
+
+    def _recording(
+        self, record: HeatMaps, conditioning: Conditioning, noise: Tensor, how: Sampling
+    ) -> AbstractContextManager[None]:
+        grid = self._grid(noise)
+        if self._family.by_processors:
+            return record.watching(self._family.denoiser, len(conditioning), grid)
+        return record.seeing(self._family, encoded(conditioning), grid, guided=is_guided(self._family, how))
+
+    def _grid(self, noise: Tensor) -> tuple[int, int]:
+        """Height and width of a picture in positions of the denoiser."""
+        return noise.shape[-2] // self._family.patch(), noise.shape[-1] // self._family.patch()
 
     def _other_branch(self, negative: str | None, guidance: float) -> Encoded | None:
         """What guidance turns away from. Raises ArgumentError for a negative prompt that nothing would read."""
         own = self._family.unconditional(self._empty)
         if negative is None:
             return own
-        if own is None or guidance <= 1:
-            why = "has no second branch of guidance" if own is None else "has one above a guidance of 1 only"
+        if own is None or guidance <= self._family.unguided:
+            above = f"has one above a guidance of {self._family.unguided:g} only"
+            why = "has no second branch of guidance" if own is None else above
             raise ArgumentError(f"{self.identity.name} {why}, which a negative prompt is for: leave it out.")
         self.tokens(negative)  # refuses what is too long
         return self._family.negative(negative)
@@ -197,7 +202,7 @@ class ImageModel(TextSide):
     def _check_scheduler(self, how: Sampling) -> None:
         """Refuses a sampler whose pictures depend on more than their own row; looked at once, with the denoiser idle."""
         scheduler = self.pipeline.scheduler
-        key = (type(scheduler).__name__, repr(dict(scheduler.config)), how.steps, how.guidance > 1)
+        key = (type(scheduler).__name__, repr(dict(scheduler.config)), how.steps, is_guided(self._family, how))
         if key in self._checked:
             return
         side = 4 * self._family.size_multiple()
@@ -217,39 +222,21 @@ class ImageModel(TextSide):
         self, conditioning: Conditioning, noise: Tensor, how: Sampling, edit: BlockEdit
     ) -> Float32[np.ndarray, "row height width 3"]:
         """Draws the rows and, beside them in one batch and from the same noise, the rows their vectors are taken from."""
-        n, positions = len(conditioning), list(edit.positions)
+        n = len(conditioning)
         both = Conditioning.stack([conditioning, edit.source])
         call = arguments(self._family, both, torch.cat([noise, noise]), how)
-        drawing = _Called(self.pipeline, blocks=self._joint_blocks)
-        traced = _nnsight().NNsight(drawing)
-        blocks = [traced.blocks[block] for block in (range(self.n_blocks) if edit.blocks is None else edit.blocks)]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "'model.* was never reached", UserWarning)  # how the open loop ends
-            with (
-                own_noise(self.pipeline.scheduler, call["generator"]),
-                traced.trace(**call, **watched(self._family)) as tracer,
-            ):
-                for _ in tracer.iter[:]:
-                    for block in blocks:
-                        # With guidance the unconditional branch is in the rows before these.
-                        inputs, options = block.inputs
-                        text = options["encoder_hidden_states"].clone()
-                        text[-2 * n : -n, positions] = text[-n:, positions]
-                        block.inputs = (inputs, {**options, "encoder_hidden_states": text})
-        return finite_pictures(drawing.result.images[:n])
+        height, width = self._grid(noise)
+        swap = Swap(self._family, edit, encoded(both), height * width, guided=is_guided(self._family, how))
+        with own_noise(self.pipeline.scheduler, call["generator"]):
+            drawn = drawn_with_source(self._family, {**call, **watched(self._family)}, edit, swap)
+        return finite_pictures(drawn.images[:n])
 
     @property
     def n_blocks(self) -> int:
         """Blocks of the denoiser that text vectors pass through; 0 where it reads the text by cross-attention."""
-        return len(self._joint_blocks)
+        return len(self._family.blocks())
 
-    @property
-    def _joint_blocks(self) -> torch.nn.ModuleList:
-        denoiser = self._family.denoiser
-        single = getattr(denoiser, "single_transformer_blocks", ())
-        return torch.nn.ModuleList([*denoiser.transformer_blocks, *single] if self._family.joint else [])
-
-    def _check_edit(self, edit: BlockEdit, record: HeatMaps | None) -> None:
+    def _check_edit(self, conditioning: Conditioning, edit: BlockEdit, record: HeatMaps | None) -> None:
         if record is not None:
             raise ArgumentError(
                 "No heat maps are recorded of a picture with an edit of its blocks: leave out one of the two."
@@ -258,42 +245,15 @@ class ImageModel(TextSide):
             raise ArgumentError(
                 f"{self.identity.name} gives every block of its denoiser the same text vectors: edit the conditioning instead."
             )
-        edit.source.at(edit.positions)
+        chosen = edit.source.at(edit.positions)
+        own, other = conditioning.seen, edit.source.seen
+        if self._family.closes_up and own is not None and other is not None and (own != other)[:, chosen].any():
+            raise ArgumentError(
+                f"{self.identity.name} takes hidden positions out of its sequence: edit positions that text and source both show, or "
+                "both hide."
+            )
         blocks = range(self.n_blocks) if edit.blocks is None else edit.blocks
         wrong = [block for block in blocks if not 0 <= block < self.n_blocks]
         if wrong or not blocks:
             what = f"There is no block {wrong[0]}" if wrong else "No block is named"
             raise ArgumentError(f"{what}: blocks go from 0 to {self.n_blocks - 1}.")
-
-
-class _Called(torch.nn.Module):
-    """A function as a module, over modules it calls: what nnsight needs to enter them (it leaves them a pass-through)."""
-
-    def __init__(self, function: Callable[..., Any], **modules: torch.nn.Module) -> None:
-        super().__init__()
-        self._function = function
-        for name, module in modules.items():
-            self.add_module(name, module)
-        self.result: Any = None
-
-    def forward(self, *inputs: Any, **options: Any) -> Any:
-        self.result = self._function(*inputs, **options)
-        return self.result
-
-
-def _nnsight() -> Any:
-    """Returns nnsight, told on its first import not to add a method `save` to every object of the process."""
-    if "nnsight" not in sys.modules:
-        with tempfile.TemporaryDirectory() as folder:
-            settings = Path(folder) / "config.yaml"
-            settings.write_text("APP:\n  PYMOUNT: false\n", encoding="utf-8")
-            before = os.environ.get("NNSIGHT_CONFIG")
-            os.environ["NNSIGHT_CONFIG"] = str(settings)
-            try:
-                importlib.import_module("nnsight")
-            finally:
-                os.environ.pop("NNSIGHT_CONFIG")
-                os.environ.update({} if before is None else {"NNSIGHT_CONFIG": before})
-    import nnsight
-
-    return nnsight

@@ -1,6 +1,5 @@
 """Sana: a language model's last states, read by cross-attention of a transformer with linear attention over the picture."""
 
-import inspect
 import math
 from typing import Any, ClassVar
 
@@ -25,7 +24,7 @@ class Sana(Family):
     @property
     def instruction(self) -> list[str]:
         """What the pipeline's own call has before a text, in lines."""
-        return inspect.signature(self.pipeline.__call__).parameters["complex_human_instruction"].default
+        return self.call_default("complex_human_instruction")
 
     def encoders(self) -> list[TextEncoder]:
         """Returns Gemma."""

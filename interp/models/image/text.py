@@ -1,7 +1,6 @@
 """The text side of a text-to-image pipeline: tokens, the positions that spell a phrase, the encoders' conditioning."""
 
 import dataclasses
-import inspect
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -62,7 +61,10 @@ class TextSide:
         """All that an encoder reads, also what does not come into the sequence."""
         name, start = (encoder.block.encoder, encoder.block.start) if encoder.block else (encoder.name, 0)
         convert, n = self._family.converted, encoder.n_positions
-        return read_tokens(text, encoder.tokenizer, name, start, n, convert, before=encoder.before)
+        return read_tokens(
+            text, encoder.tokenizer, name, start, n, convert, encoder.before, encoder.after, padding=encoder.padding,
+            special=encoder.special,
+        )  # fmt: skip
 
     def spans(self, text: str, phrase: str, occurrence: int | None = None) -> tuple[int, ...]:
         """Returns the positions, over all blocks, of the tokens that spell the phrase, found by character offsets.
@@ -109,7 +111,8 @@ class TextSide:
             seen = [stack.enter_context(_ids_read_by(encoder.module)) for encoder in self._text_encoders]
             encoded = self._conditioning(self._family.encode(text))
         for encoder, ids in zip(self._text_encoders, seen, strict=True):
-            if ids != [[token.token_id for token in self._read(encoder, text)]]:
+            told = [token for token in self._read(encoder, text) if encoder.padding != "none" or token.role != "pad"]
+            if ids != [[token.token_id for token in told]]:
                 raise RunError(
                     f"The encoder {encoder.name} of {self.identity.name} reads other tokens of {text!r} than its tokenizer makes of "
                     "it: write the text without what its pipeline rewrites."
@@ -120,8 +123,7 @@ class TextSide:
         return encoded
 
     def _conditioning(self, text: Encoded) -> Conditioning:
-        takes_mask = "encoder_attention_mask" in inspect.signature(self._family.denoiser.forward).parameters
-        return Conditioning(text.sequence, text.pooled, self._blocks, maskable=takes_mask, shown=text.shown)
+        return Conditioning(text.sequence, text.pooled, self._blocks, maskable=self._family.maskable, shown=text.shown)
 
     @torch.no_grad()
     def clean(self, kind: Literal["empty", "pads"] = "empty") -> Conditioning:
@@ -161,10 +163,10 @@ def _ids_read_by(encoder: Any) -> Iterator[list[list[int]]]:
     """Gathers the token ids of every row that a text encoder reads while it lasts."""
     rows: list[list[int]] = []
 
-    def note(module: Any, inputs: tuple[Tensor, ...]) -> None:
-        rows.extend(inputs[0].tolist())
+    def note(module: Any, inputs: tuple[Tensor, ...], options: dict[str, Any]) -> None:
+        rows.extend((inputs[0] if inputs else options["input_ids"]).tolist())
 
-    handle = encoder.register_forward_pre_hook(note)
+    handle = encoder.register_forward_pre_hook(note, with_kwargs=True)
     try:
         yield rows
     finally:
@@ -176,6 +178,8 @@ def _reading_only(encoder: Any, token_id: int) -> Iterator[None]:
     """Lets a text encoder read the same token at every position, whatever it is given."""
 
     def swap(module: Any, inputs: tuple[Tensor, ...], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        if not inputs:
+            return inputs, {**options, "input_ids": torch.full_like(options["input_ids"], token_id)}
         ids, *others = inputs
         return (torch.full_like(ids, token_id), *others), options
 

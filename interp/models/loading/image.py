@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -211,7 +212,10 @@ def _quiet() -> Iterator[None]:
         library.set_verbosity(logging.ERROR)
     diffusers_logging.disable_progress_bar()
     try:
-        with without_progress_bars():
+        with without_progress_bars(), warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", ".*is deprecated and will be removed", FutureWarning
+            )  # between diffusers' own parts
             yield
     finally:
         diffusers_logging.enable_progress_bar()

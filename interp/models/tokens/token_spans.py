@@ -39,38 +39,47 @@ def read_tokens(
     n_positions: int,
     convert: Callable[[str, Any], str] = lambda text, tokenizer: text,
     before: str = "",
+    after: str = "",
+    *,
+    padding: str = "right",
+    special: bool = True,
 ) -> list[Token]:
     """Returns the token at each of an encoder's positions, which begin at `start`, when it reads the text.
 
     Offsets are into the text as given, also where the tokenizer lower-cases, composes characters or drops spaces, and where
     `convert` (the pipeline's maybe_convert_prompt) writes one placeholder of textual inversion as several tokens.
-    `before` stands before every text: its tokens belong to the beginning.
+    `before` and `after` stand around every text: their tokens belong to the beginning and to the end. Padding is on the right
+    or on the "left"; `special` says whether the tokenizer adds a beginning and an end of its own.
     Raises ArgumentError when the text is longer than the encoder takes.
     """
     written, places = _with_placeholders(text, tokenizer, convert(text, tokenizer))
     places = [(0, 0)] * len(before) + places
-    read = tokenizer(before + written, return_offsets_mapping=True, verbose=False)
+    options = {} if special else {"add_special_tokens": False}
+    read = tokenizer(before + written + after, return_offsets_mapping=True, verbose=False, **options)
     ids, offsets = read["input_ids"], read["offset_mapping"]
     if len(ids) > n_positions:
-        n_own = len(tokenizer(before)["input_ids"]) if before else 0
+        n_own = len(tokenizer(before + after, **options)["input_ids"]) if before + after else 0
         raise ArgumentError(
             f"The text is {len(ids) - n_own} tokens long for the encoder {encoder}, which takes {n_positions - n_own}: shorten it "
             f"(nothing is cut). It begins {text[:40]!r}."
         )
     # CLIP has a beginning and an end, T5 an end, and language models a beginning.
-    around = tokenizer("")["input_ids"]
+    around = tokenizer("", **options)["input_ids"]
     n_before = sum(id == tokenizer.bos_token_id for id in around)
     n_after = len(around) - n_before
-    padding = [tokenizer.pad_token_id] * (n_positions - len(ids))
+    n_pads = n_positions - len(ids)
     tokens = []
-    for place, id in enumerate([*ids, *padding]):
+    for place, id in enumerate([*ids, *[tokenizer.pad_token_id] * n_pads]):
         role = _role(place, len(ids), n_before, n_after)
         if role == "text" and offsets[place][1] <= len(before):
             role = "bos"
+        if role == "text" and offsets[place][0] >= len(before) + len(written):
+            role = "eos"
         begin, end = _in_text(places, *offsets[place]) if role == "text" else (0, 0)
         unknown = role == "text" and id == tokenizer.unk_token_id and id != tokenizer.eos_token_id
-        tokens.append(Token(encoder, start + place, id, tokenizer.convert_ids_to_tokens(id), role, begin, end, unknown))
-    return tokens
+        at = start + (place if padding != "left" else (place + n_pads) % n_positions)
+        tokens.append(Token(encoder, at, id, tokenizer.convert_ids_to_tokens(id), role, begin, end, unknown))
+    return sorted(tokens, key=lambda token: token.position)
 
 
 def _with_placeholders(text: str, tokenizer: Any, written: str) -> tuple[str, list[tuple[int, int]]]:
