@@ -64,9 +64,7 @@ def _characters(texts: Sequence[str], vocab_size: int) -> Tokenizer:
         [pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always"), *apart]
     )
     n_others = 1 + len(_FALLBACK)
-    trainer: Any = trainers.BpeTrainer(
-        vocab_size=vocab_size - n_others, limit_alphabet=ALPHABET, show_progress=False
-    )
+    trainer: Any = trainers.BpeTrainer(vocab_size=vocab_size - n_others, limit_alphabet=ALPHABET, show_progress=False)
     learned.train_from_iterator(texts, trainer)
     model = json.loads(learned.to_str())["model"]
     tokens = [END_OF_TEXT, *_FALLBACK, *sorted(model["vocab"], key=model["vocab"].__getitem__)]

@@ -139,7 +139,9 @@ def _causes(settings: Settings, answers: pd.DataFrame) -> pd.DataFrame:
             drop = estimates(
                 drops, ["task"], WHOLE, "sample_id", minus=condition, kind=kind, name="drop", seed=settings.seed
             )
-            beyond = estimates(drops, ["task"], "own", "sample_id", minus="other", name="beyond", seed=settings.seed)
+            beyond = estimates(
+                drops, ["task"], "own", "sample_id", minus="other", kind=kind, name="beyond", seed=settings.seed
+            )
             means = drops.groupby("task", as_index=False).agg(control_drop=("other", "mean"))
             part = beside(["task"], drop, beyond).merge(means, on="task")
             parts.append(part.assign(condition=condition, control=control, quantity=quantity))

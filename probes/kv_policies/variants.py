@@ -52,7 +52,10 @@ def compare_variants(settings: Settings, grid: pd.DataFrame, heads: pd.DataFrame
             rows[rows["policy"] == against], on=[*CELL, "text_id"], suffixes=("", "_against")
         )
         for quantity in QUANTITIES if len(pair) else ():
-            value = estimates(pair, CELL, quantity, "text_id", minus=f"{quantity}_against", seed=settings.seed)
+            kind = "share" if quantity == "recall" else "mean"
+            value = estimates(
+                pair, CELL, quantity, "text_id", minus=f"{quantity}_against", kind=kind, seed=settings.seed
+            )
             found.append(value.assign(policy=policy, against=against, choice=choice, quantity=quantity))
     columns = [*CELL, "value", "ci_low", "ci_high", "n", "n_rows", "policy", "against", "choice", "quantity"]
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)

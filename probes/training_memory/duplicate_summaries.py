@@ -38,11 +38,12 @@ def duplicate_effects(duplicates: pd.DataFrame, seed: int) -> pd.DataFrame:
     tables = []
     for column, measure in MEASURES.items():
         rows = duplicates.dropna(subset=[column])
+        kind = "mean" if column == "margin_nats" else "share"
         for effect, pairs in _paired(rows, column):
             if len(pairs):
                 found = estimates(
-                    pairs, [*WHO, "place"], column, "text_id", minus="other", seed=seed, draws=DRAWS
-                )  # fmt: skip
+                    pairs, [*WHO, "place"], column, "text_id", minus="other", kind=kind, seed=seed, draws=DRAWS
+                )
                 tables.append(found.assign(measure=measure, effect=effect))
     return pd.concat(tables, ignore_index=True) if tables else empty(SCHEMAS["duplicate_effects"])
 

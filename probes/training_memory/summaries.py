@@ -83,7 +83,8 @@ def _recall_gains(recall: pd.DataFrame, seed: int) -> pd.DataFrame:
     for minus, rows in recall[recall["condition"] != "natural"].groupby("condition", sort=False):
         other = rows[[*keys, column]].rename(columns={column: "other"})
         joined = natural.merge(other, on=keys).assign(minus=str(minus))
-        tables.append(estimates(joined, by, column, "item_id", minus="other", seed=seed, draws=DRAWS))
+        gain = estimates(joined, by, column, "item_id", minus="other", kind="share", seed=seed, draws=DRAWS)
+        tables.append(gain)
     return pd.concat(tables, ignore_index=True) if tables else empty(SCHEMAS["recall_gains"])
 
 
@@ -97,7 +98,8 @@ def _lasting_changes(recognition: pd.DataFrame, recall: pd.DataFrame, seed: int)
     ):
         then = rows[rows["updates_since"] == 0][[*keys, column]].rename(columns={column: "then"})
         joined = rows[rows["updates_since"] != 0].merge(then, on=keys)
-        found = estimates(joined, by, column, "item_id", minus="then", seed=seed, draws=DRAWS)
+        kind = "share" if measure == "recall" else "mean"
+        found = estimates(joined, by, column, "item_id", minus="then", kind=kind, seed=seed, draws=DRAWS)
         tables.append(found.assign(measure=measure))
     return pd.concat(tables, ignore_index=True)
 
