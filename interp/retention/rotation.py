@@ -1,5 +1,6 @@
 """A model's rotary embedding, as tables of cosines and sines, for policies that score keys at other positions."""
 
+import inspect
 from typing import Any
 
 import torch
@@ -10,8 +11,8 @@ from interp.retention.limits import HALVES
 from interp.retention.policies.layer import Rotation
 
 
-def rotation_of(model: LanguageModel, n_positions: int) -> Rotation:
-    """Returns the rotation of the first positions.
+def rotations_of(model: LanguageModel, n_positions: int) -> dict[int, Rotation]:
+    """Returns by layer the rotation of the first positions: layers with windows may turn keys by other angles than the others.
 
     Raises UserError for a model that turns no keys, or turns them in another way than halves against each other.
     """
@@ -24,5 +25,11 @@ def rotation_of(model: LanguageModel, n_positions: int) -> Rotation:
         )
     module: Any = found[0]
     places = torch.arange(n_positions, device=model.device)[None]
-    cos, sin = module(torch.zeros(1, 1, 1, device=model.device), places)
-    return Rotation(cos[0].float(), sin[0].float())
+    by_kind = "layer_type" in inspect.signature(module.forward).parameters
+    kinds_of = model.hf.config.layer_types if by_kind else [None] * model.n_layers
+    rotations = {}
+    for kind in set(kinds_of):
+        named = {} if kind is None else {"layer_type": kind}
+        cos, sin = module(torch.zeros(1, 1, 1, device=model.device), places, **named)
+        rotations[kind] = Rotation(cos[0].float(), sin[0].float())
+    return {layer: rotations[kind] for layer, kind in enumerate(kinds_of)}

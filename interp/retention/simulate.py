@@ -22,7 +22,7 @@ from interp.retention.contract import Setting, check_room, check_sinks, checked,
 from interp.retention.limits import LONGEST_CONTINUATION
 from interp.retention.policies.base import Policy, Pool
 from interp.retention.policies.layer import Allowance, Layer, Prompt, expanded, precise
-from interp.retention.rotation import rotation_of
+from interp.retention.rotation import rotations_of
 
 FUTURE = 1024
 """Positions after a prompt that its rotary embedding is known for."""
@@ -92,14 +92,14 @@ def read_prompts(
     prefix, calls = Prefix.empty(model.layout, len(texts)), _Calls()
     with model.hooks.opened(observer=calls):
         model.extend(prefix, [list(ids) for ids in texts], logits="none")
-    rotation = rotation_of(model, len(texts[0]) + FUTURE) if rotary else None
+    rotations = rotations_of(model, len(texts[0]) + FUTURE) if rotary else {}
     found = []
     for row in range(len(texts)):
         read = ReadPrompt(prefix if len(texts) == 1 else prefix.select([row]))
         for layer, of_layer in calls.of.items():
             own = [call.one_row(row) for call in of_layer] if len(texts) > 1 else of_layer
             read.prompts[layer] = Prompt(
-                layer, model.n_layers, own, seeds[row], tuple(delimiters[row]), rotation, text=read.prompts
+                layer, model.n_layers, own, seeds[row], tuple(delimiters[row]), rotations.get(layer), text=read.prompts
             )
         found.append(read)
     return found
