@@ -233,6 +233,8 @@ def compare_all(runs: Mapping[str, Tables]) -> dict[str, pd.DataFrame]:
         ignore_index=True,
     )
     in_all = together.groupby(cells)["run"].transform("nunique") == len(runs)
-    if not in_all.any():
-        raise ArgumentError("These runs have no policy, budget and protection in common: give them the same settings.")
+    if not (in_all & (together["policy"] != "full")).any():
+        raise ArgumentError(
+            "These runs have no policy, budget and protection in common but the full cache: give them the same settings."
+        )
     return {"comparison": together[in_all].reset_index(drop=True)}

@@ -88,6 +88,13 @@ def test_two_models_are_compared_policy_by_policy(tables):
     assert any(one in trace.x for trace in shown)
 
 
+def test_runs_that_share_the_full_cache_alone_are_not_compared(tables):
+    policies = tables["policies"]
+    other = policies.assign(budget=policies["budget"].where(policies["policy"] == "full", 0.9))
+    with pytest.raises(ArgumentError, match="in common but the full cache: give them the same settings"):
+        SMALL.compare({"one": tables, "other": {**tables, "policies": other}})
+
+
 def test_keep_sets_in_tables_are_as_large_as_asked(tables):
     kept = tables["kept"]
     rows = kept[(kept["policy"] == "random") & (kept["budget"] == 0.2)]
