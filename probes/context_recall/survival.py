@@ -19,7 +19,7 @@ def survival(settings: Settings, kept: pd.DataFrame) -> pd.DataFrame:
         means = rows.groupby([*keys, "condition"], as_index=False, sort=False)[quantity].mean().dropna()
         random = means[means["condition"] == AT_RANDOM].set_index(keys)[quantity].rename("at_random")
         means = means.join(random, on=keys)
-        paired = means.dropna()
+        paired = means[means["condition"] != AT_RANDOM].dropna()
         value = estimates(means, by, quantity, "sample_id", kind="share", name="value", seed=settings.seed)
         value = value.rename(columns={"value_ci_low": "ci_low", "value_ci_high": "ci_high"})
         beyond = estimates(

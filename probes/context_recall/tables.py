@@ -99,7 +99,7 @@ class Survival(TableSchema):
     ci_low: float = may_lack()
     ci_high: float = may_lack()
     random: float = may_lack()
-    """The same of keys kept at random."""
+    """The same of keys kept at random; NaN, as what follows, where it is they."""
     beyond: float = may_lack()
     """The value minus that of random keys, paired by question."""
     beyond_ci_low: float = may_lack()
