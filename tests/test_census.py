@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from benchmarks.census.one import Row
+from benchmarks.census.one import Row, random_model
 from benchmarks.census.overrides import OVERRIDES, VARIANTS
 from benchmarks.census.page import OUTCOMES, counts, page
 from benchmarks.census.plausible import impossible, rows_that_do_not_sum
@@ -11,7 +11,10 @@ from benchmarks.census.runs import ends_of
 from benchmarks.census.shrink import VOCABULARY, families, tiny_config
 from benchmarks.census.table import FAULTS, is_fault, merge, write
 from benchmarks.census.words import tokenizer
+from interp.errors import UserError
 from interp.models.check.check import check
+from interp.models.identity import ModelIdentity
+from interp.models.language.model import LanguageModel
 from interp.models.language.recording import Weights
 from interp.tables import TableSchema, may_lack
 from probes.context_recall.words import words_of
@@ -31,6 +34,15 @@ def test_a_tiny_configuration_keeps_every_kind_of_layer(family, kinds):
     config = tiny_config(family)
     assert (config.hidden_size, config.num_hidden_layers, config.vocab_size) == (64, 4, 1024)
     assert kinds is None or set(config.layer_types) == kinds
+
+
+def test_layers_with_different_numbers_of_heads_are_said_and_read_by_transformers():
+    model = LanguageModel(
+        random_model(tiny_config("dots3_note_text")), None, ModelIdentity("tiny", "tests", "0", "float32")
+    )
+    with pytest.raises(UserError, match=r"^tiny \(dots3_note_text\) has layers of 2 and of 4 heads"):
+        _ = model.geometry
+    assert check(model).by_name["reading"].refused is None
 
 
 def test_a_multimodal_configuration_is_small_in_every_part():

@@ -5,6 +5,7 @@ import pandas as pd
 from interp.experiments.experiment import Experiment
 from interp.experiments.runner import check_usable
 from interp.models.language.model import LanguageModel
+from interp.models.loading.language import look_up
 from interp.tables import Tables, checked, empty, named
 
 
@@ -13,7 +14,7 @@ def go_through(experiment: Experiment, model: LanguageModel) -> Tables:
 
     Raises what a run raises.
     """
-    facts = model.facts
+    facts = look_up(experiment.model, device="cpu", dtype=experiment.dtype)
     check_usable(experiment, facts)
     for needed in experiment.needs:
         model.needs(needed)

@@ -66,8 +66,8 @@ def prompt_ids(model: LanguageModel, text: str, setting: Setting | None = None) 
     """
     if setting is not None and setting.chat is not None:
         ids = chat_prompt(model.tokenizer, text, model.identity.name, template_args=setting.chat, may_think=True)
-        unbegun = setting.thinking is not None and not setting.thinking.begun
-        return [*ids, *setting.thinking.begin] if unbegun else ids
+        thinking = setting.thinking
+        return ids if thinking is None or thinking.begun else [*ids, *thinking.begin]
     return [*beginning(model.tokenizer, "auto"), *encode_piece(model.tokenizer, text, first=True).ids]
 
 

@@ -134,8 +134,12 @@ def _check_with_heads(model: LanguageModel, texts: Tensor, plain: Plain) -> tupl
         edited = ""
     verdicts = {"reading": reading}
     if whole:
-        reason = f"{model.hf.config.model_type} cannot go on from keys that this toolkit keeps ({kept.refused}), so it is read whole"
-        verdicts["forks"] = verdicts["ragged"] = Verdict(reason)
+        refused = kept.refused or ""
+        own = kept.error is None and "cache" in refused  # transformers' code says so where it looks at the class
+        why = "takes no cache but its own" if own else f"cannot go on from keys that are kept ({refused})"
+        verdicts["forks"] = verdicts["ragged"] = Verdict(
+            f"{model.hf.config.model_type} {why}, so every text is read whole"
+        )
     else:
         verdicts |= _check_reading_on(model, texts, plain)
     verdicts["padding"] = _verdict(lambda: reading_ways.padding(model, texts, plain))
