@@ -17,7 +17,7 @@ FAMILIES = [family for family in BUILDERS if family != "pixart_alpha"]
 KINDS = {family: one for family in BUILDERS for one in families.FAMILIES if one.name == family.removesuffix("_t5")}
 JOINT = [family for family in FAMILIES if KINDS[family].joint]
 CROSS = [family for family in FAMILIES if not KINDS[family].joint]
-DROPPING = [*CROSS, "qwen_image", "z_image", "lumina2"]
+DROPPING = [*(one for one in CROSS if one != "hunyuan_dit"), "qwen_image", "z_image", "lumina2", "cogview4"]
 """Those whose denoiser takes a mask over the text."""
 HIDDEN = ["pixart_sigma", "sana", "qwen_image", "z_image", "lumina2"]
 """Those whose padding the denoiser does not see."""

@@ -164,8 +164,8 @@ def test_joint_maps_are_the_mean_of_the_weights_in_torchs_own_attention(family, 
     maps = HeatMaps()
     model.generate(row, noise, steps=2, guidance=0.0, record=maps)
     ((size, n_layers),) = maps.resolutions.items()
-    n_pixels, n_text = size[0] * size[1], int(row.shown.sum()) if family in HIDDEN else row.n_positions
-    assert size == {"sd3": (8, 12), "lumina2": (1, 2)}.get(family, (4, 6))
+    n_pixels, n_text = size[0] * size[1], int(row.shown.sum()) if family in (*HIDDEN, "cogview4") else row.n_positions
+    assert size == {"sd3": (8, 12), "lumina2": (1, 2), "cogview4": (1, 2)}.get(family, (4, 6))
     # Where the text and where the picture begin: Z-Image fills both up to 32, AuraFlow has 8 registers before them.
     at_text, at_image, n_keys = {
         "sd3": (n_pixels, 0, n_pixels + n_text),

@@ -64,6 +64,8 @@ def test_the_picture_of_an_encoded_text_is_bit_by_bit_that_of_the_prompt(family,
         ("chroma", ("t5",), (Block("t5", 0, 512),), None),
         ("lumina2", ("gemma",), (Block("gemma", 0, 256),), None),
         ("aura_flow", ("t5",), (Block("t5", 0, 256),), None),
+        ("cogview4", ("glm",), (Block("glm", 0, 1024),), None),
+        ("hunyuan_dit", ("bert", "t5"), (Block("bert", 0, 77), Block("t5", 77, 333)), None),
     ],
 )
 def test_blocks_and_the_pooled_vector_of_each_family(family, encoders, blocks, pooled):
@@ -77,8 +79,10 @@ def test_blocks_and_the_pooled_vector_of_each_family(family, encoders, blocks, p
     padding = torch.tensor([[token.role == "pad" for token in model.tokens(text)] for text in (TEXT, OTHER)])
     if family == "chroma":  # whose first padding is shown
         padding = padding & padding.roll(1, dims=1)
+    if family == "cogview4":  # whose texts are filled up in front
+        padding = torch.arange(1024) >= torch.tensor([[16], [16]])
     assert texts.shown is None or torch.equal(texts.shown, ~padding)
-    assert (texts.shown is None) == (family not in (*HIDDEN, "pixart_alpha", "chroma"))
+    assert (texts.shown is None) == (family not in (*HIDDEN, "pixart_alpha", "chroma", "cogview4", "hunyuan_dit"))
 
 
 @pytest.mark.parametrize("family", each(FAMILIES))
@@ -121,7 +125,9 @@ TAKES = {
     "flux2_klein": ("qwen", 489, 1),
     "z_image": ("qwen", 504, 1),
     "chroma": ("t5", 512, 1),
-    "lumina2": ("gemma", 95, -1),
+    "cogview4": ("glm", 1024, 3),
+    "hunyuan_dit": ("bert", 77, 2),
+    "lumina2": ("gemma", 95, 0),
     "aura_flow": ("t5", 256, 1),
     "qwen_image": ("qwen", 1019, 1),  # five positions are the model's turn; the last blank is a token
 }
@@ -163,8 +169,10 @@ def test_clean_texts_are_the_empty_one_and_one_of_nothing_but_pads(family):
             id = encoder.tokenizer.pad_token_id
             ids = torch.full((1, encoder.n_positions), id)
             with torch.no_grad():
-                states = encoder.module(ids, attention_mask=mask_of(empty), output_hidden_states=True)
-            wanted = states[0] if encoder.normed else states.hidden_states[-2]
+                mask = mask_of(empty)
+                mask = None if mask is None else mask[:, encoder.block.start : encoder.block.stop]
+                states = encoder.module(ids, attention_mask=mask, output_hidden_states=True)
+            wanted = states.hidden_states[-1 - encoder.layers_unused] if encoder.layers_unused else states[0]
             block, width = encoder.block, wanted.shape[-1]
             channels = slice(encoder.channel, encoder.channel + width)
             assert torch.equal(pads.sequence[:, block.start : block.stop, channels], wanted)
@@ -228,7 +236,9 @@ def test_pictures_need_not_be_square_and_sizes_that_cannot_be_are_refused(family
     model = tiny_image(family)
     drawn = model.generate(model.encode([TEXT]), model.noise([1], **wide(model)))
     assert drawn.shape == (1, *wide(model).values(), 3)
-    multiple = {"sd3": 2, "sana": 32, "lumina2": 16}.get(family, 4 if family in JOINT else 8)
+    multiple = {"sd3": 2, "sana": 32, "lumina2": 16, "cogview4": 16, "hunyuan_dit": 16}.get(
+        family, 4 if family in JOINT else 8
+    )
     model.noise([1], height=multiple, width=multiple)
     side = max(16, multiple)
     for height, width in ((side + multiple // 2, side), (side, 15), (-side, side), (0, side), (side, 0)):
@@ -281,7 +291,13 @@ def test_default_steps_and_guidance_are_those_of_the_model_or_of_its_pipeline():
     assert (tiny_image("sd").default_steps, tiny_image("sd").default_guidance) == (3, 2.0)
     own = {family: tiny_image(family)._family.defaults() for family in FAMILIES}
     later = {"qwen_image": (50, 4.0), "flux2": (50, 4.0), "flux2_klein": (50, 4.0), "z_image": (50, 5.0)}
-    later |= {"chroma": (35, 5.0), "lumina2": (30, 4.0), "aura_flow": (50, 3.5)}
+    later |= {
+        "chroma": (35, 5.0),
+        "lumina2": (30, 4.0),
+        "aura_flow": (50, 3.5),
+        "cogview4": (50, 5.0),
+        "hunyuan_dit": (50, 5.0),
+    }
     pipelines = {"sd": (50, 7.5), "sd_t5": (50, 7.5), "sdxl": (50, 5.0), "sd3": (28, 7.0), "flux": (4, 0.0)}
     assert own == {**pipelines, "pixart_sigma": (20, 4.5), "sana": (20, 4.5), **later}
     model = tiny_image("sd")

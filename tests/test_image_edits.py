@@ -107,6 +107,8 @@ def test_the_layer_that_the_pipeline_takes_is_the_conditioning_and_no_other(fami
         "flux2_klein": {name: 28 for name in taken if "qwen" in name},
         "z_image": {"qwen": 3},
         "lumina2": {"gemma": 3},
+        "cogview4": {"glm": 3},
+        "hunyuan_dit": {"bert": 2, "t5": 3},
     }
     expected = {
         "sd": {"clip": 3},
@@ -118,7 +120,7 @@ def test_the_layer_that_the_pipeline_takes_is_the_conditioning_and_no_other(fami
     }
     assert model.encoder_layers == expected.get(family, {"t5": 3})
     for name, n_layers in model.encoder_layers.items():
-        before_last = name in ("clip_l", "clip_g") or family in ("z_image", "lumina2")
+        before_last = name in ("clip_l", "clip_g") or family in ("z_image", "lumina2", "cogview4")
         own = taken.get(name, n_layers - 1 if before_last else n_layers)
         layers = [0, own - 1, own, *([] if own == n_layers else [n_layers])]
         rows = model.lens(TEXT, layers, name)

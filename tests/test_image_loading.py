@@ -258,6 +258,10 @@ UNFIT: dict[str, tuple[Callable[[Path], None], str]] = {
         "StableDiffusionPipeline, StableDiffusionXLPipeline, StableDiffusion3Pipeline, FluxPipeline, PixArtAlphaPipeline, "
         "PixArtSigmaPipeline, SanaPipeline, QwenImagePipeline",
     ),
+    "a class that is not yet": (
+        lambda folder: index(folder, _class_name="KolorsPipeline"),
+        r"tiny-sd is a KolorsPipeline, which is not supported \(its tokenizer tells no characters, .*\): choose a model",
+    ),
     "a class of nobody's": (
         lambda folder: index(folder, _class_name="Nosuch"),
         "tiny-sd is a Nosuch, which is not supp",
@@ -351,6 +355,8 @@ def test_the_promised_image_models_are_in_the_registry():
         "chroma-hd",
         "lumina-2",
         "aura-flow",
+        "cogview4",
+        "hunyuan-dit",
     } <= image
 
 

@@ -14,7 +14,11 @@ import diffusers
 import torch
 from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
 from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.processors import TemplateProcessing
 from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizer,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
@@ -22,8 +26,11 @@ from transformers import (
     Gemma2Config,
     Gemma2Model,
     GemmaTokenizer,
+    GlmConfig,
+    GlmModel,
     Mistral3Config,
     Mistral3ForConditionalGeneration,
+    PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
@@ -395,6 +402,7 @@ def _chatting(template: str, **more: Any) -> Any:
     tokenizer.chat_template = template
     for name, value in more.items():
         setattr(tokenizer, name, value)
+        tokenizer.init_kwargs[name] = value  # what is saved
     return tokenizer
 
 
@@ -493,6 +501,9 @@ def _aura_flow() -> Any:
         for block in [*transformer.joint_transformer_blocks, *transformer.single_transformer_blocks]:
             block.attn.to_out[0].weight.mul_(8)
             block.norm1.linear.weight.mul_(8)
+        for block in transformer.joint_transformer_blocks:
+            block.attn.to_add_out.weight.mul_(8)
+            block.norm1_context.linear.weight.mul_(8)
     return diffusers.AuraFlowPipeline(
         tokenizer=t5_tokenizer(),
         text_encoder=_t5(32),
@@ -516,6 +527,64 @@ def _lumina2() -> Any:
     )  # fmt: skip
 
 
+@cache
+def glm_tokenizer() -> Any:
+    """Like GLM's: bytes, and two special tokens before every text."""
+    fast = copy.deepcopy(qwen_tokenizer())._tokenizer
+    fast.add_special_tokens(["[gMASK]", "<sop>"])
+    special = [(token, fast.token_to_id(token)) for token in ("[gMASK]", "<sop>")]
+    fast.post_processor = TemplateProcessing(single="[gMASK] <sop> $A", special_tokens=special)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=fast, pad_token="<|endoftext|>", eos_token="<|endoftext|>", padding_side="left"
+    )
+
+
+def _cogview4() -> Any:
+    config = GlmConfig(**{**_decoder(3, 32), "vocab_size": len(glm_tokenizer())}, partial_rotary_factor=0.5)
+    return diffusers.CogView4Pipeline(
+        tokenizer=glm_tokenizer(),
+        text_encoder=GlmModel(config).eval(),
+        vae=_vae(sides=4),
+        transformer=diffusers.CogView4Transformer2DModel(
+            patch_size=2, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=2,
+            text_embed_dim=32, time_embed_dim=8, condition_dim=4, sample_size=4, rope_axes_dim=(16, 16),
+        ),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+    )  # fmt: skip
+
+
+@cache
+def bert_tokenizer() -> Any:
+    """Like BERT's: lower-cases, a beginning and an end; "triangle" is tri and ##angle."""
+    letters = [*string.ascii_lowercase, *string.digits, *".,'-"]
+    words = ["red", "blue", "circle", "and", "tri", "##angle", *letters, *(f"##{letter}" for letter in letters)]
+    vocabulary = dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words])
+    return BertTokenizer(vocab={token: id for id, token in enumerate(vocabulary)}, model_max_length=77)
+
+
+def _hunyuan_dit() -> Any:
+    bert = BertConfig(
+        vocab_size=len(bert_tokenizer()), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=80,
+    )  # fmt: skip
+    return diffusers.HunyuanDiTPipeline(
+        vae=_vae(sides=4),
+        text_encoder=BertModel(bert).eval(),
+        tokenizer=bert_tokenizer(),
+        text_encoder_2=_t5(24),
+        tokenizer_2=t5_tokenizer(),
+        transformer=diffusers.HunyuanDiT2DModel(
+            num_attention_heads=2, attention_head_dim=8, in_channels=4, patch_size=2, sample_size=4, hidden_size=16,
+            num_layers=2, cross_attention_dim=16, cross_attention_dim_t5=24, pooled_projection_dim=4, text_len=77,
+            text_len_t5=256, use_style_cond_and_image_meta_size=False,
+        ),
+        scheduler=_ddim(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )  # fmt: skip
+
+
 BUILDERS: dict[str, Callable[[], Any]] = {
     "sd": _sd,
     "sd_t5": _sd_t5,
@@ -532,6 +601,8 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "chroma": _chroma,
     "lumina2": _lumina2,
     "aura_flow": _aura_flow,
+    "cogview4": _cogview4,
+    "hunyuan_dit": _hunyuan_dit,
 }
 
 

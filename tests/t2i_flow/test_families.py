@@ -13,7 +13,7 @@ from probes.t2i_flow import measure
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.plan import ItemsUnit, plan_units
 from probes.t2i_flow.prompts import Prompt, PromptItem
-from tests.pictures import KINDS, LATER
+from tests.pictures import KINDS, LATER, pixels
 from tests.t2i_flow.copying import copying_model
 from tests.tiny_pipelines import tiny_pipeline
 
@@ -68,14 +68,14 @@ def test_every_family_goes_through_every_part(family, pooled, edit_blocks, tmp_p
     monkeypatch.setattr(tiny_pipeline(family), "default_sample_size", 8, raising=False)  # 128 latents take their time
     if family in ("sd3", "flux", "pixart_sigma"):
         monkeypatch.setattr(kind, "t5_positions", 20)  # and so do hundreds of positions of padding
-    if isinstance(getattr(kind, "positions", None), int):
+    if isinstance(getattr(kind, "positions", None), int) and family != "lumina2":  # whose system prompt needs them
         monkeypatch.setattr(kind, "positions", 20)
     model = ImageModel(kind(tiny_pipeline(family)), ModelIdentity(family, "tests", "0", "float32"), {})
     path = tmp_path / "prompts.jsonl"
     path.write_text(json.dumps({"text": "le red circle", "items": ["red circle"]}))
     experiment = T2IFlow(
         prompts=path, judge="tests.t2i_flow.planted:bright", seeds=1, steps=1, pooled=pooled, repairs="all", grid_prompts=1,
-        max_subsets=3, batch=8, edit_blocks=edit_blocks,
+        max_subsets=3, batch=8, edit_blocks=edit_blocks, **(pixels(model) if family in LATER else {}),
     )  # fmt: skip
     schemas = experiment.schemas()
     measured = {name: pd.DataFrame(columns=list(schema.to_schema().columns)) for name, schema in schemas.items()}

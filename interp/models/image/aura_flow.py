@@ -5,7 +5,8 @@ from typing import Any
 import torch
 
 from interp.models.image.conditioning import Block
-from interp.models.image.family import Encoded, Family, Layout, TextEncoder
+from interp.models.image.family import Encoded, Family, Layout
+from interp.models.image.text_encoder import TextEncoder
 
 
 class AuraFlow(Family):

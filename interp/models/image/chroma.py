@@ -5,8 +5,9 @@ from typing import Any
 import torch
 
 from interp.models.image.conditioning import Block
-from interp.models.image.family import Encoded, TextEncoder
+from interp.models.image.family import Encoded
 from interp.models.image.packed import Packed
+from interp.models.image.text_encoder import TextEncoder
 
 
 class Chroma(Packed):

@@ -182,7 +182,8 @@ class _Idle:
         latents = inputs[0] if inputs else options["hidden_states"]
         if isinstance(latents, list):
             return ([0.1 * row for row in latents],)
-        answered, wide = 0.1 * latents, getattr(self._denoiser.config, "out_channels", None)
+        answered, config = 0.1 * latents, self._denoiser.config
+        wide = config.out_channels if "out_channels" in config else getattr(self._denoiser, "out_channels", None)
         if latents.dim() == 4 and wide and wide > latents.shape[1]:  # a learned variance beside the noise
             answered = torch.cat([answered, torch.zeros_like(answered)[:, : wide - latents.shape[1]]], dim=1)
         return (answered,)

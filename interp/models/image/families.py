@@ -8,14 +8,17 @@ import torch
 from interp.errors import ArgumentError
 from interp.models.image.aura_flow import AuraFlow
 from interp.models.image.chroma import Chroma
+from interp.models.image.cogview4 import CogView4
 from interp.models.image.conditioning import Block
-from interp.models.image.family import Encoded, Family, TextEncoder
+from interp.models.image.family import Encoded, Family
 from interp.models.image.flux2 import Flux2, Flux2Klein
+from interp.models.image.hunyuan_dit import HunyuanDiT
 from interp.models.image.lumina2 import Lumina2
 from interp.models.image.packed import Packed
 from interp.models.image.pixart import PixArtAlpha, PixArtSigma
 from interp.models.image.qwen_image import QwenImage
 from interp.models.image.sana import Sana
+from interp.models.image.text_encoder import TextEncoder
 from interp.models.image.z_image import ZImage
 
 
@@ -179,6 +182,8 @@ FAMILIES: tuple[type[Family], ...] = (
     Chroma,
     Lumina2,
     AuraFlow,
+    CogView4,
+    HunyuanDiT,
 )
 
 
@@ -188,4 +193,14 @@ def family_of(name: str, pipeline_class: str) -> type[Family]:
         if family.pipeline_class == pipeline_class:
             return family
     supported = ", ".join(family.pipeline_class for family in FAMILIES)
-    raise ArgumentError(f"{name} is a {pipeline_class}, which is not supported: choose a model saved as {supported}.")
+    why = _REFUSED.get(pipeline_class, "")
+    raise ArgumentError(
+        f"{name} is a {pipeline_class}, which is not supported{why}: choose a model saved as {supported}."
+    )
+
+
+_REFUSED = {
+    "KolorsPipeline": " (its tokenizer tells no characters, so no position of a word can be found)",
+    "HiDreamImagePipeline": " (each block of its denoiser reads another layer of its encoder, so there is no one sequence to edit)",
+}
+"""Why some of the pipelines that people use are not supported."""

@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.models.image.conditioning import Block
-from interp.models.image.family import Encoded, TextEncoder, around_text
+from interp.models.image.family import Encoded, around_text
 from interp.models.image.packed import Packed
+from interp.models.image.text_encoder import TextEncoder
 
 
 class Flux2(Packed):

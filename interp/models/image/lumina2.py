@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from interp.models.image.conditioning import Block
-from interp.models.image.family import Encoded, Family, Layout, TextEncoder
+from interp.models.image.family import Encoded, Family, Layout
+from interp.models.image.text_encoder import TextEncoder
 
 
 class Lumina2(Family):

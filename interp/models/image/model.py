@@ -1,7 +1,7 @@
 """Text-to-image models: encode texts, edit the encodings, draw."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from interp.errors import ArgumentError
 from interp.models.identity import ModelFacts, ModelIdentity
+from interp.models.image.attention_weights import AttentionWeights
 from interp.models.image.conditioning import BlockEdit, Conditioning
 from interp.models.image.drawing import (
     Sampling,
@@ -123,7 +124,7 @@ class ImageModel(TextSide):
         steps: int | None = None,
         guidance: float | None = None,
         batch: int = 16,
-        record: HeatMaps | None = None,
+        record: HeatMaps | AttentionWeights | None = None,
         edit: BlockEdit | None = None,
         negative: str | None = None,
     ) -> Float32[np.ndarray, "row height width 3"]:
@@ -132,7 +133,8 @@ class ImageModel(TextSide):
         A single row of either serves all rows of the other. `steps` and `guidance` default to the model's own; with
         guidance the other branch has the model's own unconditional text, or the negative prompt. `batch` rows are drawn at a time.
         A sampler that draws further noise draws it from a seed that a row's own noise gives, so rows stay independent.
-        `record` gathers attention maps; `edit` replaces text vectors before every block of a joint-attention denoiser.
+        `record` gathers attention maps, or weights by step, layer and head; `edit` replaces text vectors before every block of a
+        joint-attention denoiser.
         Raises ArgumentError for settings that cannot be, and for a sampler whose pictures depend on more than their row;
         RunError when latents or pictures are not finite.
         """
@@ -140,6 +142,11 @@ class ImageModel(TextSide):
         guidance = self.default_guidance if guidance is None else guidance
         if steps < 1 or batch < 1 or guidance < 0:
             raise ArgumentError("steps and batch must be 1 or more, and guidance 0 or more.")
+        if isinstance(record, AttentionWeights) and self._family.by_processors:
+            raise ArgumentError(
+                f"Weights by step, layer and head are not recorded of {self.identity.name}: record HeatMaps, or take a model of a family "
+                "from Qwen-Image on."
+            )
         if edit is not None:
             self._check_edit(conditioning, edit, record)
         how = Sampling(steps, guidance, self._other_branch(negative, guidance))
@@ -151,8 +158,7 @@ class ImageModel(TextSide):
         noise = noise.expand(n_rows, -1, -1, -1)
         source = None if edit is None else edit.source.as_many(n_rows)
         pictures = []
-        for first in range(0, n_rows, batch):
-            rows = range(first, min(first + batch, n_rows))
+        for rows in self._batches(conditioning, batch):
             part, start = conditioning.select(rows), noise[rows.start : rows.stop]
             if edit is None or source is None:
                 drawn = self._draw(part, start, how, record)
@@ -162,8 +168,17 @@ class ImageModel(TextSide):
             pictures.append(drawn)
         return np.concatenate(pictures)
 
+    def _batches(self, conditioning: Conditioning, batch: int) -> Iterator[range]:
+        """Rows that are drawn together: at most so many, and of one length where others cannot be beside them."""
+        lengths, first = [len(places) for places in self._family.places(encoded(conditioning))], 0
+        for row in range(1, len(lengths) + 1):
+            full = row == len(lengths) or row - first == batch
+            if full or (self._family.same_length and lengths[row] != lengths[first]):
+                yield range(first, row)
+                first = row
+
     def _draw(
-        self, conditioning: Conditioning, noise: Tensor, how: Sampling, record: HeatMaps | None
+        self, conditioning: Conditioning, noise: Tensor, how: Sampling, record: HeatMaps | AttentionWeights | None
     ) -> Float32[np.ndarray, "row height width 3"]:
         with ExitStack() as scoped:
             if conditioning.mask is not None and conditioning.shown is None:
@@ -176,12 +191,14 @@ class ImageModel(TextSide):
         return finite_pictures(drawn.images)
 
     def _recording(
-        self, record: HeatMaps, conditioning: Conditioning, noise: Tensor, how: Sampling
+        self, record: HeatMaps | AttentionWeights, conditioning: Conditioning, noise: Tensor, how: Sampling
     ) -> AbstractContextManager[None]:
-        grid = self._grid(noise)
+        grid, guided = self._grid(noise), is_guided(self._family, how)
+        if isinstance(record, AttentionWeights):
+            return record.seeing(self._family, encoded(conditioning), grid[0] * grid[1], guided=guided)
         if self._family.by_processors:
             return record.watching(self._family.denoiser, len(conditioning), grid)
-        return record.seeing(self._family, encoded(conditioning), grid, guided=is_guided(self._family, how))
+        return record.seeing(self._family, encoded(conditioning), grid, guided=guided)
 
     def _grid(self, noise: Tensor) -> tuple[int, int]:
         """Height and width of a picture in positions of the denoiser."""
@@ -236,7 +253,9 @@ class ImageModel(TextSide):
         """Blocks of the denoiser that text vectors pass through; 0 where it reads the text by cross-attention."""
         return len(self._family.blocks())
 
-    def _check_edit(self, conditioning: Conditioning, edit: BlockEdit, record: HeatMaps | None) -> None:
+    def _check_edit(
+        self, conditioning: Conditioning, edit: BlockEdit, record: HeatMaps | AttentionWeights | None
+    ) -> None:
         if record is not None:
             raise ArgumentError(
                 "No heat maps are recorded of a picture with an edit of its blocks: leave out one of the two."
@@ -247,11 +266,13 @@ class ImageModel(TextSide):
             )
         chosen = edit.source.at(edit.positions)
         own, other = conditioning.seen, edit.source.seen
-        if self._family.closes_up and own is not None and other is not None and (own != other)[:, chosen].any():
-            raise ArgumentError(
-                f"{self.identity.name} takes hidden positions out of its sequence: edit positions that text and source both show, or "
-                "both hide."
-            )
+        if self._family.closes_up and own is not None and other is not None:
+            apart = (own != other) if self._family.same_length else (own != other)[:, chosen]
+            if apart.any():
+                raise ArgumentError(
+                    f"{self.identity.name} takes hidden positions out of its sequence: edit positions that text and source both show, or "
+                    "both hide."
+                )
         blocks = range(self.n_blocks) if edit.blocks is None else edit.blocks
         wrong = [block for block in blocks if not 0 <= block < self.n_blocks]
         if wrong or not blocks:

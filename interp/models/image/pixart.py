@@ -4,7 +4,8 @@ import math
 from typing import Any, ClassVar
 
 from interp.models.image.conditioning import Block
-from interp.models.image.family import Encoded, Family, TextEncoder
+from interp.models.image.family import Encoded, Family
+from interp.models.image.text_encoder import TextEncoder
 
 
 class PixArtSigma(Family):

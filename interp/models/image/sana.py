@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 import torch
 
 from interp.models.image.conditioning import Block
-from interp.models.image.family import Encoded, Family, TextEncoder
+from interp.models.image.family import Encoded, Family
+from interp.models.image.text_encoder import TextEncoder
 
 
 class Sana(Family):

@@ -13,7 +13,8 @@ from torch import Tensor
 from interp.errors import ArgumentError, RunError
 from interp.models.identity import ModelIdentity
 from interp.models.image.conditioning import Block, Conditioning
-from interp.models.image.family import Encoded, Family, TextEncoder
+from interp.models.image.family import Encoded, Family
+from interp.models.image.text_encoder import TextEncoder
 from interp.models.tokens.token_spans import Token, find_phrase, read_tokens, spelling_apart
 
 _CACHED_ELEMENTS = 2**28
@@ -111,8 +112,10 @@ class TextSide:
             seen = [stack.enter_context(_ids_read_by(encoder.module)) for encoder in self._text_encoders]
             encoded = self._conditioning(self._family.encode(text))
         for encoder, ids in zip(self._text_encoders, seen, strict=True):
-            told = [token for token in self._read(encoder, text) if encoder.padding != "none" or token.role != "pad"]
-            if ids != [[token.token_id for token in told]]:
+            told = self._read(encoder, text)
+            n_read = len(ids[0]) if encoder.padding in ("none", "left16") else len(told)  # behind it there is nothing
+            unread = any(token.role != "pad" for token in told[n_read:])
+            if unread or ids != [[token.token_id for token in told[:n_read]]]:
                 raise RunError(
                     f"The encoder {encoder.name} of {self.identity.name} reads other tokens of {text!r} than its tokenizer makes of "
                     "it: write the text without what its pipeline rewrites."

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from interp.models.image.conditioning import BlockEdit
-from interp.models.image.family import Encoded, Family, Layout, TextEncoder
+from interp.models.image.family import Encoded, Family, Layout
+from interp.models.image.text_encoder import TextEncoder
 
 
 def states_before(

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from interp.models.image.conditioning import Block
-from interp.models.image.family import Encoded, Family, Layout, TextEncoder, around_text
+from interp.models.image.family import Encoded, Family, Layout, around_text
+from interp.models.image.text_encoder import TextEncoder
 
 _MULTIPLE = 32
 """Text and picture are each filled up with learned padding to a multiple of so many positions."""

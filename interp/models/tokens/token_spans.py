@@ -11,6 +11,7 @@ from interp.errors import ArgumentError
 from interp.words import attaches, begins_word
 
 Role = Literal["bos", "text", "eos", "pad"]
+Padding = Literal["right", "left", "none", "left16"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def read_tokens(
     before: str = "",
     after: str = "",
     *,
-    padding: str = "right",
+    padding: Padding = "right",
     special: bool = True,
 ) -> list[Token]:
     """Returns the token at each of an encoder's positions, which begin at `start`, when it reads the text.
@@ -49,7 +50,8 @@ def read_tokens(
     Offsets are into the text as given, also where the tokenizer lower-cases, composes characters or drops spaces, and where
     `convert` (the pipeline's maybe_convert_prompt) writes one placeholder of textual inversion as several tokens.
     `before` and `after` stand around every text: their tokens belong to the beginning and to the end. Padding is on the right
-    or on the "left"; `special` says whether the tokenizer adds a beginning and an end of its own.
+    ("none" reads as that), on the "left", or ("left16") on the left up to a multiple of 16; `special` says whether the tokenizer
+    adds a beginning and an end of its own.
     Raises ArgumentError when the text is longer than the encoder takes.
     """
     written, places = _with_placeholders(text, tokenizer, convert(text, tokenizer))
@@ -63,11 +65,13 @@ def read_tokens(
             f"The text is {len(ids) - n_own} tokens long for the encoder {encoder}, which takes {n_positions - n_own}: shorten it "
             f"(nothing is cut). It begins {text[:40]!r}."
         )
-    # CLIP has a beginning and an end, T5 an end, and language models a beginning.
+    # CLIP and BERT have a beginning and an end, T5 an end, and language models a beginning or nothing.
     around = tokenizer("", **options)["input_ids"]
-    n_before = sum(id == tokenizer.bos_token_id for id in around)
+    with_letter = tokenizer("x", **options)["input_ids"]
+    n_before = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(around, with_letter, strict=False))))
     n_after = len(around) - n_before
     n_pads = n_positions - len(ids)
+    n_left = {"left": n_pads, "left16": -len(ids) % 16}.get(padding, 0)
     tokens = []
     for place, id in enumerate([*ids, *[tokenizer.pad_token_id] * n_pads]):
         role = _role(place, len(ids), n_before, n_after)
@@ -77,7 +81,7 @@ def read_tokens(
             role = "eos"
         begin, end = _in_text(places, *offsets[place]) if role == "text" else (0, 0)
         unknown = role == "text" and id == tokenizer.unk_token_id and id != tokenizer.eos_token_id
-        at = start + (place if padding != "left" else (place + n_pads) % n_positions)
+        at = start + (place + n_left) % n_positions
         tokens.append(Token(encoder, at, id, tokenizer.convert_ids_to_tokens(id), role, begin, end, unknown))
     return sorted(tokens, key=lambda token: token.position)
 
