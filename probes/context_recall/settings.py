@@ -36,12 +36,13 @@ class Settings(Experiment):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {
             "tasks": ("mqar(pairs=8)", "forgetting", "compositional", "thread(hops=1)", "list_recall(anchor=comma)"),
-            "samples": 4,
+            "samples": 3,
             "lengths": (64, 128),
             "length_samples": 3,
             "finding_needles": 3,
             "random_draws": 1,
             "policies": ("streaming", "snapkv(window=4)"),
+            "kept_contexts": 3,
         },
     }  # fmt: skip
 
