@@ -8,4 +8,5 @@ NAMES = (
     "t2i_flow",
     "kv_policies",
     "byte_bias",
+    "context_recall",
 )

@@ -18,6 +18,7 @@ TITLES = {
     "kv_policies": "KV policies",
     "t2i_flow": "Text-to-image flow",
     "byte_bias": "Bytes of a token model",
+    "context_recall": "Context recall",
 }
 SCRIPTS = {"baseline": "used well", "obvious": "written first"}
 """Sides of a comparison that are not the toolkit's, in words."""
