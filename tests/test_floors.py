@@ -45,8 +45,8 @@ def why_not(path: Path, name: str) -> str | None:
         return "a probe imports no other probe"
     if top in ("tests", "benchmarks"):
         return f"nothing stands on {top}"
-    if top == "nnsight" and path.as_posix() != "interp/models/image/model.py":
-        return "nnsight is called in interp/models/image/model.py only"
+    if top == "nnsight" and path.as_posix() != "interp/models/image/tracing.py":
+        return "nnsight is called in interp/models/image/tracing.py only"
     if top in UNSAFE:
         return "no pickle is read or written"
     return None
@@ -104,7 +104,7 @@ def test_every_arrow_runs_down_and_nothing_unsafe_is_used():
         ("probes/one/a.py", "from ..two import x", "imports probes.two.x"),
         ("probes/one/a.py", "from tests.tiny_models import tiny", "nothing stands on tests"),
         ("interp/a.py", "import benchmarks", "nothing stands on benchmarks"),
-        ("interp/models/language/model.py", "import nnsight", "nnsight is called in interp/models/image/model.py only"),
+        ("interp/models/language/model.py", "import nnsight", "nnsight is called in interp/models/image/tracing.py only"),
         ("interp/a.py", "from pickle import load", "no pickle is read or written"),
         ("interp/a.py", "f(\n    trust_remote_code=True)", "interp/a.py line 1: trust_remote_code is switched on"),
         ("interp/a.py", "f(trust_remote_code=option)", "trust_remote_code is switched on"),
@@ -123,7 +123,7 @@ def test_a_planted_offence_is_named_by_file_and_import(tmp_path, path, line, off
 @pytest.mark.parametrize(
     ("path", "line"),
     [
-        ("interp/models/image/model.py", "import nnsight"),
+        ("interp/models/image/tracing.py", "import nnsight"),
         (
             "interp/a.py",
             "from interp.models.language.prefix import Prefix\nfrom .models import load\nf(trust_remote_code=False)",
