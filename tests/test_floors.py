@@ -104,7 +104,11 @@ def test_every_arrow_runs_down_and_nothing_unsafe_is_used():
         ("probes/one/a.py", "from ..two import x", "imports probes.two.x"),
         ("probes/one/a.py", "from tests.tiny_models import tiny", "nothing stands on tests"),
         ("interp/a.py", "import benchmarks", "nothing stands on benchmarks"),
-        ("interp/models/language/model.py", "import nnsight", "nnsight is called in interp/models/image/tracing.py only"),
+        (
+            "interp/models/language/model.py",
+            "import nnsight",
+            "nnsight is called in interp/models/image/tracing.py only",
+        ),
         ("interp/a.py", "from pickle import load", "no pickle is read or written"),
         ("interp/a.py", "f(\n    trust_remote_code=True)", "interp/a.py line 1: trust_remote_code is switched on"),
         ("interp/a.py", "f(trust_remote_code=option)", "trust_remote_code is switched on"),
