@@ -12,6 +12,7 @@ from interp.models.loading.image import load_image
 from tests.tiny_pipelines import BUILDERS
 
 
+@pytest.mark.filterwarnings("ignore:`FluxPosEmbed` is deprecated:FutureWarning")  # of Chroma's own denoiser
 @pytest.mark.parametrize("family", BUILDERS)
 def test_the_bytes_said_before_are_those_of_the_loaded_parts(family, tmp_path):
     pipeline = BUILDERS[family]()

@@ -14,6 +14,7 @@ from transformers import GPT2LMHeadModel
 from interp.errors import UserError
 from interp.experiments.run import Run, open_run
 from interp.models.loading.language import load, look_up
+from interp.statistics import Estimate, bounded
 from interp.tables import checked
 from probes.retrieval_heads.comparison import read_public_scores
 from probes.retrieval_heads.conditions import Condition
@@ -25,6 +26,9 @@ from tests.planted import COPY_HEAD, N_HEADS, N_LAYERS, NEEDLE_TOKENS, needle_li
 from tests.retrieval_heads.test_paths import eager_scores
 
 SET_SCORE = (NEEDLE_TOKENS - 1) / NEEDLE_TOKENS
+AGREED = bounded(Estimate(SET_SCORE, SET_SCORE, SET_SCORE, 6))
+"""All six needles agree, which is no certainty: Wilson's interval."""
+SAID = f"{AGREED.value:.2f} [{AGREED.ci_low:.2f}, {AGREED.ci_high:.2f}]"
 """All tokens of a needle are copied but its first, "Answer:", which the model never writes: 10 of 11."""
 NAME = "{}-{}".format(*COPY_HEAD)
 QUICK: dict[str, Any] = dict(samples_per_needle=2, k=(1,), random_draws=2, other_k=3, echo_repeats=2)
@@ -91,7 +95,7 @@ def test_the_planted_head_scores_what_it_copies_and_no_other_head_does(found):
     assert planted["score"]["set"] == pytest.approx(SET_SCORE)
     assert planted["score"]["count"] == pytest.approx(1)  # each of the answer's nine tokens once
     assert planted["activation_frequency"]["set"] == planted["activation_frequency"]["count"] == 1
-    assert planted["ci_low"]["set"] == planted["ci_high"]["set"] == pytest.approx(SET_SCORE)
+    assert (planted["ci_low"]["set"], planted["ci_high"]["set"]) == pytest.approx(AGREED[1:3])
     for definition in ("set", "count"):
         others = scores(found, definition).drop(COPY_HEAD)
         assert len(others) == N_LAYERS * N_HEADS - 1
@@ -141,7 +145,7 @@ def test_masking_the_planted_head_destroys_recall_and_masking_its_neighbours_doe
 
 def test_the_findings_name_the_head_and_state_what_masking_did(found):
     text = " ".join(finding.text for finding in found.experiment.findings(found.tables))
-    assert f"Strongest heads (layer-head, 95% interval over needles): {NAME} 0.91 [0.91, 0.91]" in text
+    assert f"Strongest heads (layer-head, 95% interval over needles): {NAME} {SAID}" in text
     assert "1 of 12 heads (8.3%)" in text
     assert "from 1.00 to 0.00; as many random heads of the same layers leave 1.00" in text
     table = found.tables["ablation"].query("mode == 'zero' and (condition == 'none' or ranking == 'set')")
@@ -161,7 +165,7 @@ def test_tables_figures_and_report_of_a_run_are_whole(found):
         assert len(figure.data), name
         assert (found.folder / "figures" / f"{name}.html").is_file()
     report = (found.folder / "report.html").read_text(encoding="utf-8")
-    assert f"{NAME} 0.91 [0.91, 0.91]" in report
+    assert f"{NAME} {SAID}" in report
     assert open_run(found.folder).experiment == found.experiment
 
 
