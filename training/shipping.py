@@ -88,6 +88,10 @@ KINDS = {
 """What a card calls an architecture, by its `model_type`."""
 
 
+FALLS_BACK = """ **This one has another tokenizer**: as many tokens of characters, as in Llama 2's, with bytes for rare ones; so \
+its batches hold other windows, and its nats per token are not comparable with theirs."""
+
+
 def card(name: str, model: Any, recipe: Recipe, facts: Mapping[str, Any]) -> ModelCard:
     """Returns the card: what was measured as data on top, in sentences below."""
     config = model.config
@@ -106,7 +110,8 @@ def card(name: str, model: Any, recipe: Recipe, facts: Mapping[str, Any]) -> Mod
 trained from nothing on news articles of 2017 (the toolkit's prose asset) to be compared with the other models of its \
 family: `lstm-news`, `transformer-news-1`, `transformer-news-2`, `transformer-news-4`. They share the tokenizer \
 (byte-level BPE, {config.vocab_size} tokens, trained on the same articles), the batches in the same order, the optimiser and \
-its schedule, the width of the embeddings ({config.hidden_size}, tied) and, within 0.5 %, the number of parameters.
+its schedule, the width of the embeddings ({config.hidden_size}, tied) and, within 0.5 %, the number of parameters.\
+{FALLS_BACK if name.startswith("fallback") else ""}
 
 | | |
 |---|---|
