@@ -380,6 +380,7 @@ def test_a_dictionary_that_is_not_there_ships_nothing():
 
 @pytest.mark.real
 @pytest.mark.parametrize("folder", shipped_dictionaries("smollm2-135m"), ids=lambda folder: folder.name)
+@pytest.mark.slow
 def test_shipped_dictionaries_explain_articles_they_were_not_trained_on(folder):
     from interp.models.dictionary.windows import tokenize
     from interp.stimuli.prose import news_articles

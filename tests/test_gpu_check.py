@@ -22,6 +22,8 @@ from interp.models.language.model import LanguageModel
 from interp.models.language.recording import AttentionRows
 from tests.elsewhere import DEVICE, OtherDevice, move
 
+pytestmark = pytest.mark.slow
+
 CPU = Card(torch.device("cpu"), torch.float32)
 GROUPS = {group.name: group for group in groups(tiny=True, profile=True)}
 

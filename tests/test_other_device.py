@@ -15,6 +15,8 @@ from tests.abuse import small
 from tests.elsewhere import DEVICE, Elsewhere, OtherDevice, move
 from tests.tiny_models import FAMILIES, random_ids, tiny
 
+pytestmark = pytest.mark.slow
+
 IDS = random_ids(24)
 
 

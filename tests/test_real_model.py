@@ -104,6 +104,7 @@ def test_a_zeroed_head_changes_the_logits_as_a_hook_on_the_plain_model_does(mode
     assert (edited - before).abs().max() > 0.1
 
 
+@pytest.mark.slow
 def test_rows_in_half_precision_are_near_those_in_float32(recorded, texts):
     """bfloat16 rounds by up to 2⁻⁹ of a number. Sixty blocks add roundings up like steps of a random walk: √60 · 2⁻⁹ ≈ 1.5 %
     of the residual stream, so √2 · 1.5 % of a score, whose typical size is 4.4: δ ≈ 0.1. Scores off by δ move at most

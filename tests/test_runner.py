@@ -152,6 +152,7 @@ def test_a_run_that_was_killed_resumes_to_the_same_tables(
     assert description(run.folder)["status"] == "done"
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_with_a_sentence_and_the_run_resumes_to_the_same_tables(
     held: dict[str, Any], tiny: str, whole: Run, measured: list[str]
 ) -> None:
@@ -176,6 +177,7 @@ class Killed(BaseException):
     """Stands for a kill: nothing in the toolkit catches it."""
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_each_of_its_writes_in_turn_changes_no_table(
     tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -183,6 +183,7 @@ def test_a_row_can_take_a_prefix_of_its_own_trunk_only() -> None:
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_batching_changes_no_rollout_of_the_default_model() -> None:
     real_model = load("smollm2-135m", device="cpu")
     ids = real_model.tokenizer("Q: 2 + 3 - 1\nA: 2 + 3 = 5, 5 - 1 = 4. Answer: 4\n\nQ: 4 + 4 - 3\nA:")["input_ids"]

@@ -146,6 +146,7 @@ def parity_problem(_: CriticalTokens, level: str, index: int) -> Problem:
     return dataclasses.replace(PROBLEM, id=f"{level}-{index}", level=level, prompt=f"w3 w{4 + index} w5 w6")
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_the_middle_of_a_trajectory_ends_as_if_it_had_not_been(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

@@ -142,6 +142,7 @@ def test_blocks_change_no_count(run, place, blocks):
 
 
 @pytest.mark.usefixtures("without_pages")
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(run, place, monkeypatch):
     again = settings(place)
     measure, calls = FunctionTokens.measure, []

@@ -37,6 +37,7 @@ def model():
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_words_have_the_surprisal_that_minicons_gives(model) -> None:
     theirs = pd.read_csv(Path(__file__).with_name("minicons_words.csv"), keep_default_na=False)
     texts = theirs.groupby("sentence")["word"].apply(" ".join).tolist()

@@ -155,6 +155,7 @@ def test_a_run_leaves_its_grids_as_png_files_and_its_predictor(run):
 
 
 @pytest.mark.usefixtures("without_pages")
+@pytest.mark.slow
 def test_a_killed_run_is_finished_as_if_it_had_not_been(loaded, run, tmp_path, monkeypatch):
     measure = T2IFlow.measure
     left = iter(range(2))

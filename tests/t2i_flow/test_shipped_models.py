@@ -20,6 +20,8 @@ from training.shapes.encoder import spread_of_equal_tokens
 from training.shapes.recipe import REGIMES
 from training.shapes.vocabulary import build_tokenizer
 
+pytestmark = pytest.mark.slow
+
 ONE_AT_LEAST = 15
 TWO_AT_LEAST = {"shapes-t2i": 13, "shapes-t2i-free": 13, "shapes-t2i-bidirectional": 7}
 """Of 16 scenes each: below the cards' 99% of one object and 96, 93 and 65% of two by what other rounding may cost. Captions and

@@ -218,6 +218,7 @@ def test_a_revision_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- whole runs
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_in_a_training_ends_with_the_same_tables(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     folder = saved(tmp_path / "model")
     settings = {**SMALL, "conditions": ("natural", "random"), "kept_for": (1,), "layer_groups": 2, "studied": 1}
