@@ -1,5 +1,7 @@
 """The census of language models: small configurations of any family, outcomes that are no end of it, and a page of a table."""
 
+import os
+
 import pandas as pd
 import pytest
 
@@ -147,9 +149,13 @@ def test_the_tokenizer_of_the_census_spells_every_text_and_has_words_for_lists()
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pages", [False, True])
-def test_a_run_in_memory_or_through_the_runner_ends_in_the_same_way(pages):
+def test_a_run_in_memory_or_through_the_runner_ends_in_the_same_way(pages, monkeypatch):
+    """In this process, which keeps its memory, its warnings and its cache."""
+    monkeypatch.setattr("benchmarks.census.runs.quiet", lambda: None)
+    before = dict(os.environ)
     found = dict(ends_of("bert", "float32", ["retrieval_heads", "verbatim_memory"], pages=pages))
     assert found == {"retrieval_heads": "ran with --no-contributions", "verbatim_memory": "ran"}
+    assert dict(os.environ) == before
 
 
 @pytest.mark.slow

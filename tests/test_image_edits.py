@@ -203,7 +203,7 @@ def hooked(
 )
 def test_an_edit_before_blocks_equals_plain_hooks(family, blocks):
     model = tiny_image(family)
-    assert model.n_blocks == {"flux": 4, "qwen_image": 2}.get(family, 3)
+    assert model.n_blocks == {"flux": 4, "qwen_image": 2, "cogview4": 2}.get(family, 3)
     text, source = model.encode([TEXT, TEXT]), model.encode([OTHER, ""])
     positions = [1, 2, 5]
     edited = draw(model, text, 3, 4, edit=BlockEdit(tuple(positions), source, blocks))

@@ -6,6 +6,7 @@ Settings are those of the quick presets with fewer texts and shorter ones, so th
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,7 @@ def ends_of(name: str, dtype: str, experiments: Sequence[str], *, pages: bool = 
     `fault: …` for an error that is no sentence of the toolkit.
     """
     quiet()
-    with tempfile.TemporaryDirectory(prefix="census-") as place:
-        os.environ["INTERP_CACHE"] = str(_cache(Path(place)))
+    with tempfile.TemporaryDirectory(prefix="census-") as place, _cached_in(_cache(Path(place))):
         folder = Path(place) / "model"
         model = _loaded(name, dtype, folder)
         for experiment in experiments:
@@ -71,6 +71,18 @@ def ends_of(name: str, dtype: str, experiments: Sequence[str], *, pages: bool = 
                 continue
             chosen = replace(find_experiment(experiment)(), model=str(folder), dtype=dtype, **SETTINGS[experiment])
             yield experiment, end_of(chosen, model, Path(place) / "runs" if pages else None)
+
+
+@contextmanager
+def _cached_in(folder: Path) -> Iterator[None]:
+    before = os.environ.get("INTERP_CACHE")
+    os.environ["INTERP_CACHE"] = str(folder)
+    try:
+        yield
+    finally:
+        os.environ.pop("INTERP_CACHE")
+        if before is not None:
+            os.environ["INTERP_CACHE"] = before
 
 
 def _loaded(name: str, dtype: str, folder: Path) -> LanguageModel | str:

@@ -22,7 +22,7 @@ def states_before(
     encode: Callable[[str], Encoded], text: str, encoder: TextEncoder, layers: Sequence[int]
 ) -> list[Tensor]:
     """Returns what an encoder has before each of these layers, in rising order, while it encodes a text; behind all before its norm."""
-    traced = _nnsight().NNsight(_Called(encode, layers=encoder.layers, norm=encoder.final_norm))
+    traced = _entered(_Called(encode, layers=encoder.layers, norm=encoder.final_norm))
     with traced.trace(text):
         states = _nnsight().save(list())
         for layer in layers:
@@ -35,7 +35,7 @@ def drawn_with_source(family: Family, call: dict[str, Any], edit: BlockEdit, swa
     """Returns what the pipeline draws when the text vectors before blocks are swapped at every step; `call` has both halves."""
     modules = torch.nn.ModuleList(family.blocks())
     drawing = _Called(family.pipeline, blocks=modules)
-    traced = _nnsight().NNsight(drawing)
+    traced = _entered(drawing)
     blocks = [traced.blocks[block] for block in (range(len(modules)) if edit.blocks is None else edit.blocks)]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "'model.* was never reached", UserWarning)  # how the open loop ends
@@ -89,6 +89,13 @@ class _Called(torch.nn.Module):
     def forward(self, *inputs: Any, **options: Any) -> Any:
         self.result = self._function(*inputs, **options)
         return self.result
+
+
+def _entered(module: _Called) -> Any:
+    """The module as nnsight sees it. BERT's layers have a part called `output`, which nnsight renames: nothing here asks for it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Module '.*' has a submodule named", UserWarning)
+        return _nnsight().NNsight(module)
 
 
 def _nnsight() -> Any:
