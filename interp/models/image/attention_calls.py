@@ -84,9 +84,14 @@ def _call(
     key: Tensor,
     value: Tensor,
     attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
     scale: float | None = None,
-    **others: Any,
+    enable_gqa: bool = False,
 ) -> AttentionCall:
+    """What torch's own parameters, in their order, say of a call."""
+    if is_causal:
+        attn_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
     bias = attn_mask
     if attn_mask is not None and attn_mask.dtype == torch.bool:
         bias = torch.zeros(attn_mask.shape, device=attn_mask.device).masked_fill(~attn_mask, -torch.inf)
