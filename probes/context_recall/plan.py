@@ -27,6 +27,7 @@ MOVED_BY = "moved by "
 KEPT_BY = "kept by "
 """What the name of a condition begins with whose question reads what a retention policy keeps of the context."""
 RANDOM = "random"
+AT_RANDOM = f"{KEPT_BY}{RANDOM}"
 FIRST_KEPT = 1
 """First tokens of a context that every policy keeps: without them, what is lost is where heads rest."""
 

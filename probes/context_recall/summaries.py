@@ -10,15 +10,15 @@ from interp.models.identity import ModelFacts
 from interp.tables import Tables, empty
 from probes.context_recall.curves import effective_length, recall_by_length
 from probes.context_recall.order_summaries import summarise_order
-from probes.context_recall.plan import CUTS, KEPT_BY, MOVED_BY, ROLES, WHOLE, n_in_role, rankings
+from probes.context_recall.plan import AT_RANDOM, CUTS, KEPT_BY, MOVED_BY, ROLES, WHOLE, n_in_role, rankings
 from probes.context_recall.settings import Settings
 from probes.context_recall.slices import slice_causes, slices
-from probes.context_recall.survival import AT_RANDOM, survival
 from probes.context_recall.tables import SCHEMAS
 from probes.context_recall.tasks.catalogue import task_of
 
 CELL = ["task", "cell", "sample_id", "question"]
 WITHOUT_PAIR = "without the pair"
+KEPT = ("pair_kept", "value_kept", "kept_share")
 STAGES = ("said", "bound, not said", "found, not bound", "not found", "right, not found")
 
 
@@ -145,6 +145,31 @@ def _causes(settings: Settings, answers: pd.DataFrame) -> pd.DataFrame:
             means = drops.groupby("task", as_index=False).agg(control_drop=("other", "mean"))
             part = beside(["task"], drop, beyond).merge(means, on="task")
             parts.append(part.assign(condition=condition, control=control, quantity=quantity))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def survival(settings: Settings, kept: pd.DataFrame) -> pd.DataFrame:
+    """Returns the table `survival`: what policies leave of the right pair, task by task, beside as many keys at random.
+
+    Draws of random keys count as one condition, by their mean.
+    """
+    keys, by = ["task", "cell", "sample_id", "question"], ["task", "condition"]
+    rows = kept[kept["refusal"] == ""]
+    parts = []
+    for quantity in KEPT if len(rows) else ():
+        means = rows.groupby([*keys, "condition"], as_index=False, sort=False)[quantity].mean().dropna()
+        random = means[means["condition"] == AT_RANDOM].set_index(keys)[quantity].rename("at_random")
+        means = means.join(random, on=keys)
+        paired = means[means["condition"] != AT_RANDOM].dropna()
+        value = estimates(means, by, quantity, "sample_id", kind="share", name="value", seed=settings.seed)
+        value = value.rename(columns={"value_ci_low": "ci_low", "value_ci_high": "ci_high"})
+        beyond = estimates(
+            paired, by, quantity, "sample_id", minus="at_random", kind="share", name="beyond", seed=settings.seed
+        )
+        part = beside(by, value, beyond).merge(
+            paired.groupby(by, as_index=False).agg(random=("at_random", "mean")), on=by, how="left"
+        )
+        parts.append(part.assign(quantity=quantity))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 

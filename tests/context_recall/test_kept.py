@@ -15,13 +15,12 @@ from interp.retention.limits import LONGEST_CONTINUATION
 from interp.retention.policies.base import Evict
 from interp.tables import checked
 from probes.context_recall.experiment import ContextRecall
+from probes.context_recall.findings import find_kept
 from probes.context_recall.kept import Retention, measure_kept
 from probes.context_recall.measure import Reading, measure_samples
 from probes.context_recall.plan import CellUnit, KeptBy, expected_units, kept_conditions
 from probes.context_recall.settings import Settings
-from probes.context_recall.summaries import controls
-from probes.context_recall.survival import survival
-from probes.context_recall.survival_findings import find_kept
+from probes.context_recall.summaries import controls, survival
 from probes.context_recall.words import Words, words_of
 from tests.context_recall.test_measure import BARE, FAMILIES, model_of, samples, sets_of
 from tests.context_recall.test_summaries import FACTS
