@@ -4,7 +4,7 @@ Into the folder go `perturbed` (a shipped model trained on with sentences that c
 them), `standard` (the same with other news alone, as many updates), and `counts.csv`; the docs say how training_memory reads them.
 """
 
-import sys
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,4 +71,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=str(__doc__).partition(":")[0])
+    parser.add_argument("folder", type=Path, help="where the two checkpoints and counts.csv go")
+    main(parser.parse_args().folder)

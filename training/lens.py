@@ -5,8 +5,8 @@ python -m interp.models.lens.training --kind shuffled --steps 20 --out interp/mo
 python -m training.lens interp/models/lenses/smollm2-135m
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,4 +83,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=str(__doc__).partition(":")[0])
+    parser.add_argument("folder", type=Path, help="of a tuned lens, and of its control")
+    main(parser.parse_args().folder)
