@@ -50,7 +50,7 @@ def train(model: LanguageModel, rows: Sequence[list[int]], folder: Path) -> None
     tokenizer.save_pretrained(folder)
 
 
-def main(folder: Path) -> None:
+def write_pair(folder: Path) -> None:
     """Writes the two checkpoints and the counts."""
     for name in ("perturbed", "standard"):
         model = load(MODEL, dtype="float32")
@@ -70,7 +70,12 @@ def main(folder: Path) -> None:
         pd.DataFrame(counts).to_csv(folder / "counts.csv", index=False)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Does so for the folder named."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition(":")[0])
     parser.add_argument("folder", type=Path, help="where the two checkpoints and counts.csv go")
-    main(parser.parse_args().folder)
+    write_pair(parser.parse_args().folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -69,7 +69,7 @@ KL divergence from the model's predictions on held-out text, nats per token:
 """
 
 
-def main(folder: Path) -> None:
+def write_card(folder: Path) -> None:
     """Writes learning_curve.csv, learning_curve.png and README.md into a folder of lenses."""
     curve = pd.DataFrame(facts_of(folder / "tuned.safetensors")["curve"])
     curve[["step", "nats"]].to_csv(folder / "learning_curve.csv", index=False, float_format="%.5g")
@@ -82,7 +82,12 @@ def main(folder: Path) -> None:
     (folder / "README.md").write_text(card_of(folder), encoding="utf-8")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Does so for the folder named."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition(":")[0])
     parser.add_argument("folder", type=Path, help="of a tuned lens, and of its control")
-    main(parser.parse_args().folder)
+    write_card(parser.parse_args().folder)
+
+
+if __name__ == "__main__":
+    main()
