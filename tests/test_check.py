@@ -18,7 +18,7 @@ from interp.models.language.attention_function import ATTENTION
 from interp.models.language.logit_directions import LogitDirections
 from interp.models.language.model import LanguageModel
 from interp.models.language.prefix import History
-from interp.models.language.recording import HeadOutputs, TopKeys, Weights
+from interp.models.language.recording import AttentionRows, HeadOutputs, TopKeys, Weights
 from tests.reading import IDS, close
 from tests.tiny_models import FAMILIES, tiny
 
@@ -338,6 +338,12 @@ def test_rows_whose_weight_a_sink_takes_whole_are_rows_of_nothing_and_right():
         model.extend(model.rows(1), [IDS[:12]], logits="none")
     assert not recording["weights"][:, 0, :2].any()
     assert recording["weights"][:, 0, 2:].any()
+
+
+def test_rows_that_are_too_small_as_a_whole_are_refused_where_no_sink_takes_the_rest(monkeypatch):
+    whole = AttentionRows.weights.func  # type: ignore[attr-defined]
+    monkeypatch.setattr(AttentionRows, "weights", property(lambda rows: 0.9 * whole(rows)))
+    assert refused(tiny("llama")) == {"heads", "contributions"}
 
 
 @pytest.mark.parametrize("family", ["llama", "jetmoe"])

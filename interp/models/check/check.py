@@ -22,7 +22,7 @@ from interp.models.language.prefix import History
 from interp.models.language.replay import few_tokens
 from interp.models.language.states import Limit
 
-N = 12
+N = 10
 """Tokens of each text."""
 
 Found = TypeVar("Found")
@@ -199,7 +199,7 @@ _LIMITS: tuple[frozenset[Limit], ...] = (
 def _read(looked: ways.Looked | str, plain: Plain) -> Compared:
     if isinstance(looked, str):
         raise UserError(looked)
-    return compare([(looked.logits[:2], plain.logits)], plain)
+    return compare([(looked.logits[:1], plain.logits[:1])], plain)
 
 
 def _prefixes(model: LanguageModel, texts: Tensor, plain: Plain) -> Compared:

@@ -41,7 +41,7 @@ def ragged_forks(model: LanguageModel, texts: Tensor, plain: Plain) -> Compared:
     n = len(first)
     trunk = model.rows(1, n)
     model.extend(trunk, [first[:COMMON]], logits="none")
-    stops = [(COMMON, n - 3, n - 1), (COMMON, COMMON + 2, n)]
+    stops = [(COMMON, n - 2, n - 1), (COMMON, COMMON + 1, n)]
     return compare(_read_in_steps(model, trunk.fork(2), (first, second), stops, plain), plain)
 
 

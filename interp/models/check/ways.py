@@ -24,14 +24,14 @@ from interp.models.language.replay import few_tokens
 
 @dataclass(frozen=True)
 class Looked:
-    """One pass with everything open: both texts, and the first once more with a head of every layer silenced."""
+    """One pass with everything open: the first text, and the same once more with a head of every layer silenced."""
 
-    logits: Float[Tensor, "two_or_three token vocabulary"]
-    weights: Float[Tensor, "layer two_or_three head query key"]
-    outputs: Float[Tensor, "layer two_or_three head query dim"]
-    mixed: Float[Tensor, "layer two_or_three head query dim"]
+    logits: Float[Tensor, "one_or_two token vocabulary"]
+    weights: Float[Tensor, "layer one_or_two head query key"]
+    outputs: Float[Tensor, "layer one_or_two head query dim"]
+    mixed: Float[Tensor, "layer one_or_two head query dim"]
     """What the recorded weights make of the recorded values, and a gate or a norm of that."""
-    gate: Float[Tensor, "layer two_or_three head query dim"]
+    gate: Float[Tensor, "layer one_or_two head query dim"]
     """What the mixed values are multiplied by before the output projection."""
     scales: Scales | None
 
@@ -44,19 +44,19 @@ def look(
     edited: bool,
     whole: bool = False,
 ) -> Looked:
-    """Reads the texts with recordings open, and (`edited`) a third row whose heads are silenced; `whole`: keeping nothing."""
+    """Reads the first text with recordings open, and (`edited`) a second row whose heads are silenced; `whole`: keeping nothing."""
     n = texts.shape[1]
-    ids = texts.tolist()
+    ids = texts[:1].tolist()
     scales = nullcontext() if directions is None else directions.watching_scales()
-    grid = torch.zeros((3, model.geometry.n_layers, model.geometry.n_heads), dtype=torch.bool)
+    grid = torch.zeros((2, model.geometry.n_layers, model.geometry.n_heads), dtype=torch.bool)
     for layer, head in _chosen(model):
-        grid[2, layer, head] = True
+        grid[1, layer, head] = True
     with (
         model.record(torch.arange(n)[None], Weights(n), HeadOutputs(), _mixed) as recording,
         model.edit_heads(grid) if edited else nullcontext(),
         scales as watched,
     ):
-        ids = [*ids, ids[0]] if edited else ids
+        ids = ids * 2 if edited else ids
         rows = History([[] for _ in ids]) if whole else Prefix.empty(model.layout, len(ids), n)
         logits = model.extend(rows, ids, logits="all")
     return Looked(
@@ -80,13 +80,16 @@ def heads(model: LanguageModel, looked: Looked, plain: Plain) -> Compared:
     if plain.weights is None:
         return mixed(model, looked, plain)
     recorded = looked.weights[list(model.geometry.layers)]
-    pairs = [(found[:2], wanted.float().cpu()) for found, wanted in zip(recorded, plain.weights, strict=True)]
+    pairs = [(found[:1], wanted[:1].float().cpu()) for found, wanted in zip(recorded, plain.weights, strict=True)]
     if any(found.shape != wanted.shape for found, wanted in pairs):
         raise UserError("eager attention has weights of another shape than those recorded")
     spread = spreads(torch.stack([wanted for _, wanted in pairs]))
-    if any(bool((found.sum(dim=-1) < 1 - TOLERANCE).any()) for found, _ in pairs):
+    is_short = any(bool((found.sum(dim=-1) < 1 - TOLERANCE).any()) for found, _ in pairs)
+    if is_short:
         pairs = [(found, _to_sum_of(found, wanted)) for found, wanted in pairs]
-    return compare([(found / spread, wanted / spread) for found, wanted in pairs], plain, by_layer=True)
+    compared = compare([(found / spread, wanted / spread) for found, wanted in pairs], plain, by_layer=True)
+    # Up to their sums rows would be right that are too small as a whole: what they make of the values shows these.
+    return mixed(model, looked, plain) if is_short and compared.refused is None else compared
 
 
 def _to_sum_of(found: Tensor, wanted: Tensor) -> Tensor:
@@ -96,12 +99,12 @@ def _to_sum_of(found: Tensor, wanted: Tensor) -> Tensor:
 
 def head_outputs(model: LanguageModel, looked: Looked, plain: Plain) -> Compared:
     """Recorded outputs against what enters the output projection."""
-    return compare(_by_layer(model, looked.outputs[:, :2], plain), plain, by_layer=True)
+    return compare(_by_layer(model, looked.outputs[:, :1], plain), plain, by_layer=True)
 
 
 def mixed(model: LanguageModel, looked: Looked, plain: Plain) -> Compared:
     """The recorded weights' mean of the recorded values against what enters the output projection."""
-    return compare(_by_layer(model, looked.mixed[:, :2], plain), plain, by_layer=True)
+    return compare(_by_layer(model, looked.mixed[:, :1], plain), plain, by_layer=True)
 
 
 def gates(model: LanguageModel, texts: Tensor, looked: Looked, plain: Plain, *, whole: bool = False) -> Compared:
@@ -139,7 +142,7 @@ def _by_layer(
         raise UserError(f"{len(layers)} layers call their output projections {len(wanted)} times")
     pairs = []
     for layer, entered in zip(layers, wanted, strict=True):
-        by_head = entered.unflatten(-1, (found.shape[2], -1)).transpose(1, 2).float().cpu()
+        by_head = entered[:1].unflatten(-1, (found.shape[2], -1)).transpose(1, 2).float().cpu()
         width = by_head.shape[-1]
         recorded, beyond = found[layer, ..., :width], found[layer, ..., width:]
         if by_head.shape != recorded.shape or bool(beyond.any()):
@@ -152,7 +155,7 @@ def _by_layer(
 def edits(model: LanguageModel, texts: Tensor, looked: Looked | None, plain: Plain, *, whole: bool = False) -> Compared:
     """A head of every layer silenced by an edit, and in the plain model by zeros in its part of the output projection."""
     if looked is not None:
-        found = looked.logits[2:]
+        found = looked.logits[1:]
     else:
         with model.edit_heads(_chosen(model)):
             rows = History([[]]) if whole else model.prefix()
