@@ -13,15 +13,17 @@ from torch import Tensor
 
 from interp.errors import UserError
 from interp.heads.sets import Edit, editing_rows
+from interp.models.language.logit_head import LogitHead
 from interp.models.language.model import LanguageModel
 from interp.models.language.positions import moved
 from interp.models.language.prefix import History, Prefix, stack
 from interp.models.language.recording import Recording, Weights
+from interp.models.language.residuals import watched_last
+from interp.models.lens.lens import LogitLens
 from interp.models.tokens.encoding import beginning, check_single_beginning
 from probes.context_recall.cuts import RowCuts, places_of
 from probes.context_recall.draft import Draft, Ids, Question, Sample
 from probes.context_recall.kept import Retention, measure_kept
-from probes.context_recall.lens import Lens
 from probes.context_recall.looks import decided, facts_of, head_rows, layer_rows, pair_masses
 from probes.context_recall.plan import MOVED_BY, WHOLE, CellUnit, HeadSet
 from probes.context_recall.scores import Scores, score_all
@@ -31,27 +33,30 @@ from probes.context_recall.tasks.task import words_in
 from probes.context_recall.words import Words, words_of
 
 Frames = dict[str, pd.DataFrame]
+Streams = Sequence[Float[Tensor, "first residual"]]
+"""By layer, what it hands on at the last token of each question that is read with nothing changed; none where no lens reads it."""
 WITHOUT_PAIR = "without the pair"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How samples are read: with which heads off, which attention cut, the question moved how far, and through which lens."""
+    """How samples are read: with which heads off, which attention cut, the question moved how far, and what reads their layers out."""
 
     model: LanguageModel
     sets: Sequence[HeadSet]
     cuts: Sequence[str]
-    lens: Lens | None
+    head: LogitHead | None
+    """Reads the residual stream out after every layer; None where no lens reads the model."""
     moves: Sequence[int] = ()
 
     @classmethod
     def of(cls, model: LanguageModel, unit: CellUnit) -> "Reading":
         """Returns how a unit's samples are read; models whose residual stream cannot be read have no margins by layer."""
         try:
-            lens = Lens.of(model) if unit.sets else None
+            head = LogitLens(model).head if unit.sets else None
         except UserError:
-            lens = None  # a finding says that there are no margins by layer
-        return cls(model, unit.sets, unit.cuts, lens, unit.moves)
+            head = None  # a finding says that there are no margins by layer
+        return cls(model, unit.sets, unit.cuts, head, unit.moves)
 
     @property
     def conditions(self) -> list[tuple[str, int]]:
@@ -157,7 +162,7 @@ def _measure(reading: Reading, jobs: Sequence[Job]) -> Iterator[tuple[str, Job, 
     """Yields table names and frames of some jobs."""
     rows = [(job, condition) for job in jobs for condition in _conditions(reading, job)]
     firsts = [place for place, (_, (name, _)) in enumerate(rows) if name in (WHOLE, WITHOUT_PAIR)]
-    prefix, logits, recording = _read(reading, rows, firsts)
+    prefix, logits, recording, streams = _read(reading, rows, firsts)
     scores = score_all(reading.model, prefix, logits, [job.question for job in jobs], firsts)
     for place, (first, job, score) in enumerate(zip(firsts, jobs, scores, strict=True)):
         yield "answers", job, _answer_rows(job.question, _conditions(reading, job), score)
@@ -172,13 +177,21 @@ def _measure(reading: Reading, jobs: Sequence[Job]) -> Iterator[tuple[str, Job, 
             if job.question.pairs:
                 yield "head_masses", job, head_rows(job.sample, job.question, weights, reading.model.geometry.layers)
         layers = None
-        if reading.lens is not None:
-            values = [value[0] for value in (*job.question.right, *job.question.wrong)]
-            layers = layer_rows(job.question, reading.lens.logits(place, values))
+        if reading.head is not None:
+            layers = layer_rows(job.question, _by_layer(reading.head, [rows[place] for rows in streams], job.question))
             yield "layer_margins", job, layers
         written = str(reading.model.tokenizer.decode([int(logits[first].argmax())]))
         item |= {**decided(layers), "is_bound": score.rank == 1, "is_said": score.said, "written": written}
         yield "items", job, pd.DataFrame([item])
+
+
+@torch.inference_mode()
+def _by_layer(
+    head: LogitHead, streams: Sequence[Float[Tensor, " residual"]], question: Question
+) -> Float[Tensor, "layer value"]:
+    """The logits of the first tokens of the values, right ones first, after every layer."""
+    values = [value[0] for value in (*question.right, *question.wrong)]
+    return head.logits_of(torch.stack(list(streams)), values).cpu()
 
 
 def _conditions(reading: Reading, job: Job) -> list[tuple[str, int]]:
@@ -187,14 +200,14 @@ def _conditions(reading: Reading, job: Job) -> list[tuple[str, int]]:
 
 def _read(
     reading: Reading, rows: Sequence[tuple[Job, tuple[str, int]]], firsts: Sequence[int]
-) -> tuple[Prefix | History, Float[Tensor, "row vocabulary"], Recording | None]:
+) -> tuple[Prefix | History, Float[Tensor, "row vocabulary"], Recording | None, Streams]:
     """Reads every question under its condition, behind contexts that are read once each."""
     model = reading.model
     job = rows[0][0]
     last = len(job.context) + len(job.question.ids) - 1
     contexts = list(dict.fromkeys(one.context for one, _ in rows))
     prefix = _copies(model, contexts, [contexts.index(one.context) for one, _ in rows])
-    recording = None
+    recording, streams = None, dict[int, Tensor]()
     with ExitStack() as opened:
         if reading.sets:
             off = {(one.condition, one.draw): one.heads for one in reading.sets}
@@ -208,10 +221,10 @@ def _read(
         if reading.moves:
             by = [reading.moved.get(condition, 0) for _, condition in rows]
             opened.enter_context(moved(model, by, last + 1))
-        if reading.lens is not None:
-            opened.enter_context(reading.lens.watching(firsts))
+        if reading.head is not None:
+            streams = opened.enter_context(watched_last(model, firsts))
         logits = model.extend(prefix, [list(one.question.ids) for one, _ in rows], logits="last")[:, -1]
-    return prefix, logits, recording
+    return prefix, logits, recording, [streams[layer] for layer in sorted(streams)]
 
 
 def _copies(model: LanguageModel, contexts: Sequence[Ids], places: Sequence[int]) -> Prefix | History:

@@ -6,10 +6,10 @@ import torch
 
 from interp.models.language.model import LanguageModel
 from interp.models.language.prefix import History
+from interp.models.lens.lens import LogitLens
 from probes.context_recall import natural
 from probes.context_recall.cuts import RowCuts, places_of
 from probes.context_recall.draft import Draft
-from probes.context_recall.lens import Lens
 from probes.context_recall.measure import Reading, measure_samples
 from probes.context_recall.natural import hits, measure_natural
 from probes.context_recall.plan import CUTS, HeadSet, NaturalUnit
@@ -51,7 +51,7 @@ def planted():
     words = Words(tuple(f" {word}" for word in NEEDLE_WORDS if f" {word}" in IDS), "words")
     found = samples(model.tokenizer, words, "mqar", 4, {**FRAMES, **BARE}, pairs=4)
     sets = sets_of(COPY_HEAD, others=((1, 0),))
-    return measure_samples(Reading(model, sets, CUTS, Lens.of(model)), found)
+    return measure_samples(Reading(model, sets, CUTS, LogitLens(model).head), found)
 
 
 def test_a_planted_copying_head_is_found_binds_and_says(planted):
@@ -114,7 +114,7 @@ def test_every_condition_is_what_plain_reading_gives(family, dtype, words):
         *samples(model.tokenizer, words, "mqar", 1, FRAMES, pairs=3),
         *samples(model.tokenizer, words, "kv_single", 1, FRAMES, pairs=3, asked=1),
     ]
-    tables = measure_samples(Reading(model, sets, CUTS, Lens.of(model)), found)
+    tables = measure_samples(Reading(model, sets, CUTS, LogitLens(model).head), found)
     near = 2e-3 if dtype == torch.float32 else 0.3
     answers = tables["answers"].set_index(["number", "question", "condition"])
     for number, sample in enumerate(found):
@@ -157,11 +157,11 @@ def test_rows_without_heads_are_what_an_edit_of_the_question_gives(family, words
         assert row["first_margin_nats"].item() == pytest.approx(wanted, abs=1e-3)
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "mixtral", "cohere"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mixtral", "cohere", "gemma2", "bloom"])
 def test_the_last_layer_reads_what_the_model_says(family, words):
     model = model_of(family)
     tables = measure_samples(
-        Reading(model, sets_of((0, 1), others=((0, 0),)), (), Lens.of(model)),
+        Reading(model, sets_of((0, 1), others=((0, 0),)), (), LogitLens(model).head),
         samples(model.tokenizer, words, "mqar", 2, FRAMES, pairs=3),
     )
     last = tables["layer_margins"].groupby(["number", "question"])["margin_logits"].last()

@@ -3,7 +3,7 @@
 No family is named here: a few tokens are watched as they pass, and what is found is what took part.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,10 +29,29 @@ class LogitHead:
 
     def logits(self, residual: Float[Tensor, "*axes residual"]) -> Float[Tensor, "*axes vocabulary"]:
         """Returns the logits that the model would compute if this were what its last layer hands on, in float32."""
+        normed = self._normed(residual)
+        return self._scaled(self.head(normed.to(self._weight.dtype)).float())
+
+    def logits_of(
+        self, residual: Float[Tensor, "*axes residual"], tokens: Sequence[int]
+    ) -> Float[Tensor, "*axes token"]:
+        """Returns the logits of some tokens alone, in float32."""
         head: Any = self.head
-        normed = self.norm(residual.to(head.weight.device))
-        normed = normed if self.before == 1 else normed * self.before
-        logits = self.head(normed.to(head.weight.dtype)).float()
+        chosen = torch.tensor(list(tokens), device=self._weight.device)
+        logits = self._normed(residual).float() @ self._weight[chosen].float().T
+        bias = getattr(head, "bias", None)
+        return self._scaled(logits if bias is None else logits + bias[chosen].float())
+
+    @property
+    def _weight(self) -> Tensor:
+        head: Any = self.head
+        return head.weight
+
+    def _normed(self, residual: Tensor) -> Tensor:
+        normed = self.norm(residual.to(self._weight.device))
+        return normed if self.before == 1 else normed * self.before
+
+    def _scaled(self, logits: Tensor) -> Tensor:
         logits = logits if self.after == 1 else logits * self.after
         return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 

@@ -71,6 +71,25 @@ def read_residuals(model: LanguageModel, ids: Int[Tensor, "row token"], layers: 
     return {layer: found[layer] for layer in layers}
 
 
+@contextmanager
+def watched_last(model: LanguageModel, rows: Sequence[int]) -> Iterator[dict[int, Float[Tensor, "row residual"]]]:
+    """Yields what the last position of these rows holds after each layer in the last pass inside the `with`: filled as it is read."""
+    found: dict[int, Tensor] = {}
+
+    def keep(layer: int) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            found[layer] = _hidden(output)[list(rows), -1].detach()
+
+        return hook
+
+    handles = [module.register_forward_hook(keep(layer)) for layer, module in enumerate(layer_modules(model))]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 class _DeepEnough(Exception):  # noqa: N818 (it is no error: it ends a forward pass that has shown what was asked for)
     """Raised inside a forward pass once the deepest layer has run."""
 

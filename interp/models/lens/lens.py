@@ -5,6 +5,7 @@ final norm, scales and soft-capping are found by watching the model (interp.mode
 is found is checked: at the last depth the lens must say what the model says.
 """
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ States = Float[Tensor, "depth row token residual"]
 TOLERANCE, TOLERANCE_HALF = 1e-4, 2e-2
 """Largest error of the last depth's logits, as a share of the largest logit, in float32 and in half precision."""
 _TOKENS = 12
+_CHECKED: "weakref.WeakKeyDictionary[nn.Module, LogitHead]" = weakref.WeakKeyDictionary()
+"""What was found and checked of models that are in memory."""
 
 
 class LogitLens:
@@ -36,12 +39,8 @@ class LogitLens:
         """
         self.model = model
         self.layers = layer_modules(model)
-        with model.hooks.closed(), torch.inference_mode(mode=False), torch.no_grad():
-            ids = few_tokens(model, min(_TOKENS, model.context_window or _TOKENS))
-            calls = watch(model, ids)
-            self.head: LogitHead = find_logit_head(model, self.layers, calls, self._refusal)
-            output: Any = calls[-1].output
-            self._check(output.logits.float(), self.states(ids)[-1])
+        self.head = _CHECKED.get(model.hf) or self._find()
+        _CHECKED[model.hf] = self.head
 
     @property
     def n_depths(self) -> int:
@@ -87,8 +86,17 @@ class LogitLens:
             states = self.states(torch.tensor([list(ids)]))[:, 0]
             return torch.stack([self.logits(state, depth) for depth, state in enumerate(states)])
 
-    def _check(self, wanted: Tensor, last: Tensor) -> None:
-        found = self.head.logits(last)
+    def _find(self) -> LogitHead:
+        model = self.model
+        with model.hooks.closed(), torch.inference_mode(mode=False), torch.no_grad():
+            ids = few_tokens(model, min(_TOKENS, model.context_window or _TOKENS))
+            calls = watch(model, ids)
+            head = find_logit_head(model, self.layers, calls, self._refusal)
+            output: Any = calls[-1].output
+            self._check(output.logits.float(), head.logits(self.states(ids)[-1]))
+        return head
+
+    def _check(self, wanted: Tensor, found: Tensor) -> None:
         tolerance = TOLERANCE if self.model.hf.dtype == torch.float32 else TOLERANCE_HALF
         error = float((found - wanted.to(found.device)).abs().max() / wanted.abs().max())
         if not error <= tolerance:
