@@ -14,7 +14,6 @@ from training.mqar import (
     RESULT,
     SEEDS,
     SHAPES,
-    STEPS,
     TOKENS,
     UNASKED,
     VALUES,
@@ -120,8 +119,8 @@ def test_attention_learns_what_a_state_that_is_too_small_cannot():
     large, small = Shape("attention", 8), Shape("window", 8)
     right = {}
     for shape in (large, small):
-        (model,) = trained(shape, (0,))
-        right[shape] = {row["n_pairs"]: row["accuracy"] for row in mqar.tested(model, shape, 0, STEPS)}
+        (model,) = trained(shape, (0,), steps=300)
+        right[shape] = {row["n_pairs"]: row["accuracy"] for row in mqar.tested(model, shape, 0, 300)}
     assert small.state_bytes(TOKENS) < large.state_bytes(TOKENS)
     for n_pairs in PAIRS:
         assert right[large][n_pairs] > 0.9
