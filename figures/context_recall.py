@@ -86,7 +86,7 @@ def plot_recall(recall: pd.DataFrame) -> go.Figure:
         marker={"color": ORANGE, "size": 9, "symbol": "diamond-open", "line": {"width": 2}},
     )  # fmt: skip
     figure.update_xaxes(title="share of questions", range=[-0.03, 1.03])
-    figure.update_yaxes(autorange="reversed", title="task, size and kind of question")
+    figure.update_yaxes(autorange="reversed", title="question")
     caption = "Intervals: 95%, contexts resampled (Wilson's at none and all); those of greedy answers are in the table. Grey: chance."
     figure = styled(
         figure, title="What comes back from the context", caption=caption, height=170 + 24 * len(rows), width=860
