@@ -39,7 +39,7 @@ def plot_ratios(ratios: pd.DataFrame) -> go.Figure:
     order = sorted(domains, key=lambda domain: domain == "all")
     figure.update_yaxes(categoryorder="array", categoryarray=order, autorange="reversed", title="where the prompt ends")
     caption = (
-        "Mean over ends of prompts and its 95% interval (prompts resampled). 3: a thousand times less likely as typed."
+        "Means over cuts and 95% intervals (prompts resampled). A value of 3: a thousand times less likely as typed."
     )
     return styled(figure, title="What the end of a prompt costs", caption=caption, height=460)
 
@@ -81,7 +81,7 @@ def plot_pieces(pieces: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(categoryorder="array", categoryarray=order, title="occurrences in the texts that were not read")
     figure.update_yaxes(title="surprisal of the word, nats", rangemode="tozero")
     caption = "Words of prose; means and 95% intervals (texts resampled)."
-    return styled(figure, title="What a word costs, by its tokens", caption=caption)
+    return styled(figure, title="Surprisal of words by their number of tokens", caption=caption)
 
 
 def plot_concepts(concept_depths: pd.DataFrame) -> go.Figure:
