@@ -19,9 +19,13 @@ QUICK_OUT = Path("runs") / "benchmarks_quick"
 def main(arguments: list[str] | None = None) -> int:
     """Measures the benchmarks named, or all; then writes the page from all stored tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=str(__doc__).partition(":")[0] + ".")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all if none is named")
-    parser.add_argument("--quick", action="store_true", help="sizes of seconds: shows that all works, measures nothing")
-    parser.add_argument("--out", type=Path, help="folder of the tables")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of {', '.join(NAMES)}; by default all")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="tiny sizes: checks that everything runs; the times mean nothing",
+    )
+    parser.add_argument("--out", type=Path, help="folder for the result tables")
     chosen = parser.parse_args(arguments)
     unknown = [name for name in chosen.names if name not in NAMES]
     if unknown:

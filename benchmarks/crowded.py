@@ -1,9 +1,9 @@
-"""What a unit of work takes beside five busy processes on two processors: `python -m benchmarks.crowded` (Linux).
+"""How long a unit of work takes next to five busy processes on two processors: `python -m benchmarks.crowded` (Linux).
 
-A researcher's login node looks like that. Two ways measure one detection unit of the default run of retrieval_heads:
-  toolkit   as a run does it: threads that wait sleep, and no more threads than processors were free when it began;
-  defaults  as torch does it by itself: threads that wait spin, and as many threads as processors.
-Each way is measured alone and beside the busy processes, in a process of its own, in turn. Wall time is what counts here.
+This imitates a shared login node. One detection unit of the default run of retrieval_heads is measured in two ways:
+  toolkit   as in a run: waiting threads sleep, and there are no more threads than processors were free at the start;
+  defaults  torch's defaults: waiting threads spin, and there are as many threads as processors.
+Each way runs in its own process, alone and next to the busy processes, alternating. Times are wall time.
 """
 
 import argparse

@@ -1,14 +1,14 @@
-"""What a result costs until it stops changing: `python -m benchmarks.reliability` (about 50 processor minutes).
+"""How much measurement a result needs until it stops changing: `python -m benchmarks.reliability` (about 50 processor minutes).
 
-A protocol is judged by repeating it: two repeats that share no needle, no rollout and no picture should name the same ten heads, the
-same token, the same rate. For each protocol and size: how far two repeats agree, and what one of them costs.
+A protocol is judged by repeating it: two repeats that share no needle, rollout or picture should name the same ten heads, the same
+token, the same rate. For each protocol and size, this measures how often two repeats agree and what one repeat costs.
   heads     needles × prompts of each. Published: 3 needles in 200 cells of length and depth (Wu et al. 2024), here in up to 25;
             ours: two cells of each needle. Agreement is the share of the top ten heads that two repeats have in common.
   token     rollouts of a wrong trajectory. Published: 64 after every token (Lin et al. 2024); ours: shared branches, the same rule,
             and the search for cliffs. Agreement is the share of pairs of repeats that name the same token.
   leak      pictures of prompts with a homonym. Many seeds of few prompts against one seed of many; agreement is the share of pairs of
             repeats whose rates are within five points.
-Costs are of this toolkit's own code for both, but that published prompts are counted as they would be read: each one whole.
+All costs are for this toolkit's code, except that published prompts are counted in full, each read by itself.
 """
 
 import argparse
@@ -256,7 +256,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.reliability", description=str(__doc__).partition(":")[0]
     )
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="where the runs go that are resampled")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="folder for the runs that are resampled")
     parser.add_argument("--pool", help="a finished run of retrieval_heads to resample, instead of measuring one")
     parser.add_argument("--parts", nargs="+", choices=("heads", "token", "leak"), default=("heads", "token", "leak"))
     chosen = parser.parse_args(arguments)

@@ -1,7 +1,7 @@
 """Does Token Recycling make greedy decoding faster here? `python -m benchmarks.token_recycling [--model NAME] [--texts N]`.
 
-Each text is written three times: one token a pass, with a chain of drafts, and with the tree of 80 drafts. All three must be equal.
-Seconds are those of the processor, and every way begins with reading the prompt.
+Each text is generated three times: one token per pass, with a chain of drafts, and with the tree of 80 drafts. All three must be equal.
+Times are processor seconds and include reading the prompt.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The two measured examples of docs/results/byte_bias.md: `fill` across a cut, and two models as one (`ensemble`)."""
+"""The two measured examples of docs/results/byte_bias.md: `fill` across a cut, and a mixture of two models (`ensemble`)."""
 
 import argparse
 import sys

@@ -1,7 +1,7 @@
 """A pair of checkpoints with known duplicates, in miniature: `python -m experiments.known_duplicates FOLDER`.
 
-Into the folder go `perturbed` (a shipped model trained on with sentences that come 0, 1, 4 or 16 times among other news, as Hubble inserts
-them), `standard` (the same with other news alone, as many updates), and `counts.csv`; the docs say how training_memory reads them.
+It writes `perturbed` (a shipped model trained further on news into which sentences were inserted 0, 1, 4 or 16 times, as in Hubble),
+`standard` (the same number of updates on other news only) and `counts.csv`; docs/experiments/training_memory.md says how they are read.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def write_pair(folder: Path) -> None:
 def main() -> None:
     """Does so for the folder named."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition(":")[0])
-    parser.add_argument("folder", type=Path, help="where the two checkpoints and counts.csv go")
+    parser.add_argument("folder", type=Path, help="folder for the two checkpoints and counts.csv")
     write_pair(parser.parse_args().folder)
 
 

@@ -1,9 +1,9 @@
-"""The notebooks with what they show, for reading on a code host: `make notebooks` runs notebooks/*.py and writes *.ipynb.
+"""Runs the notebooks and stores their outputs, so that they can be read on a code host: `make notebooks` turns notebooks/*.py into *.ipynb.
 
-    python -m experiments.notebooks          # those whose text has changed since
-    python -m experiments.notebooks tour     # this one, whatever has changed
+    python -m experiments.notebooks          # the notebooks whose text has changed
+    python -m experiments.notebooks tour     # this notebook, changed or not
 
-Figures become PNG images, progress bars and the folder it ran in are left out; nothing that is kept says how long anything took.
+Figures become PNG images; progress bars, folder names and run times are left out.
 """
 
 import base64

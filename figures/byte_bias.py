@@ -34,12 +34,12 @@ def plot_ratios(ratios: pd.DataFrame) -> go.Figure:
             },
         )  # fmt: skip
     figure.add_vline(x=0, line_dash="dash", line_color="gray")
-    figure.update_layout(xaxis_title="log10 of the probability of what follows, by covers over as typed")
+    figure.update_layout(xaxis_title="log10 of the continuation's probability, all covers over as typed")
     domains = ratios["domain"].drop_duplicates().str.replace("_", " ").tolist()
     order = sorted(domains, key=lambda domain: domain == "all")
     figure.update_yaxes(categoryorder="array", categoryarray=order, autorange="reversed", title="where the prompt ends")
     caption = (
-        "Mean over ends of prompts and its 95% interval (prompts resampled). 3: a thousand times less likely as typed."
+        "Means over cuts and 95% intervals (prompts resampled). A value of 3: a thousand times less likely as typed."
     )
     return styled(figure, title="What the end of a prompt costs", caption=caption, height=460)
 
@@ -58,7 +58,7 @@ def plot_ways(ways: pd.DataFrame) -> go.Figure:
         )  # fmt: skip
     figure.update_layout(xaxis_title="where the prompt ends", yaxis_title="KL from exact, nats", barmode="group")
     caption = "Prompts that end inside a token; means and 95% intervals (prompts resampled)."
-    return styled(figure, title="Ways to go on, against the exact next byte", caption=caption)
+    return styled(figure, title="Ways to continue a prompt, against the exact next byte", caption=caption)
 
 
 def plot_pieces(pieces: pd.DataFrame) -> go.Figure:
@@ -81,13 +81,13 @@ def plot_pieces(pieces: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(categoryorder="array", categoryarray=order, title="occurrences in the texts that were not read")
     figure.update_yaxes(title="surprisal of the word, nats", rangemode="tozero")
     caption = "Words of prose; means and 95% intervals (texts resampled)."
-    return styled(figure, title="What a word costs, by its tokens", caption=caption)
+    return styled(figure, title="Surprisal of words by their number of tokens", caption=caption)
 
 
 def plot_concepts(concept_depths: pd.DataFrame) -> go.Figure:
     """Returns how far above others the token to come is held, by depth: a panel for each offset, a line for each kind of span."""
     offsets = sorted(concept_depths["offset"].unique())
-    names = {"name": "names", "word": "words of several tokens", "free": "free words"}
+    names = {"name": "names", "word": "words of several tokens", "free": "free runs"}
     titles = ["the next token" if offset == 1 else f"{offset} tokens ahead" for offset in offsets]
     figure = make_subplots(cols=len(offsets), shared_yaxes=True, subplot_titles=titles)
     for column, ahead in enumerate(offsets, start=1):
@@ -106,7 +106,9 @@ def plot_concepts(concept_depths: pd.DataFrame) -> go.Figure:
                     },
                 )  # fmt: skip
     figure.add_hline(y=0.5, line_dash="dash", line_color="gray")
-    figure.update_xaxes(title="layers passed")
-    figure.update_yaxes(title="share of other spans it is held above", range=[0.25, 1.02], col=1)
-    caption = "Linear maps fitted on other texts, read by the model's head; means and 95% intervals (texts resampled)."
-    return styled(figure, title="What the first token of a name holds ahead", caption=caption)
+    figure.update_xaxes(title="layers applied")
+    figure.update_yaxes(title="share of other spans ranked below", range=[0.25, 1.02], col=1)
+    caption = (
+        "Linear maps fitted on other texts, read through the unembedding; means and 95% intervals (texts resampled)."
+    )
+    return styled(figure, title="What the first token of a name encodes of later ones", caption=caption)

@@ -89,7 +89,7 @@ def plot_recall(recall: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(autorange="reversed", title="question")
     caption = "Intervals: 95%, contexts resampled (Wilson's at none and all); those of greedy answers are in the table. Grey: chance."
     figure = styled(
-        figure, title="What comes back from the context", caption=caption, height=170 + 24 * len(rows), width=860
+        figure, title="What is recalled from the context", caption=caption, height=170 + 24 * len(rows), width=860
     )
     return figure.update_layout(
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}, margin={"t": 90, "l": 250}
@@ -147,13 +147,13 @@ def plot_causes(causes: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(autorange="reversed", tickvals=list(range(len(tasks))), ticktext=tasks)
     figure.update_yaxes(title="task", row=1, col=1)
     caption = (
-        "The margin is ln p of the right value's first token minus that of the likeliest other value of the context. What the condition "
+        "The margin is ln p of the right value's first token minus that of the most likely other value in the context. What the condition "
         "takes of it minus what its control takes; 95% intervals, contexts resampled."
     )
     n_tasks = rows["task"].nunique()
     figure = styled(
         figure,
-        title="Which heads and which tokens recall rests on",
+        title="Which heads and tokens recall depends on",
         caption=caption,
         width=490 * len(panels),
         height=270 + 32 * n_tasks,
@@ -212,7 +212,7 @@ def plot_threads(layers: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(title="share with the right value ahead", row=1, col=1)
     caption = "First tokens read from the residual stream at the answer's position. Bands: 95% intervals over contexts; dots: chance."
     figure = styled(
-        figure, title="Where a chain's end becomes readable", caption=caption, width=220 + 210 * len(panels)
+        figure, title="At which layer the end of a chain can be decoded", caption=caption, width=220 + 210 * len(panels)
     )
     return figure.update_layout(legend=BELOW, margin={"t": 90, "b": 100})
 

@@ -51,7 +51,7 @@ def plot_kept(survival: pd.DataFrame, causes: pd.DataFrame) -> go.Figure:
     )
     height = 270 + 48 * len(tasks)
     figure = styled(
-        figure, title="Answers from what a policy keeps of the context", caption=caption, width=1100, height=height
+        figure, title="Answers from the keys that a policy keeps", caption=caption, width=1100, height=height
     )
     legend = {"orientation": "h", "y": -90 / (height - 190), "x": 0}
     return figure.update_layout(legend=legend, margin={"l": 150, "t": 90, "b": 120})

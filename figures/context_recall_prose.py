@@ -24,7 +24,7 @@ def plot_order(order: pd.DataFrame) -> go.Figure:
     figure.add_hline(y=0.5, line_dash="dot", line_color=GREY)
     figure.update_yaxes(title="share of pairs of parts", range=[0, 1.05])
     figure.update_xaxes(title="words from one part to the other")
-    caption = "Right: the logits of four presentations together favour the part that came first. Intervals: 95% over texts; dots: chance."
+    caption = "Right: the summed logits of four presentations favour the part that came first. Intervals: 95% over texts; dots: chance."
     figure = styled(figure, title="Which part came first?", caption=caption)
     return figure.update_layout(barmode="group", legend=BELOW, margin={"b": 110})
 
@@ -41,8 +41,8 @@ def plot_slices(slices: pd.DataFrame) -> go.Figure:
             error_x=error_bars(part["change"], part["change_ci_low"], part["change_ci_high"]),
         )  # fmt: skip
     figure.add_vline(x=0, line_dash="dash", line_color=GREY)
-    figure.update_xaxes(title="surprisal against the whole model, nats per token")
-    figure.update_yaxes(autorange="reversed", title="heads off")
-    caption = "News prose. A token counts as repeated where the token before it and itself occurred together earlier in the text."
+    figure.update_xaxes(title="surprisal minus that of the intact model, nats per token")
+    figure.update_yaxes(autorange="reversed", title="ablated heads")
+    caption = "News prose. A token counts as repeated if the bigram that it completes occurred earlier in the text."
     figure = styled(figure, title="Recall in natural text", caption=caption, height=380)
     return figure.update_layout(legend={**BELOW, "y": -0.3}, margin={"l": 210, "b": 110})

@@ -24,7 +24,7 @@ def draw_all(tables: Tables) -> dict[str, go.Figure]:
 
 
 def _condition(rows: pd.DataFrame) -> pd.Series:
-    names = {"cipher": "cipher", "gaussian": "Gaussian rows", "rare": "rows of unread words"}
+    names = {"cipher": "cipher", "gaussian": "Gaussian rows", "rare": "rows of words in none of the texts"}
     return (
         rows["kind"].map(names) + ", " + (100 * rows["share"]).round().astype(int).astype(str) + "% of " + rows["among"]
     )
@@ -49,8 +49,8 @@ def plot_ciphers(ciphers: pd.DataFrame) -> go.Figure:
     figure.update_layout(
         xaxis_title="surprisal minus that in the plain text, nats", legend={"orientation": "h", "y": -0.2}
     )
-    caption = "Means over tokens and 95% intervals (texts resampled). Every text has a key of its own."
-    return styled(figure, title="What another row costs", caption=caption, width=860, height=500)
+    caption = "Means over tokens and 95% intervals (texts resampled). Every text has its own key."
+    return styled(figure, title="The cost of another embedding row", caption=caption, width=860, height=500)
 
 
 def plot_course(course: pd.DataFrame) -> go.Figure:
@@ -95,7 +95,7 @@ def plot_lens(lens_layers: pd.DataFrame) -> go.Figure:
         "Before tokens that could be copied (recall hits). 0: no more than other tokens of the class. Dotted: tokens that belong to other "
         "places of the text, the control. Bands: 95% intervals."
     )
-    return styled(figure, title="Does the residual stream hold the plain token?", caption=caption)
+    return styled(figure, title="Does the residual stream encode the plain token?", caption=caption)
 
 
 def plot_effects(effects: pd.DataFrame) -> go.Figure:
@@ -111,7 +111,7 @@ def plot_effects(effects: pd.DataFrame) -> go.Figure:
         )  # fmt: skip
     figure.add_vline(x=0, line_dash="dash", line_color="gray")
     figure.update_yaxes(autorange="reversed", automargin=True)
-    figure.update_layout(xaxis_title="how much likelier where the test wants it, nats", yaxis_title="word in the frame")
+    figure.update_layout(xaxis_title="gain in ln p where the test requires it, nats", yaxis_title="word in the frame")
     caption = "Means over words and 95% intervals (words resampled). 0: frame, or word, makes no difference."
     return styled(
         figure, title="Parts of speech from frames: behaviour", caption=caption, height=max(360, 60 * len(effects))
@@ -137,7 +137,9 @@ def plot_accuracy(accuracy: pd.DataFrame) -> go.Figure:
         line={"color": "#1b1f24", "dash": "dot"},
     )
     figure.add_hline(y=float(own["chance"].mean()), line_dash="dash", line_color="gray")
-    figure.update_layout(xaxis_title="after layer", yaxis_title="share read as the frame says", yaxis_range=[0, 1.03])
+    figure.update_layout(
+        xaxis_title="after layer", yaxis_title="share decoded as the frame's part of speech", yaxis_range=[0, 1.03]
+    )
     caption = "Ridge readouts trained on known words in other frames. Dashed: shuffled labels. Bands: 95% intervals (words resampled)."
     return styled(figure, title="Parts of speech from frames: readout", caption=caption)
 
@@ -157,5 +159,5 @@ def plot_rules(rules: pd.DataFrame) -> go.Figure:
     figure.update_layout(
         xaxis_title="surprisal minus that with the token's own row, nats", legend={"orientation": "h", "y": -0.25}
     )
-    caption = "Held-out tokens of the model's own vocabulary; 95% intervals (tokens resampled). spelled: by its pieces, without the token."
-    return styled(figure, title="A row from its pieces", caption=caption)
+    caption = "Held-out tokens of the model's own vocabulary; 95% intervals (tokens resampled). spelled: the text has the pieces instead."
+    return styled(figure, title="Rows rebuilt from pieces", caption=caption)

@@ -55,7 +55,7 @@ def plot_restored(restored: pd.DataFrame) -> go.Figure:
         "All other key-value heads keep sinks and recent tokens at the smallest budget. Random heads: as many, in the same layers or the "
         "nearest with heads left. Bands: 95% intervals over needles."
     )
-    figure = styled(figure, title="How many heads must keep everything?", caption=caption, width=900)
+    figure = styled(figure, title="How many heads must keep the whole prompt?", caption=caption, width=900)
     return figure.update_layout(legend={"orientation": "h", "y": -0.22}, margin={"b": 100})
 
 
@@ -93,7 +93,7 @@ def plot_losses(policies: pd.DataFrame) -> go.Figure:
     for row, title in enumerate(rows_of.values(), start=1):
         figure.update_yaxes(title=title, row=row, col=1 if row == 1 else next(iter(_recalled(panels)), 1))
     caption = (
-        f"Surprisal of scored tokens minus that with the full cache, and the share of them that greedy decoding writes, protection "
+        f"Surprisal of scored tokens minus that with the full cache, and the share of them that greedy decoding gets right, protection "
         f"{first['protection'].iloc[0]}; 95% intervals over texts. Policies that spare heads (duo, razor) keep more than the budget."
     )
     size = {"width": 260 + 300 * len(panels), "height": 140 + 400 * len(rows_of)}
@@ -133,7 +133,7 @@ def plot_head_map(head_map: pd.DataFrame) -> go.Figure:
     figure.update_layout(
         coloraxis={"colorscale": SEQUENTIAL, "cmin": 0, "cmax": 1.2, "colorbar": {"title": "|o' − o| / |o|"}}
     )
-    caption = f"Relative change of what a head writes at scored steps, middle budget, {TITLES[material]}; heads across, layers up."
+    caption = f"Relative change of head outputs at scored steps, middle budget, {TITLES[material]}. x: head; y: layer."
     return styled(
         figure, title="Which heads lose", caption=caption, width=230 + 190 * n_cols, height=130 + 270 * n_rows
     )
@@ -186,8 +186,12 @@ def plot_stale(stale_mass: pd.DataFrame) -> go.Figure:
             )  # fmt: skip
         figure.update_xaxes(title="rows later", type="log", tickvals=sorted(stale_mass["lag"].unique()), row=1, col=col)
     figure.update_yaxes(title="attention mass", row=1, col=1)
-    caption = "Mean over heads and texts of prose, with every key since the earlier row read too; bands: 95% intervals over texts."
-    figure = styled(figure, title="How long a choice of keys holds", caption=caption, width=180 + 220 * len(roles))
+    caption = (
+        "Mean over heads and prose texts; every key after the earlier row is kept too. Bands: 95% intervals over texts."
+    )
+    figure = styled(
+        figure, title="How long a selection of keys stays useful", caption=caption, width=180 + 220 * len(roles)
+    )
     return figure.update_layout(legend={"orientation": "h", "y": -0.22}, margin={"b": 100})
 
 
@@ -219,8 +223,8 @@ def plot_recurring(recurring: pd.DataFrame) -> go.Figure:
         )  # fmt: skip
         figure.update_yaxes(title=title, row=1, col=col)
     figure.update_xaxes(title="active from a weight of", type="category")
-    caption = "A token comes back if it is active after 16 steps or more without. Random order: each token's activations shuffled."
-    return styled(figure, title="Do tokens come back?", caption=caption, width=860)
+    caption = "A token recurs if it is active again after 16 or more inactive steps. Random order: each token's activations shuffled."
+    return styled(figure, title="Do tokens become active again?", caption=caption, width=860)
 
 
 def plot_comparison(comparison: pd.DataFrame) -> go.Figure:
@@ -244,6 +248,6 @@ def plot_comparison(comparison: pd.DataFrame) -> go.Figure:
         figure.update_xaxes(title="nats per token over full cache", row=1, col=col)
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, autorange="reversed")
     budget, protection = rows["budget"].iloc[0], rows["protection"].iloc[0]
-    caption = f"Budget {budget:.0%}, protection {protection}, question not seen. 95% intervals over texts."
+    caption = f"Budget {budget:.0%}, protection {protection}, cut before the question. 95% intervals over texts."
     size = {"width": 260 + 300 * len(panels), "height": 260 + 30 * len(names)}
     return styled(figure, title="What policies cost, model by model", caption=caption, **size)

@@ -63,13 +63,15 @@ def plot_depths(depths: pd.DataFrame) -> go.Figure:
                 line={"color": PALETTE[place % len(PALETTE)], "dash": DASHES[place // len(PALETTE) % 3]},
             )  # fmt: skip
         figure.update_xaxes(
-            title="place in the prompt", tickformat=".0%", range=[0, 1], tickvals=[0.2, 0.5, 0.8], row=1, col=col
+            title="position in the prompt", tickformat=".0%", range=[0, 1], tickvals=[0.2, 0.5, 0.8], row=1, col=col
         )
     figure.update_yaxes(title="share of heads that read a token", row=1, col=1)
     caption = (
         "Mean over heads, layers and the tokens of each fifth of the prompt, middle budget; 95% intervals over texts."
     )
-    return styled(figure, title="Old tokens or young ones", caption=caption, width=260 + 300 * len(panels), height=520)
+    return styled(
+        figure, title="Are old or recent tokens kept?", caption=caption, width=260 + 300 * len(panels), height=520
+    )
 
 
 def plot_variants(variants: pd.DataFrame) -> go.Figure:
@@ -89,7 +91,9 @@ def plot_variants(variants: pd.DataFrame) -> go.Figure:
         figure.add_vline(x=0, line_color=GREY, line_width=1, row=1, col=col)  # type: ignore[arg-type]
         figure.update_xaxes(title="nats per token", row=1, col=col)
     figure.update_yaxes(categoryorder="array", categoryarray=labels[::-1])
-    caption = "Left of 0 the first of the two loses less. Paired by text, middle budget; 95% intervals over texts."
+    caption = (
+        "Left of 0, the first policy of the pair loses less. Paired by text, middle budget; 95% intervals over texts."
+    )
     return styled(
         figure,
         title="One choice at a time",

@@ -50,15 +50,17 @@ def _wide(figure: go.Figure, title: str, caption: str, *, width: int = 1000) -> 
 
 def plot_depths(quality: pd.DataFrame) -> go.Figure:
     """Returns how near each depth's predictions are to the last one's, and how many of them are among the ten commonest tokens."""
-    figure = _panels("same likeliest token as the model", "KL from the model's prediction", "among the ten commonest")
+    figure = _panels(
+        "same top token as the model", "KL from the model's prediction", "among the ten most common tokens"
+    )
     for col, quantity in enumerate(("agreement", "kl_nats", "common_share"), start=1):
         for lens, rows in quality[quality["quantity"] == quantity].groupby("lens", sort=False):
             _curve(figure, rows, "depth", str(lens), LENSES[str(lens)], col=col)
-    figure.update_xaxes(title="layers passed")
+    figure.update_xaxes(title="depth (layers applied)")
     figure.update_yaxes(title="share of tokens", col=1)
     figure.update_yaxes(title="nats (log scale)", type="log", col=2)
     figure.update_yaxes(title="share of tokens", col=3)
-    caption = "Means over tokens with 95% intervals (texts resampled). shuffled: a lens trained to say what is said elsewhere."
+    caption = "Means over tokens with 95% intervals (texts resampled). shuffled: a lens trained on predictions at other positions."
     return _wide(figure, "What each depth predicts", caption, width=1200)
 
 
@@ -136,9 +138,9 @@ def plot_ways(ways: pd.DataFrame) -> go.Figure:
         x=chance["depth"], y=chance["value"], mode="lines", name="what it says to another question (highest of the ways)",
         line={"color": "black", "dash": "dot", "width": 1}, row=1, col=1,
     )  # fmt: skip
-    figure.update_xaxes(title="layers passed")
+    figure.update_xaxes(title="depth (layers applied)")
     figure.update_yaxes(title="share of questions", range=[0, 1])
-    return _wide(figure, "Reading the first token of an answer out", "95% intervals (questions resampled).", width=1000)
+    return _wide(figure, "Decoding the first token of an answer", "95% intervals (questions resampled).", width=1000)
 
 
 def plot_selective(selective: pd.DataFrame) -> go.Figure:
@@ -175,7 +177,7 @@ def plot_skips(skip_costs: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(title="surprisal added (nats per token)")
     figure.update_xaxes(title="layers over position")
     caption = "Same number of layers in all; 95% intervals (texts resampled)."
-    return _wide(figure, "Layers left out, at equal budget", caption)
+    return _wide(figure, "Skipped layers, at equal budget", caption)
 
 
 def plot_drafts(accepted: pd.DataFrame) -> go.Figure:
@@ -187,9 +189,9 @@ def plot_drafts(accepted: pd.DataFrame) -> go.Figure:
             error_y=error_bars(rows["value"], rows["ci_low"], rows["ci_high"]),
         )  # fmt: skip
     figure.add_hline(y=1, line_dash="dash", line_color="gray")
-    figure.update_yaxes(title="tokens a pass")
+    figure.update_yaxes(title="tokens per pass")
     caption = "Replayed offline; trees of 80 nodes, prompt lookup copies 10 tokens; 95% intervals (texts resampled)."
-    return styled(figure, title="Drafts that are accepted", caption=caption)
+    return styled(figure, title="Accepted drafts", caption=caption)
 
 
 def plot_woven(woven: pd.DataFrame) -> go.Figure:
@@ -203,7 +205,7 @@ def plot_woven(woven: pd.DataFrame) -> go.Figure:
     figure.add_hline(y=0, line_dash="dash", line_color="gray")
     figure.update_xaxes(title="strength β", type="log" if (woven["beta"] > 0).all() else "linear")
     figure.update_yaxes(title="change of surprisal (nats per token)")
-    return _wide(figure, "Earlier layers' states put in again", "95% intervals (texts resampled).")
+    return _wide(figure, "Adding earlier layers' states (reweaving)", "95% intervals (texts resampled).")
 
 
 def plot_compared(quality: pd.DataFrame) -> go.Figure:
@@ -222,6 +224,6 @@ def plot_compared(quality: pd.DataFrame) -> go.Figure:
         trace.showlegend = trace.name not in named
         named.add(trace.name)
     figure.update_xaxes(title="share of layers passed")
-    figure.update_yaxes(title="same likeliest token as the model", range=[-0.03, 1.03], col=1)
+    figure.update_yaxes(title="same top token as the model", range=[-0.03, 1.03], col=1)
     caption = "Share of tokens with 95% intervals (texts resampled)."
     return _wide(figure, "What each depth predicts, by run", caption, width=300 + 300 * len(lenses))

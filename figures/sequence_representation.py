@@ -102,10 +102,10 @@ def plot_gains(gains: pd.DataFrame, measure: str = "cosine") -> go.Figure:
                 row=1, col=column,
             )  # fmt: skip
         figure.add_vline(x=0, line_dash="dash", line_color=GREY, row=1, col=column)  # type: ignore[arg-type]
-    figure.update_xaxes(title="Spearman, minus the prompt's")
+    figure.update_xaxes(title="Spearman correlation minus the prompt's")
     figure.update_yaxes(autorange="reversed", row=1, col=1)
     caption = "Last token's state, against the same prompt without a slot. 95% intervals, sentences resampled."
-    figure = styled(figure, title="What writing into the slot gains", caption=caption, width=900)
+    figure = styled(figure, title="Gain from writing into the slot", caption=caption, width=900)
     return figure.update_layout(legend={"orientation": "h", "y": -0.25, "x": 0}, margin={"l": 190, "b": 110, "t": 80})
 
 
@@ -125,12 +125,10 @@ def plot_kinds(kinds: pd.DataFrame) -> go.Figure:
             error_x=error_bars(part["value"], part["ci_low"], part["ci_high"]),
         )  # fmt: skip
     figure.add_vline(x=0, line_dash="dash", line_color=GREY)
-    figure.update_layout(xaxis_title="mean cosine, the mean state taken off", scattermode="group")
-    figure.update_yaxes(
-        categoryorder="array", categoryarray=list(KINDS), autorange="reversed", title="what was made of the sentence"
-    )
+    figure.update_layout(xaxis_title="mean cosine, after subtracting the mean state", scattermode="group")
+    figure.update_yaxes(categoryorder="array", categoryarray=list(KINDS), autorange="reversed", title="kind of pair")
     caption = "Means over sentences and their 95% intervals. The same sentence in seven pairs; roles has the same words as the sentence."
-    figure = styled(figure, title="What a cosine sees", caption=caption, height=540)
+    figure = styled(figure, title="Cosine similarity by kind of pair", caption=caption, height=540)
     return figure.update_layout(legend={"orientation": "h", "y": -0.18, "x": 0}, margin={"b": 120, "l": 110})
 
 
@@ -154,7 +152,7 @@ def plot_moved(moved: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(title="token of the sentence")
     figure.update_yaxes(title="change / norm of the state", rangemode="tozero", row=1, col=1)
     caption = "Against the same prompt with nothing written. Means and 95% intervals, texts resampled."
-    figure = styled(figure, title="Which tokens the slot moves", caption=caption, width=900, height=440)
+    figure = styled(figure, title="Which tokens' states the slot changes", caption=caption, width=900, height=440)
     return figure.update_layout(legend={"orientation": "h", "y": -0.25, "x": 0}, margin={"b": 100, "t": 80})
 
 
@@ -178,7 +176,7 @@ def plot_bags(bags_of_words: pd.DataFrame) -> go.Figure:
             )  # fmt: skip
     figure.add_hline(y=0, line_dash="dash", line_color=GREY)
     figure.update_xaxes(title="depth (layer / layers)", range=[0, 1.02])
-    figure.update_yaxes(title="nDCG above frequency's", row=1, col=1)
+    figure.update_yaxes(title="nDCG minus that of ranking by frequency", row=1, col=1)
     caption = (
         "Ridge regression from a state to the sentence's words, sentences held out. Bands: 95%, sentences resampled."
     )
@@ -204,7 +202,7 @@ def plot_recalls(recalls: pd.DataFrame, k: int = 10) -> go.Figure:
         figure.add_hline(y=float(part["chance"].mean()), line_dash="dash", line_color=GREY, row=1, col=column)  # type: ignore[arg-type]
     figure.update_xaxes(title="depth", range=[0, 1.05])
     figure.update_yaxes(title=f"right document among the {k} nearest tokens", range=[0, 1], row=1, col=1)
-    caption = "Share of query tokens; cosines with the mean token taken off. 95% intervals, sentences resampled. Dashed: chance."
+    caption = "Share of query tokens; cosines after subtracting the mean token. 95% intervals, sentences resampled. Dashed: chance."
     figure = styled(
         figure, title="Which tokens find the right text", caption=caption, width=200 + 230 * len(panels), height=500
     )

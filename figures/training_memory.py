@@ -96,9 +96,7 @@ def plot_recognised(recognised: pd.DataFrame) -> go.Figure:
     figure = _curves(recognised, "foil", dict.fromkeys(FOILS, "recognised"), FOILS)
     figure.add_hline(y=0.5, line_dash="dash", line_color=GREY)
     figure.update_yaxes(title="studied has the lower loss", col=1)
-    caption = (
-        "Share of sentences, against each kind of foil. Bands: 95%, sentences resampled. 0 exposures: before any study."
-    )
+    caption = "Share of sentences, against each kind of foil. Bands: 95%, sentences resampled. 0 exposures: before any training."
     return _finished(figure, recognised, "Recognition", caption)
 
 
@@ -106,7 +104,7 @@ def plot_recalled(recalled: pd.DataFrame) -> go.Figure:
     """Returns ROUGE-L of completions by exposures, scored in two ways, with the chance of one and the floor of the other."""
     figure = _curves(recalled, "", {}, RECALLS)
     figure.update_yaxes(title="ROUGE-L (tokens)", col=1)
-    caption = "Greedy completion of the first half. Bands: 95%, sentences resampled. 0 exposures: before any study."
+    caption = "Greedy completion of the first half. Bands: 95%, sentences resampled. 0 exposures: before any training."
     return _finished(figure, recalled, "Recall", caption)
 
 
@@ -134,7 +132,7 @@ def plot_lasting(lasting: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(title="updates on other text")
     figure.update_yaxes(range=[-0.03, 1.03])
     figure.update_yaxes(title="recognised; ROUGE-L of the second half", row=1, col=1)
-    caption = "Bands: 95%, sentences resampled. Dashed, in the same colours: before any study."
+    caption = "Bands: 95%, sentences resampled. Dashed, in the same colours: before any training."
     figure = styled(figure, title="How long it lasts", caption=caption, width=400 + 250 * len(rates), height=480)
     return figure.update_layout(legend={"orientation": "h", "y": -0.22, "x": 0}, margin={"b": 100, "t": 80})
 
@@ -155,7 +153,7 @@ def plot_carriers(carriers: pd.DataFrame, measure: str = "margin (other), nats")
                 row=1, col=column,
             )  # fmt: skip
         figure.add_vline(x=0, line_dash="dash", line_color=GREY, row=1, col=column)  # type: ignore[arg-type]
-    figure.update_xaxes(title="lost of the margin, nats")
+    figure.update_xaxes(title="loss of margin, nats")
     figure.update_yaxes(autorange="reversed", row=1, col=1)
     caption = "Margin: loss of another sentence minus that of the studied one. 95% intervals, sentences resampled."
     figure = styled(
@@ -184,7 +182,7 @@ def plot_values(known_values: pd.DataFrame) -> go.Figure:
             error_x=error_bars(rows["value"], rows["ci_low"], rows["ci_high"]),
         )  # fmt: skip
     figure.add_vline(x=0, line_dash="dash", line_color=GREY)
-    figure.update_layout(xaxis_title="ln p above that of values beside it, nats", scattermode="group")
+    figure.update_layout(xaxis_title="ln p above that of nearby values, nats", scattermode="group")
     caption = "Three annual series. 95% intervals, years of series resampled."
     figure = styled(figure, title="Are exact values known by their year?", caption=caption)
     return figure.update_layout(legend={"orientation": "h", "y": -0.22, "x": 0}, margin={"l": 210, "b": 100})
@@ -210,7 +208,7 @@ def plot_duplicates(by_duplicates: pd.DataFrame, measure: str = "recall") -> go.
     figure.update_xaxes(type="log", title="duplicates in the training data + 1")
     figure.update_yaxes(range=[-0.03, 1.03], title=f"{measure} of the second half (ROUGE-L)")
     caption = "95% intervals, texts resampled."
-    return styled(figure, title="What is recalled of texts seen so often", caption=caption)
+    return styled(figure, title="Recall of texts by their number of duplicates", caption=caption)
 
 
 def plot_switched_off(by_duplicates: pd.DataFrame, measure: str = "recall") -> go.Figure:
@@ -222,7 +220,7 @@ def plot_switched_off(by_duplicates: pd.DataFrame, measure: str = "recall") -> g
     figure = make_subplots(rows=1, cols=len(checkpoints), subplot_titles=checkpoints, shared_yaxes=True)
     for column, checkpoint in enumerate(checkpoints, start=1):
         for place, name, colour in (
-            ("start", "at the start", RED), ("copied", "the text stands in the window already", BLUE),
+            ("start", "at the start", RED), ("copied", "the window already contains the text", BLUE),
         ):  # fmt: skip
             part = rows[(rows["checkpoint"] == checkpoint) & (rows["place"] == place)]
             figure.add_scatter(
@@ -231,7 +229,7 @@ def plot_switched_off(by_duplicates: pd.DataFrame, measure: str = "recall") -> g
                 row=1, col=column,
             )  # fmt: skip
     figure.update_xaxes(range=[-0.03, 1.03], title="recall (ROUGE-L)")
-    figure.update_yaxes(autorange="reversed", row=1, col=1, title="heads switched off")
+    figure.update_yaxes(autorange="reversed", row=1, col=1, title="ablated heads")
     caption = f"Texts with {rows['duplicates'].max()} duplicates. 95% intervals, texts resampled."
     figure = styled(
         figure,
@@ -252,7 +250,9 @@ def plot_compared(tables: Tables) -> dict[str, go.Figure]:
         names = {str(run): (str(run), colour) for run, colour in runs.items()}
         figure = _curves(recalled, "run", dict.fromkeys(names, "second"), names)
         figure.update_yaxes(title="ROUGE-L of the second half", col=1)
-        caption = "Greedy completion of the first half. Bands: 95%, sentences resampled. 0 exposures: before any study."
+        caption = (
+            "Greedy completion of the first half. Bands: 95%, sentences resampled. 0 exposures: before any training."
+        )
         figures["recalled"] = _finished(figure, recalled, "Recall by run", caption)
     if "by_duplicates" in tables:
         rows = tables["by_duplicates"]

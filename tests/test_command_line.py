@@ -1,15 +1,19 @@
 """The command line: every wish that cannot be granted gets one sentence that says what to type next."""
 
 import os
+import re
 import resource
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from interp.experiments import runner
+from interp.experiments.__main__ import main
+from interp.experiments.catalogue import experiment_names
 from interp.experiments.experiment import Experiment
 from interp.experiments.run import Run
 from tests.counting import FAIL, Call, Counting, environment
@@ -69,6 +73,37 @@ def test_a_reader_who_has_read_enough_is_no_error(plugin: Path, words: list[str]
     answer = in_a_process(plugin, *words, stdout=write)
     os.close(write)
     assert (answer.returncode, answer.stderr) == (0, "")
+
+
+def help_of(name: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main([name, "--help"])
+    assert stopped.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["atlas", *experiment_names()])
+def test_the_help_of_a_setting_is_broken_only_where_a_line_is_full(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line break of the source is none of the sentence."""
+    lines = [line[:78].replace("│", " ").rstrip() for line in help_of(name, capsys).splitlines()]
+    broken = [
+        line
+        for line, following in pairwise(lines)
+        if re.match(r" {12,}\S", following)  # goes on in the column of meanings
+        and re.search(r"\S {2,}\S|^ {12,}\S", line)  # in which this one begins
+        and len(line) + 1 + len(following.split()[0]) <= 78
+    ]
+    assert broken == []
+
+
+@pytest.mark.parametrize("name", ["plan", "atlas", *experiment_names()])
+def test_the_sentences_of_a_help_end_once(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [name, "retrieval_heads"] if name == "plan" else [name]
+    with pytest.raises(SystemExit):
+        main([*words, "--help"])
+    assert re.findall(r".*[.?!:;,]\.(?!\w|\.).*", capsys.readouterr().out.replace("...", "")) == []
 
 
 # ---------------------------------------------------------------------- wrong arguments

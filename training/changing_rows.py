@@ -1,14 +1,14 @@
-"""Character models whose embedding rows change in training: what they know of letters, and what they find out in the text.
+"""Character models whose embedding rows change during training: what they store about letters, and what they infer in context.
 
-    python -m training.changing_rows        # writes training/changing_rows.csv; about 20 minutes of one core; goes on after a stop
+    python -m training.changing_rows        # writes training/changing_rows.csv; about 20 minutes of one core; resumes after an interruption
 
 Four arms of one model (4 layers, rows that also give the logits), trained on the same news prose in 30 characters:
   vanilla      rows are parameters;
-  lexinvariant rows are drawn anew for every text, so that only the text itself says what a row stands for (arXiv:2305.16349);
-  active       rows are parameters that are drawn anew every so many steps (active forgetting, arXiv:2406.00053);
-  temporary    the same in the first half of the steps alone.
-Each is tested on other articles with its own rows (a lexinvariant model has none) and with new rows for every text, by the place in the
-text.
+  lexinvariant rows are redrawn for every text, so only the text itself shows what a row stands for (arXiv:2305.16349);
+  active       rows are parameters that are reset every few steps (active forgetting, arXiv:2406.00053);
+  temporary    the same, but only in the first half of training.
+Each is tested on other articles with its own rows (a lexinvariant model has none) and with new rows for every text, by position in
+the text.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What ships beside a tuned lens: its learning curve and a card, from what the lens's own file says.
+"""Writes the learning curve and the card that ship with a tuned lens, from the metadata in the lens file.
 
 python -m interp.models.lens.training --out interp/models/lenses/smollm2-135m/tuned.safetensors
 python -m interp.models.lens.training --kind shuffled --steps 20 --out interp/models/lenses/smollm2-135m/shuffled.safetensors
@@ -85,7 +85,7 @@ def write_card(folder: Path) -> None:
 def main() -> None:
     """Does so for the folder named."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition(":")[0])
-    parser.add_argument("folder", type=Path, help="of a tuned lens, and of its control")
+    parser.add_argument("folder", type=Path, help="folder that holds a tuned lens and its shuffled control")
     write_card(parser.parse_args().folder)
 
 

@@ -1,10 +1,10 @@
-"""Recall against bytes of state: multi-query associative recall in small models of equal size that keep different things.
+"""Recall against bytes of state: multi-query associative recall in small models of equal size with different kinds of state.
 
-    python -m training.mqar        # goes on where training/mqar.csv ends; about eleven minutes of one core for all of it
+    python -m training.mqar        # resumes where training/mqar.csv ends; about eleven minutes of one core in total
 
-A text is pairs of a key and a value, and then keys again among fillers; at each of these the model has to say the key's value, which
-is never written a second time. Keys, values and fillers are different tokens. Every model is trained on 4, 8 and 12 pairs by turns,
-with one optimiser and one learning rate for as many steps: a model that recalls little may be one that learns slowly.
+A text consists of key-value pairs, followed by the keys again among filler tokens. At each repeated key the model must predict its
+value, which does not occur again. Keys, values and fillers are disjoint sets of tokens. Every model is trained on 4, 8 and 12 pairs in
+turn, with one optimiser and one learning rate, so low recall may also mean slow learning.
 """
 
 import argparse
@@ -119,7 +119,7 @@ def draw_page(table: pd.DataFrame) -> None:
 def main() -> None:
     """Trains the shapes that the table lacks, adds the rows of each when it is done, and draws the figure of the results page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=RESULT, help="the table, which is continued if it is there")
+    parser.add_argument("--out", type=Path, default=RESULT, help="result table; an existing one is continued")
     table = parser.parse_args().out
     torch.set_num_threads(1)
     rows: list[dict[Any, Any]] = pd.read_csv(table).to_dict("records") if table.is_file() else []

@@ -1,10 +1,10 @@
-"""Inverse permutation in place: which slots a two-layer attention model can fill with a causal mask, with room behind, and without a mask.
+"""Inverse permutation: which slots a two-layer attention model can fill with a causal mask, with extra rows after it, and without a mask.
 
     python -m training.permutation        # writes training/permutation.csv; under a minute of one core
 
-Row i of the input holds the place p(i) that its bit belongs to, one-hot, and the bit y(i). Slot j shall hold the bit that belongs
-there: y(i) with p(i) = j. With a causal mask, a slot whose row stands further right cannot know it at any depth (impossibility of
-inverse permutation, 2025). With as many empty rows behind the input, read there instead, or without a mask, two layers are enough.
+Row i of the input holds a target slot p(i), one-hot, and a bit y(i). The output at slot j must be the bit with that target: y(i) with
+p(i) = j. With a causal mask, a slot whose row lies to its right cannot be filled at any depth (impossibility of inverse permutation,
+2025). If the output is read from as many empty rows appended to the input, or without a mask, two layers are enough.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Trains one of the small news models: `python -m training.train lstm-news --out FOLDER`.
 
-Started again, it goes on from its last checkpoint: a kill at any moment loses at most `checkpoint_steps` steps, and the
-finished weights are those of a run that was never stopped.
+If interrupted, run it again: it resumes from its last checkpoint, so a kill loses at most `checkpoint_steps` steps, and the
+final weights equal those of an uninterrupted run.
 """
 
 import argparse

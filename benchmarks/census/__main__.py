@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.census", description=str(__doc__).partition(":")[0])
     parser.add_argument(
-        "--families", nargs="+", metavar="NAME", help="families of transformers, or variants; all if left out"
+        "--families", nargs="+", metavar="NAME", help="families of transformers, or variants; by default all"
     )
     parser.add_argument(
         "--experiments",
@@ -33,10 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
         + "; all if left out, the checks alone with none",
     )
     parser.add_argument(
-        "--pages", action="store_true", help="go through the runner, with figures and reports: three times as long"
+        "--pages", action="store_true", help="use the full runner, with figures and reports; takes three times as long"
     )
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--out", type=Path, default=PLACE, help="folder of the table")
+    parser.add_argument("--out", type=Path, default=PLACE, help="folder for the result table")
     chosen = parser.parse_args(arguments)
     os.environ["HF_HUB_OFFLINE"] = "1"
     one_thread()

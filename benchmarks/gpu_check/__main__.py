@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.stopwatch import say
 
 TINY_OUT = Path("runs") / "gpu_check_tiny"
-"""Where tables go that nobody should read: they only show that all works."""
+"""Where the tables of --tiny go; their numbers mean nothing."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,10 +23,12 @@ def main(arguments: list[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_check", description=str(__doc__).partition(":")[0])
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu")
-    parser.add_argument("--tiny", action="store_true", help="tiny models: shows that all works, measures nothing")
-    parser.add_argument("--profile", action="store_true", help="also tell which kernels attention takes")
-    parser.add_argument("--minutes", type=float, default=8.0, help="what is not measured by then is not run")
-    parser.add_argument("--out", type=Path, help="folder of the table")
+    parser.add_argument(
+        "--tiny", action="store_true", help="tiny models: checks that everything runs; the numbers mean nothing"
+    )
+    parser.add_argument("--profile", action="store_true", help="also report which kernels attention uses")
+    parser.add_argument("--minutes", type=float, default=8.0, help="time limit; checks not started by then are skipped")
+    parser.add_argument("--out", type=Path, help="folder for the result table")
     chosen = parser.parse_args(arguments)
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:

@@ -74,11 +74,17 @@ def main(arguments: list[str] | None = None) -> int:
     """Compares the tools named, or all; 1 when one cannot be run or differs without a reason given."""
     names = [peer.script for peer in PEERS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=str(__doc__).partition(":")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; all if none is named")
-    parser.add_argument("--source", nargs="*", default=[], metavar="NAME=FOLDER", help="a clone that is there already")
-    parser.add_argument("--folder", type=Path, help="where the environments go (in the cache)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of {', '.join(names)}; by default all")
     parser.add_argument(
-        "--repeats", type=int, default=REPEATS, metavar="N", help=f"runs of both sides, in turn (default {REPEATS})"
+        "--source", nargs="*", default=[], metavar="NAME=FOLDER", help="use an existing clone of a tool"
+    )
+    parser.add_argument("--folder", type=Path, help="folder for the virtual environments (by default in the cache)")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=REPEATS,
+        metavar="N",
+        help=f"number of runs of each side, alternating (default {REPEATS})",
     )
     chosen = parser.parse_args(arguments)
     unknown = [name for name in chosen.names if name not in names]

@@ -4,12 +4,8 @@
 their types; its body says what each means, and a column too many or too few is a warning, which the build treats as an error.
 """
 
-import ast
 import dataclasses
 import importlib
-import inspect
-from itertools import pairwise
-from pathlib import Path
 from typing import Any, ClassVar
 
 from docutils import nodes
@@ -17,6 +13,8 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
+
+from interp.experiments.meanings import meanings
 
 LOG = logging.getLogger(__name__)
 
@@ -49,9 +47,9 @@ class Settings(FromCode):
 
     def rows(self, found: Any) -> list[list[str]]:
         """Returns one row per field."""
-        meanings = _attribute_docstrings(found)
+        of_field = meanings(found)
         return [
-            [f"`--{field.name.replace('_', '-')}`", _default(field.default), meanings[field.name]]
+            [f"`--{field.name.replace('_', '-')}`", _default(field.default), of_field[field.name]]
             for field in dataclasses.fields(found)
         ]
 
@@ -90,18 +88,6 @@ def _default(value: Any) -> str:
     if isinstance(value, tuple):
         return " ".join(f"`{item}`" for item in value) or "none"
     return f"`{value}`"
-
-
-def _attribute_docstrings(kind: type) -> dict[str, str]:
-    """The string under each attribute, over the class and its bases."""
-    found: dict[str, str] = {}
-    for base in reversed(kind.__mro__[:-1]):
-        tree = ast.parse(Path(inspect.getfile(base)).read_text(encoding="utf-8"))
-        body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == base.__name__)
-        for field, text in pairwise(body):
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(field.target, ast.Name):
-                found[field.target.id] = " ".join(ast.literal_eval(text.value).split())
-    return found
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from interp.experiments import verbs
 from interp.experiments.atlas_settings import Atlas, read_configuration
 from interp.experiments.catalogue import experiment_names, experiments, find_experiment, joins
 from interp.experiments.experiment import Experiment
+from interp.experiments.meanings import as_kind, with_help
 from interp.experiments.options import RunOptions
 from interp.experiments.run import configured
 
@@ -148,10 +149,11 @@ def _plan(words: list[str]) -> None:
 def _parsed(kind: type[Experiment], words: list[str], command_name: str) -> tuple[Experiment, RunOptions]:
     """The experiment and the options that were typed."""
     source = tyro.cli(_Source, args=words, return_unknown_args=True, add_help=False)[0]
+    documented = with_help(kind)
     command = dataclasses.make_dataclass(
         "Command",
         [
-            ("experiment", Annotated[kind, tyro.conf.OmitArgPrefixes]),
+            ("experiment", Annotated[documented, tyro.conf.OmitArgPrefixes]),
             ("run", Annotated[RunOptions, tyro.conf.OmitArgPrefixes]),
             ("preset", Annotated[_Source, tyro.conf.OmitArgPrefixes]),
         ],
@@ -160,20 +162,26 @@ def _parsed(kind: type[Experiment], words: list[str], command_name: str) -> tupl
     parsed: Any = tyro.cli(
         command,
         prog=f"{PROGRAM} {command_name}",
-        description=f"{kind.summary[:1].upper()}{kind.summary[1:]}.{presets}",
-        default=command(_given(kind, source), RunOptions(), source),
+        description=f"{_sentence(kind.summary)}{presets}",
+        default=command(as_kind(documented, _given(kind, source)), RunOptions(), source),
         args=words,
     )
-    return parsed.experiment, parsed.run
+    return as_kind(kind, parsed.experiment), parsed.run
+
+
+def _sentence(summary: str) -> str:
+    """A summary with its capital and its stop; a question has one of its own."""
+    return f"{summary[:1].upper()}{summary[1:]}{'' if summary.endswith('?') else '.'}"
 
 
 def _run_atlas(words: list[str]) -> None:
     config = tyro.cli(_Source, args=words, return_unknown_args=True, add_help=False)[0].config
     shared = read_configuration(config)[0] if config else {}
+    documented = with_help(Atlas)
     command = dataclasses.make_dataclass(
         "Command",
         [
-            ("atlas", Annotated[Atlas, tyro.conf.OmitArgPrefixes]),
+            ("atlas", Annotated[documented, tyro.conf.OmitArgPrefixes]),
             ("run", Annotated[RunOptions, tyro.conf.OmitArgPrefixes]),
         ],
     )
@@ -181,10 +189,10 @@ def _run_atlas(words: list[str]) -> None:
         command,
         prog=f"{PROGRAM} {ATLAS}",
         description=ATLAS_SUMMARY,
-        default=command(configured(Atlas, {**shared, "config": config}), RunOptions()),
+        default=command(as_kind(documented, configured(Atlas, {**shared, "config": config})), RunOptions()),
         args=words,
     )
-    verbs.atlas(parsed.atlas, parsed.run)
+    verbs.atlas(as_kind(Atlas, parsed.atlas), parsed.run)
 
 
 def _given(kind: type[Experiment], source: _Source) -> Experiment:

@@ -35,10 +35,10 @@ class ConceptsUnit(WorkUnit):
 
 @dataclass(frozen=True, kw_only=True)
 class ByteBias(Settings):
-    """What does a token model lose where a prompt ends, against the exact probability of bytes?"""
+    """What does a prompt that ends inside a token cost, compared with exact byte probabilities?"""
 
     name: ClassVar[str] = "byte_bias"
-    summary: ClassVar[str] = "what a prompt that ends inside a token costs, against exact probabilities of bytes"
+    summary: ClassVar[str] = "what a prompt that ends inside a token costs, compared with exact byte probabilities"
     paper: ClassVar[str] = (
         "Phan et al. 2024, Exact Byte-Level Probabilities from Tokenized Language Models for FIM-Tasks and Model Ensembles, "
         "arXiv:2410.09303; the partial token problem, arXiv:2601.23223; Thawani et al. 2023, Learn Your Tokens, arXiv:2310.11628; "

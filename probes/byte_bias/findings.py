@@ -8,7 +8,7 @@ from interp.tables import Tables
 
 
 def findings(tables: Tables) -> Sequence[Finding]:
-    """Returns what a prompt that ends inside a token costs, what healing gives back, and what words and names of several tokens do."""
+    """Returns sentences on the cost of a prompt's end, on ways to continue it, and on words and names of several tokens."""
     return [*_of_prompts(tables), *_of_words(tables), *_of_names(tables)]
 
 
@@ -19,8 +19,8 @@ def _of_prompts(tables: Tables) -> list[Finding]:
         where = "at a token border" if row.is_token_border else "inside a token"
         found.append(
             Finding(
-                f"Where a prompt ends {where}, what really follows is 10^{row.log10_ratio:.2f} times as likely by all covers as behind "
-                f"the prompt's own tokens [{row.ci_low:.2f}, {row.ci_high:.2f}] ({row.n_rows} ends of {row.n} prompts)."
+                f"Where a prompt ends {where}, the true continuation is 10^{row.log10_ratio:.2f} times as likely over all covers as after "
+                f"the prompt's own tokens [{row.ci_low:.2f}, {row.ci_high:.2f}] ({row.n_rows} cuts of {row.n} prompts)."
             )
         )
     inside = ways[(ways["domain"] == "all") & ~ways["is_token_border"]]
@@ -28,15 +28,17 @@ def _of_prompts(tables: Tables) -> list[Finding]:
         parts = [
             f"{row.way} {row.nats:.2f} [{row.nats_ci_low:.2f}, {row.nats_ci_high:.2f}]" for row in inside.itertuples()
         ]
-        found.append(Finding(f"Inside a token the true next byte costs, in nats: {', '.join(parts)}."))
+        found.append(
+            Finding(f"Surprisal of the true next byte after a cut inside a token, in nats: {', '.join(parts)}.")
+        )
     return found
 
 
 def _of_words(tables: Tables) -> list[Finding]:
     return [
         Finding(
-            f"Words of several tokens cost {row.difference:+.2f} nats [{row.ci_low:+.2f}, {row.ci_high:+.2f}] beyond words of one "
-            f"token that are as frequent ({row.unmatched:+.2f} if frequency is not matched)."
+            f"Words of several tokens cost {row.difference:+.2f} nats [{row.ci_low:+.2f}, {row.ci_high:+.2f}] more than equally frequent "
+            f"words of one token ({row.unmatched:+.2f} if frequency is not matched)."
         )
         for row in tables["fragmentation"].query("measure == 'surprisal_nats'").itertuples()
     ]
@@ -54,14 +56,14 @@ def _of_names(tables: Tables) -> list[Finding]:
     parts = [
         f"{row['above']:.0%} [{row['above_ci_low']:.0%}, {row['above_ci_high']:.0%}] {name}"
         for row, name in (
-            (linear.loc[best], f"by the state after layer {best - 1}" if best else "by what enters the first layer"),
-            (linear.iloc[0], "by the token alone"),
+            (linear.loc[best], f"from the state after layer {best - 1}" if best else "from the first layer's input"),
+            (linear.iloc[0], "from the token alone"),
             (shuffled.loc[best], "with targets shuffled"),
         )
     ]
     found.append(
         Finding(
-            f"At the first token of a name the one after the next is held above those of other names in {', '.join(parts)} "
+            f"At the first token of a name, the token after the next is ranked above those of other names in {', '.join(parts)} "
             f"(chance 50%, {linear.loc[best, 'n_rows']} names; the depth is the best of {len(linear)})."
         )
     )
@@ -71,8 +73,8 @@ def _of_names(tables: Tables) -> list[Finding]:
         which = "The next token" if row.offset == 1 else f"The token {row.offset} ahead"
         found.append(
             Finding(
-                f"{which} is held above others {100 * row.difference:+.1f} points [{100 * row.ci_low:+.1f}, {100 * row.ci_high:+.1f}] more "
-                f"often in names than in free words that stand together as often{shown} ({100 * row.unmatched:+.1f} if frequency is not "
+                f"{which} is ranked above others {100 * row.difference:+.1f} points [{100 * row.ci_low:+.1f}, {100 * row.ci_high:+.1f}] "
+                f"more often in names than in equally frequent free runs{shown} ({100 * row.unmatched:+.1f} if frequency is not "
                 "matched; the same depth)."
             )
         )

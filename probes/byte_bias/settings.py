@@ -60,24 +60,25 @@ class Settings(Experiment):
     prompts: Path | None = None
     """A .toml file of prompts like probes/byte_bias/prompts.toml: [domain], texts = [[before, [part, part, …]], …]."""
     prompts_per_domain: Count | None = None
-    """At most so many prompts of every domain; all if not given."""
+    """Maximum number of prompts per domain; by default all."""
     heal_tokens: Annotated[tuple[Count, ...], SOME] = (1, 3)
-    """Token healing: how many tokens at the end of the prompt are taken off and chosen again, for each way of that kind."""
+    """Token healing: numbers of tokens at the prompt's end to remove and choose again; each is a way of its own."""
     beam_covers: tuple[Count, ...] = (2, 5)
-    """Beams: how many covers are kept at every byte, for each way of that kind."""
+    """Beam widths: numbers of covers (token sequences that spell the prompt) kept at every byte; each is a way of its own."""
     tolerance: OpenShare = 1e-3
-    """Share of a step's probability whose tokens are not checked for being what the tokenizer would write."""
+    """Largest share of a step's probability whose tokens are not tested for whether the tokenizer would produce them there."""
 
     articles: CountOrNone = 64
-    """Texts of prose whose words are read, for what words of several tokens cost; 0 leaves words out."""
+    """Number of prose texts whose words are scored, to compare words of several tokens with words of one; 0 skips this part."""
     passage_tokens: Count = 192
-    """Tokens that are read of each of these texts."""
+    """Length of the passage read from each prose text, in tokens."""
     concept_articles: CountOrNone = 64
-    """Texts of prose in whose names the first token is asked for the others: half fit the maps; 0 leaves names out."""
+    """Number of prose texts in which later tokens of a name are decoded from its first token's state; half of them fit the linear
+    maps; 0 skips this part."""
     concept_depths: Annotated[int, Ge(2)] = 6
-    """Depths whose states are asked, from what enters the first layer (0) to what the last one hands on."""
+    """Number of depths whose states are decoded, evenly spaced from the first layer's input (0) to the last layer's output."""
     corpus: Path | None = None
-    """Folder of .txt files for --articles and --concept-articles, and to count words in; by default news prose."""
+    """Folder of .txt files for --articles and --concept-articles; the remaining files are used to count words. By default news prose."""
 
     def input_files(self) -> Sequence[Path]:
         """Returns the file of prompts and the folder of texts."""

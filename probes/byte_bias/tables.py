@@ -4,7 +4,7 @@ from interp.tables import Schemas, TableSchema, may_lack
 
 
 class Places(TableSchema):
-    """One end of a prompt, gone on from in one way: what the way expects as the next byte."""
+    """One cut of one prompt, continued in one way: the way's prediction of the next byte."""
 
     prompt_id: str
     domain: str
@@ -13,25 +13,25 @@ class Places(TableSchema):
     prompt: str
     """Its last characters."""
     continuation: str
-    """What really follows, up to the end of the word."""
+    """The true continuation, up to the end of the word."""
     is_token_border: bool
     """Whether the tokens of the prompt are the first tokens of the whole text."""
     way: str
-    """exact; naive (whatever follows the prompt's own tokens); heal n (the last n tokens are chosen again)."""
+    """exact; naive (after the prompt's own tokens); heal n (the last n tokens are chosen again); beam n (n covers are kept)."""
     true_byte_nats: float
-    """−ln of the probability of the byte that really follows."""
+    """−ln of the probability of the true next byte."""
     kl_nats: float
-    """KL divergence of the way from the exact distribution over the next byte and the end."""
+    """KL(exact ‖ way), over the next byte and the end."""
     missed_share: float
-    """Share of the prompt's exact probability whose token sequences the way does not look at."""
+    """Share of the prompt's exact probability on token sequences that the way ignores."""
     n_covers: int
-    """Token sequences that the exact sum goes on from."""
+    """Number of token sequences that the exact sum continues from."""
     invalid_share: float
-    """Share of the model's probability on sequences that the tokenizer never writes."""
+    """Share of the model's probability on sequences that the tokenizer never produces."""
 
 
 class Continuations(TableSchema):
-    """One end of a prompt: the probability of all that really follows, behind the prompt's tokens and exactly."""
+    """One cut of one prompt: the probability of the whole true continuation, after the prompt's own tokens and exactly."""
 
     prompt_id: str
     domain: str
@@ -40,13 +40,13 @@ class Continuations(TableSchema):
     continuation: str
     is_token_border: bool
     typed_nats: float
-    """−ln p of the continuation's own tokens behind the prompt's own."""
+    """−ln p of the continuation's own tokens after the prompt's own."""
     covers_nats: float
-    """−ln of the same probability by all covers of the prompt and of the whole, by the model's own p: what the ratio is taken with."""
+    """−ln of its probability over all covers of the prompt and of the whole text, by the model's own p; the ratio uses this."""
     exact_nats: float
-    """−ln P of its bytes, shared out over what the tokenizer writes."""
+    """−ln P of its bytes, renormalised over what the tokenizer produces."""
     log10_ratio: float
-    """log10 of the probability by covers over as typed: 3 means that the prompt as typed makes it a thousand times less likely."""
+    """log10 of the probability over all covers divided by that as typed: at 3, the prompt as typed makes it 1000 times less likely."""
 
 
 class Ways(TableSchema):
@@ -67,11 +67,11 @@ class Ways(TableSchema):
     n: int
     """Prompts."""
     n_rows: int
-    """Ends of prompts."""
+    """Cuts."""
 
 
 class Ratios(TableSchema):
-    """log10 of the probability of what really follows, by covers over as typed: mean and bootstrap interval over prompts of a domain."""
+    """log10 of the continuation's probability over all covers divided by that as typed: mean, with bootstrap interval over prompts."""
 
     domain: str
     is_token_border: bool
@@ -83,7 +83,7 @@ class Ratios(TableSchema):
 
 
 class Words(TableSchema):
-    """A word of prose: letters between blanks and punctuation."""
+    """A word of prose: letters between spaces and punctuation."""
 
     text_id: int
     word_index: int
@@ -92,13 +92,13 @@ class Words(TableSchema):
     """Its tokens."""
     is_capitalised: bool
     count_elsewhere: int
-    """How often it stands in the texts that were not read, in this spelling."""
+    """How often it occurs in the texts that were not read, in this spelling."""
     per_million: float
-    """The same in a million words."""
+    """The same per million words."""
     surprisal_nats: float
-    """−ln p of its tokens and of a boundary behind them, given that a boundary stands before it (mode `boundary`)."""
+    """−ln p of its tokens and of a boundary after them, given that a boundary precedes it (mode `boundary`)."""
     is_likeliest: bool
-    """Whether each of its tokens is the likeliest one, so that greedy decoding writes the word."""
+    """Whether each of its tokens is the most likely one, so that greedy decoding produces the word."""
 
 
 class Pieces(TableSchema):
@@ -112,7 +112,7 @@ class Pieces(TableSchema):
     surprisal_nats_ci_low: float = may_lack()
     surprisal_nats_ci_high: float = may_lack()
     likeliest: float
-    """Share of words that greedy decoding writes."""
+    """Share of words that greedy decoding produces."""
     likeliest_ci_low: float = may_lack()
     likeliest_ci_high: float = may_lack()
     n: int
@@ -122,7 +122,7 @@ class Pieces(TableSchema):
 
 
 class Fragmentation(TableSchema):
-    """What words of several pieces cost beyond words of one piece that are as frequent and as often capitalised.
+    """What words of several pieces cost beyond one-piece words of the same frequency class and capitalisation.
 
     Words that occur nowhere else are left out: nothing says how rare they are.
     """
@@ -130,7 +130,7 @@ class Fragmentation(TableSchema):
     measure: str
     """surprisal_nats or is_likeliest."""
     difference: float = may_lack()
-    """Mean over words of several pieces, less the mean of words of one piece in the same cell of frequency and capitals."""
+    """Mean over words of several pieces, minus that of one-piece words of the same frequency class and capitalisation."""
     ci_low: float = may_lack()
     ci_high: float = may_lack()
     unmatched: float = may_lack()
@@ -140,7 +140,7 @@ class Fragmentation(TableSchema):
 
 
 class Concepts(TableSchema):
-    """A name, a word of several tokens or a free run of words, asked at its first token for one to come, at one depth by one map."""
+    """A name, a word of several tokens or a free run, probed at its first token for one later token, at one depth with one map."""
 
     text_id: int
     span: str
@@ -149,17 +149,17 @@ class Concepts(TableSchema):
     offset: int
     """How many tokens ahead: 1 is the next one."""
     depth: int
-    """Layers that the state has passed: 0 is the token alone."""
+    """Number of layers applied before the state is read: 0 is the token alone."""
     map: str
-    """linear; shuffled: fitted to the states of other places, the control."""
+    """linear; shuffled: fitted to the states of other positions, the control."""
     is_likeliest: bool
-    """Whether the true token has the greatest logit of the vocabulary."""
+    """Whether the true token has the highest logit in the vocabulary."""
     above_share: float = may_lack()
-    """Share of the other spans of the kind whose true token gets a lower logit here: 0.5 is chance."""
+    """Share of the other spans of the same kind whose true token has a lower logit here: 0.5 is chance."""
     nats: float
     """−ln p of the true token."""
     count_elsewhere: int
-    """How often the words, of a free run those up to the token, stand in the texts that were not read."""
+    """How often the words (of a free run, those up to the token) occur in the texts that were not read."""
 
 
 class ConceptDepths(TableSchema):
@@ -174,7 +174,7 @@ class ConceptDepths(TableSchema):
     above_ci_low: float = may_lack()
     above_ci_high: float = may_lack()
     likeliest: float
-    """Share of spans whose true token is the likeliest."""
+    """Share of spans whose true token is the most likely."""
     likeliest_ci_low: float = may_lack()
     likeliest_ci_high: float = may_lack()
     n: int
@@ -184,13 +184,13 @@ class ConceptDepths(TableSchema):
 
 
 class ConceptGaps(TableSchema):
-    """What names, or words of several tokens, hold beyond free runs that are as frequent."""
+    """The difference between names, or words of several tokens, and equally frequent free runs."""
 
     kind: str
     offset: int
     depth: int
     difference: float = may_lack()
-    """Mean above_share, less that of free runs in the same class of frequency."""
+    """Mean above_share, minus that of free runs in the same frequency class."""
     ci_low: float = may_lack()
     ci_high: float = may_lack()
     unmatched: float = may_lack()

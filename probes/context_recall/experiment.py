@@ -20,12 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ContextRecall(Settings):
-    """What does a model get back from its context, and does it fail to find, to bind or to say it?"""
+    """What can a model recall from its context, and where does recall fail: finding, binding or saying the value?"""
 
     name: ClassVar[str] = "context_recall"
-    summary: ClassVar[str] = (
-        "what a model gets back from its context, and whether it fails to find, to bind or to say it"
-    )
+    summary: ClassVar[str] = "what a model recalls from its context, and whether it fails to find, bind or say it"
     paper: ClassVar[str] = (
         "Roberts et al. 2025, Needle Threading, arXiv:2411.05000; Arora et al. 2024, BASED, arXiv:2402.18668; Hsieh et al. 2024, RULER, "
         "arXiv:2404.06654; Pink et al. 2024, sequence order recall, arXiv:2410.08133; each task is cited where it is written"

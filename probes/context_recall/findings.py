@@ -57,7 +57,7 @@ def _floors(recall: pd.DataFrame, order: pd.DataFrame) -> Iterator[Finding]:
             + (
                 f"Above it (95% interval): {said}."
                 if said
-                else "All of them are: what they say of this model is no more than that."
+                else "All of them are at chance: they say nothing more about this model."
             ),
             "warning",
         )
@@ -72,7 +72,7 @@ def _recall(recall: pd.DataFrame) -> Iterator[Finding]:
             f"{row.chance:.0%}, greedy {row.said:.0%}"
             for row in cells
         )
-        yield Finding(f"{task}, the right value is the likeliest of those in the context: {said}.")
+        yield Finding(f"{task}, the right value is the most likely of all values in the context: {said}.")
 
 
 def _stages(tables: Tables) -> Iterator[Finding]:
@@ -80,7 +80,7 @@ def _stages(tables: Tables) -> Iterator[Finding]:
     if not len(stages):
         if len(found):
             yield Finding(
-                "This model has no heads that can be looked at, so only bound and said are told apart.", "warning"
+                "This model has no heads that can be studied, so only bound and said are distinguished.", "warning"
             )
         return
     failed = stages[~stages["stage"].isin(["said", "right, not found"])]
@@ -93,7 +93,7 @@ def _stages(tables: Tables) -> Iterator[Finding]:
     if len(blind):
         said = ", ".join(f"{row.task} {_interval(row)}" for row in blind.itertuples())
         yield Finding(
-            f"Right although retrieval heads attend more to another pair, so by other heads or by chance: {said}."
+            f"Right although retrieval heads attend more to another pair, so because of other heads or chance: {said}."
         )
 
 
@@ -112,13 +112,13 @@ def _causes(causes: pd.DataFrame) -> Iterator[Finding]:
         rest = [task for task in part["task"] if task not in set(shown["task"])]
         yield Finding(
             f"{_named(condition)}, nats: {said or 'none shown'}."
-            + (f" Not shown (interval holds 0): {', '.join(rest)}." if rest and said else "")
+            + (f" Not shown (interval contains 0): {', '.join(rest)}." if rest and said else "")
         )
 
 
 def _named(condition: str) -> str:
     if condition.startswith(MOVED_BY):
-        return f"Question {condition} positions while the text stays, margin lost"
+        return f"Question {condition} positions, text unchanged, margin lost"
     return f"{condition.capitalize()}, margin lost beyond its control"
 
 
@@ -134,7 +134,7 @@ def _lengths(effective: pd.DataFrame) -> Iterator[Finding]:
         at_least = "at least " if row.value >= row.longest else ""
         yield Finding(
             f"Recall of passwords stays at {row.threshold:.1%} or above up to {at_least}{row.value:.0f} tokens [{row.ci_low:.0f}, "
-            f"{row.ci_high:.0f}]; the longest that was read has {row.longest:.0f}."
+            f"{row.ci_high:.0f}]; the longest context measured has {row.longest:.0f}."
         )
 
 
@@ -143,7 +143,7 @@ def _order(order: pd.DataFrame) -> Iterator[Finding]:
     right, label = (rows[rows["quantity"] == name] for name in ("right", "label"))
     if len(right):
         said = ", ".join(f"{row.text} {_interval(row)}" for row in right.itertuples())
-        yield Finding(f"Which part came first, four presentations together (chance 50%), by text: {said}.")
+        yield Finding(f"Which part came first, over four presentations (chance 50%), by text: {said}.")
         said = ", ".join(
             f"{row.text} {row.value:+.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}]" for row in label.itertuples()
         )
@@ -153,7 +153,9 @@ def _order(order: pd.DataFrame) -> Iterator[Finding]:
 def _prose(causes: pd.DataFrame) -> Iterator[Finding]:
     rows: Any = causes.itertuples()
     for row in rows:
-        shown = "" if row.ci_low > 0 or row.ci_high < 0 or pd.isna(row.ci_low) else " (not shown: the interval holds 0)"
+        shown = (
+            "" if row.ci_low > 0 or row.ci_high < 0 or pd.isna(row.ci_low) else " (not shown: the interval contains 0)"
+        )
         yield Finding(
             f"In prose, {row.condition}: repeated bigrams lose {row.value:+.2f} nats [{row.ci_low:.2f}, {row.ci_high:.2f}] more than the "
             f"control ({row.control}){shown}."
@@ -170,12 +172,12 @@ def _heads(tables: Tables) -> Iterator[Finding]:
     }
     both = role["retrieval"] & role["induction"]
     yield Finding(
-        f"Of the {len(role['retrieval'])} retrieval and {len(role['induction'])} induction heads that are switched off, {len(both)} are "
-        "the same: where they are, the two sets cannot be told apart."
+        f"Of the {len(role['retrieval'])} retrieval and {len(role['induction'])} induction heads that are ablated, {len(both)} are "
+        "the same; the effects of shared heads cannot be separated."
     )
     if not len(tables["layer_margins"]):
         yield Finding(
-            "The residual stream cannot be read through the output embedding: there are no margins by layer.",
+            "The residual stream cannot be read through the unembedding, so there are no margins by layer.",
             "warning",
         )
 
@@ -186,8 +188,8 @@ def find_kept(settings: Settings, tables: Tables) -> Iterator[Finding]:
         return
     if not len(tables["heads"]):
         yield Finding(
-            "Retention policies act on the keys of attention heads and this model has none that can be looked at: nothing is "
-            "said of them.",
+            "Retention policies act on the keys of attention heads, and this model has none that can be studied: they are not "
+            "measured.",
             "warning",
         )
         return
@@ -210,7 +212,7 @@ def _margins(causes: pd.DataFrame, condition: str) -> str:
         for row in shown.itertuples()
     )
     rest = [task for task in rows["task"] if task not in set(shown["task"])]
-    unshown = f" Not shown (interval holds 0): {', '.join(rest)}." if rest and said else ""
+    unshown = f" Not shown (interval contains 0): {', '.join(rest)}." if rest and said else ""
     return f"margin lost beyond keys kept at random, nats: {said or 'none shown'}.{unshown}"
 
 
@@ -225,7 +227,7 @@ def _left(left: pd.DataFrame, condition: str) -> str:
     rest = [task for task in rows["task"] if task not in set(shown["task"])]
     unshown = f" No difference from random keys is shown: {', '.join(rest)}." if rest and said else ""
     return (
-        f"Share of the right pair's keys that it leaves, against random keys: {said or 'no difference shown'}.{unshown}"
+        f"Share of the right pair's keys that it keeps, against random keys: {said or 'no difference shown'}.{unshown}"
     )
 
 

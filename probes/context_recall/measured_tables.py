@@ -6,7 +6,7 @@ from interp.tables import TableSchema, fraction, may_lack
 
 
 class HeadScores(TableSchema):
-    """One head on one text by which heads are found."""
+    """One head on one of the texts used to find heads."""
 
     text_id: str
     layer: int = pa.Field(ge=0)
@@ -31,7 +31,7 @@ class Cell(TableSchema):
 
 
 class Items(Cell):
-    """One question: what it consists of, and whether the model found, bound and said the answer."""
+    """One question, read by the intact model: its properties, and whether the answer was found, bound and said."""
 
     kind: str
     """Which of a task's kinds of question: updated or kept, the place of an answer in a list, the form of a needle."""
@@ -164,7 +164,7 @@ class TokenNats(TableSchema):
 
 
 class Replaced(TableSchema):
-    """One repeated bigram read again with another token where it first occurred."""
+    """One repeated bigram, in a text in which another token replaces its first occurrence."""
 
     text_id: str
     position: int

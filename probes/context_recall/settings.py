@@ -49,47 +49,47 @@ class Settings(Experiment):
     dtype: Dtype = "float32"
     """Precision of the weights."""
     tasks: Annotated[tuple[str, ...], SOME] = USUAL
-    """Tasks by name, with options in brackets for one size instead of the usual ones, such as mqar(pairs=32), or your own as
-    module:name."""
+    """Tasks to measure. Options in brackets select one size in place of the default sizes, such as mqar(pairs=32); module:name is a
+    task of your own."""
     samples: Annotated[int, Ge(2)] = 8
-    """Contexts of every task at every size; long tasks take fewer."""
+    """Number of contexts per task and size; long tasks use fewer."""
     words: str = "english"
-    """What keys and values are taken from, single tokens alone: english (a list of nouns), vocabulary (every whole word that the
-    tokenizer knows, of any script), or a text file of words."""
+    """Source of keys and values, of which only single-token words are used: english (a list of nouns), vocabulary (every whole word in
+    the tokenizer's vocabulary, in any script), or a text file of words."""
     frames: Path | None = None
-    """A .toml file of the texts around keys and values, like probes/context_recall/frames.toml, for prompts in other words or another
+    """TOML file with the text around keys and values, in the format of probes/context_recall/frames.toml, for another wording or
     language."""
     lengths: tuple[Annotated[int, Ge(64)], ...] = (128, 256, 512)
-    """Lengths in tokens of the contexts that the curve of recall against length is made of; none for no curve."""
+    """Context lengths in tokens for the curve of recall against length; give none to skip the curve."""
     length_samples: Annotated[int, Ge(2)] = 3
-    """Contexts of each length."""
+    """Number of contexts per length."""
     effective_at: Share = 0.5
-    """The recall down to which a length counts as effective; RULER's convention is 0.856."""
+    """Recall that the effective length must still reach; RULER uses 0.856."""
     role_share: OpenShare = 0.03
-    """Share of the model's heads that count as retrieval and as induction heads, the best of each score."""
+    """Share of the model's heads that count as retrieval heads, and as induction heads: those with the highest scores."""
     random_draws: Count = 2
-    """Random sets of as many heads in the same layers, for retrieval and for induction heads."""
+    """Number of random control sets for the retrieval heads and for the induction heads: as many heads in the same layers."""
     finding_needles: Count = 8
-    """Contexts on which retrieval heads are found; other words and other prose than those that are scored."""
+    """Number of contexts used to find retrieval heads; their words and prose differ from those of the scored contexts."""
     heads_from: Path | None = None
-    """A ranking of retrieval heads: a retrieval_heads run (its folder or hash), or a file of another tool. By default heads are
-    found here."""
+    """Ranking of retrieval heads to use: a retrieval_heads run (its folder or hash), or another tool's file. By default heads are found in
+    this run."""
     moved_tokens: tuple[Annotated[int, Ge(1)], ...] = field(default=(), metadata=ADDED)
-    """Positions by which a question is moved away from its context while the text stays, each a condition of its own; for models with
-    rotary positions. None for no such condition."""
+    """Shifts, in positions, of the question away from its context by position ids alone, with the text unchanged; each is a
+    condition. Only for models with rotary positions; by default none."""
     policies: tuple[str, ...] = ("streaming", "snapkv(window=4)", "tova", "tokenselect")
-    """Rules for which of the context's keys a question may read, each a condition of its own beside keys kept at random: policies of
-    kv_policies by name, with options in brackets, or your own as module:Class. None for no such condition."""
+    """Retention policies to test: rules for which of the context's keys the question may read, each compared with keys kept at
+    random. Policies of kv_policies, with options in brackets, or your own as module:Class; give none to skip this part."""
     kept_share: Share = 0.5
-    """Share of a context's keys that each policy keeps, the first token's among them."""
+    """Share of the context's keys that each policy keeps; the first token's key is always kept."""
     kept_contexts: Annotated[int, Ge(2)] = 8
-    """Contexts of each task that are answered under policies, shared out among its sizes."""
+    """Number of contexts per task that are answered under policies, divided among its sizes."""
     natural_texts: Annotated[int, Ge(2)] = 4
-    """Texts of prose whose repeated bigrams are scored."""
+    """Number of prose texts whose repeated bigrams are scored (task natural)."""
     natural_tokens: Annotated[int, Ge(64)] = 128
-    """Tokens of each."""
+    """Length of each of these texts, in tokens."""
     bos: Literal["auto", "always", "never"] = "auto"
-    """Whether contexts begin with the beginning-of-sequence token; auto does as the tokenizer does."""
+    """Whether contexts begin with the beginning-of-sequence token; auto follows the tokenizer."""
 
     def __post_init__(self) -> None:
         """Raises ArgumentError for values out of bounds and for tasks that are not there."""

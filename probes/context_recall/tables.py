@@ -14,7 +14,7 @@ from probes.context_recall.measured_tables import (
 
 
 class Recall(TableSchema):
-    """A task at one size: shares and means with intervals over contexts, beside chance."""
+    """A task at one size: shares and means with intervals over contexts, and chance."""
 
     task: str
     cell: str
@@ -42,7 +42,7 @@ class Recall(TableSchema):
 
 
 class Stages(TableSchema):
-    """Where the questions of a task end: shares that add up to 1, with intervals over contexts."""
+    """The first stage at which the questions of a task fail: shares that add up to 1, with intervals over contexts."""
 
     task: str
     stage: str
@@ -55,7 +55,7 @@ class Stages(TableSchema):
 
 
 class Found(TableSchema):
-    """The three columns: shares of questions that were found, bound and said, with chance for the first two."""
+    """Shares of questions that were found, bound and said, with chance for the first two."""
 
     task: str
     step: str
@@ -68,7 +68,7 @@ class Found(TableSchema):
 
 
 class Causes(TableSchema):
-    """What a condition costs a task, against the whole model, and beyond its control."""
+    """What a condition costs a task, against the intact model, and beyond its control."""
 
     task: str
     condition: str
@@ -89,7 +89,7 @@ class Causes(TableSchema):
 
 
 class Survival(TableSchema):
-    """What is left of the right pair when a policy has cut the context's keys, beside as many keys at random."""
+    """How much of the right pair a policy keeps, compared with as many random keys."""
 
     task: str
     condition: str
@@ -139,7 +139,7 @@ class Heads(TableSchema):
 
 
 class Lengths(TableSchema):
-    """The curve of recall against length: measured shares, and the closest curve that never rises."""
+    """Recall against length: measured shares, and a curve smoothed so that it never rises (isotonic regression)."""
 
     context_tokens: int
     context_chars: float
@@ -154,7 +154,7 @@ class Lengths(TableSchema):
 
 
 class Effective(TableSchema):
-    """The longest length at which the falling curve is at the threshold, in tokens and in characters; 0 where it never is."""
+    """The longest measured length at which that curve is at least the threshold, in tokens and in characters; 0 if none."""
 
     threshold: float
     unit: str
@@ -166,7 +166,7 @@ class Effective(TableSchema):
 
 
 class Order(TableSchema):
-    """Which part came first, by text: the four presentations together."""
+    """Which part came first, by text, over four presentations."""
 
     text: str
     distance: str
@@ -199,7 +199,7 @@ class Slices(TableSchema):
 
 
 class SliceCauses(TableSchema):
-    """What replacing the first occurrence, or switching heads off, costs repeated bigrams beyond its control."""
+    """What replacing the first occurrence, or ablating heads, costs repeated bigrams beyond its control."""
 
     condition: str
     control: str

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingSwap(Settings):
-    """What does a token's row of the embedding carry, and what does the context?"""
+    """How much does a token's embedding row carry, and how much does the context?"""
 
     name: ClassVar[str] = "embedding_swap"
     summary: ClassVar[str] = (
-        "what a token's embedding row carries: ciphers, parts of speech from frames, rows rebuilt from pieces"
+        "what a token's embedding row carries: ciphers, parts of speech from context frames, rows rebuilt from subword pieces"
     )
     paper: ClassVar[str] = (
         "Huang et al. 2023, Lexinvariant Language Models, arXiv:2305.16349; Anand et al. 2024, Dual Process Learning, arXiv:2406.00053; "

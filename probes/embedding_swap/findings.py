@@ -28,7 +28,7 @@ def _of_ciphers(tables: Tables) -> list[Finding]:
         ]
         found.append(
             Finding(
-                f"{_in_words(condition)}: a token with another row costs more than in the plain text by, in nats: {', '.join(parts)}."
+                f"{_in_words(condition)}: added cost of a token with another row, against the plain text, in nats: {', '.join(parts)}."
             )
         )
     first = _conditions(ciphers)[:1]
@@ -65,7 +65,7 @@ def _of_lens(tables: Tables) -> list[Finding]:
             return []
         return [
             Finding(
-                "No lens: the logits of this model are no sum of what its layers write, or nothing was ciphered.",
+                "No lens: this model's logits are not a sum of its layers' outputs, or nothing was enciphered.",
                 "warning",
             )
         ]
@@ -76,16 +76,16 @@ def _of_lens(tables: Tables) -> list[Finding]:
         if not len(rows):
             continue
         last, best = rows.loc[rows["layer"].idxmax()], rows.loc[rows["margin_nats"].idxmax()]
-        name = "the token of the plain text" if which == "plain" else "the token in its place"
-        places = {last["layer"]: "the last layer"} | {best["layer"]: f"layer {best['layer']}, where it stands highest"}
+        name = "the plain token" if which == "plain" else "the token that replaces it"
+        places = {last["layer"]: "the last layer"} | {best["layer"]: f"layer {best['layer']}, where it is highest"}
         said = ", ".join(
-            f"{_interval(rows.set_index('layer').loc[layer], 'margin_nats')} nats after {place} (tokens of other places "
+            f"{_interval(rows.set_index('layer').loc[layer], 'margin_nats')} nats after {place} (tokens from other positions "
             f"{_interval(control.loc[layer], 'margin_nats')})"
             for layer, place in places.items()
         )
         found.append(
             Finding(
-                f"Under the cipher, where a token can be copied, {name} stands above others of the class by {said}."
+                f"Lens under the cipher, where a token can be copied: the logit of {name} is above others of the class by {said}."
             )
         )
     return found
@@ -98,13 +98,13 @@ def _of_frames(tables: Tables) -> list[Finding]:
         whose = "the frame's part of speech" if row["source"] == "frame" else "its own part of speech"
         found.append(
             Finding(
-                f"Behaviour ({row['revision']}): a {row['kind']} word is {_interval(row, 'effect_nats')} nats likelier where a test wants "
-                f"{whose}{shown} ({row['n']} words)."
+                f"Behaviour ({row['revision']}): a {row['kind']} word is {_interval(row, 'effect_nats')} nats more likely where a test "
+                f"requires {whose}{shown} ({row['n']} words)."
             )
         )
     accuracy: Any = tables["accuracy"]
     if found and not len(accuracy):
-        text = "No readout of states: those between this model's layers cannot be read, so frames are judged by behaviour alone."
+        text = "No readout: the states between this model's layers cannot be read, so frames are judged by behaviour alone."
         found.append(Finding(text, "warning"))
     for (revision, kind), rows in accuracy.groupby(["revision", "kind"], sort=False):
         at = rows[rows["place"] == "word"]
@@ -112,7 +112,7 @@ def _of_frames(tables: Tables) -> list[Finding]:
         before = rows[(rows["place"] == "before") & (rows["layer"] == best["layer"])].iloc[0]
         found.append(
             Finding(
-                f"Readout ({revision}): at a {kind} word the frame's part of speech is read off best after layer {best['layer']}, in "
+                f"Readout ({revision}): at a {kind} word the frame's part of speech is decoded best after layer {best['layer']}, in "
                 f"{_interval(best, 'frame_share', 'frame_share_ci')} of cases, at the token before it in "
                 f"{_interval(before, 'frame_share', 'frame_share_ci')}; chance {best['chance']:.2f}."
             )
@@ -124,14 +124,14 @@ def _of_rules(rules: pd.DataFrame) -> list[Finding]:
     found = []
     for _, row in rules.sort_values("output_nats").iterrows():
         costs = (
-            f"the token costs {_interval(row, 'output_nats', 'output_nats_ci')} nats more, each of those behind it "
+            f"the token costs {_interval(row, 'output_nats', 'output_nats_ci')} nats more, each token after it "
             f"{_interval(row, 'input_nats', 'input_nats_ci')}"
         )
         if row["rule"] == SPELLED:
-            found.append(Finding(f"Without the token, spelled by its pieces, {costs}."))
+            found.append(Finding(f"Split into its pieces, {costs}."))
         else:
             cosine = _interval(row, "cosine", "cosine_ci")
-            found.append(Finding(f"Rebuilt by {row['rule']}, {costs}; cosine with the truth {cosine}."))
+            found.append(Finding(f"Row rebuilt by {row['rule']}: {costs}; cosine with the true row {cosine}."))
     return found
 
 
@@ -146,7 +146,7 @@ def _is(table: pd.DataFrame, condition: tuple[Any, ...]) -> pd.Series:
 
 def _in_words(condition: tuple[Any, ...]) -> str:
     kind, among, share = condition
-    names = {"cipher": "Cipher", "gaussian": "Gaussian rows", "rare": "Rows of unread words"}
+    names = {"cipher": "Cipher", "gaussian": "Gaussian rows", "rare": "Rows of words in none of the texts"}
     return f"{names[kind]} over {share:.0%} of the class {among}"
 
 

@@ -45,31 +45,32 @@ class Settings(Experiment):
     }  # fmt: skip
 
     parts: Annotated[tuple[Part, ...], SOME] = ("ciphers", "frames", "pieces")
-    """What is measured: texts under ciphers, parts of speech from frames, rows rebuilt from pieces."""
+    """What to measure. ciphers: texts read with permuted or random embedding rows; frames: the part of speech of an unknown token from
+    its context; pieces: embedding rows rebuilt from subword pieces."""
     dtype: Dtype = "float32"
     """Precision of the weights."""
     texts: Path | None = None
     """Folder of texts to read; news articles if not given."""
     texts_per_cipher: TwoOrMore = 6
-    """Number of texts that every cipher is applied to, each with a key of its own."""
+    """Number of texts per cipher, each with its own key."""
     text_tokens: Annotated[int, Ge(32)] = 160
-    """Tokens of every text."""
+    """Length of each text, in tokens."""
     classes: Annotated[tuple[TokenClass, ...], SOME] = ("words", "frequent", "all")
-    """Classes of tokens that change places: lower-case words, the 50 most frequent of them, all tokens but control tokens."""
+    """Tokens to encipher. words: lower-case words; frequent: the 50 most frequent of them; all: all tokens but control tokens."""
     shares: Annotated[tuple[Share, ...], SOME] = (1.0,)
-    """Shares of the first class that change places; the other classes do as a whole."""
+    """Shares of the first class's tokens to encipher; the other classes are enciphered completely."""
     nonce_words: TwoOrMore = 6
-    """Number of rare tokens, and of Gaussian rows, that are put into the frames."""
+    """Number of rare tokens, and of random (Gaussian) embedding rows, to put into the frames."""
     words_per_class: TwoOrMore = 8
-    """At most so many known words of each part of speech."""
+    """Maximum number of known words per part of speech."""
     frames: Path | None = None
-    """A .toml file like probes/embedding_swap/frames.toml: for each part of speech, frames, tests and words."""
+    """TOML file in the format of probes/embedding_swap/frames.toml: frames, tests and words for each part of speech."""
     revisions: tuple[str, ...] = ()
-    """Further checkpoints on which the frames are measured."""
+    """Further checkpoints of the model to measure the frames on."""
     held_out_tokens: TwoOrMore = 16
-    """Number of tokens whose rows are rebuilt from their pieces."""
+    """Number of held-out tokens whose rows are rebuilt from their pieces."""
     rules: Annotated[tuple[Rule, ...], SOME] = ("random", "mean", "first", "last", "local", "local+global", "spelling")
-    """How a row is made from its pieces."""
+    """Rules for building a row from a token's pieces."""
 
     def input_files(self) -> Sequence[Path]:
         """Returns the folder of texts and the file of frames."""

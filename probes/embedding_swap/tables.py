@@ -24,7 +24,7 @@ class Places(TableSchema):
 
 
 class Lens(TableSchema):
-    """What the residual stream of a text says of the tokens with other rows, after one layer: a mean over places of one text."""
+    """The logit lens on tokens with other rows, after one layer: a mean over positions of one text."""
 
     kind: str
     text_id: int
@@ -40,7 +40,7 @@ class Lens(TableSchema):
 
 
 class Ciphers(TableSchema):
-    """One kind of rows: what tokens cost more than in the plain text, by whether they have other rows and were seen before."""
+    """One kind of rows: added cost of tokens against the plain text, by whether they have other rows and occurred before."""
 
     kind: str
     among: str
@@ -90,7 +90,7 @@ class LensLayers(TableSchema):
 
 
 class Behaviour(TableSchema):
-    """ln P of one word at one test, behind one frame with the word in its slot."""
+    """ln P of one word at one test, after one frame with the word in its slot."""
 
     revision: str
     kind: str
@@ -106,7 +106,7 @@ class Behaviour(TableSchema):
 
 
 class Readouts(TableSchema):
-    """The part of speech that a linear readout finds for one word in one frame after one layer."""
+    """The part of speech that a linear probe decodes for one word in one frame after one layer."""
 
     revision: str
     kind: str
@@ -126,7 +126,7 @@ class Readouts(TableSchema):
 
 
 class Effects(TableSchema):
-    """How much likelier a word is where a test wants its part of speech: by the frame, or by what the word is."""
+    """Gain in ln P of a word where a test requires the frame's part of speech, or the word's own."""
 
     revision: str
     kind: str
@@ -141,7 +141,7 @@ class Effects(TableSchema):
 
 
 class Accuracy(TableSchema):
-    """Share of readouts that say what the frame says, by layer; and what the word is."""
+    """Share of readouts that give the frame's part of speech, and the word's own, by layer."""
 
     revision: str
     kind: str

@@ -23,7 +23,7 @@ class FunctionTokens(Settings):
     """Which tokens activate which features of a sparse dictionary, beyond chance?"""
 
     name: ClassVar[str] = "function_tokens"
-    summary: ClassVar[str] = "the bipartite graph of tokens and dictionary features, held against chance"
+    summary: ClassVar[str] = "the bipartite graph of tokens and dictionary features, compared with chance"
     paper: ClassVar[str] = (
         "Zhang, Lin, Li 2025, Memory Retrieval and Consolidation in Large Language Models through Function Tokens, arXiv:2510.08203"
     )

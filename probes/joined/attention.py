@@ -52,19 +52,19 @@ class AttentionJoin(Join):
     }
 
     retrieval_heads: Path | None = None
-    """Folder of the retrieval_heads run that ranks the heads, and whose prompts are read again."""
+    """Folder of the retrieval_heads run that ranks the heads; its prompts are read again."""
     function_tokens: Path | None = None
-    """Folder of the function_tokens run that says which tokens are function tokens."""
+    """Folder of the function_tokens run that defines which tokens are function tokens."""
     k: Count = 10
-    """How many of the best retrieval heads are looked at."""
+    """Number of top retrieval heads to test."""
     random_draws: Count = 5
-    """Random sets of as many heads of the same layers."""
+    """Number of random control sets: as many heads in the same layers."""
     n_passages: Annotated[int, Ge(2), Hint("intervals resample passages")] = 48
-    """Passages of news prose, every position a query."""
+    """Number of passages of news prose; every position is a query."""
     passage_tokens: Annotated[int, Ge(8)] = 256
     """Length of a passage, in tokens."""
     n_prompts: Count = 48
-    """Prompts of the retrieval run, with the answer's positions as queries."""
+    """Number of prompts of the retrieval run; the answer's positions are the queries."""
 
     def check_model(self, facts: ModelFacts) -> None:
         """Raises ArgumentError when the model has too few heads, or a window too short for the passages."""

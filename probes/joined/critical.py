@@ -38,11 +38,11 @@ class CriticalJoin(Join):
     critical_tokens: Path | None = None
     """Folder of the critical_tokens run."""
     function_tokens: Path | None = None
-    """Folder of the function_tokens run, whose texts say how frequent tokens are."""
+    """Folder of the function_tokens run, whose texts supply token frequencies."""
     nearby: Count = 5
-    """How far from a critical token the tokens of the control "nearby" are, in tokens."""
+    """Maximum distance from a critical token of the tokens in the control "nearby", in tokens."""
     uncertainty: OpenShare = 0.2
-    """1 − p of a token from which it counts as uncertain: what critical_tokens tests, by default."""
+    """Smallest 1 − p of a token that counts as uncertain, p being its probability; the default is δ of critical_tokens."""
 
     def schemas(self) -> "Schemas":
         """Returns the schema of every table."""

@@ -37,8 +37,8 @@ def _losses(settings: Settings, tables: Tables) -> Iterator[Finding]:
         where = f"{material}, {str(scope).replace('_', ' ')}" if material == "needles" else material
         if material != "prose" and full["recall"] < LEAST_RECALL:
             yield Finding(
-                f"On {where}, {full['recall']:.0%} of the scored tokens are the most likely ones with the full cache: there is "
-                "little for a policy to lose.",
+                f"On {where}, only {full['recall']:.0%} of the scored tokens are the most likely ones with the full cache: a policy "
+                "has little to lose.",
                 "warning",
             )
         if len(others):
@@ -58,8 +58,8 @@ def _factors(tables: Tables) -> Iterator[Finding]:
             f"{row.factor} {row.share:.0%} [{row.ci_low:.0%}, {row.ci_high:.0%}]" for row in rows.itertuples()
         )
         yield Finding(
-            f"Of the variance between policies and protections on {material} ({str(scope).replace('_', ' ')}, budget "
-            f"{rows['budget'].iloc[0]:.0%}) comes from: {shares}."
+            f"Shares of the variance between policies and protections on {material} ({str(scope).replace('_', ' ')}, budget "
+            f"{rows['budget'].iloc[0]:.0%}): {shares}."
         )
 
 
@@ -74,7 +74,7 @@ def _roles(settings: Settings, tables: Tables) -> Iterator[Finding]:
     if len(rows):
         more = rows[rows["difference_ci_low"] > 0]
         yield Finding(
-            f"On needles, {len(more)} of {len(rows)} policies change the output of retrieval heads more than that of other heads of "
+            f"On needles, {len(more)} of {len(rows)} policies change the output of retrieval heads more than that of other heads in "
             f"the same layers (95% interval over texts above 0): {', '.join(more['policy']) or 'none'}."
         )
 
@@ -87,7 +87,7 @@ def _restored(tables: Tables) -> Iterator[Finding]:
     none = recall[recall["head_set"] == "none"].iloc[0]
     best, random = (recall[recall["head_set"] == name].sort_values("k") for name in ("best", "random"))
     yield Finding(
-        f"Tokens of needles recalled when k key-value heads keep the whole prompt and all others the smallest budget: "
+        f"Needle tokens recalled when k key-value heads keep the whole prompt and all others the smallest budget: "
         f"{none['value']:.0%} with none; "
         f"the best retrieval heads {_curve(best)}; random ones {_curve(random)}."
     )

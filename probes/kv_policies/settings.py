@@ -95,50 +95,50 @@ class Settings(Experiment):
     dtype: Dtype = "float32"
     """Precision of the weights. Half precision rounds surprisals by hundredths of a nat."""
     policies: tuple[str, ...] | None = None
-    """Policies by name, with options in brackets, such as a2sf(alpha=0.5), or your own as module:Class. By default those of the
+    """Policies to simulate, with options in brackets, such as a2sf(alpha=0.5), or your own as module:Class. By default those of the
     toolkit that the model can take."""
     budgets: Annotated[tuple[Share, ...], SOME] = (0.1, 0.2, 0.4)
-    """Share of the prompt's keys that each key-value head keeps."""
+    """Shares of the prompt's keys that each key-value head keeps."""
     protections: Annotated[tuple[Protection, ...], SOME] = ("sinks_recent", "none")
-    """What is kept whatever its score. The first goes with every budget, the others with the middle one. sinks: the first
-    --sinks tokens; sinks_recent: these and the last --recent; boundaries: a tenth of the budget at each end of the prompt; needle:
-    the needle (on the material needles)."""
+    """Tokens to keep whatever their score. The first protection is run with every budget, the others with the middle one. sinks: the
+    first --sinks tokens; sinks_recent: these and the last --recent; boundaries: a tenth of the budget at each end of the prompt;
+    needle: the needle (material needles only); none: no tokens."""
     sinks: CountOrNone = 4
-    """First tokens that are protected."""
+    """Number of first tokens to protect (attention sinks)."""
     recent: CountOrNone = 16
-    """Last tokens that are protected."""
+    """Number of last tokens to protect."""
     materials: Annotated[tuple[Material, ...], SOME] = ("prose", "lists", "needles")
-    """prose: news goes on; lists: a list of words comes back; needles: a question about a sentence in the prompt is answered."""
+    """Texts to score. prose: the news text continues; lists: a word list is repeated; needles: a question about a sentence of it."""
     scopes: Annotated[tuple[Scope, ...], SOME] = ("context_only", "context_and_question")
-    """Needles: whether the cache is cut before the question is read or after it."""
+    """With needles: whether the cache is cut before the question is read (context_only) or after it."""
     prompt_tokens: Annotated[int, Ge(SHORTEST_PROMPT)] = 384
     """Length of the prompts, in tokens."""
     prose_tokens: Annotated[int, Ge(2)] = 16
-    """Tokens of prose that are scored after each prompt."""
+    """Number of prose tokens scored after each prompt."""
     prose_texts: Count = 5
-    """Texts of prose."""
+    """Number of prose texts."""
     dynamics_texts: CountOrNone = 3
-    """Texts of prose on which it is measured how attention moves: stale keys, keys that come back, best forgetting by layer."""
+    """Number of prose texts on which attention over time is measured: stale keys, recurring keys, and the best discount per layer."""
     lists: Count = 5
-    """Lists of words."""
+    """Number of word lists."""
     list_words: Annotated[int, Ge(2)] = 8
-    """Words of a list."""
+    """Number of words per list."""
     needles: Count = 6
-    """Needles that are answered."""
+    """Number of needles to ask for."""
     finding_needles: Count = 5
-    """Needles used to find retrieval heads; others than those that are answered."""
+    """Number of needles used to find retrieval heads; they differ from those of --needles."""
     restored_k: tuple[Count, ...] = (1, 2, 4, 8, 16, 32)
     """Numbers of key-value heads that keep the whole prompt while all others keep sinks and recent tokens. Those above half of the
     model's are left out."""
     random_draws: Count = 2
-    """Random sets of as many heads in the same layers, for each k and each role."""
+    """Number of random control sets for each k and each role: as many heads in the same layers."""
     role_share: OpenShare = 0.1
-    """Share of the heads that count as retrieval, induction and echo heads, the best of each score."""
+    """Share of the model's heads that count as retrieval, induction and echo heads: those with the highest scores."""
     heads_from: Path | None = None
     """A ranking of retrieval heads: a retrieval_heads run (its folder or hash), or a file of another tool. By default heads are
     found here, on needles of their own."""
     bos: Literal["auto", "always", "never"] = "auto"
-    """Whether prompts begin with the beginning-of-sequence token; auto does as the tokenizer does."""
+    """Whether prompts begin with the beginning-of-sequence token; auto follows the tokenizer."""
 
     def __post_init__(self) -> None:
         """Raises ArgumentError for values out of bounds and for policies that are not there."""

@@ -7,7 +7,7 @@ from interp.tables import Schemas, TableSchema, fraction, may_lack, schema_of
 
 
 class HeadScores(TableSchema):
-    """How far one head plays one role, on one text."""
+    """One head's score for one role, on one text."""
 
     unit: str
     text_id: str
@@ -120,7 +120,7 @@ class Stale(TableSchema):
 
 
 class Recurrence(TableSchema):
-    """How the tokens of a text come back in one key-value head: prose, full attention."""
+    """How tokens of a text become active again in one key-value head: prose, full attention."""
 
     text_id: str
     layer: int
@@ -147,7 +147,7 @@ class Recurrence(TableSchema):
 
 
 class Forgetting(TableSchema):
-    """What one key-value head's later queries find of the first half's keys that A2SF keeps with one alpha."""
+    """How much of the attention of later queries lies on the first half's keys that A2SF keeps with one alpha, in one key-value head."""
 
     text_id: str
     layer: int

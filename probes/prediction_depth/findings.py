@@ -29,8 +29,8 @@ def _share(row: Any) -> str:
 
 
 def _shown(row: Any) -> str:
-    """In words, whether an interval leaves 0 out."""
-    return "" if row["ci_low"] > 0 or row["ci_high"] < 0 else " (not shown: the interval has 0)"
+    """In words, that an interval does not exclude 0."""
+    return "" if row["ci_low"] > 0 or row["ci_high"] < 0 else " (not shown: the interval contains 0)"
 
 
 def _best(tables: Tables) -> str:
@@ -41,8 +41,8 @@ def _settling(tables: Tables) -> Iterator[Finding]:
     lens, n_layers = _best(tables), int(tables["depths"]["depth"].max())
     if lens == "logit":
         yield Finding(
-            "There is no tuned lens of these weights in this precision, so depths are read by the logit lens alone, which early layers "
-            "are not made for: train one with python -m interp.models.lens.training.",
+            "There is no tuned lens for these weights in this precision, so depths come from the logit lens alone, which is unreliable in "
+            "early layers: train one with python -m interp.models.lens.training.",
             "warning",
         )
     settled = tables["settled"]
@@ -54,7 +54,7 @@ def _settling(tables: Tables) -> Iterator[Finding]:
     for contrast, rows in contrasts.groupby("contrast", sort=False):
         told = []
         for name, matched, said in (
-            (lens, False, "as they are"), (lens, True, "matched in frequency"), ("less unigram", False, "log frequency subtracted"),
+            (lens, False, "raw"), (lens, True, "matched in frequency"), ("less unigram", False, "log frequency subtracted"),
             ("shuffled", False, "control lens trained on shuffled targets"),
         ):  # fmt: skip
             row = rows[(rows["lens"] == name) & (rows["matched"] == matched)]
@@ -71,7 +71,7 @@ def _common(tables: Tables) -> Iterator[Finding]:
     last = int(common.index.max())
     first: Any = common.loc[1 : last // 2, "value"].idxmax()
     yield Finding(
-        f"At depth {first}, {_share(common.loc[first])} of the likeliest tokens are among the ten commonest, at the last "
+        f"At depth {first}, {_share(common.loc[first])} of the most likely tokens are among the ten most common, at the last depth "
         f"{_share(common.loc[last])}; {_share(revised.loc[first])} of the early ones are revised ({lens} lens)."
     )
 
@@ -99,7 +99,7 @@ def _ways(tables: Tables) -> Iterator[Finding]:
         for way, row in rows.loc["agrees"].iterrows()
     ]  # fmt: skip
     yield Finding(
-        f"Read out at depth {at}, the first token of an answer is what the last depth says: {', '.join(told)}."
+        f"Share of answers whose first token, decoded at depth {at}, is that of the last depth: {', '.join(told)}."
     )
 
 
@@ -109,7 +109,7 @@ def _knowing(tables: Tables) -> Iterator[Finding]:
     share = float(one["is_right"].mean())
     if share < FLOOR:
         yield Finding(
-            f"Only {share:.0%} of {len(one)} answers are right: what a signal can tell apart is near its floor.",
+            f"Only {share:.0%} of {len(one)} answers are right: too few to test signals that predict right answers.",
             "warning",
         )
     aurocs = tables["aurocs"]
@@ -120,8 +120,8 @@ def _knowing(tables: Tables) -> Iterator[Finding]:
     ]
     if told:
         yield Finding(
-            f"{share:.0%} of {len(one)} questions are answered right. How well signals tell which, within relations, before the answer is "
-            f"written (area under the curve, chance 0.50): {', '.join(told)}."
+            f"{share:.0%} of {len(one)} questions are answered right. How well signals predict which, within relations, before the answer "
+            f"is generated (AUROC, chance 0.50): {', '.join(told)}."
         )
 
 
@@ -131,31 +131,33 @@ def _skips(tables: Tables) -> Iterator[Finding]:
         "budget"
     ):
         told = ", ".join(f"{row['arm'].replace('_', ' ')} {_said(row)}" for _, row in rows.iterrows())
-        yield Finding(f"With {budget:.0%} of the layers passed by every token, nats per token: {told}.")
+        yield Finding(f"Cost of passing every token through {budget:.0%} of the layers, nats per token: {told}.")
     for budget, rows in tables["schedules"].groupby("budget"):
         told = ", ".join(
             f"{row['arm'].replace('_', ' ')} against {row['against']} {_said(row)}{_shown(row)}"
             for _, row in rows.iterrows()
         )
-        yield Finding(f"A schedule that falls with position costs, at {budget:.0%}, in nats per token: {told}.")
+        yield Finding(
+            f"Cost of a schedule that falls with position, at {budget:.0%} of the layers, nats per token: {told}."
+        )
 
 
 def _drafts(tables: Tables) -> Iterator[Finding]:
     for domain, rows in tables["accepted"].groupby("domain", sort=False):
         told = ", ".join(f"{row['drafter']} {_said(row, 2, '')}" for _, row in rows.iterrows())
-        yield Finding(f"Tokens a pass on {domain} (1 without drafts): {told}.")
+        yield Finding(f"Tokens per pass on {domain} (1 without drafts): {told}.")
     written = tables["written"]
     unequal = int((~written["is_equal"]).sum())
     rate = written["n_tokens"].sum() / (written["n_passes"].sum() + len(written))
     if unequal:
         yield Finding(
-            f"{unequal} of {len(written)} texts written with drafts differ from plain greedy decoding: reading several tokens at once "
-            "rounds otherwise, and near ties fall the other way.",
+            f"{unequal} of {len(written)} texts generated with drafts differ from plain greedy decoding: reading several tokens at once "
+            "rounds differently, which decides near-ties.",
             "warning",
         )
     else:
         yield Finding(
-            f"All {len(written)} texts written live with chains of drafts equal plain greedy decoding, at {rate:.2f} tokens a pass."
+            f"All {len(written)} texts generated live with chains of drafts equal plain greedy decoding, at {rate:.2f} tokens per pass."
         )
 
 

@@ -32,7 +32,7 @@ class Settings(Experiment):
     }
 
     dtype: Dtype = "float32"
-    """Precision of the weights. A tuned lens is of one precision; those that ship are of float32."""
+    """Precision of the weights. A tuned lens works with the precision it was trained in; those that ship need float32."""
     lens: Path | None = None
     """A tuned lens of this model and precision, from python -m interp.models.lens.training. By default the one that ships, if any."""
     shuffled_lens: Path | None = None
@@ -40,33 +40,33 @@ class Settings(Experiment):
     texts: Path | None = None
     """Folder of text files to read in place of the news articles."""
     function_words: Path | None = None
-    """A text file of the function words of another language, separated by blanks. By default an English list."""
+    """Text file of function words, separated by white space, for another language. By default an English list."""
     prose_texts: Annotated[int, Ge(2), Hint("one text has no interval")] = 5
-    """Texts whose tokens are read out at every depth."""
+    """Number of texts whose tokens are decoded at every depth."""
     text_tokens: Annotated[int, Ge(24)] = 96
-    """Tokens of each text."""
+    """Length of each text, in tokens."""
     decode_texts: Annotated[int, Ge(2), Hint("one text has no interval")] = 3
-    """Texts of skipped layers, drafts and reweaving."""
+    """Number of texts for skipped layers, draft decoding and reweaving."""
     budgets: Annotated[tuple[OpenShare, ...], SOME] = (0.8,)
-    """Share of the layers that a token passes on average when layers are skipped."""
+    """Mean shares of the layers that a token passes when layers are skipped."""
     budget_spread: Annotated[OpenShare, Hint("0.3: from 1.3 to 0.7 times the budget")] = 0.3
-    """How far a falling or rising schedule departs from its budget at either end, as a share of it."""
+    """Difference between a falling or rising schedule and its budget at either end, as a share of the budget."""
     warm_up_layers: CountOrNone = 3
-    """First layers that the arm drop_lower_middle keeps."""
+    """Number of first layers that the arm drop_lower_middle keeps."""
     full_tokens: Count = 16
-    """First tokens of each text that pass all layers."""
+    """Number of tokens at the start of each text that pass all layers."""
     betas: Annotated[tuple[float, ...], SOME] = (0.1, 0.3)
-    """Strengths at which the mean of earlier layers' states is added to a layer's output."""
+    """β, weights with which the mean of earlier layers' states is added to a layer's output (reweaving)."""
     draft_tokens: Annotated[int, Ge(8)] = 64
-    """Tokens that are written, and read, when drafts are tried out."""
+    """Number of tokens generated, and number of tokens replayed, when draft decoding is measured."""
     facts: Path | None = None
-    """A .toml file of questions like probes/prediction_depth/facts.toml."""
+    """TOML file of factual questions in the format of probes/prediction_depth/facts.toml."""
     facts_per_relation: Count = 20
-    """At most so many questions of each relation; ours have 38 to 112."""
+    """Maximum number of questions per relation; the shipped relations have 38 to 112."""
     read_through_every: Count = 3
-    """Reading out through the upper layers: at every so many layers."""
+    """Decode through the upper layers (SimLens) at every n-th depth."""
     bos: Literal["auto", "always", "never"] = "auto"
-    """Whether texts begin with the beginning-of-sequence token; auto does as the tokenizer does."""
+    """Whether texts begin with the beginning-of-sequence token; auto follows the tokenizer."""
 
     def __post_init__(self) -> None:
         """Raises ArgumentError for values out of bounds or that do not go together."""

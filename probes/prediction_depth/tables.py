@@ -64,7 +64,7 @@ class AnswerTokens(TableSchema):
 
 
 class Readouts(TableSchema):
-    """The first token of an answer, read out at one depth in one way."""
+    """The first token of an answer, decoded at one depth with one lens."""
 
     question_id: str
     relation: str
@@ -79,7 +79,7 @@ class Readouts(TableSchema):
 
 
 class Answers(TableSchema):
-    """One question and one signal, known before the answer is written, of whether it will be right."""
+    """One question and one signal, available before the answer is generated, that may predict whether it is right."""
 
     question_id: str
     relation: str
@@ -95,7 +95,7 @@ class Answers(TableSchema):
 
 
 class ReadoutDepths(TableSchema):
-    """One question and the linear readout of one depth, fitted on other questions."""
+    """One question and the linear probe at one depth, fitted on other questions."""
 
     question_id: str
     relation: str
@@ -105,7 +105,7 @@ class ReadoutDepths(TableSchema):
 
 
 class Skips(TableSchema):
-    """One text with layers left out in one way."""
+    """One text with layers skipped in one way."""
 
     text_id: str
     arm: str
@@ -137,7 +137,7 @@ class Reweaving(TableSchema):
 
 
 class Drafts(TableSchema):
-    """One pass of the model over one text when drafts are tried out."""
+    """One pass of the model over one text with drafts."""
 
     text_id: str
     domain: str
@@ -150,7 +150,7 @@ class Drafts(TableSchema):
 
 
 class Recurrences(TableSchema):
-    """One token and the candidates behind the token before it."""
+    """One token, and whether it was among the candidates stored for the token before it."""
 
     text_id: str
     domain: str
@@ -163,7 +163,7 @@ class Recurrences(TableSchema):
 
 
 class Written(TableSchema):
-    """One text written live with drafts, against plain greedy decoding."""
+    """One text generated live with drafts, against plain greedy decoding."""
 
     text_id: str
     is_equal: bool

@@ -25,7 +25,7 @@ class RetrievalHeads(Settings):
     """Which heads copy an answer from a long context, and does the model need them to?"""
 
     name: ClassVar[str] = "retrieval_heads"
-    summary: ClassVar[str] = "heads that copy-paste from long context, and the proof by ablation"
+    summary: ClassVar[str] = "heads that copy-paste from long context, confirmed by ablation"
     paper: ClassVar[str] = (
         "Wu, Wang, Xiao, Peng, Fu 2024, Retrieval Head Mechanistically Explains Long-Context Factuality, arXiv:2404.15574"
     )

@@ -22,7 +22,7 @@ class SequenceRepresentation(Settings):
     """Where does a text keep its meaning: in its last token, in a mean, or in its tokens one by one?"""
 
     name: ClassVar[str] = "sequence_representation"
-    summary: ClassVar[str] = "where a text keeps its meaning: prepended states, bags of words, tokens that retrieve"
+    summary: ClassVar[str] = "where a text's meaning is stored: token prepending, bags of words, token retrieval"
     paper: ClassVar[str] = (
         "Fu et al. 2024, Token Prepending, arXiv:2412.11556; Xiao, Liu 2022, RetroMAE v2 (DupMAE), arXiv:2211.08769; Lee et al. 2023, "
         "Rethinking the Role of Token Retrieval in Multi-Vector Retrieval (XTR), arXiv:2304.01982"

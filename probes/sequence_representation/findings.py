@@ -12,7 +12,7 @@ VALUES = ["value", "ci_low", "ci_high"]
 
 
 def find(tables: Tables) -> list[Finding]:
-    """Returns what of each paper's claim is shown here, and what is not."""
+    """Returns a sentence on each claim of the papers: whether it is shown here."""
     return [
         *_of_prepending(tables["gains"]),
         *_of_baselines(tables["correlations"]),
@@ -45,8 +45,8 @@ def _of_prepending(gains: pd.DataFrame) -> list[Finding]:
         }[row.against]
         found.append(
             Finding(
-                f"Token Prepending against {against}, read after layer {row.layer}: {said(row.value, row.ci_low, row.ci_high)} in Spearman "
-                f"with the grades of {row.n_rows} pairs ({row.pairs}): a gain is {verdict}."
+                f"Token Prepending against {against}, after layer {row.layer}: difference in Spearman correlation with the grades of "
+                f"{row.n_rows} pairs ({row.pairs}) {said(row.value, row.ci_low, row.ci_high)}; a gain is {verdict}."
             )
         )
     return found
@@ -61,12 +61,13 @@ def _of_baselines(correlations: pd.DataFrame) -> list[Finding]:
     found = []
     for pairs, rows in correlations.groupby("pairs", sort=False):
         words = rows[rows["measure"] == "shared words"].iloc[0]
-        sentence = f"Pairs {pairs}: shared words alone have a Spearman of {said(words['value'], words['ci_low'], words['ci_high'])}"
+        sentence = f"Pairs ({pairs}), Spearman correlation with the grades: share of common words alone "
+        sentence += said(words["value"], words["ci_low"], words["ci_high"])
         means = rows[(rows["measure"] == "cosine") & (rows["arm"] == "encoder") & (rows["pool"] == "mean")]
         if len(means):
             last = means[means["layer"] == means["layer"].max()].iloc[0]
             sentence += f", {last['reader']}'s mean state {said(last['value'], last['ci_low'], last['ci_high'])}"
-        found.append(Finding(f"{sentence} with the grades."))
+        found.append(Finding(f"{sentence}."))
     return found
 
 
@@ -91,7 +92,9 @@ def _of_words(bags: pd.DataFrame) -> list[Finding]:
         last = rows[rows["layer"] == rows["layer"].max()].set_index("pool")
         parts = [f"{pool} {said(*last.loc[pool, ['gain', 'gain_ci_low', 'gain_ci_high']])}" for pool in last.index]
         found.append(
-            Finding(f"{reader}, last layer, nDCG of a sentence's words above their frequency's: {', '.join(parts)}.")
+            Finding(
+                f"{reader}, last layer, nDCG of a sentence's words beyond ranking by frequency: {', '.join(parts)}."
+            )
         )
     return found
 
@@ -111,8 +114,8 @@ def _of_tokens(recalls: pd.DataFrame, ranks: pd.DataFrame) -> list[Finding]:
             ways.append(f"{way} {said(row.value, row.ci_low, row.ci_high)}")
         found.append(
             Finding(
-                f"{reader}, {kind}: the right document is among the 10 nearest tokens for {', '.join(parts)}, chance {chance:.2f}; mean "
-                f"reciprocal rank {'; '.join(ways)}; chance {float(scored['chance'].mean()):.2f}."
+                f"{reader}, {kind}: share of tokens with the right document among their 10 nearest: {', '.join(parts)}, "
+                f"chance {chance:.2f}; mean reciprocal rank {'; '.join(ways)}; chance {float(scored['chance'].mean()):.2f}."
             )
         )
     return found
@@ -122,7 +125,7 @@ def _of_unread(texts: pd.DataFrame) -> list[Finding]:
     lost = texts[texts["unread_characters"] > 0]
     return [
         Finding(
-            f"{reader} cannot read some characters of {len(rows)} texts: their states are partly of unknown tokens.",
+            f"{reader} lacks some characters of {len(rows)} texts: their states are partly those of unknown tokens.",
             "warning",
         )
         for reader, rows in lost.groupby("reader", sort=False)

@@ -30,33 +30,33 @@ class Settings(Experiment):
     dtype: Dtype = "float32"
     """Precision of the weights of --model; the encoder is always read in float32."""
     encoder: str = "all-minilm-l6-v2"
-    """Sentence encoder to hold beside the model: all-minilm-l6-v2, a folder that save_pretrained wrote, or none."""
+    """Sentence encoder to compare with the model: all-minilm-l6-v2, a folder written by save_pretrained, or none."""
     pairs: Path | None = None
-    """STS file (.tsv or .csv with a header, or .jsonl) of pairs of texts with a grade; by default our own pairs."""
+    """File of graded text pairs, as in STS (.tsv or .csv with a header, or .jsonl); by default the toolkit's own pairs."""
     first_column: str = "sentence1"
     """Column (or JSON key) of the first text."""
     second_column: str = "sentence2"
     """Column (or JSON key) of the second text."""
     grade_column: str = "score"
-    """Column (or JSON key) of the grade: the higher, the more alike."""
+    """Column (or JSON key) of the grade: the higher, the more similar."""
     sentences: Count | None = None
-    """Of our own pairs, those of the first so many sentences (seven each); of a file, its first so many pairs; all if not given."""
+    """Use only the first n sentences of the toolkit's own pairs (seven pairs each), or the first n pairs of a file; by default all."""
     arms: Annotated[tuple[Arm, ...], SOME] = ("plain", "prompt", "slot", "prepend", "other")
     """How the model reads a text. plain: by itself; prompt: 'This sentence : "…" means in one word:"'; slot: with a placeholder before
     the sentence; prepend: the last token's state is written into it (Token Prepending); other, mean, random: another text's, the mean
     one, noise; echo: the sentence twice."""
     start: Count = 1
-    """First layer whose input has the slot overwritten."""
+    """First layer at whose input the slot is overwritten."""
     exits: Annotated[tuple[Count, ...], SOME] = (7,)
-    """The slot is overwritten in layers before this one, for each arm that writes; the controls take the largest."""
+    """The slot is overwritten at the inputs of layers from --start up to, not including, this one; the controls use the largest value."""
     shifted_texts: Count = 24
-    """First texts at whose tokens it is measured how far Token Prepending moves a state."""
+    """Number of texts on which the shift of token states by Token Prepending is measured."""
     prose_sentences: CountOrNone = 240
-    """News sentences whose words are decoded from states (DupMAE); 0 leaves that out."""
+    """Number of news sentences whose words are decoded from pooled states (DupMAE); 0 skips this part."""
     distractors: CountOrNone = 100
-    """News sentences among the documents that tokens retrieve from (XTR), beside the pairs' second texts."""
+    """Number of news sentences to add as distractors to the documents of token retrieval (XTR); the others are the pairs' second texts."""
     top_k: Annotated[tuple[Count, ...], SOME] = (10, 100, 1000)
-    """Document tokens that a query token retrieves, for each way of scoring."""
+    """Numbers of document tokens that each query token retrieves (XTR)."""
 
     def __post_init__(self) -> None:
         """Raises ArgumentError for layers that do not follow each other."""

@@ -5,7 +5,7 @@ from interp.tables import Schemas, TableSchema, may_lack, schema_of
 
 
 class Pairs(TableSchema):
-    """One pair of texts, read in one way: how alike their states are after one layer."""
+    """One pair of texts in one arm: how similar their states are after one layer."""
 
     reader: str
     """The model, or the encoder."""
@@ -31,7 +31,7 @@ class Pairs(TableSchema):
 
 
 class Spreads(TableSchema):
-    """One way to read, after one layer: how narrow the cone of all texts' states is."""
+    """Anisotropy in one arm after one layer: how similar the states of different texts are."""
 
     reader: str
     arm: str
@@ -55,7 +55,7 @@ class Texts(TableSchema):
 
 
 class Shifts(TableSchema):
-    """How far one token of a text is moved by what is written into the slot before it."""
+    """How much the state of one token changes when a state is written into the slot before it."""
 
     arm: str
     layer: int
@@ -84,7 +84,7 @@ class Words(TableSchema):
 
 
 class Tokens(TableSchema):
-    """One token of a query: where the tokens of the right document stand among all documents' tokens, by cosine."""
+    """One token of a query: the rank of the right document's tokens among all documents' tokens, by cosine."""
 
     reader: str
     layer: int
@@ -110,7 +110,7 @@ class Tokens(TableSchema):
 
 
 class Documents(TableSchema):
-    """One query, scored in one way against all documents: where the right one stands."""
+    """One query and one score over all documents: the rank of the right one."""
 
     reader: str
     layer: int

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingMemory(Settings):
-    """What does training leave behind: what is recognised, recalled, and how long?"""
+    """What does training leave behind: what is recognised, what is recalled, and for how long?"""
 
     name: ClassVar[str] = "training_memory"
     summary: ClassVar[str] = (

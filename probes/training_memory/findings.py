@@ -51,9 +51,9 @@ def _of_study(recognised: pd.DataFrame, recalled: pd.DataFrame) -> list[Finding]
             foils = [f"{foil} {_one(part, 'recognised')}" for foil, part in at.groupby("foil", sort=False)]
             found.append(
                 Finding(
-                    f"{condition} sentences, learning rate {rate:g}, {exposures} exposures: told from their foils ({', '.join(foils)}); "
-                    f"of the second half {_one(of, 'second')} is recalled, chance {_one(of, 'another')}. With the given half in both, as "
-                    f"in the released code, that is {_one(of, 'released')}, and {of.iloc[0]['floor']:.2f} for nothing at all. "
+                    f"{condition} sentences, learning rate {rate:g}, {exposures} exposures: recognised against foils ({', '.join(foils)}); "
+                    f"recall of the second half {_one(of, 'second')}, chance {_one(of, 'another')}. Scored as in the released code, with "
+                    f"the given half in both texts, recall is {_one(of, 'released')}, with a floor of {of.iloc[0]['floor']:.2f}. "
                     f"n = {at.iloc[0]['n']}."
                 )
             )
@@ -69,7 +69,11 @@ def _of_time(lasting: pd.DataFrame) -> list[Finding]:
         last = at.index.max()
         parts = [
             f"{name} {_estimate(at.loc[updates])}"
-            for name, updates in (("before study", -1), ("after it", 0), (f"{last} updates on other text later", last))
+            for name, updates in (
+                ("before training", -1),
+                ("after it", 0),
+                (f"{last} updates on other text later", last),
+            )
         ]
         found.append(Finding(f"Learning rate {rate:g}, {measure}: {', '.join(parts)}."))
     return found
@@ -86,10 +90,8 @@ def _of_layers(carriers: pd.DataFrame) -> list[Finding]:
         verdict = "more" if most["ci_low"] > beside["ci_high"] else "not shown to be more"
         found.append(
             Finding(
-                f"Learning rate {rate:g}: taking back the change of {most['taken_back']} costs most for its size "
-                f"of {measure}, {_estimate(most)}: {verdict} than as much of the squared change "
-                "taken back everywhere, "
-                f"{_estimate(beside)}."
+                f"Learning rate {rate:g}, loss of {measure}: resetting {most['taken_back']} costs most for its size, {_estimate(most)}, "
+                f"{verdict} than resetting random parameters with the same share of the squared change, {_estimate(beside)}."
             )
         )
     return found
@@ -107,7 +109,7 @@ def _of_values(known: pd.DataFrame) -> list[Finding]:
         found.append(
             Finding(
                 f"Annual values {'inside' if in_window else 'outside'} the training window: ln p of the true value is "
-                f"{_estimate(true)} above that of values beside it; nulls: {', '.join(over)}. "
+                f"{_estimate(true)} above that of nearby values; nulls: {', '.join(over)}. "
                 f"They are {verdict} (n = {true['n']})."
             )
         )
@@ -147,7 +149,7 @@ def _of_most(checkpoint: str, duplicates: int, effects: pd.DataFrame) -> list[Fi
     for effect in (AGAINST_TWIN, AT_START):
         if ("start", effect) in effects.index:
             row: Any = effects.loc[("start", effect)]
-            shown = "" if row["ci_low"] > 0 or row["ci_high"] < 0 else " (not shown: the interval holds 0)"
+            shown = "" if row["ci_low"] > 0 or row["ci_high"] < 0 else " (not shown: the interval contains 0)"
             found.append(Finding(f"{texts}: recall {effect} is {told('start', effect)}{shown}."))
     for role in ROLES:
         own, control = lost_without(role), lost_without(random_name(role))
@@ -156,10 +158,10 @@ def _of_most(checkpoint: str, duplicates: int, effects: pd.DataFrame) -> list[Fi
                 f"{told(place, own)} {words} (random heads {told(place, control)})"
                 for place, words in (
                     ("start", "at the start"),
-                    ("copied", "where the text stands in the window already"),
+                    ("copied", "if the window already contains the text"),
                 )
             ]
-            found.append(Finding(f"{texts}: without {role} heads recall loses {' and '.join(parts)}."))
+            found.append(Finding(f"{texts}: with {role} heads ablated, recall loses {' and '.join(parts)}."))
     return found
 
 
@@ -168,7 +170,7 @@ def _of_stops(updates: pd.DataFrame) -> list[Finding]:
     return [
         Finding(
             f"Training on {row.condition} sentences with learning rate {row.learning_rate:g} was stopped in exposure {row.exposure}, "
-            f"because {row.stopped}: its tables end before; give a smaller --learning-rates.",
+            f"because {row.stopped}: its tables end before that; use a smaller value of --learning-rates.",
             "warning",
         )
         for row in stopped.itertuples()

@@ -34,27 +34,27 @@ class Settings(Experiment):
     dtype: Dtype = "float32"
     """Precision of the weights; training needs float32."""
     conditions: Annotated[tuple[Condition, ...], SOME] = ("natural", "scrambled", "random")
-    """What is studied: news sentences, their words in another order, or words at random."""
+    """What the model is trained on. natural: news sentences; scrambled: their words in another order; random: random words."""
     sentences: Count = 24
-    """Sentences that are studied in every condition, and as many foils."""
+    """Number of studied sentences per condition; as many more serve as foils."""
     texts: Path | None = None
     """A .txt file with one sentence per line to study instead of news sentences; twice as many as --sentences, half of them foils."""
     most_tokens: Count = 24
-    """Longer sentences are cut there."""
+    """Maximum sentence length in tokens; longer sentences are truncated."""
     learning_rates: Annotated[tuple[Positive, ...], SOME] = (1e-3,)
-    """Learning rates of AdamW, without decay, each in a training of its own; larger models want smaller ones."""
+    """Learning rates of AdamW (no weight decay), each with its own training; larger models need smaller ones."""
     batch: Count = 4
-    """Sentences of one update."""
+    """Batch size: sentences per update."""
     exposures: Annotated[tuple[CountOrNone, ...], SOME] = (0, 1, 2, 3, 5, 10)
-    """After how many passes over the sentences the model is tested; 0 is always among them."""
+    """Numbers of passes over the sentences after which the model is tested; must include 0, the model before any training."""
     seeds: Count = 1
-    """Trainings of every condition and learning rate, each with other sentences."""
+    """Number of trainings per condition and learning rate, each on different sentences."""
     studied: Count = 3
-    """Passes before it is tested which layers carry the memory, and how long it lasts (condition natural)."""
+    """Number of passes before the tests of which layers carry the memory and how long it lasts (condition natural)."""
     kept_for: tuple[Count, ...] = (1, 2, 5, 10, 20, 50)
-    """Further updates on other news text after which the studied sentences are tested again; none if empty."""
+    """Numbers of further updates on other news text after which the studied sentences are tested again; give none to skip this test."""
     layer_groups: CountOrNone = 4
-    """Groups of neighbouring layers whose change is taken back, each alone; 0 leaves that out."""
+    """Number of groups of neighbouring layers whose weights are reset, one group at a time; 0 skips this test."""
     duplicates: Path | None = None
     """File (.tsv, .csv or .jsonl) with columns text, duplicates (times in the training data) and optionally foil, for models whose
     training data is known; they are not trained here."""
@@ -66,14 +66,14 @@ class Settings(Experiment):
     twin_revision: str | None = None
     """Branch, tag or commit of --twin on the hub; a subfolder of its folder."""
     offset_tokens: Count = 64
-    """With --duplicates: tokens of news text before the text, beside the text at the start of the window."""
+    """With --duplicates: number of news tokens before the text in the shifted placement; the other placement is the start of the window."""
     heads_off: CountOrNone = 8
-    """With --duplicates: retrieval heads, and induction heads, that are switched off, so that what is copied from the window is told
-    from what is remembered; 0 leaves that out."""
+    """With --duplicates: number of retrieval heads, and of induction heads, to switch off, so that copying from the window can be told
+    from memory; 0 skips this test."""
     years_step: CountOrNone = 3
-    """Every so manieth year of the shipped annual series is asked for; 0 leaves that out."""
+    """Step in years through the shipped annual series; 0 skips this part."""
     window_end: int = 2017
-    """Last year that the training data is taken to cover; that of the default model is news of 2017."""
+    """Last year assumed to be covered by the training data; the default model was trained on news of 2017."""
 
     def __post_init__(self) -> None:
         """Raises ArgumentError for settings that do not go together."""

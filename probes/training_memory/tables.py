@@ -21,7 +21,7 @@ class Updates(TableSchema):
 
 
 class Recognition(TableSchema):
-    """One studied sentence beside one foil, after so many exposures."""
+    """One studied sentence against one foil, after a number of exposures."""
 
     condition: str
     learning_rate: float
@@ -39,7 +39,7 @@ class Recognition(TableSchema):
 
 
 class Recall(TableSchema):
-    """The greedy completion of one studied sentence's first half, held against its second half."""
+    """The greedy completion of one studied sentence's first half, compared with its second half."""
 
     condition: str
     learning_rate: float
@@ -74,7 +74,7 @@ class LastingRecall(Recall):
 
 
 class LayersRecognition(Recognition):
-    """As recognition, with the change of some parameters taken back."""
+    """As recognition, with some parameters reset to their original values."""
 
     taken_back: str
     """Which layers have their first weights again."""
@@ -86,7 +86,7 @@ class LayersRecognition(Recognition):
 
 
 class LayersRecall(Recall):
-    """As recall, with the change of some parameters taken back."""
+    """As recall, with some parameters reset to their original values."""
 
     taken_back: str
     control: bool
@@ -95,7 +95,7 @@ class LayersRecall(Recall):
 
 
 class Values(TableSchema):
-    """One value of an annual series, or of a null, against values beside it."""
+    """One value of an annual series, or of a null, against nearby values."""
 
     series: str
     year: int
@@ -137,7 +137,7 @@ class Duplicates(TableSchema):
 
 
 class SwitchedOff(TableSchema):
-    """The heads that are switched off in one checkpoint."""
+    """The heads that are ablated in one checkpoint."""
 
     checkpoint: str
     is_twin: bool

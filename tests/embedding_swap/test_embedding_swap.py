@@ -279,4 +279,4 @@ def test_a_model_without_a_list_of_layers_has_ciphers_and_behaviour(tmp_path: Pa
     assert len(run.tables["ciphers"])
     assert not len(run.tables["accuracy"])
     warnings = [finding.text for finding in run.findings if finding.kind == "warning"]
-    assert [text.partition(":")[0] for text in warnings] == ["No lens", "No readout of states"]
+    assert [text.partition(":")[0] for text in warnings] == ["No lens", "No readout"]

@@ -109,7 +109,7 @@ def test_without_a_tuned_lens_it_is_said(run):
     settings, tables = run
     without = {name: table[table["lens"] == "logit"] if "lens" in table else table for name, table in tables.items()}
     warnings = [finding for finding in settings.findings(without) if finding.kind == "warning"]
-    assert any(finding.text.startswith("There is no tuned lens of these weights") for finding in warnings)
+    assert any(finding.text.startswith("There is no tuned lens for these weights") for finding in warnings)
 
 
 @pytest.mark.parametrize("tokenizer", KINDS, ids=lambda kind: kind.__name__)

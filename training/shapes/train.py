@@ -1,6 +1,6 @@
 """Trains one of the small text-to-image models: `python -m training.shapes.train shapes-t2i --out FOLDER`.
 
-Started again, it goes on from its last checkpoint. The encoder's training takes under a minute and begins anew.
+If interrupted, run it again: it resumes from its last checkpoint. The encoder's training takes under a minute and starts over.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=REGIMES)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and finished models")
-    parser.add_argument("--steps", type=int, default=DenoiserRecipe.steps, help="steps of the denoiser")
+    parser.add_argument("--steps", type=int, default=DenoiserRecipe.steps, help="training steps of the denoiser")
     arguments = parser.parse_args()
     _keep_memory()
     recipe, encoder_recipe = DenoiserRecipe(steps=arguments.steps), EncoderRecipe()

@@ -51,33 +51,33 @@ class Recipe:
     """Size and training hyperparameters of a dictionary."""
 
     layers: tuple[int, ...]
-    """Layers whose output is taken apart, one dictionary each."""
+    """Layers on whose output to train, one dictionary each."""
     out: Path
-    """Where the dictionaries go: one folder per layer, and the names of the texts they were trained on."""
+    """Output folder: one subfolder per layer, and the names of the training texts."""
     work: Path
-    """Where vectors and checkpoints are kept."""
+    """Folder for harvested vectors and checkpoints."""
     model: str = "smollm2-135m"
-    """Model whose residual stream is taken apart."""
+    """Model to train dictionaries for: name, Hugging Face id, or folder."""
     dtype: DtypeName = "bfloat16"
-    """Precision that texts are read in: float32 is many times faster on a processor without bfloat16."""
+    """Precision of the model's forward pass; float32 is many times faster on a CPU without bfloat16 support."""
     width: int = 4096
-    """Features."""
+    """Number of features."""
     l0: int = 32
-    """Mean number of features active at a token."""
+    """Mean number of active features per token."""
     context_tokens: int = 128
-    """Length of the windows that are read."""
+    """Length of the windows that are read, in tokens."""
     windows: int = 1664
-    """Windows to harvest for training, of the texts set aside for it."""
+    """Number of windows to harvest from the training texts."""
     samples: int = 1_638_400
-    """Vectors to train on, drawn with replacement from those harvested."""
+    """Number of training vectors, drawn with replacement from those harvested."""
     batch: int = 2048
-    """Vectors in a step."""
+    """Batch size: vectors per step."""
     learning_rate: float = 3e-3
-    """After 50 steps of warm-up, and until the last 30% of the steps, over which it falls to 0."""
+    """Learning rate after 50 warm-up steps; it decays to 0 over the last 30% of the steps."""
     auxiliary: float = 1 / 32
     """Weight of the auxiliary loss."""
     seed: int = 0
-    """Seed of weights and batches."""
+    """Seed for initial weights and batches."""
 
 
 def train_all(recipe: Recipe) -> None:

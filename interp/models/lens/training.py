@@ -1,10 +1,10 @@
 """Trains a tuned lens: `python -m interp.models.lens.training --model gpt2 --out gpt2-lens.safetensors`.
 
-States of some articles are read once. Each depth's map begins as the ridge regression of the last depth's states on its own, cut to the
-rank that loses least of the logits; then Adam lowers the KL divergence from the model's predictions, over the whole
-vocabulary, at a few tokens a step. The KL of every depth on held-out articles is printed and kept in the file.
+The hidden states of some articles are read once. The map of each depth is initialised by ridge regression from its states to those of the
+last depth, truncated to the rank that best preserves the logits. Adam then minimises the KL divergence from the model's predictions over
+the whole vocabulary, on a few tokens per step. The KL of every depth on held-out articles is printed and stored in the file.
 
-Stopped at any time and started again, it goes on from the last checkpoint and ends with the same maps.
+If interrupted, run it again: it resumes from the last checkpoint and ends with the same maps.
 """
 
 import dataclasses
@@ -43,31 +43,31 @@ class Recipe:
     """Size and training hyperparameters of a lens."""
 
     out: Path
-    """File that the lens goes to (.safetensors); checkpoints stand beside it until it is done."""
+    """Output file (.safetensors); checkpoints are kept next to it until training is done."""
     model: str = "smollm2-135m"
-    """Model whose states are read out."""
+    """Model to train a lens for: name, Hugging Face id, or folder."""
     dtype: DtypeName = "float32"
-    """Precision of the weights: a lens is of one precision."""
+    """Precision of the weights; a lens works only with the precision it was trained in."""
     device: str = "auto"
-    """Where the model runs."""
+    """Device to run the model on."""
     kind: Kind = "tuned"
-    """shuffled: the targets are those of other tokens, a control that can learn frequency alone."""
+    """shuffled: a control with the targets of other tokens, which can learn only token frequencies."""
     rank: int = 32
     """Rank of each depth's map."""
     windows: int = 40
-    """Articles whose beginnings are trained on."""
+    """Number of training articles; the beginning of each is used."""
     held_out_windows: int = 4
-    """Articles on which each depth is checked."""
+    """Number of held-out articles for validation."""
     context_tokens: int = 128
-    """Tokens read of each article; the first is not trained on."""
+    """Number of tokens read from each article; the first is not trained on."""
     steps: int = 80
-    """Steps of Adam."""
+    """Number of Adam steps."""
     tokens_per_step: int = 12
-    """Tokens of a step, each at every depth."""
+    """Tokens per step; each is used at every depth."""
     learning_rate: float = 1e-3
-    """At the first step; it falls linearly to 0."""
+    """Initial learning rate; it decays linearly to 0."""
     seed: int = 0
-    """Seed of articles and batches."""
+    """Seed for the choice of articles and batches."""
 
 
 def train_lens(recipe: Recipe) -> None:
