@@ -56,6 +56,10 @@ def _of_lens(lens: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
     return {"lens_layers": found.rename(columns={"value": "margin_nats"})}
 
 
+WITH_CLASS = ("known", "conflict")
+"""Kinds of words that have a part of speech of their own."""
+
+
 def _of_frames(measured: Tables, seed: int) -> dict[str, pd.DataFrame]:
     behaviour, readouts = measured["behaviour"], measured["readouts"]
     if not len(behaviour):
@@ -64,10 +68,13 @@ def _of_frames(measured: Tables, seed: int) -> dict[str, pd.DataFrame]:
     by = ["revision", "kind", "source"]
     found = estimates(effects, by, "effect", "word", seed=seed).rename(columns={"value": "effect_nats"})
     own = ["revision", "kind", "layer", "place"]
+    with_class = readouts[readouts["kind"].isin(WITH_CLASS)]
     shares = [
-        estimates(readouts, own, column, "word", kind="share", name=name, seed=seed)
-        for column, name in (("is_frame_class", "frame_share"), ("is_word_class", "word_share"))
-    ]
+        estimates(rows, own, column, "word", kind="share", name=name, seed=seed)
+        for rows, column, name in (
+            (readouts, "is_frame_class", "frame_share"), (with_class, "is_word_class", "word_share")
+        )
+    ]  # fmt: skip
     chance = readouts.groupby(own, sort=False)["shuffled_share"].mean().rename("chance").reset_index()
     return {"effects": found, "accuracy": beside(own, *shares).merge(chance, on=own)}
 

@@ -150,7 +150,8 @@ class Accuracy(TableSchema):
     frame_share: float = fraction()
     frame_share_ci_low: float = may_lack()
     frame_share_ci_high: float = may_lack()
-    word_share: float = fraction()
+    word_share: float = fraction(nullable=True)
+    """NaN for words without a part of speech of their own."""
     word_share_ci_low: float = may_lack()
     word_share_ci_high: float = may_lack()
     chance: float = fraction()

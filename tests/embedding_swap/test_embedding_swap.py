@@ -270,6 +270,10 @@ def test_a_run_ends_with_its_figures(texts: Path, tmp_path: Path) -> None:
         "rules",
     }
     assert len(run.experiment.findings(run.tables)) > 10
+    accuracy = run.tables["accuracy"]
+    of_no_class = ~accuracy["kind"].isin(["known", "conflict"])
+    assert of_no_class.any()
+    assert (accuracy["word_share"].isna() == of_no_class).all()
 
 
 @pytest.mark.slow
