@@ -5,7 +5,7 @@ import os
 import pandas as pd
 import pytest
 
-from benchmarks.census.one import Row, random_model
+from benchmarks.census.one import N_TOKENS, Row, random_model
 from benchmarks.census.overrides import OVERRIDES, VARIANTS
 from benchmarks.census.page import OUTCOMES, counts, page
 from benchmarks.census.plausible import impossible, rows_that_do_not_sum
@@ -45,6 +45,13 @@ def test_layers_with_different_numbers_of_heads_are_said_and_read_by_transformer
     with pytest.raises(UserError, match=r"^tiny \(dots3_note_text\) has layers of 2 and of 4 heads"):
         _ = model.geometry
     assert check(model).by_name["reading"].refused is None
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+def test_verdicts_on_attention_that_selects_keys_do_not_hang_on_the_random_weights(seed):
+    hf = random_model(tiny_config("deepseek_v32"), seed)
+    found = check(LanguageModel(hf, None, ModelIdentity("tiny", "tests", str(seed), "float32")), n_tokens=N_TOKENS)
+    assert not [name for name, verdict in found.by_name.items() if verdict.refused]
 
 
 def test_a_multimodal_configuration_is_small_in_every_part():

@@ -98,9 +98,9 @@ def _row(name: str, dtype: torch.dtype) -> Row:
     return row
 
 
-def random_model(config: Any) -> Any:
+def random_model(config: Any, seed: int = 0) -> Any:
     """Returns a random model of a configuration, its weights wide enough that attention is far from uniform."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = model_class(config).from_config(config).float().eval()
     for parameter in model.parameters():
         if parameter.ndim > 1:

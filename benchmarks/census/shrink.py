@@ -25,7 +25,7 @@ SIZES: dict[str, int] = {
     **dict.fromkeys(("encoder_layers", "decoder_layers", "num_encoder_layers", "num_decoder_layers"), N_LAYERS),
     **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"), 4),
     **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads", "num_encoder_attention_heads"), 4),
-    **dict.fromkeys(("num_decoder_attention_heads", "swa_num_attention_heads", "index_n_heads"), 4),
+    **dict.fromkeys(("num_decoder_attention_heads", "swa_num_attention_heads"), 4),
     **dict.fromkeys(("num_key_value_heads", "swa_num_key_value_heads", "num_kv_heads"), 2),
     **dict.fromkeys(("head_dim", "swa_head_dim", "kv_channels", "dim_head", "d_head", "rotary_dim"), 16),
     **dict.fromkeys(("query_pre_attn_scalar", "attention_head_size", "index_head_dim"), 16),
@@ -50,6 +50,7 @@ SIZES: dict[str, int] = {
     **dict.fromkeys(("original_max_position_embeddings", "moe_layer_end_index"), 2048),
     **dict.fromkeys(("prompt_length", "ngram_vocab_size_base", "hc_lowrank", "ple_embed_dim"), 16),
     "index_topk": 6,
+    "index_n_heads": 32,  # of few heads ReLU leaves scores of exactly 0, and which of equal keys are taken is nobody's choice
     "pad_token_id": 5,  # an id that the texts of the check do not have
     "bos_token_id": 1,
     "eos_token_id": 2,
