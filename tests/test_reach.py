@@ -16,6 +16,7 @@ from interp.models.language.architecture import attention_modules, output_projec
 from interp.models.language.model import LanguageModel
 from interp.models.language.prefix import stack
 from interp.models.language.recording import HeadOutputs, WeightAt, Weights
+from tests.tiny_models import FAMILIES as USUAL
 from tests.tiny_models import REACHED, random_ids, tiny, tiny_hf
 
 N = 40
@@ -24,7 +25,7 @@ HYBRIDS = {"bamba": (1, 3), "jamba": (1, 3), "lfm2": (1, 3), "qwen3_next": (1, 3
 NO_SUM = {"bloom", "mpt"}  # other parts of their layers add the residual stream to what they write
 TOLERANCE = {torch.float32: 2e-4, torch.bfloat16: 0.15}
 FAMILIES = [family for family in REACHED if family != "jetmoe"]
-SOON = ("bamba", "gpt_oss", "deepseek_v3", "gptj")
+SOON = ("bamba", "gpt_oss", "deepseek_v3", "gptj", "gpt_neo")
 """One family of each kind; the others, and half precision, are slow by nature."""
 
 
@@ -97,6 +98,20 @@ class Plain:
 
 
 # ---------------------------------------------------------------------- the check, rows, outputs, edits
+
+
+@each(
+    [*FAMILIES, *(family for family in USUAL if family != "falcon-alibi")], [torch.float32]
+)  # right by its fused attention
+def test_branches_that_read_one_token_at_a_time_read_as_whole_texts_do(family, dtype):
+    model = checked(family, dtype)
+    branches = model.prefix(IDS[:18]).fork(2)
+    texts = [IDS[:18] + IDS[20:23], IDS[:18] + IDS[30:33]]
+    plain = Plain(family, dtype)
+    whole = torch.stack([plain.read(text) for text in texts])
+    for place in range(18, 21):
+        found = model.extend(branches, [[text[place]] for text in texts])
+        close(found[:, 0], whole[:, place], dtype)
 
 
 @each(FAMILIES)

@@ -86,6 +86,16 @@ def attend(
     return output, None
 
 
+def n_keys_here(module: nn.Module, key: Float[Tensor, "row kv_head key dim"]) -> int:
+    """Returns how many keys the rows of the pass under way see: those of the beginning that they share, and their own."""
+    hooks: AttentionHooks | None = getattr(module, HOOKS_ATTRIBUTE, None)
+    here = None if hooks is None else hooks.current
+    if here is None or not here.trunk:
+        return key.shape[2]
+    layer = int(getattr(module, LAYER, module.layer_idx))  # type: ignore[arg-type]
+    return here.trunk[layer].key.shape[2] + key.shape[2]
+
+
 def _pass_here(hooks: AttentionHooks | None, query: Tensor, key: Tensor) -> Pass:
     """The pass under way; for a layer that is called by itself, one that begins here."""
     if hooks is None:

@@ -6,22 +6,22 @@ import torch
 from torch import Tensor
 
 from interp.models.language.adapted.adapter import Adapter
-from interp.models.language.attention_function import QUERY_POSITIONS, attend
+from interp.models.language.attention_function import QUERY_POSITIONS, attend, n_keys_here
 
 
 def _attn(
     self: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None
 ) -> tuple[Tensor, None]:
     if self.attention_type == "local":
-        attention_mask = _within_window(self.config.window_size, query, key, attention_mask)
+        n_keys = n_keys_here(self, key)  # one token sees all of them, and comes without a mask
+        attention_mask = _within_window(self.config.window_size, query, n_keys, attention_mask)
     output, _ = attend(self, query, key, value, attention_mask, scaling=1.0)
     return output.transpose(1, 2), None
 
 
-def _within_window(window: int, query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+def _within_window(window: int, query: Tensor, n_keys: int, mask: Tensor | None) -> Tensor:
     """The mask without the keys that lie before a query's window; columns of keys are positions."""
     n_queries = query.shape[2]
-    n_keys = key.shape[2] if mask is None else mask.shape[-1]  # a shared beginning is in the mask alone
     positions = QUERY_POSITIONS.get()
     if positions is None:
         positions = torch.arange(n_keys - n_queries, n_keys, device=query.device)[None]
