@@ -33,7 +33,7 @@ html_show_sphinx = False
 html_copy_source = False
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
-myst_heading_anchors = 3
+myst_heading_anchors = 4
 myst_update_mathjax = False
 
 autodoc_member_order = "bysource"

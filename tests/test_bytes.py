@@ -142,7 +142,7 @@ def test_every_script_is_read_or_refused(tokenizer: Any, script: str) -> None:
     if spelled != of_bytes.canonical.lead + text:
         assert tokenizer in (unigram, word_piece) or script == "control"
         if tokenizer in (unigram, word_piece):
-            with pytest.raises(UserError, match="rewrites this text"):
+            with pytest.raises(UserError, match="normalises this text"):
                 of_bytes.read(text)
             return
     reading = of_bytes.read(text)

@@ -261,5 +261,5 @@ def test_edits_before_blocks_that_cannot_be_are_refused():
         ArgumentError, match="tiny-z_image takes hidden positions out of its sequence: edit positions that"
     ):
         draw(closing, longer.row(0), edit=BlockEdit((1, 20), longer.row(1)))
-    with pytest.raises(ArgumentError, match="No heat maps are recorded of a picture with an edit of its blocks"):
+    with pytest.raises(ArgumentError, match="Heat maps cannot be recorded for a picture whose blocks are edited"):
         draw(joint, text, edit=BlockEdit((1,), text), record=HeatMaps())

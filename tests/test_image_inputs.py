@@ -72,9 +72,9 @@ def test_weights_that_cannot_be_recorded_are_refused():
         AttentionWeights(steps=[], layers=[0])
     with pytest.raises(ArgumentError, match="There is no layer 9 to record: layers go from 0 to 1"):
         draw(model, model.encode([TEXT]), record=AttentionWeights(steps=[0], layers=[9]))
-    with pytest.raises(ArgumentError, match="Nothing is recorded of row 0, step 0 and layer 0"):
+    with pytest.raises(ArgumentError, match="Nothing was recorded for row 0, step 0 and layer 0"):
         AttentionWeights(steps=[0], layers=[0]).at(0, 0, 0)
     with pytest.raises(
-        ArgumentError, match="Weights by step, layer and head are not recorded of tiny-sd: record HeatMaps"
+        ArgumentError, match="Weights by step, layer and head cannot be recorded for tiny-sd: record HeatMaps"
     ):
         draw(old, old.encode([TEXT]), record=AttentionWeights(steps=[0], layers=[0]))

@@ -179,7 +179,7 @@ UNFIT: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "tokenizer of another model": (
         lambda folder: byte_level().save_pretrained(folder),
-        r"has a tokenizer of another model: it writes ids up to \d+ and the embedding has 97 rows",
+        r"has a tokenizer of another model: it produces ids up to \d+ and the embedding has 97 rows",
     ),
     "end token beyond the embedding": (
         add_token(eos_token="<end>"),

@@ -227,8 +227,8 @@ def test_workers_take_units_of_the_model_they_hold_and_spread_over_models() -> N
     ("words", "sentence"),
     [
         (["--engine", "ray", "--workers", "0"], "--workers must be 1 or more, not 0."),
-        (["--workers", "2"], "--workers is about the workers of --engine ray: add that."),
-        (["--gpus-per-worker", "1"], "--gpus-per-worker is about the workers of --engine ray: add that."),
+        (["--workers", "2"], "--workers applies only with --engine ray: add that."),
+        (["--gpus-per-worker", "1"], "--gpus-per-worker applies only with --engine ray: add that."),
         (
             ["--engine", "ray", "--gpus-per-worker", "1.5"],
             "--gpus-per-worker can be a fraction of one or a whole number",

@@ -68,7 +68,7 @@ class RunOptions:
         if self.engine == "local":
             for name in ("workers", "gpus_per_worker", "cpus_per_worker"):
                 if getattr(self, name) != getattr(type(self), name):
-                    raise ArgumentError(f"--{name.replace('_', '-')} is about the workers of --engine ray: add that.")
+                    raise ArgumentError(f"--{name.replace('_', '-')} applies only with --engine ray: add that.")
             return
         if self.workers is not None and self.workers < 1:
             raise ArgumentError(f"--workers must be 1 or more, not {self.workers}.")

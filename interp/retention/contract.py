@@ -84,8 +84,8 @@ def check_sinks(model: LanguageModel) -> None:
     """Raises UserError for a model whose attention has learned sinks."""
     if any(name.rpartition(".")[2] == "sinks" for name, _ in model.hf.named_parameters()):
         raise UserError(
-            f"{model.identity.name} has learned attention sinks, which take mass that no key holds and that no policy here knows of: "
-            "name a model without."
+            f"{model.identity.name} has learned attention sinks, which take attention mass from all keys and which no policy "
+            "here accounts for: name a model without them."
         )
 
 

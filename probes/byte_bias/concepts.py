@@ -127,8 +127,8 @@ def measure_concepts(model: LanguageModel, settings: Settings) -> pd.DataFrame:
     fitted, held_out = read[::2], read[1::2]
     if not {"name", "free"} <= {span.kind for one in held_out for span in one.spans}:
         raise ArgumentError(
-            "The prose holds no names of several tokens beside free words: give another --corpus, or --concept-articles 0 to leave "
-            "names out."
+            "The prose has no names of several tokens and free runs to compare them with: give another --corpus, or "
+            "--concept-articles 0 to leave names out."
         )
     counts = counts_of(
         {span.text_up_to(offset) for one in held_out for span in one.spans for offset in OFFSETS},

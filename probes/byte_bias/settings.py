@@ -107,12 +107,12 @@ def _read(path: Path) -> tuple[Prompt, ...]:
         )
     except (ValueError, TypeError, KeyError) as error:
         raise ArgumentError(
-            f"{path} is no file of prompts ({error}): write [domain] and texts = [[before, [parts]]]."
+            f"{path} is not a file of prompts ({error}): write [domain] and texts = [[before, [parts]]]."
         ) from error
     for one in found:
         if len(one.parts) < 2 or not all(one.parts) or not one.before:
             raise ArgumentError(
-                f"Prompt {one.id} needs something before it and two parts: the prompt ends behind the first."
+                f"Prompt {one.id} needs something before it and two parts: the prompt ends after the first."
             )
     if not found:
         raise ArgumentError(f"{path} holds no prompt.")

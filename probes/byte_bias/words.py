@@ -110,6 +110,6 @@ def measure_words(model: LanguageModel, settings: Settings) -> pd.DataFrame:
                 )  # fmt: skip
     if not any(row["n_pieces"] > 1 for row in found):
         raise ArgumentError(
-            "No word of the prose has two pieces and blanks around it: give another --corpus, or --articles 0 to leave words out."
+            "No word of the prose has two pieces and spaces around it: give another --corpus, or --articles 0 to leave words out."
         )
     return pd.DataFrame(found)

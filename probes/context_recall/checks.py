@@ -7,7 +7,7 @@ from probes.context_recall.draft import Ids, Sample
 def check_sample(sample: Sample, name: str) -> None:
     """Raises ArgumentError for a sample that does not hold what it says: spans, answers, questions that give the answer away."""
     if not sample.questions:
-        raise ArgumentError(f"The task {name} asks nothing: end it with draft.ask(…).")
+        raise ArgumentError(f"The task {name} has no question: end it with draft.ask(…).")
     values = [sample.ids[slice(*pair.value)] for pair in sample.pairs]
     for question in sample.questions:
         answers = [*question.right, *question.wrong]

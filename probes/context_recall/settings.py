@@ -155,7 +155,7 @@ def _frames(path: Path) -> Mapping[str, Any]:
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ArgumentError(f'{path} is no TOML file of texts ({error}): write name = "text".') from error
+        raise ArgumentError(f'{path} is not a TOML file of texts ({error}): write name = "text".') from error
     if path == OWN_FRAMES:
         return found
     own = _frames(OWN_FRAMES)

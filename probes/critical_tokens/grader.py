@@ -47,7 +47,7 @@ def load_grader(name: str) -> Grader:
     try:
         found: Any = getattr(importlib.import_module(module), function, None)
     except Exception as error:  # it may raise anything
-        raise ArgumentError(f"{file} cannot be imported ({type(error).__name__}: {error}): mend it.") from error
+        raise ArgumentError(f"{file} cannot be imported ({type(error).__name__}: {error}): fix it.") from error
     if not callable(found):
         raise ArgumentError(f"{file} has no function {function}: name one that takes (problem, response).")
     grader: Any = found  # what it returns is looked at when it has graded

@@ -161,7 +161,7 @@ def read_problems(
         if line.strip()
     ]
     if not problems:
-        raise ArgumentError(f"{path} holds no problems: give one JSON object a line.")
+        raise ArgumentError(f"{path} holds no problems: give one JSON object per line.")
     return [replace(problem, id=f"{format}-{index}") for index, problem in enumerate(problems)]
 
 

@@ -131,7 +131,7 @@ class Settings(Experiment):
 
 def _check_together(settings: Settings) -> None:
     if not 0 < settings.margin < settings.effect < 1:
-        raise ArgumentError("--margin lies above 0 and below --effect, and --effect below 1.")
+        raise ArgumentError("--margin must be above 0 and below --effect, and --effect below 1.")
     if settings.task_file is None and (settings.grader is not None or settings.prompt_format == "chat"):
         name = "--grader" if settings.grader is not None else "--prompt-format chat"
         raise ArgumentError(f"{name} goes with problems of your own: add --task-file.")

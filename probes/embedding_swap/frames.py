@@ -89,7 +89,8 @@ def words_of(model: LanguageModel, classes: Sequence[PartOfSpeech], settings: Se
     unread = materials.unread()[: 2 * settings.nonce_words]
     if len(unread) < 2 * settings.nonce_words:
         raise ArgumentError(
-            f"{len(unread)} words of this vocabulary are in no text, and {2 * settings.nonce_words} are needed: lower --nonce-words."
+            f"{len(unread)} words of this vocabulary occur in none of the texts, and {2 * settings.nonce_words} are needed: "
+            "lower --nonce-words."
         )
     generators = [np.random.default_rng([settings.seed, 11])]
     rows = gaussian_rows(model, materials, settings.nonce_words, generators)[0]

@@ -86,7 +86,7 @@ def held_out(model: LanguageModel, materials: Materials, settings: Settings) -> 
             found.append(HeldOut(token, pieces, *passages[token]))
     if len(found) < settings.held_out_tokens:
         raise ArgumentError(
-            f"{len(found)} words of the texts can be left out of this vocabulary, and {settings.held_out_tokens} are asked for: lower "
+            f"{len(found)} words of the texts can be held out of this vocabulary, and {settings.held_out_tokens} are asked for: lower "
             "--held-out-tokens, or give more --texts."
         )
     return found[: settings.held_out_tokens]

@@ -95,7 +95,7 @@ def _read(path: Path) -> tuple[PartOfSpeech, ...]:
         )
     except (ValueError, TypeError, KeyError) as error:
         raise ArgumentError(
-            f"{path} is no file of frames ({error}): write [part of speech] with frames, tests and words."
+            f"{path} is not a file of frames ({error}): write [part of speech] with frames, tests and words."
         ) from error
     if len(found) < 2:
         raise ArgumentError(f"{path} holds {len(found)} parts of speech: give at least two.")

@@ -85,7 +85,7 @@ def _read(path: Path) -> tuple[Question, ...]:
                 found.append(Question(f"{relation}-{number}", relation, subject, cue.replace("{}", subject), answer))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ArgumentError(
-            f'{path} is no file of questions ({error}): write [relation], cue = "… {{}} …" and facts = "subject = answer | …".'
+            f'{path} is not a file of questions ({error}): write [relation], cue = "… {{}} …" and facts = "subject = answer | …".'
         ) from error
     if len(found) < 2:
         raise ArgumentError(f"{path} holds fewer than two questions: add some.")

@@ -88,7 +88,7 @@ def _parse(line: str, path: Path, number: int) -> Needle:
     for name, kind, wanted in (("answer", str, "a text"), ("form", str, "a text"), ("literal", bool, "true or false")):
         if name in fields and not isinstance(fields[name], kind):
             raise ArgumentError(
-                f"{where}: the field {name} must be {wanted}, not {json.dumps(fields[name])}: leave it out or mend it."
+                f"{where}: the field {name} must be {wanted}, not {json.dumps(fields[name])}: leave it out or fix it."
             )
     # One spelling of accents, whatever the file's: an answer is looked for in its needle letter by letter.
     needle, question, real_needle = (unicodedata.normalize("NFC", fields[name]).strip() for name in _REQUIRED)

@@ -71,7 +71,9 @@ def read_pairs(path: Path, _stamp: int, columns: tuple[str, str, str]) -> tuple[
             raise ArgumentError(f"{path} has the grade {grade!r} in row {number}: write a finite number.")
         found.append(Pair(f"{number:05d}", first, "given", first, second, value))
     if len(found) < 2 or len({pair.grade for pair in found}) < 2:
-        raise ArgumentError(f"{path} needs at least two pairs with different grades: a correlation of one is none.")
+        raise ArgumentError(
+            f"{path} needs at least two pairs with different grades: there is no correlation otherwise."
+        )
     return tuple(found)
 
 

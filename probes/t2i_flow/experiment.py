@@ -56,7 +56,7 @@ class T2IFlow(Settings):
         if self.edit_blocks == "every" and not family_of(facts.name, facts.model_type).joint:
             raise ArgumentError(
                 f"{facts.name} gives every block of its denoiser the same text vectors: leave out --edit-blocks every, which "
-                "changes something in SD3 and FLUX only."
+                "needs joint attention, as in SD3 and FLUX."
             )
         prompts = prompts_of(self)
         check_descriptions(self.judge, [question.description for prompt in prompts for question in prompt.questions])

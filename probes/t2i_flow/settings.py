@@ -57,7 +57,8 @@ class Settings(Experiment):
     """Pooled vector (SDXL, SD3, FLUX) when only some tokens are kept. clean: that of --clean; prompt: that of the whole prompt, as
     the paper's code does for FLUX."""
     edit_blocks: Literal["encoder", "every"] = "encoder"
-    """Where vectors are replaced. encoder: after the text encoder; every: again before every block of the denoiser (SD3, FLUX)."""
+    """Where vectors are replaced. encoder: after the text encoder; every: again before every block of the denoiser, in
+    families with joint attention such as SD3 and FLUX."""
     visible_share: Share = 0.5
     """A set of tokens counts as showing its item if at least this share of seeds shows it."""
     max_subsets: Count = 64

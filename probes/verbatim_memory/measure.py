@@ -123,7 +123,7 @@ def _shuffle_positions(hf: nn.Module, model: LanguageModel, generator: torch.Gen
     """Gives the model other position ids than it is called with."""
     if not _told_positions(hf) or model.context_window is None or rotary_switch(model.hf.config) is not None:
         raise UserError(
-            f"{model.identity.name} is not told positions that could be shuffled: leave out the null positions_shuffled."
+            f"{model.identity.name} takes no position ids that could be shuffled: leave out the null positions_shuffled."
         )
     places = torch.randperm(model.context_window, generator=generator)
 

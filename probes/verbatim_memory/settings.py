@@ -105,7 +105,7 @@ class Settings(Experiment):
             raise ArgumentError("--nouns is one pool: give --pools one name.")
         if self.head_sets and (min(self.mask_k, default=1) < 1 or self.mask_draws < 1):
             raise ArgumentError(
-                "--mask-k and --mask-draws must be at least 1 (--mask-sets with nothing behind it: no masking)."
+                "--mask-k and --mask-draws must be at least 1 (--mask-sets with nothing after it: no masking)."
             )
         if "short" not in self.contexts and "intact" not in self.contexts:
             raise ArgumentError("--contexts must hold intact: the other contexts are compared with it.")

@@ -109,8 +109,8 @@ def scramble(text: str, seed: int) -> str:
         mixed.append(" ".join(words[index] for index in generator.permutation(len(words))) + stop)
     if longest < 2:
         raise ArgumentError(
-            f"No sentence of the text {text[:40]!r} has two words to shuffle (words are what stands between blanks): leave scrambled "
-            "out of --contexts, or write blanks between the words."
+            f"No sentence of the text {text[:40]!r} has two words to shuffle (words are separated by spaces): leave scrambled "
+            "out of --contexts, or write spaces between the words."
         )
     return " ".join(mixed[index] for index in generator.permutation(len(mixed)))
 

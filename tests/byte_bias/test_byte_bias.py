@@ -137,7 +137,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
         Settings(prompts=path).read_prompts()
     for content, said in (
         ("", "holds no prompt"),
-        ("[a]\nb = 1", "no file of prompts"),
+        ("[a]\nb = 1", "not a file of prompts"),
         ('[a]\ntexts = [["x", ["y"]]]', "two parts"),
     ):
         path = tmp_path / f"{len(content)}.toml"

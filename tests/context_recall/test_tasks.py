@@ -238,7 +238,7 @@ HERE = "tests.context_recall.test_tasks"
         ("no.such.module:name", "give module:name"),
         (f"{HERE}:not_a_task", "is no task: decorate"),
         (f"{HERE}:says_its_answer", "holds its own answer"),
-        (f"{HERE}:asks_nothing", "asks nothing"),
+        (f"{HERE}:asks_nothing", "has no question"),
         (f"{HERE}:begins_alike", "begins another value"),
         (f"{HERE}:lies_about_its_spans", "do not hold the"),
         (f"{HERE}:lies_about_its_key", "do not hold the key ' hammer'"),
@@ -291,7 +291,7 @@ def test_settings_that_cannot_be_meant_are_refused(options, said):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("lead = 3", "lacks lead"), ("lead =", "is no TOML"), ('lead = "a"\npair = "{key}"', "needs the places")],
+    [("lead = 3", "lacks lead"), ("lead =", "is not a TOML"), ('lead = "a"\npair = "{key}"', "needs the places")],
 )
 def test_frames_that_lack_something_are_refused(content, said, tmp_path):
     path = tmp_path / "frames.toml"

@@ -240,7 +240,7 @@ def test_what_cannot_be_measured_is_refused(texts: Path, tmp_path: Path) -> None
     with pytest.raises(UserError, match="no pieces"):
         held_out(words, materials_of(words, lonely), settings)
     for content, said in (
-        ("", "two"), ("[noun]\nframes = 1", "no file of frames"),
+        ("", "two"), ("[noun]\nframes = 1", "not a file of frames"),
         ('[a]\nframes = ["x y"]\ntests = ["t"]\nwords = ["w"]\n[b]\nframes = []\ntests = []\nwords = []', "needs one slot"),
         ('[a]\nframes = ["x ___"]\ntests = ["t"]\nwords = ["w"]\n[b]\nframes = []\ntests = []\nwords = []', "four frames"),
     ):  # fmt: skip

@@ -275,7 +275,7 @@ def test_a_tokenizer_wider_than_the_model(place, tmp_path):
 
     tiny_hf("llama", vocab_size=50).save_pretrained(tmp_path / "narrow")
     with pytest.raises(
-        RunError, match="a tokenizer of another model: it writes ids up to 96 and the embedding has 50 rows"
+        RunError, match="a tokenizer of another model: it produces ids up to 96 and the embedding has 50 rows"
     ):
         settings(place, model=str(tmp_path / "narrow")).run(out=place / "refused", device="cpu")
 

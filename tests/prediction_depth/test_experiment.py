@@ -152,8 +152,8 @@ def test_what_cannot_be_is_refused(tmp_path):
         measure_skips(Settings(), tiny("llama", num_hidden_layers=1), 0)
     for number, (content, said) in enumerate(
         [
-            ("[a]\ncue = 'x {}'", "is no file of questions"),
-            ("[a]\ncue = 'x'\nfacts = 'a = b | c = d'", "is no file of questions"),
+            ("[a]\ncue = 'x {}'", "is not a file of questions"),
+            ("[a]\ncue = 'x'\nfacts = 'a = b | c = d'", "is not a file of questions"),
             ("", "fewer than two"),
         ]
     ):  # fmt: skip

@@ -87,11 +87,9 @@ class Canonical:
         """
         found = self._ids([text])[0]
         if found is None:
-            raise UserError("A text of bytes that are no UTF-8 has no tokens: give whole characters.")
+            raise UserError("Bytes that are not valid UTF-8 have no tokens: give whole characters.")
         if b"".join(self.parts[id] or b"" for id in found) != text:
-            raise UserError(
-                "The tokenizer rewrites this text (its accents, or its blanks): give it as the tokenizer does."
-            )
+            raise UserError("The tokenizer normalises this text (accents or white space): give its normalised form.")
         return found
 
     def _ids(self, texts: Sequence[bytes]) -> list[State | None]:

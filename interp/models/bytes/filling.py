@@ -26,9 +26,7 @@ def fill(of_bytes: ByteModel, before: str | bytes, after: str | bytes, n_bytes: 
     Raises ArgumentError for a middle of no bytes, UserError for a text that the tokenizer rewrites.
     """
     if n_bytes < 1 or width < 1:
-        raise ArgumentError(
-            "A middle has one byte or more, of one candidate or more: give n_bytes and width of 1 or more."
-        )
+        raise ArgumentError("n_bytes and width must be 1 or more.")
     begin, end = (text.encode() if isinstance(text, str) else text for text in (before, after))
     grown, found = [(b"", 0.0)], []
     for length in range(n_bytes + 1):

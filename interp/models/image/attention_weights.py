@@ -50,7 +50,7 @@ class AttentionWeights:
         place = Place(row, step, layer)
         if place not in self._seen:
             raise ArgumentError(
-                f"Nothing is recorded of row {row}, step {step} and layer {layer}: see places for what is."
+                f"Nothing was recorded for row {row}, step {step} and layer {layer}: see places for what is."
             )
         return self._seen[place]
 

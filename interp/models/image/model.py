@@ -144,8 +144,8 @@ class ImageModel(TextSide):
             raise ArgumentError("steps and batch must be 1 or more, and guidance 0 or more.")
         if isinstance(record, AttentionWeights) and self._family.by_processors:
             raise ArgumentError(
-                f"Weights by step, layer and head are not recorded of {self.identity.name}: record HeatMaps, or take a model of a family "
-                "from Qwen-Image on."
+                f"Weights by step, layer and head cannot be recorded for {self.identity.name}: record HeatMaps, or use a model of "
+                "a family from Qwen-Image on."
             )
         if edit is not None:
             self._check_edit(conditioning, edit, record)
@@ -258,7 +258,7 @@ class ImageModel(TextSide):
     ) -> None:
         if record is not None:
             raise ArgumentError(
-                "No heat maps are recorded of a picture with an edit of its blocks: leave out one of the two."
+                "Heat maps cannot be recorded for a picture whose blocks are edited: leave out one of the two."
             )
         if not self.n_blocks:
             raise ArgumentError(

@@ -121,7 +121,9 @@ class AttentionCall:
         assert self.passed is not None
         made, entered = self.passed
         if made.numel() != entered.numel():
-            raise UserError("What enters the output projection is not what the heads made: their parts cannot be told.")
+            raise UserError(
+                "The input of the output projection is not the heads' outputs, so they cannot be separated."
+            )
         made, entered = (
             torch.take_along_dim(side.reshape(made.shape), columns[:, :, None, None], dim=1) for side in (made, entered)
         )

@@ -106,7 +106,7 @@ def _pass_here(hooks: AttentionHooks | None, query: Tensor, key: Tensor) -> Pass
     if begun.is_watched:
         if query.shape[2] != key.shape[2]:
             raise UserError(
-                "Where the tokens of a layer that is called by itself stand is not known: call the whole model while "
+                "The positions of tokens are not known when a layer is called by itself: call the whole model while "
                 "edits or recordings are open."
             )
         begun.starts, begun.rows = standing(len(query), 0, query.device)
@@ -173,7 +173,7 @@ def _with_choices(
     if indices is not None:
         if mask is None or mask.dtype != torch.bool:
             raise UserError(
-                "Keys are chosen here among those that a plain mask lets see, and there is none: name another model."
+                "This attention selects keys among those that a plain mask allows, and there is no such mask: name another model."
             )
         chosen = torch.zeros((*indices.shape[:2], mask.shape[-1]), dtype=torch.bool, device=mask.device)
         mask = mask & chosen.scatter(-1, indices.long(), True)[:, None]

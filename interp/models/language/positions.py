@@ -23,11 +23,13 @@ def check_movable(model: WrappedModel) -> None:
     has_rotary = any(name.rpartition(".")[2] == "rotary_emb" for name, _ in model.hf.named_modules())
     if not has_rotary or not getattr(text, "rope_parameters", None) or getattr(text, "alibi", False):
         raise UserError(
-            f"Positions cannot be moved in {model.identity.name} ({text.model_type}), which has no rotary positions: name a model with."
+            f"Positions cannot be moved in {model.identity.name} ({text.model_type}), which has no rotary positions: "
+            "name a model that has them."
         )
     if rotary_switch(model.hf.config) is not None:
         raise UserError(
-            f"Positions cannot be moved in {model.identity.name}, which turns keys by the length of its text: name another model."
+            f"Positions cannot be moved in {model.identity.name}, whose rotary embedding depends on the length of the text: "
+            "name another model."
         )
 
 

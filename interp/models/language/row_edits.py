@@ -210,7 +210,7 @@ def _scale(module: Any) -> float:
     made, own = module.forward(ids).double(), module.weight[ids].double()
     scale = float((made * own).sum() / own.square().sum())
     if not torch.allclose(made, scale * own, rtol=0.02, atol=0.02 * float(made.abs().max())):
-        raise UserError(f"{type(module).__name__} changes its rows before it hands them on: give ids, not vectors.")
+        raise UserError(f"{type(module).__name__} transforms its rows before it uses them: give ids, not vectors.")
     return scale
 
 

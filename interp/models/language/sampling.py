@@ -59,7 +59,7 @@ class Policy:
         """Refuses policies under which nothing can be drawn."""
         if not self.temperature > 0:
             raise ArgumentError(
-                f"A temperature is above 0, not {self.temperature:g}: for greedy decoding use --top-k 1."
+                f"The temperature must be above 0, not {self.temperature:g}: for greedy decoding use --top-k 1."
             )
         if not 0 < self.top_p <= 1:
             raise ArgumentError(f"--top-p lies above 0 and at most at 1, not at {self.top_p:g}: 1 keeps every token.")

@@ -81,7 +81,8 @@ class WrappedModel:
             return
         if self.without_heads is not None and self.verdicts.refuses(name):
             raise UserError(
-                f"{self.without_heads} What looks at no heads can be run on it, such as surprisal, or verbatim_memory without masks."
+                f"{self.without_heads} Experiments that need no heads can be run on it, such as surprisal, or verbatim_memory "
+                "without masks."
             )
         self.verdicts.check(name, self.identity.name)
 

@@ -86,7 +86,7 @@ def check_tokenizer(
     own = max((id for id in vocabulary.get_vocab().values() if id not in added), default=-1)
     if own >= rows:
         raise RunError(
-            f"{entry.source} has a tokenizer of another model: it writes ids up to {own} and the embedding has {rows} rows, so copy the "
+            f"{entry.source} has a tokenizer of another model: it produces ids up to {own} and the embedding has {rows} rows, so copy the "
             "tokenizer files of the model itself into the folder."
         )
     for name in ("bos_token", "eos_token"):
