@@ -114,6 +114,25 @@ def test_a_token_that_takes_the_blank_behind_a_word_ends_it_and_the_next_has_non
             assert nats["boundary"][index + 1] == pytest.approx(nats["raw"][index + 1] - ends, abs=1e-3)
 
 
+@pytest.mark.parametrize("text", ["the\u00a0cat and\u202fthe cat", "a\u2028cat", "the cat\u2003and"])
+def test_corrections_between_two_words_cancel_behind_a_blank_of_several_tokens_too(text: str) -> None:
+    """What a word is multiplied by for its end, the next one is divided by: the sum is that of the tokens and of the last end."""
+    tokenizer = byte_level()
+    model = tiny("llama", tokenizer=tokenizer, vocab_size=300)
+    found = surprisal(model, [text], bos="always", modes=("raw", "boundary", "exact"))
+    assert found.drop_duplicates("word_index")["word"].tolist() == text.split()
+    ids = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"]]
+    with torch.no_grad():
+        log_p = model.hf(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
+    of_tokens = -sum(float(log_p[place, token]) for place, token in enumerate(ids[1:]))
+    boundary = Vocabulary.of(model, "", lambda token: not token[:1].isspace()).boundary
+    nats = found.pivot(index="word_index", columns="mode", values="surprisal_nats")
+    assert nats["raw"].sum() == pytest.approx(of_tokens, abs=1e-3)
+    assert nats["boundary"].sum() == pytest.approx(of_tokens - float(log_p[-1, boundary].logsumexp(0)), abs=1e-3)
+    assert nats["exact"].isna().any()  # the end of the word before such a blank cannot be told
+    assert not nats["exact"].isna().all()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_words_of_any_script_are_the_tokens_that_the_tokenizer_writes_or_refused(kind: str, script: str) -> None:
