@@ -214,7 +214,7 @@ def test_what_has_no_bytes_is_refused() -> None:
 
 @pytest.mark.parametrize("single_word", [True, False])
 def test_a_tokenizer_whose_added_tokens_look_at_what_follows_is_refused(single_word: bool) -> None:
-    """"the cat" is the+" "+cat and "the cats" the+" cat"+s: with it, ln P("the cat") was 10 nats below the sum over valid sequences."""
+    """ "the cat" is the+" "+cat and "the cats" the+" cat"+s: with it, ln P("the cat") was 10 nats below the sum over valid sequences."""
     tokenizer = copy.deepcopy(byte_level())
     tokenizer.add_tokens([AddedToken("cat", single_word=single_word, special=False)])
     model = tiny("llama", tokenizer=tokenizer, vocab_size=len(tokenizer))
