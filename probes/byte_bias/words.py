@@ -1,7 +1,7 @@
 """Words of prose by the number of their pieces: what a word costs a token model, and how often it would be written.
 
-A word is what stands between blanks and punctuation, letters alone with their marks, which a token begins and the next one ends. How often it is written elsewhere comes from the texts that
-are not read.
+A word is what stands between blanks and punctuation, letters alone with their marks; a token begins it, and the next one ends it. How
+often it is written elsewhere comes from the texts that are not read.
 """
 
 from bisect import bisect_left

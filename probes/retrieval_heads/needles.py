@@ -16,6 +16,7 @@ from typing import Any
 import regex
 
 from interp.errors import ArgumentError
+from interp.stimuli.prose import one_spelling, sign_of_no_text
 
 OWN_NEEDLES = Path(__file__).with_name("needles.jsonl")
 _REQUIRED = ("needle", "question", "real_needle")
@@ -90,8 +91,11 @@ def _parse(line: str, path: Path, number: int) -> Needle:
             raise ArgumentError(
                 f"{where}: the field {name} must be {wanted}, not {json.dumps(fields[name])}: leave it out or mend it."
             )
+    for name in (*_REQUIRED, "answer"):
+        if sign := sign_of_no_text(fields.get(name, "")):
+            raise ArgumentError(f"{where}: the field {name} holds U+{ord(sign):04X}, which is no character of a text.")
     # One spelling of accents, whatever the file's: an answer is looked for in its needle letter by letter.
-    needle, question, real_needle = (unicodedata.normalize("NFC", fields[name]).strip() for name in _REQUIRED)
+    needle, question, real_needle = (one_spelling(fields[name]).strip() for name in _REQUIRED)
     found = find_words(needle, real_needle)
     if found is None:
         raise ArgumentError(f"{where}: real_needle must be words of the needle, and {real_needle!r} is not in it.")
@@ -100,7 +104,7 @@ def _parse(line: str, path: Path, number: int) -> Needle:
         needle=needle,
         question=question,
         real_needle=needle[slice(*found)],
-        answer=fields.get("answer", needle),
+        answer=one_spelling(fields.get("answer", needle)),
         form=fields.get("form", ""),
         literal=fields.get("literal", bool(shared_content_words(needle, question))),
     )

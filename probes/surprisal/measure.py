@@ -28,6 +28,7 @@ from interp.models.language.word_tokens import (
     word_surprisal,
 )
 from interp.models.tokens.encoding import beginning, encode_piece, unread
+from interp.stimuli.prose import one_spelling, sign_of_no_text
 from interp.words import is_unspaced
 from probes.surprisal.settings import Mode, Settings, Text
 
@@ -76,14 +77,26 @@ def surprisal(
 ) -> pd.DataFrame:
     """Returns the table `words` (see the experiment `surprisal`) for texts given as strings, numbered by their place.
 
+    Accents are composed, line breaks are of one kind and byte-order marks are left out, as in files of texts.
     Raises ArgumentError for a text without words, and what the experiment raises.
     """
-    settings = Settings(modes=tuple(modes), bos=bos, prefix=prefix)  # type: ignore[arg-type]
-    given = [Text(str(number), text.strip(), prefix.strip()) for number, text in enumerate(texts)]
+    if isinstance(texts, str):
+        raise ArgumentError("surprisal takes several texts: give [text].")
+    settings = Settings(modes=modes if isinstance(modes, str) else tuple(modes), bos=bos, prefix=prefix)  # type: ignore[arg-type]
+    before = _one_spelling(prefix, "The prefix")
+    given = [Text(str(number), _one_spelling(text, f"Text {number}"), before) for number, text in enumerate(texts)]
     for text in given:
         if not text.text:
             raise ArgumentError(f"Text {text.id} is empty: leave it out.")
     return measure_words(model, given, settings)
+
+
+def _one_spelling(text: str, name: str) -> str:
+    if not isinstance(text, str):
+        raise ArgumentError(f"{name} is {type(text).__name__}, not a text: give a str.")
+    if sign := sign_of_no_text(text):
+        raise ArgumentError(f"{name} holds U+{ord(sign):04X}, which is no character of a text: leave it out.")
+    return one_spelling(text).strip()
 
 
 def measure_words(model: LanguageModel, texts: Sequence[Text], settings: Settings) -> pd.DataFrame:

@@ -210,7 +210,7 @@ def test_words_have_the_surprisal_of_their_tokens(family: str, tmp_path: Path) -
 
 
 def test_words_have_their_marks_and_blanks_that_a_token_begins_with(tmp_path: Path) -> None:
-    """A vowel sign belongs to its letter. Before signs that are bytes here, a no-break space and a danda, no token says that a word ends."""
+    """A vowel sign belongs to its letter. Before signs that are bytes here (a no-break space, a danda) no word is seen to end."""
     for number in range(4):
         (tmp_path / f"{number}.txt").write_text("the नदी और किताब। the\u00a0cat and, then the cat.", encoding="utf-8")
     model = tiny("llama", tokenizer=byte_level(), vocab_size=len(byte_level()))

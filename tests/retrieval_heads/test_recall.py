@@ -143,6 +143,7 @@ def test_a_part_is_found_where_it_stands_alone(text, part, place):
         ('"form": 3', "form must be a text, not 3"),
         ('"question": "Which?"', "comes twice"),
         ('"id": "\\ud800"', "not JSON"),
+        ('"answer": "a\\u0000b"', r"the field answer holds U\+0000"),
     ],
 )
 def test_fields_that_are_not_what_they_should_be_are_refused_by_line(tmp_path, more, said):

@@ -9,10 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from jaxtyping import config
 
 from interp.errors import ArgumentError
 from interp.models import load
 from interp.models.language.word_tokens import Vocabulary
+from interp.models.tokens.encoding import beginning
 from interp.statistics import mean_estimate
 from probes.surprisal import measure
 from probes.surprisal.experiment import Surprisal
@@ -170,6 +172,46 @@ def test_a_prefix_is_read_and_not_scored(model) -> None:
     assert behind["word"].tolist() == ["The", "keys", "are", "here."]
     assert behind["word_index"].tolist() == [0, 1, 2, 3]
     assert behind["surprisal_nats"].tolist() == pytest.approx(whole["surprisal_nats"].tolist()[2:], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("texts", "settings", "said"),
+    [
+        ("the cat", {}, r"give \[text\]"),
+        (["the \ud800"], {}, r"Text 0 holds U\+D800"),
+        (["the\x00cat"], {}, r"Text 0 holds U\+0000"),
+        (["the cat"], {"prefix": "\ud800"}, r"The prefix holds U\+D800"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused(texts, settings, said: str) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        surprisal(tiny("llama", tokenizer=byte_level(), vocab_size=300), texts, **settings)
+
+
+@pytest.mark.parametrize(
+    ("texts", "settings", "said"),
+    [
+        ([b"the cat"], {}, "Text 0 is bytes"),
+        (["the cat", None], {}, "Text 1 is NoneType"),
+        (["the cat"], {"bos": "alwasy"}, "Did you mean always"),
+        (["the cat"], {"modes": ("rwa",)}, "Did you mean raw"),
+        (["the cat"], {"modes": "raw"}, "takes several values"),
+    ],
+)
+def test_what_types_rule_out_is_refused_where_no_one_checks_them(texts, settings, said: str, monkeypatch) -> None:
+    monkeypatch.setattr(config, "jaxtyping_disable", True)  # as in a notebook
+    with pytest.raises(ArgumentError, match=said):
+        surprisal(tiny("llama", tokenizer=byte_level(), vocab_size=300), texts, **settings)
+    with pytest.raises(ArgumentError, match='choose "auto", "always" or "never"'):
+        beginning(byte_level(), "alwasy")  # type: ignore[arg-type]
+
+
+def test_a_text_is_read_alike_however_its_accents_and_line_breaks_are_spelled() -> None:
+    model = tiny("llama", tokenizer=byte_level(), vocab_size=300)
+    spellings = ["\ufeffcaf\u00e9\nthe cat", "cafe\u0301\r\nthe cat", "cafe\u0301\rthe \ufeffcat"]
+    one, *others = (surprisal(model, [text], bos="always") for text in spellings)
+    for other in others:
+        pd.testing.assert_frame_equal(one, other)
 
 
 def write(folder: Path, name: str, content: str) -> Path:
