@@ -264,7 +264,9 @@ def test_a_file_that_cannot_be_meant_is_refused_in_a_sentence(
         Surprisal(texts=tmp_path / "nowhere.csv").read_texts()
 
 
-@pytest.mark.parametrize("text", ["我喜欢猫", "one ภาษา two", "かな"])
+@pytest.mark.parametrize(
+    "text", ["我喜欢猫", "one ภาษา two", "かな", "ꦲꦏ꧀ꦱꦫ", "ᬅᬓ᭄ᬱᬭ", "ᨲᩫ᩠ᩅ", "ᦎᦷᦑ", "ꩡ", "ꪁꪫ", "ㄅㄆ", "〇", "⽔", "𛀂"]
+)
 def test_a_script_without_spaces_is_refused(text: str) -> None:
     with pytest.raises(ArgumentError, match="without spaces between words"):
         surprisal(tiny("llama", tokenizer=byte_level(), vocab_size=300), [text])
