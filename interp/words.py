@@ -7,15 +7,26 @@ _INVISIBLE = f"{_JOINERS}\ufe0e\ufe0f"  # change how others look: joiners, varia
 _INSIDE_WORDS = "'’-\u2010\u2011\u05be\u05f3\u05f4\u0f0b"  # apostrophes, hyphens, Hebrew, Tibetan
 _LOST = "\ufffd"  # what a part of a character's bytes is shown as
 
-# Written without spaces between words: Thai, Lao, Tibetan, Myanmar, Khmer, kana, Han.
+# Written without spaces between words: Thai, Lao, Tibetan, Myanmar, Khmer, Tai scripts, Balinese, Javanese, radicals, kana, Bopomofo,
+# Han, Tangut.
 _UNSPACED = (
     (0x0E00, 0x0EFF),
     (0x0F00, 0x109F),
     (0x1780, 0x17FF),
-    (0x3040, 0x30FF),
+    (0x1950, 0x19DF),
+    (0x1A20, 0x1AAF),
+    (0x1B00, 0x1B7F),
+    (0x2E80, 0x2FDF),
+    (0x3007, 0x3007),
+    (0x3040, 0x312F),
+    (0x31A0, 0x31BF),
     (0x3400, 0x9FFF),
+    (0xA980, 0xA9FF),
+    (0xAA60, 0xAADF),
     (0xF900, 0xFAFF),
     (0xFF66, 0xFF9D),
+    (0x17000, 0x18DFF),
+    (0x1B000, 0x1B16F),
     (0x20000, 0x3FFFF),
 )
 # Letters that cannot begin a word: small kana, long vowels, voicing marks and signs that repeat what is before them.
@@ -45,6 +56,11 @@ def holds_letters(text: str) -> bool:
         return True
     visible = text.strip().strip(_INVISIBLE)
     return bool(visible) and unicodedata.category(visible[0])[0] == "M"
+
+
+def spells_letters(text: str) -> bool:
+    """Returns whether a token spells letters, marks of letters, or part of a character's bytes (U+FFFD), which mostly is one's."""
+    return _LOST in text or holds_letters(text)
 
 
 def goes_on(text: str) -> bool:

@@ -27,6 +27,7 @@ class Bounded(Experiment):
     lengths: Annotated[tuple[Annotated[int, Ge(2), Hint("the first does not count")], ...], SOME] = (3,)
     modes: Annotated[tuple[Literal["raw", "exact"], ...], SOME] = ("raw",)
     window: Annotated[int, Ge(-1), Lt(9)] = 0
+    kind: Literal["blue", "red"] | None = "blue"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,21 @@ def test_a_value_out_of_bounds_is_refused_in_one_sentence(make: Any, wrong: dict
     with pytest.raises(ArgumentError) as refused:
         make(wrong)
     assert str(refused.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"modes": ("rw",)}, "--modes is one of raw, exact, not rw. Did you mean raw?"),
+        ({"modes": "raw"}, "--modes takes several values: give ('raw',)."),
+        ({"kind": "blu"}, "--kind is one of blue, red, not blu. Did you mean blue?"),
+    ],
+)
+def test_a_choice_that_there_is_not_is_refused_from_python_too(wrong: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ArgumentError) as refused:
+        Bounded(**wrong)
+    assert str(refused.value) == sentence
+    assert Bounded(kind=None).kind is None
 
 
 def test_values_at_the_ends_are_taken_and_stay_what_they_are() -> None:

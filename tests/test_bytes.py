@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers import AddedToken
 
 from interp.errors import ArgumentError, UserError
 from interp.models.bytes import ByteEnsemble, ByteModel, fill
@@ -209,6 +210,26 @@ def test_what_has_no_bytes_is_refused() -> None:
         ByteModel(model_of("byte-level"), bos="never")
     with pytest.raises(UserError, match="UTF-8"):
         ByteModel(model_of("byte-level")).log_prob(b"a\xff\xffb")
+
+
+@pytest.mark.parametrize("single_word", [True, False])
+def test_a_tokenizer_whose_added_tokens_look_at_what_follows_is_refused(single_word: bool) -> None:
+    """ "the cat" is the+" "+cat and "the cats" the+" cat"+s: with it, ln P("the cat") was 10 nats below the sum over valid sequences."""
+    tokenizer = copy.deepcopy(byte_level())
+    tokenizer.add_tokens([AddedToken("cat", single_word=single_word, special=False)])
+    model = tiny("llama", tokenizer=tokenizer, vocab_size=len(tokenizer))
+    if single_word:
+        with pytest.raises(UserError, match="whole words alone"):
+            ByteModel(model)
+    else:
+        assert ByteModel(model, tolerance=0.0).log_prob("the cat") == pytest.approx(
+            np.log(Slow(model).mass(b"the cat")), abs=2e-5
+        )
+
+
+def test_half_of_a_surrogate_pair_has_no_bytes() -> None:
+    with pytest.raises(ArgumentError, match="Character 1 of the text"):
+        ByteModel(model_of("byte-level")).log_prob("a\ud800")
 
 
 def test_a_continuation_is_drawn_as_its_bytes_are_likely() -> None:

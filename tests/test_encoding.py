@@ -210,3 +210,8 @@ def test_an_answer_ends_at_the_models_ends_and_if_asked_at_any_line_break():
     assert stop_ids(tokenizer, GenerationConfig(eos_token_id=5), at_newline=True) == sorted([2, 5, *breaks])
     assert stop_ids(llama_like(), None, at_newline=True) == [2, 3 + 0x0A]  # <0x00> is token 3
     assert stop_ids(word_level(), None, at_newline=True) == []
+
+
+def test_half_of_a_surrogate_pair_is_refused_in_a_sentence() -> None:
+    with pytest.raises(ArgumentError, match="no text that can be encoded"):
+        encode_piece(byte_level(), "a \ud800 b")

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from interp.errors import ArgumentError, RunError, UserError
 from interp.models.language.word_tokens import token_bytes
 from interp.models.loading.tokenizer import load_tokenizer
+from interp.models.transplant.bits import scored
 from interp.models.transplant.folder import check_place, write_folder
 from interp.models.transplant.mixtures import Vocabulary, mixture, rebuilt_rows
 from interp.models.transplant.rules import RULES
@@ -22,7 +23,8 @@ from interp.models.transplant.vocabularies import match, without_tokens
 from tests.script_texts import SCRIPTS
 from tests.script_tokenizers import EXACT, KINDS, byte_bpe, byte_fallback, unigram, word_piece
 from tests.tiny_models import tiny
-from tests.tiny_tokenizers import word_level
+from tests.tiny_tokenizers import KINDS as SMALL_KINDS
+from tests.tiny_tokenizers import of_kind, word_level
 
 TEXTS = [SCRIPTS[name].text.replace("\n", " ")[:150] for name in ("latin with accents", "cyrillic", "greek")]
 
@@ -178,6 +180,19 @@ def test_what_cannot_be_transplanted_is_refused() -> None:
         transplant(model_with(byte_bpe()), byte_fallback(), rule="mean", choosing=[], held_out=["short"])
     with pytest.raises(UserError, match="no pieces"):
         without_tokens(word_level(), [1])
+
+
+@pytest.mark.parametrize("kind", SMALL_KINDS)
+def test_bits_are_those_of_the_text_as_it_is_given(kind: str) -> None:
+    """One tokenizer of all writes small letters without accents, of which there are fewer: its bits would be those of another text."""
+    tokenizer = of_kind(kind, (*TEXTS, "Élodie a vu le garçon. élodie") * 4)
+    if kind != "word piece":
+        assert scored(tokenizer, " Élodie a vu le garçon.")
+        return
+    for text in (" Élodie a vu le", " a vu le garçon"):
+        with pytest.raises(ArgumentError, match=r"The tokenizer writes '.*' for "):
+            scored(tokenizer, text)
+    assert scored(tokenizer, " a vu le")
 
 
 def test_only_the_tokenizer_of_the_other_folder_is_read(tmp_path: Path) -> None:

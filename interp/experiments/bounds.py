@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
-from interp.errors import ArgumentError
+from interp.errors import ArgumentError, did_you_mean
 
 Count = Annotated[int, Ge(1)]
 """1 or more."""
@@ -54,23 +54,35 @@ def types_of(kind: type) -> dict[str, Any]:
 
 
 def check_value(name: str, value: Any, kind: Any) -> None:
-    """Raises ArgumentError for a value, or an element of it, outside the bounds of a field's type.
+    """Raises ArgumentError for a value, or an element of it, that is outside the bounds of a field's type or none of its choices.
 
-    A value of another type is left to the conversion of settings, which says what is wanted.
+    A text is no tuple of its letters. Any other value of another type is left to the conversion of settings, which says what is wanted.
     """
     if get_origin(kind) is Annotated:
         _check_one(name, value, get_args(kind)[0], kind.__metadata__)
         kind = get_args(kind)[0]
+    if get_origin(kind) is tuple and isinstance(value, str):
+        raise ArgumentError(f"{_flag(name)} takes several values: give ({value!r},).")
     if get_origin(kind) is tuple and isinstance(value, Sequence):
         for one in value:
             check_value(name, one, get_args(kind)[0])
+    elif get_origin(kind) is Literal:
+        if isinstance(value, str) and value not in get_args(kind):
+            choices = [str(choice) for choice in get_args(kind)]
+            raise ArgumentError(
+                f"{_flag(name)} is one of {', '.join(choices)}, not {value}.{did_you_mean(value, choices)}"
+            )
     elif value is not None:
-        for option in get_args(kind) if get_origin(kind) is not Literal else ():
+        for option in get_args(kind):
             check_value(name, value, option)
 
 
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _check_one(name: str, value: Any, kind: Any, bounds: tuple[Any, ...]) -> None:
-    flag = f"--{name.replace('_', '-')}"
+    flag = _flag(name)
     reason = "".join(f": {bound.text}" for bound in bounds if isinstance(bound, Hint))
     if SOME in bounds and not value:
         element = get_args(kind)[0]

@@ -69,7 +69,8 @@ _MARKS_16 = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )  # the one of UTF-32 begins with one of these
-_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufffe\uffff]")  # U+FFFE is a byte-order mark read the wrong way round
+# U+FFFE is a byte-order mark read the wrong way round; half of a surrogate pair, which escapes may spell, is no character.
+_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufffe\uffff\ud800-\udfff]")
 
 
 def read_folder(folder: Path) -> tuple[str, ...]:
@@ -142,4 +143,15 @@ def read_text(path: Path) -> str:
             f"{path} is not text (character {no_text.start()} is U+{ord(no_text[0]):04X}): save its text as UTF-8, or move it "
             "elsewhere."
         )
+    return one_spelling(text)
+
+
+def one_spelling(text: str) -> str:
+    """Returns a text with composed characters (NFC), one kind of line break, and no byte-order marks."""
     return unicodedata.normalize("NFC", text.replace("\ufeff", "").replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def sign_of_no_text(text: str) -> str | None:
+    """Returns the first character that no text has, such as NUL or half of a surrogate pair; None if there is none."""
+    found = _NO_TEXT.search(text)
+    return found[0] if found else None

@@ -1,6 +1,9 @@
 """Kinds of tokens by their text: delimiters, digits, English function words, and the rest (content)."""
 
+import unicodedata
 from collections.abc import Sequence
+
+from interp.words import spells_letters
 
 FUNCTION_WORDS = frozenset(
     """a about above after again against all also am an and any are as at be because been before being below between both but
@@ -13,13 +16,16 @@ CLASSES = ("delimiter", "digits", "function", "content")
 
 
 def token_classes(tokens: Sequence[str]) -> list[str]:
-    """Returns the class of each token's text: digits, function word, other letters (content), or neither (delimiter)."""
+    """Returns the class of each token's text: digits, function word, other letters (content), or neither (delimiter).
+
+    Marks of letters and parts of a character's bytes (U+FFFD) are content, as the letters that they are of.
+    """
     return [_class_of(token.strip().lower()) for token in tokens]
 
 
 def _class_of(token: str) -> str:
-    if any(sign.isdigit() for sign in token):
+    if any(unicodedata.category(sign)[0] == "N" for sign in token):
         return "digits"
-    if not any(sign.isalpha() for sign in token):
+    if not spells_letters(token):
         return "delimiter"
     return "function" if token in FUNCTION_WORDS else "content"

@@ -1,10 +1,9 @@
 """Words of prose by the number of their pieces: what a word costs a token model, and how often it would be written.
 
-A word is what stands between blanks and punctuation, letters alone. How often it is written elsewhere comes from the texts that
-are not read.
+A word is what stands between blanks and punctuation, letters alone with their marks; a token begins it, and the next one ends it. How
+often it is written elsewhere comes from the texts that are not read.
 """
 
-import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import regex
 import torch
 
 from interp.errors import ArgumentError
@@ -24,9 +24,10 @@ from probes.byte_bias.settings import Settings
 
 AT_ONCE = 4
 """Texts read at one time."""
-_WORD = re.compile(r"(?<=\s)[^\W\d_]+(?=[\s.,;:!?])")
-LETTERS = re.compile(r"[^\W\d_]+")
-"""Letters that stand together, whatever is beside them."""
+_LETTERS = r"(?:\p{L}\p{M}*)+"
+_WORD = regex.compile(rf"(?<=\s){_LETTERS}(?=[\s.,;:!?\p{{Sentence_Terminal}}،؛、])")
+LETTERS = regex.compile(_LETTERS)
+"""Letters that stand together, with their marks, whatever is beside them."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ def measure_words(model: LanguageModel, settings: Settings) -> pd.DataFrame:
         likeliest = log_p.argmax(dim=-1).cpu()
         for row, one in enumerate(batch):
             for place, (word, first, last) in enumerate(one.words):
+                if not vocabulary.boundary[[one.ids[first], one.ids[last]]].all():
+                    continue  # a blank that is spelled by bytes: where such a word begins or ends cannot be told
                 pieces = torch.tensor(one.ids[first:last])
                 found.append(
                     {

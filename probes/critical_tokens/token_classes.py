@@ -2,7 +2,7 @@
 
 import unicodedata
 
-from interp.words import holds_letters
+from interp.words import spells_letters
 
 FUNCTION_WORDS = frozenset(
     "a an the this that these those of in on at to for from by with as and or but nor so if then than because while when where "
@@ -21,7 +21,7 @@ def token_class(text: str) -> str:
         return "number"
     if all(sign in _OPERATORS or unicodedata.category(sign) == "Sm" for sign in bare):
         return "operator"
-    if not holds_letters(bare):
+    if not spells_letters(bare):
         return "punctuation"
     return "function" if bare.lower() in FUNCTION_WORDS else "content"
 

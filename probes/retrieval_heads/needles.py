@@ -16,6 +16,7 @@ from typing import Any
 import regex
 
 from interp.errors import ArgumentError
+from interp.stimuli.prose import one_spelling, sign_of_no_text
 
 OWN_NEEDLES = Path(__file__).with_name("needles.jsonl")
 _REQUIRED = ("needle", "question", "real_needle")
@@ -90,8 +91,11 @@ def _parse(line: str, path: Path, number: int) -> Needle:
             raise ArgumentError(
                 f"{where}: the field {name} must be {wanted}, not {json.dumps(fields[name])}: leave it out or fix it."
             )
+    for name in (*_REQUIRED, "answer"):
+        if sign := sign_of_no_text(fields.get(name, "")):
+            raise ArgumentError(f"{where}: the field {name} holds U+{ord(sign):04X}, which is no character of a text.")
     # One spelling of accents, whatever the file's: an answer is looked for in its needle letter by letter.
-    needle, question, real_needle = (unicodedata.normalize("NFC", fields[name]).strip() for name in _REQUIRED)
+    needle, question, real_needle = (one_spelling(fields[name]).strip() for name in _REQUIRED)
     found = find_words(needle, real_needle)
     if found is None:
         raise ArgumentError(f"{where}: real_needle must be words of the needle, and {real_needle!r} is not in it.")
@@ -100,7 +104,7 @@ def _parse(line: str, path: Path, number: int) -> Needle:
         needle=needle,
         question=question,
         real_needle=needle[slice(*found)],
-        answer=fields.get("answer", needle),
+        answer=one_spelling(fields.get("answer", needle)),
         form=fields.get("form", ""),
         literal=fields.get("literal", bool(shared_content_words(needle, question))),
     )
@@ -174,6 +178,7 @@ _WORD = regex.compile(
 _INVISIBLE = regex.compile(r"[\p{Cf}\ufe0e\ufe0f]")
 # Marks that readers of Arabic and Hebrew leave out as they like, the line that stretches Arabic words, and trade marks.
 _OPTIONAL = regex.compile(r"[\u0640\u064b-\u0652\u0670\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u2122\u2120]")
+_FORMULA = regex.compile(r"(?<=\p{L})[\u2080-\u2089]+")  # H₂O is H2O; 10₂ is not 102
 _ONE_SPELLING = str.maketrans(
     dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u05be", "-")
     | dict.fromkeys("‘’ʹʻʼʽ′", "'")
@@ -209,8 +214,12 @@ def _is_name(word: str) -> bool:
 def _folded(text: str) -> str:
     """The text in one spelling of case, apostrophes, hyphens, digits and signs that stand for letters (5㎏ is 5 kg, 2½ is 2 1/2)."""
     text = _OPTIONAL.sub("", _INVISIBLE.sub("", text.translate(_ONE_SPELLING)))
+    text = _FORMULA.sub(lambda digits: unicodedata.normalize("NFKC", digits[0]), text)
     apart = (f" {unicodedata.normalize('NFKC', sign)} " if _is_compact(sign) else sign for sign in text)
     folded = unicodedata.normalize("NFKC", "".join(apart).casefold()).casefold().replace("i\u0307", "i")
+    folded = folded.translate(_ONE_SPELLING).replace(
+        "\u0565\u0582", "\u0565\u057e"
+    )  # ŉ has an apostrophe; Armenian և is եւ or եվ
     return "".join(
         str(unicodedata.decimal(sign)) if not sign.isascii() and sign.isdecimal() else sign for sign in folded
     )

@@ -75,9 +75,9 @@ def _stems(words: list[str]) -> list[str]:
     return [stem(word) for word in words]
 
 
-# Signs without which an answer is another one: pictures, the + and # of C++ and C#, the sign before a number.
+# Signs without which an answer is another one: pictures, arrows, sharps and flats, the + and # of C++ and C#, the sign before a number.
 _TELLING = regex.compile(
-    r"(?=\p{So}|\p{Emoji_Presentation}|\p{RI})\X|(?<=[\p{L}\p{N}+#])[+#]|(?<![\p{L}\p{N}])[+\-−](?=\d)"
+    r"(?=\p{So}|[\u2190-\u21ff♯]|\p{Emoji_Presentation}|\p{RI})\X|(?<=[\p{L}\p{N}+#])[+#]|(?<![\p{L}\p{N}])[+\-−](?=\d)"
 )
 
 

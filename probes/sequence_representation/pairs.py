@@ -54,7 +54,7 @@ def read_pairs(path: Path, _stamp: int, columns: tuple[str, str, str]) -> tuple[
     from interp.stimuli.table_files import read_rows
 
     found = []
-    for number, row in enumerate(read_rows(path), start=1):
+    for number, row in enumerate(read_rows(path, columns), start=1):
         for flag, name in zip(("first", "second", "grade"), columns, strict=True):
             if name not in row:
                 raise ArgumentError(

@@ -6,8 +6,8 @@ A word is what stands between blanks, punctuation included; it ends where a toke
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
+from itertools import chain, pairwise
 from math import nan
 from typing import Any
 
@@ -28,6 +28,7 @@ from interp.models.language.word_tokens import (
     word_surprisal,
 )
 from interp.models.tokens.encoding import beginning, encode_piece, unread
+from interp.stimuli.prose import one_spelling, sign_of_no_text
 from interp.words import is_unspaced
 from probes.surprisal.settings import Mode, Settings, Text
 
@@ -47,7 +48,8 @@ class SpacedWord:
     follows: bool
     """Whether anything stands before it in what is read: not before a text's first word."""
     closes: bool
-    """Whether its last token holds the blank behind it too, as ":\\n" may."""
+    """Whether no token that begins with a blank shows its end: its last one holds the blank behind it too, as ":\\n" may, or
+    that blank is spelled by bytes, as a no-break space may be."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,26 @@ def surprisal(
 ) -> pd.DataFrame:
     """Returns the table `words` (see the experiment `surprisal`) for texts given as strings, numbered by their place.
 
+    Accents are composed, line breaks are of one kind and byte-order marks are left out, as in files of texts.
     Raises ArgumentError for a text without words, and what the experiment raises.
     """
-    settings = Settings(modes=tuple(modes), bos=bos, prefix=prefix)  # type: ignore[arg-type]
-    given = [Text(str(number), text.strip(), prefix.strip()) for number, text in enumerate(texts)]
+    if isinstance(texts, str):
+        raise ArgumentError("surprisal takes several texts: give [text].")
+    settings = Settings(modes=modes if isinstance(modes, str) else tuple(modes), bos=bos, prefix=prefix)  # type: ignore[arg-type]
+    before = _one_spelling(prefix, "The prefix")
+    given = [Text(str(number), _one_spelling(text, f"Text {number}"), before) for number, text in enumerate(texts)]
     for text in given:
         if not text.text:
             raise ArgumentError(f"Text {text.id} is empty: leave it out.")
     return measure_words(model, given, settings)
+
+
+def _one_spelling(text: str, name: str) -> str:
+    if not isinstance(text, str):
+        raise ArgumentError(f"{name} is {type(text).__name__}, not a text: give a str.")
+    if sign := sign_of_no_text(text):
+        raise ArgumentError(f"{name} holds U+{ord(sign):04X}, which is no character of a text: leave it out.")
+    return one_spelling(text).strip()
 
 
 def measure_words(model: LanguageModel, texts: Sequence[Text], settings: Settings) -> pd.DataFrame:
@@ -92,7 +106,7 @@ def measure_words(model: LanguageModel, texts: Sequence[Text], settings: Setting
     another one.
     """
     vocabulary = Vocabulary.of(model, WAY_OUT, lambda token: not token[:1].isspace())
-    readings = [_encode(model, text, settings) for text in texts]
+    readings = [_closed(_encode(model, text, settings), vocabulary) for text in texts]
     found: dict[str, list[dict[str, Any]]] = {}
     for batch in _batches(model, readings):
         for reading, rows in zip(batch, _read(model, batch, vocabulary, settings), strict=True):
@@ -116,6 +130,18 @@ def _encode(model: LanguageModel, text: Text, settings: Settings) -> _Reading:
     lead = (*beginning(tokenizer, settings.bos), *prefix)
     n_unscored = 0 if lead else 1
     return _Reading(text, lead or words[0].ids, words[:n_unscored], words[n_unscored:])
+
+
+def _closed(reading: _Reading, vocabulary: Vocabulary) -> _Reading:
+    """A reading in which words are closed before those that no blank begins: else their end would be counted, and taken off by none."""
+    words = [*reading.unscored, *reading.scored]
+    closed = [
+        replace(word, closes=word.closes or not bool(vocabulary.boundary[after.ids[0]]))
+        for word, after in pairwise(words)
+    ]
+    n_unscored = len(reading.unscored)
+    closed += words[-1:]
+    return replace(reading, unscored=tuple(closed[:n_unscored]), scored=tuple(closed[n_unscored:]))
 
 
 def encode_words(tokenizer: Any, text: Text) -> tuple[SpacedWord, ...]:

@@ -82,10 +82,11 @@ def _read(path: Path, _stamp: int, text: str, id: str, before: str, prefix: str)
 
     if not path.is_file():
         raise ArgumentError(f"There is no file {path}: name a file of texts with --texts.")
-    if path.suffix not in (".txt", *TABLE_FILES):
+    if path.suffix.lower() not in (".txt", *TABLE_FILES):
         raise ArgumentError(f"{path} is not one of .txt, {', '.join(TABLE_FILES)}: save the texts as one of these.")
-    plain = path.suffix == ".txt"
-    rows = ({"text": line} for line in read_text(path).split("\n")) if plain else read_rows(path)
+    plain = path.suffix.lower() == ".txt"
+    lines = ({"text": line} for line in read_text(path).split("\n")) if plain else None
+    rows = lines if lines is not None else read_rows(path, {text, id, before})
     found: dict[str, Text] = {}
     for number, row in enumerate(rows):
         wanted = "text" if plain else text

@@ -43,7 +43,7 @@ def read_known(path: Path, _stamp: int) -> tuple[Known, ...]:
     Raises ArgumentError for a column that is not there, a count that is none, and an empty text.
     """
     found = []
-    for number, row in enumerate(read_rows(path), start=1):
+    for number, row in enumerate(read_rows(path, ("text", "duplicates", "foil")), start=1):
         if missing := [name for name in ("text", "duplicates") if name not in row]:
             raise ArgumentError(f"{path} has no column {missing[0]} in row {number}: it needs text and duplicates.")
         count, text = row["duplicates"].strip(), row["text"].strip()

@@ -209,6 +209,17 @@ def test_words_have_the_surprisal_of_their_tokens(family: str, tmp_path: Path) -
     assert (words["n_pieces"] > 1).any()
 
 
+def test_words_have_their_marks_and_blanks_that_a_token_begins_with(tmp_path: Path) -> None:
+    """A vowel sign belongs to its letter. Before signs that are bytes here (a no-break space, a danda) no word is seen to end."""
+    for number in range(4):
+        (tmp_path / f"{number}.txt").write_text("the नदी और किताब। the\u00a0cat and, then the cat.", encoding="utf-8")
+    model = tiny("llama", tokenizer=byte_level(), vocab_size=len(byte_level()))
+    words = measure_words(model, Settings(articles=3, corpus=tmp_path, passage_tokens=200))
+    first = words[words["text_id"] == words["text_id"].iloc[0]]
+    assert first["word"].tolist() == ["नदी", "और", "and", "then", "the", "cat"]
+    assert (words["count_elsewhere"] > 0).all()
+
+
 def test_texts_without_words_are_refused(tmp_path: Path) -> None:
     for number in range(2):
         (tmp_path / f"{number}.txt").write_text("我们明天去北京旅游")

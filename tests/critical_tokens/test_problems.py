@@ -275,7 +275,7 @@ def test_files_that_are_not_there_or_empty_are_refused(tmp_path: Path) -> None:
     [(" 12", "number"), ("x2", "number"), (" +", "operator"), ("=", "operator"), (".", "punctuation"), (" the", "function"),
      (" river", "content"), (" ", "space"), ("\n", "space"), ("", "space"),
      ("½", "number"), ("Ⅷ", "number"), ("≤", "operator"), (" ≠", "operator"), ("√", "operator"),
-     ("±", "operator"), ("一", "content"), ("$", "punctuation")],
+     ("±", "operator"), ("一", "content"), ("\ufffd", "content"), ("\u093f", "content"), ("$", "punctuation")],
 )  # fmt: skip
 def test_token_classes(text: str, expected: str) -> None:
     assert token_class(text) == expected

@@ -93,6 +93,13 @@ def test_classes_of_tokens():
     ]  # fmt: skip
 
 
+def test_a_token_of_part_of_a_letter_is_no_delimiter():
+    """A byte of "猫" (U+FFFD), the vowel sign of "कि", and the tone of a decomposed "ế" are of letters; ½ and Ⅷ are numbers."""
+    assert token_classes(["\ufffd", " \ufffd\ufffd", "\u093f", "\u0301", " 猫", "½", " Ⅷ", "।", " —"]) == [
+        *["content"] * 5, "digits", "digits", "delimiter", "delimiter",
+    ]  # fmt: skip
+
+
 def test_roles_find_the_head_that_copies(monkeypatch):
     from probes.kv_policies import heads
 

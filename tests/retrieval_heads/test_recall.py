@@ -67,6 +67,16 @@ def test_an_equal_answer_recalls_all_and_another_nothing(script):
         ("+5", "-5", 0.5),
         ("🔑 key", "🔒 key", 0.5),
         ("…", "...", 1.0),
+        ("H₂O", "H2O", 1.0),
+        ("H2O", "It is H₂O.", 1.0),
+        ("CO₂", "CO₃", 0.0),
+        ("10₂", "102", 0.0),
+        ("C♯", "C♭", 0.5),
+        ("C♯", "C", 0.5),
+        ("A→B", "A←B", 2 / 3),
+        ("ŉ boom", "'n boom", 1.0),
+        ("Երևան", "ԵՐԵՎԱՆ", 1.0),
+        ("Երևան", "Երեւան", 1.0),
         ("！", "!", 1.0),
     ],
 )
@@ -143,6 +153,7 @@ def test_a_part_is_found_where_it_stands_alone(text, part, place):
         ('"form": 3', "form must be a text, not 3"),
         ('"question": "Which?"', "comes twice"),
         ('"id": "\\ud800"', "not JSON"),
+        ('"answer": "a\\u0000b"', r"the field answer holds U\+0000"),
     ],
 )
 def test_fields_that_are_not_what_they_should_be_are_refused_by_line(tmp_path, more, said):

@@ -9,10 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from jaxtyping import config
 
 from interp.errors import ArgumentError
 from interp.models import load
 from interp.models.language.word_tokens import Vocabulary
+from interp.models.tokens.encoding import beginning
 from interp.statistics import mean_estimate
 from probes.surprisal import measure
 from probes.surprisal.experiment import Surprisal
@@ -114,6 +116,25 @@ def test_a_token_that_takes_the_blank_behind_a_word_ends_it_and_the_next_has_non
             assert nats["boundary"][index + 1] == pytest.approx(nats["raw"][index + 1] - ends, abs=1e-3)
 
 
+@pytest.mark.parametrize("text", ["the\u00a0cat and\u202fthe cat", "a\u2028cat", "the cat\u2003and"])
+def test_corrections_between_two_words_cancel_behind_a_blank_of_several_tokens_too(text: str) -> None:
+    """What a word is multiplied by for its end, the next one is divided by: the sum is that of the tokens and of the last end."""
+    tokenizer = byte_level()
+    model = tiny("llama", tokenizer=tokenizer, vocab_size=300)
+    found = surprisal(model, [text], bos="always", modes=("raw", "boundary", "exact"))
+    assert found.drop_duplicates("word_index")["word"].tolist() == text.split()
+    ids = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"]]
+    with torch.no_grad():
+        log_p = model.hf(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
+    of_tokens = -sum(float(log_p[place, token]) for place, token in enumerate(ids[1:]))
+    boundary = Vocabulary.of(model, "", lambda token: not token[:1].isspace()).boundary
+    nats = found.pivot(index="word_index", columns="mode", values="surprisal_nats")
+    assert nats["raw"].sum() == pytest.approx(of_tokens, abs=1e-3)
+    assert nats["boundary"].sum() == pytest.approx(of_tokens - float(log_p[-1, boundary].logsumexp(0)), abs=1e-3)
+    assert nats["exact"].isna().any()  # the end of the word before such a blank cannot be told
+    assert not nats["exact"].isna().all()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_words_of_any_script_are_the_tokens_that_the_tokenizer_writes_or_refused(kind: str, script: str) -> None:
@@ -151,6 +172,46 @@ def test_a_prefix_is_read_and_not_scored(model) -> None:
     assert behind["word"].tolist() == ["The", "keys", "are", "here."]
     assert behind["word_index"].tolist() == [0, 1, 2, 3]
     assert behind["surprisal_nats"].tolist() == pytest.approx(whole["surprisal_nats"].tolist()[2:], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("texts", "settings", "said"),
+    [
+        ("the cat", {}, r"give \[text\]"),
+        (["the \ud800"], {}, r"Text 0 holds U\+D800"),
+        (["the\x00cat"], {}, r"Text 0 holds U\+0000"),
+        (["the cat"], {"prefix": "\ud800"}, r"The prefix holds U\+D800"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused(texts, settings, said: str) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        surprisal(tiny("llama", tokenizer=byte_level(), vocab_size=300), texts, **settings)
+
+
+@pytest.mark.parametrize(
+    ("texts", "settings", "said"),
+    [
+        ([b"the cat"], {}, "Text 0 is bytes"),
+        (["the cat", None], {}, "Text 1 is NoneType"),
+        (["the cat"], {"bos": "alwasy"}, "Did you mean always"),
+        (["the cat"], {"modes": ("rwa",)}, "Did you mean raw"),
+        (["the cat"], {"modes": "raw"}, "takes several values"),
+    ],
+)
+def test_what_types_rule_out_is_refused_where_no_one_checks_them(texts, settings, said: str, monkeypatch) -> None:
+    monkeypatch.setattr(config, "jaxtyping_disable", True)  # as in a notebook
+    with pytest.raises(ArgumentError, match=said):
+        surprisal(tiny("llama", tokenizer=byte_level(), vocab_size=300), texts, **settings)
+    with pytest.raises(ArgumentError, match='choose "auto", "always" or "never"'):
+        beginning(byte_level(), "alwasy")  # type: ignore[arg-type]
+
+
+def test_a_text_is_read_alike_however_its_accents_and_line_breaks_are_spelled() -> None:
+    model = tiny("llama", tokenizer=byte_level(), vocab_size=300)
+    spellings = ["\ufeffcaf\u00e9\nthe cat", "cafe\u0301\r\nthe cat", "cafe\u0301\rthe \ufeffcat"]
+    one, *others = (surprisal(model, [text], bos="always") for text in spellings)
+    for other in others:
+        pd.testing.assert_frame_equal(one, other)
 
 
 def write(folder: Path, name: str, content: str) -> Path:
@@ -203,7 +264,9 @@ def test_a_file_that_cannot_be_meant_is_refused_in_a_sentence(
         Surprisal(texts=tmp_path / "nowhere.csv").read_texts()
 
 
-@pytest.mark.parametrize("text", ["我喜欢猫", "one ภาษา two", "かな"])
+@pytest.mark.parametrize(
+    "text", ["我喜欢猫", "one ภาษา two", "かな", "ꦲꦏ꧀ꦱꦫ", "ᬅᬓ᭄ᬱᬭ", "ᨲᩫ᩠ᩅ", "ᦎᦷᦑ", "ꩡ", "ꪁꪫ", "ㄅㄆ", "〇", "⽔", "𛀂"]
+)
 def test_a_script_without_spaces_is_refused(text: str) -> None:
     with pytest.raises(ArgumentError, match="without spaces between words"):
         surprisal(tiny("llama", tokenizer=byte_level(), vocab_size=300), [text])

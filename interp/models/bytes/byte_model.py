@@ -189,7 +189,10 @@ def _by_next_byte(
 
 
 def _as_bytes(text: str | bytes) -> bytes:
-    return text.encode() if isinstance(text, str) else text
+    try:
+        return text.encode() if isinstance(text, str) else text
+    except UnicodeEncodeError as error:  # half of a surrogate pair
+        raise ArgumentError(f"Character {error.start} of the text has no bytes in UTF-8: leave it out.") from error
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:

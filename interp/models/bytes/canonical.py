@@ -57,6 +57,11 @@ class Canonical:
         self._backend.encode_special_tokens = True
         self._backend.no_padding()
         self._backend.no_truncation()
+        if any(token.single_word and not token.special for token in tokenizer.added_tokens_decoder.values()):
+            raise UserError(
+                "This tokenizer has added tokens that are written as whole words alone, so what is valid depends on all that follows: name "
+                "another model."
+            )
         self.specials = {id for id, part in enumerate(self.parts) if part is None}
         known = [(part, id) for id, part in enumerate(self.parts) if part]
         known.sort()

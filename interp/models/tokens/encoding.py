@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from transformers import PreTrainedTokenizerBase
 
-from interp.errors import ArgumentError, UserError
+from interp.errors import ArgumentError, UserError, check_choice
 
 BosPolicy = Literal["auto", "always", "never"]
 
@@ -35,7 +35,7 @@ def encode_piece(
     character's tokens are dropped. A text that comes `first`, with nothing but special tokens before it, is encoded as the
     tokenizer writes a whole text, with that space.
     Raises UserError for a slow tokenizer, which does not tell which characters a token covers; ArgumentError for a character that
-    the tokenizer reads as a control token.
+    the tokenizer reads as a control token, and for what is no text.
     """
     _check_fast(tokenizer)
     if by_template:
@@ -84,9 +84,14 @@ def _in_parts(tokenizer: PreTrainedTokenizerBase, text: str, places: list[int], 
 def _behind_anchor(tokenizer: PreTrainedTokenizerBase, text: str, *, first: bool, as_text: bool) -> Piece:
     kept: list[tuple[int, tuple[int, int]]] = []
     for anchor in ("",) if first else (*_ANCHORS, ""):  # a text may merge with an anchor
-        encoded: Any = tokenizer(
-            anchor + text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=as_text
-        )
+        try:
+            encoded: Any = tokenizer(
+                anchor + text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=as_text
+            )
+        except TypeError as error:  # half of a surrogate pair, which tokenizers do not take for text
+            raise ArgumentError(
+                f"This is no text that can be encoded: {text[:40]!r}. Leave out what is no character."
+            ) from error
         pairs = list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
         kept = [(id, (start - len(anchor), end - len(anchor))) for id, (start, end) in pairs if end > len(anchor)]
         if all(start >= 0 for _, (start, _) in kept):
@@ -130,8 +135,9 @@ def beginning(tokenizer: PreTrainedTokenizerBase, policy: BosPolicy) -> list[int
     """Returns the special tokens a plain text starts with: the beginning of a sequence, or nothing.
 
     "auto" does what the tokenizer does by itself: what it writes before a text, be it <s>, </s> or [CLS].
-    Raises ArgumentError when "always" is asked of a tokenizer that has none.
+    Raises ArgumentError when "always" is asked of a tokenizer that has none, and for another policy.
     """
+    check_choice("policy", policy, get_args(BosPolicy))
     bos: Any = tokenizer.bos_token_id
     if policy == "never":
         return []

@@ -52,14 +52,32 @@ def read_lead(tokenizer: Any, text: str) -> list[int]:
 def scored(tokenizer: Any, text: str) -> list[int]:
     """Returns the tokens of what follows a lead.
 
-    Raises ArgumentError for letters that the tokenizer does not know: they would cost one unknown token whatever they are.
+    Raises ArgumentError for letters that the tokenizer does not know, which would cost one unknown token whatever they are, and for
+    those that it writes otherwise, without capitals or accents: a text that says less costs less.
     """
     piece = encode_piece(tokenizer, text, first=False)
     if lost := unread(tokenizer, piece, text, 0, len(text)):
         raise ArgumentError(
             f"The tokenizer does not know {lost[0]!r}, so bits of this text mean nothing: give other --texts."
         )
+    given, kept = (_without_blanks(one) for one in (text, _spelled(tokenizer, piece.ids)))
+    if given != kept:
+        place = next((at for at, (a, b) in enumerate(zip(given, kept, strict=False)) if a != b), len(kept))
+        raise ArgumentError(
+            f"The tokenizer writes {kept[place : place + 8]!r} for {given[place : place + 8]!r}, so bits of this text are those of another "
+            "one: give other --texts, or name a tokenizer that keeps capitals and accents."
+        )
     return piece.ids
+
+
+def _spelled(tokenizer: Any, ids: Sequence[int]) -> str:
+    """What tokens add to a text that they continue."""
+    before = encode_piece(tokenizer, "a").ids
+    return tokenizer.decode([*before, *ids], clean_up_tokenization_spaces=False)[len(tokenizer.decode(before)) :]
+
+
+def _without_blanks(text: str) -> str:
+    return "".join(text.split())
 
 
 def _cut(text: str) -> int:

@@ -102,7 +102,7 @@ def _bounded(latex: str) -> bool:
     if len(latex) > _LONGEST or not set(re.findall(r"\\([a-zA-Z]+)", latex)) <= _COMMANDS:
         return False
     if re.search(
-        r"\\[^a-zA-Z]|[^\w\s\\{}()\[\]+\-*/^.!|@]|\d\s+\d|\d_|[a-zA-Z]{3,}|[A-Z]{2,}",
+        r"\\[^a-zA-Z]|[^a-zA-Z\d_\s\\{}()\[\]+\-*/^.!|@]|\d\s+\d|\d_|[a-zA-Z]{3,}|[A-Z]{2,}",
         re.sub(r"\\[a-zA-Z]+", "@", latex),
     ):
         return False

@@ -17,7 +17,7 @@ from probes.critical_tokens.answers.prose import number_in
 
 _MARKER = re.compile(
     r"\banswer\b(?:\s+(?:to|for|of)\s+[^.\n:=?]{1,60}?|,[^,.\n:=?]{1,40},)?[\s*_]*"
-    r"(?:\b(?:is|was|equals|would be|will be|should be|must be|comes to|comes out to be|becomes)\b|[:=])|####(?! *(?:final )?answer)"
+    r"(?:\b(?:is|was|equals|would be|will be|should be|must be|comes to|comes out to be|becomes)\b|[:=：＝])|####(?! *(?:final )?answer)"
     r"|^[ \t]*(?:#+|\*\*)[ \t*]*(?:final )?answer[ \t*_]*$",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -91,7 +91,7 @@ def _marked(response: str) -> list[Statement]:
     found = []
     for marker in _MARKER.finditer(response):
         rest = response[marker.end() :]
-        skipped = len(rest) - len(rest.lstrip(" \t\r\n:*_"))
+        skipped = len(rest) - len(rest.lstrip(" \t\r\n:：*_"))
         begin = marker.end() + skipped
         bullet = _BULLET.match(response, begin) if "\n" in rest[:skipped] else _LED.match(response, begin)
         begin = bullet.end() if bullet else begin

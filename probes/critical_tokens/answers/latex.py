@@ -1,16 +1,15 @@
 r"""Reads LaTeX answers as text: one spelling for all, words and units.
 
-One spelling: macros for size and space, short fractions and roots, signs outside ASCII, units of no meaning.
+One spelling: macros for size and space, short fractions and roots, units of no meaning; for signs outside ASCII see `signs`.
 """
 
 import re
 
 from probes.critical_tokens.answers.numbers import read_number, without_bold
+from probes.critical_tokens.answers.signs import latex_signs
 
-_SIGNS = {
-    "×": "\\times ", "·": "\\cdot ", "÷": "\\div ", "π": "\\pi ", "∞": "\\infty ", "≤": "\\leq ", "≥": "\\geq ", "≠": "\\neq ",
-    "∪": "\\cup ", "±": "\\pm ", "²": "^{2}", "³": "^{3}", "θ": "\\theta ", "−": "-", "∈": "\\in ", "≈": "\\approx ",
-    "{:}": ":", "\u2044": "/",
+_SPELLINGS = {
+    "{:}": ":",
     "\\ge ": "\\geq ", "\\le ": "\\leq ", "\\leqslant": "\\leq", "\\geqslant": "\\geq", "\\lt": "<", "\\gt": ">", "\\ne ": "\\neq ",
     "\\lbrace": "\\{", "\\rbrace": "\\}", "\\lbrack": "[", "\\rbrack": "]", "\\infin ": "\\infty ", "\\bmatrix": "\\pmatrix",
     "bmatrix": "pmatrix", "\\varphi": "\\phi", "\\varnothing": "\\emptyset", "\\mathbb{R}": "\\text{all real numbers}",
@@ -26,7 +25,7 @@ _GENERIC = re.compile(r"^(?:sq(?:uare)?|cubic)?\.? ?units?(?:\^?\{?[23]\}?)?$", 
 
 def plain(latex: str) -> str:
     """Returns an answer with its spelling evened out: macros for size and space, short fractions and roots, units of no meaning."""
-    text = latex.strip()
+    text = latex_signs(latex).strip()
     for wrapped in (r"\$\$(.+)\$\$", r"\$(.+)\$", r"\\\((.+)\\\)", r"\\\[(.+)\\\]"):
         inside = re.fullmatch(wrapped, text, re.DOTALL)
         text = inside[1].strip() if inside and "$" not in re.sub(r"\\\$", "", inside[1]) else text
@@ -52,7 +51,7 @@ def plain(latex: str) -> str:
         "√", "\\sqrt "
     )
     text = re.sub(r"(?<![\\a-zA-Z])pi(?![a-zA-Z])", r"\\pi ", text)
-    for sign, spelling in _SIGNS.items():
+    for sign, spelling in _SPELLINGS.items():
         text = text.replace(sign, spelling)
     text = re.sub(r"\\(le|ge|ne)(?![a-zA-Z])", r"\\\1q", text)
     text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", text).replace(r"\%", "%")
@@ -73,7 +72,7 @@ def plain(latex: str) -> str:
     text = re.sub(r"(\\[a-zA-Z]+) (?=[^a-zA-Z])", r"\1", text)
     while re.fullmatch(r"\{.*\}", text) and encloses(text):
         text = text[1:-1].strip()
-    text = text.rstrip(".,;").strip()
+    text = re.sub(r"(\.\d+)(?:\.{2,}|…)$", r"\1\\ldots", text).rstrip(".,;").strip()  # 0.333... is not 0.333
     text = re.sub(r"(?<![\d}])\.(?=\d)", "0.", re.sub(r"^[a-zA-Z]\s?\\in(?![a-zA-Z])\s?", "", text))
     text = re.sub(r"(^|[,(\[=<>])\+\\infty", r"\1\\infty", text)
     text = re.sub(r"^\((\w+)\)_\{", r"\1_{", text)

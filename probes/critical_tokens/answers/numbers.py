@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from probes.critical_tokens.answers.signs import even_signs
 from probes.critical_tokens.answers.units import UNIT_OF, behind, units_agree
 
 LONGEST = 300
@@ -19,11 +20,10 @@ _VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e]")
 _RAISED = re.compile("(?<=[\\d)])[\u207a\u207b]?[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+")
 _TEXT = re.compile(r"\\(?:text|mbox|mathrm|textbf|textit|mathbf|textrm|operatorname)\s*\{([^{}]*)\}")
 _ASCII = dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-") | {
-    "\u2044": "/", "\uff04": "$", "\uffe5": "¥", "\uffe1": "£", "\uff05": "%", "\u066a": "%", "\uff0c": ",", "\uff0e": ".", "\u3002": ".",
-    "\uff0b": "+", "\u066b": ".", "\uff1d": "=", "\uff08": "(", "\uff09": ")",
+    "\uffe5": "¥", "\uffe1": "£", "\u066a": "%", "\u3002": ".", "\u066b": ".",
 }  # fmt: skip
 """Signs of other scripts that are written as ASCII here."""
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
+_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
 _PART = rf"(?:\{{\s*-?\s*{_DIGITS}\s*\}}|\d)"
 _BODY = re.compile(
     rf"(?P<whole>{_DIGITS})?\s*(?:\\frac\s*(?P<top>{_PART})\s*(?P<bottom>{_PART}))"
@@ -67,7 +67,7 @@ class Number:
 
 def tidy(text: str) -> str:
     r"""Returns a text with its marks evened out: minus signs, spaces, bold, \text{}, 9{,}500 and 9,\!500."""
-    text = "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else _ASCII.get(sign, sign) for sign in text)
+    text = "".join(_ASCII.get(sign, sign) for sign in even_signs(text))
     text = re.sub(r"(?<=\d)\u066c(?=\d)", ",", text)
     text = _VULGAR.sub(_vulgar, _RAISED.sub(_raised, text))
     text = re.sub(r"(?<=\d)(?:\{,\}|,\\!)\s*(?=\d{3})", "", text)
@@ -104,7 +104,10 @@ def read_number(text: str, *, thousands: bool = True) -> Number | None:  # noqa:
     text = tidy(text)
     while text.startswith("$") and text.endswith("$") and len(text) > 2:
         text = text[1:-1].strip()
-    text = re.sub(r"^\\[(\[](.*)\\[)\]]$", r"\1", text).strip().rstrip(".,;").strip()
+    text = re.sub(r"^\\[(\[](.*)\\[)\]]$", r"\1", text).strip()
+    if re.search(r"\.\d+\.{2,}$", text):  # 0.333... goes on
+        return None
+    text = text.rstrip(".,;").strip()
     head = re.match(r"(?P<sign>[+-]?)\s*(?P<currency>[$€£¥₹]?)\s*(?P<inner>[+-]?)\s*", text)
     assert head is not None
     if head["sign"] and head["inner"]:

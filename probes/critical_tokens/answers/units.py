@@ -5,6 +5,7 @@ the text no number: 18 at most, 3 sevenths, 5 ago.
 """
 
 import re
+import unicodedata
 from typing import NamedTuple
 
 SCALES = {
@@ -13,7 +14,7 @@ SCALES = {
 _GLUED = re.compile(r"(?P<thousands>k)(?!\w)|(?P<sign>[KMB])(?!\w)")
 """15k; and $15K, $2M, $3B, capitals of money only: 15 K are kelvins."""
 _GLUED_SCALES = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9}
-CURRENCY = {"$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee"}
+CURRENCY = {"$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee", "¢": "cent"}
 _MONEY = {*CURRENCY.values(), "cent", "pound"}
 _UNITS = {
     "dollar": "dollar dollars usd bucks", "euro": "euro euros eur", "cent": "cent cents", "yen": "yen", "rupee": "rupee rupees rs rs. inr",
@@ -71,7 +72,11 @@ _NO_NOUNS = set(
     " score gross lakh lakhs crore crores "
     "quadrillion mil bn tens hundreds thousands millions billions trillions power exp alpha beta gamma delta epsilon theta lambda mu "
     "sigma omega phi rho tau sinx myriads cosx tanx logx lnx ago hence short shy bc b.c b.c. bce off is are was be this its his less more "
-    "fewer yes perhaps always sometimes plus besides of always radix cosines sines powers".split()
+    "fewer yes perhaps always sometimes plus besides of always radix cosines sines powers"
+    # scales of other languages that look like English plurals
+    " de del millones milliones millions milhoes milliards millards billones trillones trilhoes quintillions sextillions milhares millares"
+    " milliers docenas duzias douzaines dizaines decenas dezenas centenas centenares centaines decimas decimos dixiemes centesimas"
+    " centesimos centiemes milesimas milesimos milliemes".split()
 ) | {word + s for word in _ORDINALS.split() for s in ("", "s")} | {
     word + s for word in _COUNTS.split() for s in ("", "s", "es", "ies")
 }  # fmt: skip
@@ -114,7 +119,7 @@ class Behind(NamedTuple):
 
 def behind(tail: str, currency: str, *, one: bool = False) -> Behind | None:
     """Returns what stands behind a number, None where it is no number after all; `one` where a noun may be singular."""
-    spaced, tail = tail[:1].isspace(), tail.strip().strip("$").strip()
+    spaced, tail = tail[:1].isspace(), _without_accents(tail).strip().strip("$").strip()
     unit = CURRENCY.get(currency, "")
     if _UNSAYS.search(re.sub(r" (?:squared|cubed)", "^2", tail)) or _DATE.match(tail):
         return None
@@ -129,6 +134,11 @@ def behind(tail: str, currency: str, *, one: bool = False) -> Behind | None:
         scale = re.fullmatch(r"°\s*([CF]?)(?![a-zA-Z])\D*", tail)
         return Behind(1, False, f"degree {scale[1]}".strip()) if scale else None
     return _words(tail, spaced, currency, one)
+
+
+def _without_accents(text: str) -> str:
+    """A text whose words are whole to those who look for a to z: centésimas does not begin with cents."""
+    return "".join(sign for sign in unicodedata.normalize("NFD", text) if unicodedata.category(sign) != "Mn")
 
 
 def _words(tail: str, spaced: bool, currency: str, one: bool) -> Behind | None:  # noqa: PLR0911
