@@ -381,6 +381,32 @@ def test_what_diffusers_leaves_out_of_flux_files_is_refused(saved, tmp_path, mor
         load_image(str(saved("flux")), device="cpu", lora=str(file))
 
 
+def test_an_alpha_that_diffusers_ignores_in_flux_files_is_refused(saved, tmp_path):
+    file, stem = tmp_path / "style.safetensors", "transformer.transformer_blocks.0.attn.to_q"
+    save_file({**both(stem, 32, 32), f"{stem}.alpha": torch.tensor(1.0)}, file)
+    with pytest.raises(
+        UserError, match="diffusers reads its change as 2 times what the file says, so parts or alphas are lost"
+    ):
+        load_image(str(saved("flux")), device="cpu", lora=str(file))
+
+
+SGM = {
+    "input_blocks_1_1_transformer_blocks_0_attn2_to_k": f"{CROSS}.attn2.to_k",
+    "middle_block_1_transformer_blocks_0_attn1_to_out_0": "mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0",
+}
+
+
+@pytest.mark.parametrize(("name", "place"), SGM.items(), ids=SGM)
+def test_blocks_of_sdxl_are_numbered_as_in_files_of_kohya(saved, tmp_path, name, place):
+    file = tmp_path / "style.safetensors"
+    base = load_image(str(saved("sdxl")), device="cpu").pipeline.unet.get_submodule(place).weight
+    save_file(
+        {**both(f"lora_unet_{name}", base.shape[1], base.shape[0]), f"lora_unet_{name}.alpha": torch.tensor(0.5)}, file
+    )
+    fused = load_image(str(saved("sdxl")), device="cpu", lora=f"{file}:2").pipeline.unet.get_submodule(place).weight
+    torch.testing.assert_close(fused, base + 2 * 0.5 / 2 * 2 * torch.ones_like(base))
+
+
 def test_a_wider_lora_does_not_widen_a_flux(saved, tmp_path):
     file = tmp_path / "control.safetensors"
     save_file(

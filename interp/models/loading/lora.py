@@ -75,14 +75,19 @@ def fuse(pipeline: Any, lora: Lora) -> None:
         pipeline.fuse_lora(components=list(parts), lora_scale=lora.scale, adapter_names=[_NAME])
         pipeline.unload_lora_weights()
     except PEFT_FAILS as error:
-        lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-        said = (
-            lines[min(1, len(lines) - 1)] if lines and lines[0].endswith(":") else (lines or [type(error).__name__])[0]
-        )
-        raise _cannot(lora, pipeline, said[:200].rstrip(". ")) from error
+        raise _cannot(lora, pipeline, _said(error)) from error
 
 
 # ---------------------------------------------------------------------- what has come onto the pipeline
+
+
+def _said(error: Exception) -> str:
+    """The reason in what diffusers, peft or torch raises, on one line."""
+    if isinstance(error, KeyError):
+        return f"diffusers looks in it for {error.args[0]}"
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]
+    heading = lines[0].endswith(":") and len(lines) > 1
+    return lines[1 if heading else 0][:200].rstrip(". ")
 
 
 def _layers(parts: dict[str, Any]) -> Iterator[tuple[float, Tensor, Tensor]]:
@@ -146,5 +151,5 @@ def _shapes(parts: dict[str, Any]) -> dict[str, list[torch.Size]]:
 def _cannot(lora: Lora, pipeline: Any, reason: str) -> UserError:
     return RunError(
         f"The LoRA {lora.file} cannot be added to this {type(pipeline).__name__} ({reason}): name the pipeline that it was trained on "
-        "with --model, or another LoRA."
+        "with --model, or a LoRA that diffusers reads whole."
     )
