@@ -162,6 +162,9 @@ class Experiment:
         """Returns, as a clause, what the expected units and their work leave out; "" if nothing."""
         return ""
 
+    def check_loaded(self, model: "LanguageModel | ImageModel") -> None:
+        """Raises UserError when the model, once loaded, cannot be used for what is planned: asked before anything is measured."""
+
     def measure(self, model: "LanguageModel | ImageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":
         """Returns the unit's rows of each measured table. Writes nothing, plots nothing."""
         raise NotImplementedError
