@@ -231,7 +231,8 @@ def test_one_file_of_weights_and_a_lora_are_refused_with_the_way_to_a_pipeline(t
     (tmp_path / "style").mkdir()
     (tmp_path / "style" / "pytorch_lora_weights.safetensors").write_bytes(b"")
     with pytest.raises(
-        ArgumentError, match=r"style is a LoRA without its pipeline: add it with diffusers' load_lora_weights"
+        ArgumentError,
+        match=r"style is a LoRA without its pipeline: name the pipeline that it was trained on with --model",
     ):
         reader(str(tmp_path / "style"))
 

@@ -148,6 +148,7 @@ def _plan(words: list[str]) -> None:
 
 def _parsed(kind: type[Experiment], words: list[str], command_name: str) -> tuple[Experiment, RunOptions]:
     """The experiment and the options that were typed."""
+    words = _gathered(kind, words)
     source = tyro.cli(_Source, args=words, return_unknown_args=True, add_help=False)[0]
     documented = with_help(kind)
     command = dataclasses.make_dataclass(
@@ -172,6 +173,20 @@ def _parsed(kind: type[Experiment], words: list[str], command_name: str) -> tupl
 def _sentence(summary: str) -> str:
     """A summary with its capital and its stop; a question has one of its own."""
     return f"{summary[:1].upper()}{summary[1:]}{'' if summary.endswith('?') else '.'}"
+
+
+def _gathered(kind: type[Experiment], words: list[str]) -> list[str]:
+    """The words with all values of a repeatable setting behind one flag: of a flag that comes twice, tyro takes the last."""
+    for field in dataclasses.fields(kind):
+        flag, values, rest, inside = f"--{field.name.replace('_', '-')}", [], [], False
+        for word in words if field.metadata.get("repeatable") else ():
+            inside = word == flag or (inside and not word.startswith("-"))
+            if word.startswith(f"{flag}="):
+                values.append(word.removeprefix(f"{flag}="))
+            elif word != flag:
+                (values if inside else rest).append(word)
+        words = [*rest, flag, *values] if values else words
+    return words
 
 
 def _run_atlas(words: list[str]) -> None:

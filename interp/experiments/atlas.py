@@ -132,7 +132,11 @@ def _facts(atlas: Atlas, configured: Mapping[str, Experiment], options: RunOptio
 def _name(configured: Mapping[str, Experiment], facts: ModelFacts) -> str:
     """The 12 digits that name an atlas: a sha256 over all settings and the model's weights."""
     settings = {
-        name: {key: value for key, value in experiment.configuration().items() if key != "model"}
+        name: {
+            key: value
+            for key, value in experiment.configuration().items()
+            if key != "model" and key not in experiment.of_weights
+        }
         for name, experiment in configured.items()
     }
     named = {"settings": settings, "revision": facts.identity.revision}

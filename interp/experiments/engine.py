@@ -79,6 +79,7 @@ class Worker:
             model: Any = self._load_model(name, revision=revision, **self._place)
             for needed in self._experiment.needs:  # before anything is measured
                 model.needs(needed)
+            self._experiment.check_loaded(model)
             self._model = model
         assert self._model is not None
         started = time.perf_counter()

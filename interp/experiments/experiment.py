@@ -30,6 +30,9 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 ADDED: Mapping[str, bool] = {"unnamed_at_default": True}
 """Metadata of a setting that came after runs were made without it: while it has its default it is no part of a run's name, so
 those runs keep theirs. The default must do what was done before there was the setting."""
+OF_WEIGHTS: Mapping[str, bool] = {"of_weights": True, "repeatable": True}
+"""Metadata of a setting that is an option of the model's loader and may be typed several times. It is no part of a run's name: the
+identity of the weights has what it leads to."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,9 @@ class Experiment:
         """Returns, as a clause, what the expected units and their work leave out; "" if nothing."""
         return ""
 
+    def check_loaded(self, model: "LanguageModel | ImageModel") -> None:
+        """Raises UserError when the model, once loaded, cannot be used for what is planned: asked before anything is measured."""
+
     def measure(self, model: "LanguageModel | ImageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":
         """Returns the unit's rows of each measured table. Writes nothing, plots nothing."""
         raise NotImplementedError
@@ -166,6 +172,15 @@ class Experiment:
     def revision_of(self, unit: WorkUnit) -> str | None:
         """Returns the revision of the model that a unit is measured with: the run's own, unless a subclass says otherwise."""
         return self.revision
+
+    @property
+    def of_weights(self) -> dict[str, Any]:
+        """The settings that are options of the model's loader, beside the name, the revision and the precision."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.metadata.get("of_weights")
+        }
 
     def model_of(self, unit: WorkUnit) -> str:
         """Returns the name of the model that a unit is measured with: the run's own, unless a subclass says otherwise."""
@@ -234,11 +249,13 @@ def run_hash(experiment: Experiment, facts: ModelFacts) -> str:
     configuration = experiment.configuration()
     for field in ("model", "revision", "dtype", *(name for name in experiment.reads if configuration[name])):
         del configuration[field]
+    for name in experiment.of_weights:
+        del configuration[name]
     for field in dataclasses.fields(experiment):
         if field.metadata.get("unnamed_at_default") and getattr(experiment, field.name) == field.default:
             configuration.pop(field.name, None)
     identity = dataclasses.asdict(facts.identity)
-    del identity["name"], identity["base"]  # an adapter's revision is one of both
+    del identity["name"], identity["base"], identity["loras"]  # the revision is one of all
     if facts.identity.is_local:
         del identity["source"]  # the revision is a sha256 of the files, wherever they lie
     named = {

@@ -124,7 +124,9 @@ def outline_of(experiment: Experiment, facts: ModelFacts) -> "LanguageModel | Im
     if experiment.model_kind == "image":
         from interp.models.loading.image import load_image_outline
 
-        return load_image_outline(experiment.model, dtype=facts.identity.dtype, revision=experiment.revision)
+        return load_image_outline(
+            experiment.model, dtype=facts.identity.dtype, revision=experiment.revision, **experiment.of_weights
+        )
     from interp.models.loading.language import load_outline
 
     return load_outline(experiment.model, dtype=facts.identity.dtype, revision=experiment.revision)

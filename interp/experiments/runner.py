@@ -73,7 +73,7 @@ def facts_of(experiment: Experiment, options: RunOptions) -> ModelFacts:
     """
     _, look_up_model = _loaders(experiment.model_kind)
     dtype = pick_dtype(experiment.dtype, worker_device(options))
-    return look_up_model(experiment.model, dtype=dtype, revision=experiment.revision)
+    return look_up_model(experiment.model, dtype=dtype, revision=experiment.revision, **experiment.of_weights)
 
 
 def check_kind(experiment: Experiment) -> None:
@@ -115,6 +115,7 @@ def _open_engine(
 ) -> Iterator[Engine]:
     """Gives the engine the options name; its workers end with the block. Nothing is started before the first unit."""
     place = {"device": worker_device(options), "dtype": facts.identity.dtype, "device_map": options.device_map}
+    place |= experiment.of_weights
     if options.engine == "local":
         yield LocalEngine(Worker(experiment, load_model, place))
         return

@@ -163,6 +163,7 @@ def _loader(forecast: Forecast) -> tuple[Any, dict[str, Any]]:
         "device": forecast.device,
         "dtype": forecast.facts.identity.dtype,
         "device_map": forecast.options.device_map,
+        **forecast.experiment.of_weights,
     }
     if forecast.experiment.model_kind == "image":
         from interp.models.loading.image import load_image
@@ -190,7 +191,7 @@ def weights_are_here(forecast: Forecast) -> bool:
     names = ["model.safetensors", "model.safetensors.index.json"]
     if forecast.experiment.model_kind == "image":
         names = [f"{part}/diffusion_pytorch_model.safetensors" for part in ("unet", "transformer")]
-    revision = forecast.facts.identity.revision
+    revision = (forecast.facts.identity.base or forecast.facts.identity).revision
     return any(isinstance(try_to_load_from_cache(entry.source, name, revision=revision), str) for name in names)
 
 

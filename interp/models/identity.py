@@ -8,10 +8,21 @@ DtypeName = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
+class LoraIdentity:
+    """Identifies a LoRA that was added to the weights of a text-to-image pipeline, by the sha256 of its file and its scale."""
+
+    name: str
+    source: str
+    sha256: str
+    scale: float
+
+
+@dataclass(frozen=True)
 class ModelIdentity:
     """Identifies the weights, so that they can be loaded again; `revision` is the hub's commit, or a sha256 of the file or folder.
 
-    An adapter's `revision` is a sha256 over that of its files and that of its `base`, the model that it was trained on.
+    An adapter's `revision` is a sha256 over that of its files and that of its `base`, the model that it was trained on. With `loras`
+    it is one over that of the `base` and all of them, with their scales.
     """
 
     name: str
@@ -19,6 +30,7 @@ class ModelIdentity:
     revision: str
     dtype: DtypeName
     base: "ModelIdentity | None" = None
+    loras: tuple[LoraIdentity, ...] = ()
 
     @property
     def is_local(self) -> bool:

@@ -9,7 +9,7 @@ from interp.errors import ArgumentError
 from interp.experiments.experiment import Finding, WorkUnit
 from interp.models.identity import ModelFacts
 from interp.models.loading.names import ModelKind
-from probes.t2i_flow.plan import expected_units, plan_units, prompts_of, work_of
+from probes.t2i_flow.plan import check_texts, expected_units, plan_units, prompts_of, work_of
 from probes.t2i_flow.settings import Settings
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ class T2IFlow(Settings):
         return plan_units(self, measured)
 
     def expected_units(self, model: "ImageModel", measured: "Tables") -> Sequence[WorkUnit]:  # type: ignore[override]
-        """Returns the units of the plan, and stand-ins for later ones."""
+        """Returns the units of the plan, and stand-ins for later ones. Raises ArgumentError as `check_loaded` does."""
+        check_texts(self, model)
         return expected_units(self, model, measured)
 
     def work_of(self, model: "ImageModel", unit: WorkUnit) -> "Work | None":  # type: ignore[override]
@@ -82,6 +83,10 @@ class T2IFlow(Settings):
         )
 
     # ------------------------------------------------------------------ measure
+
+    def check_loaded(self, model: "ImageModel") -> None:  # type: ignore[override]
+        """Raises ArgumentError for a text that the model cannot read, or draw in all its variants."""
+        check_texts(self, model)
 
     def measure(self, model: "ImageModel", unit: WorkUnit) -> "Mapping[str, pd.DataFrame]":  # type: ignore[override]
         """Returns the unit's rows."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from interp.errors import ArgumentError
 from interp.experiments.experiment import Work, WorkUnit
 from probes.t2i_flow.prompts import Prompt, item_positions, items_alone, read_prompts
 from probes.t2i_flow.settings import Settings
@@ -79,6 +80,25 @@ def prompts_of(settings: Settings) -> tuple[Prompt, ...]:
 def alone_prompts(settings: Settings) -> list[Prompt]:
     """Returns the items that are tested alone."""
     return items_alone(prompts_of(settings))[: settings.n_items]
+
+
+def check_texts(settings: Settings, model: "ImageModel") -> None:
+    """Raises ArgumentError for a text that is longer than an encoder takes, in which no token is an item's own, or that the model
+    cannot draw beside the clean text where vectors are put in place before every block; `model` needs no weights.
+    """
+    whole = {"inter_item", "lens", "repair"} & set(settings.parts)
+    read = [*(prompts_of(settings) if whole else ()), *(alone_prompts(settings))]
+    for prompt in read:
+        item_positions(prompt, model.tokens(prompt.text))
+        for item in prompt.items:
+            model.spans(item.alone_text, item.phrase)
+        if settings.edit_blocks == "every" and model.same_length:
+            room, filled = (model.filled_positions(text) for text in ("", prompt.text))
+            if filled != room:
+                raise ArgumentError(
+                    f"{model.identity.name} draws only texts that fill as many positions side by side, and {prompt.text!r} fills "
+                    f"{filled} where the clean text fills {room}: shorten it, or leave out --edit-blocks every."
+                )
 
 
 def plan_units(settings: Settings, measured: "Tables") -> Sequence[WorkUnit]:

@@ -1,7 +1,7 @@
 """The settings of the text-to-image flow experiment and what is refused of them. Imports nothing heavy."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -9,7 +9,7 @@ from annotated_types import Ge
 
 from interp.errors import ArgumentError
 from interp.experiments.bounds import SOME, Count, CountOrNone, Hint, Share
-from interp.experiments.experiment import Experiment
+from interp.experiments.experiment import OF_WEIGHTS, Experiment
 
 PIXEL_JUDGE_SIDE = 16
 
@@ -25,6 +25,8 @@ class Settings(Experiment):
 
     model: str = "shapes-t2i"
     """Name of a text-to-image model, a Hugging Face id, or a folder that save_pretrained wrote."""
+    lora: tuple[str, ...] = field(default=(), metadata=OF_WEIGHTS)
+    """LoRA to add to the model's weights, PATH or PATH:SCALE; give several, or repeat this."""
     prompts: Path | None = None
     """Your own prompts, as JSON lines: {"text": …, "items": [{"phrase": …, "leaks": […]}, …]}."""
     n_prompts: Count = 24

@@ -1,17 +1,23 @@
 """Vectors put in place before every block, and pictures of other sizes, through the experiment's own drawing."""
 
+import dataclasses
+import json
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
 from interp.errors import ArgumentError
+from interp.experiments.forecast import forecast
+from interp.experiments.options import RunOptions
 from interp.models.image.model import ImageModel
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.measure import measure_prompts
 from probes.t2i_flow.pictures import Cell, Sampling, draw
-from probes.t2i_flow.plan import PromptsUnit
+from probes.t2i_flow.plan import PromptsUnit, prompts_of
 from probes.t2i_flow.prompts import Prompt, PromptItem
 from probes.t2i_flow.variants import Encoded, Variant
-from tests.tiny_pipelines import tiny_image, tiny_pipeline
+from tests.tiny_pipelines import save, tiny_image, tiny_pipeline
 
 PROMPT = Prompt("p", "a red circle", (PromptItem("red circle"),))
 POSITIONS = (1, 2)
@@ -70,6 +76,52 @@ def test_models_without_joint_blocks_are_refused():
     with pytest.raises(ArgumentError, match="same text vectors: leave out --edit-blocks every"):
         everywhere.check_model(tiny_image("sd").facts)
     everywhere.check_model(tiny_image("flux").facts)
+
+
+@pytest.mark.parametrize("n_words", [1, 12, 14, 15, 29])
+def test_what_cannot_be_drawn_side_by_side_is_refused_before_anything_is_measured(tmp_path, n_words):
+    """CogView4 draws texts of one number of sixteens together; two tokens stand before each text."""
+    path, text = tmp_path / "prompts.jsonl", " ".join(["red"] * (n_words - 1) + ["blue"])
+    path.write_text(json.dumps({"text": text, "items": ["blue"]}))
+    folder = save("cogview4", tmp_path / "tiny-cogview4")
+    everywhere = T2IFlow(model=str(folder), prompts=path, judge="tests.t2i_flow.planted:bright", edit_blocks="every")
+    model = tiny_image("cogview4")
+    (prompt,) = prompts_of(everywhere)
+    cell = Cell(
+        prompt,
+        Encoded(model.encode([text]), model.clean(), {}, "clean"),
+        Variant("item", "keep", model.spans(text, "blue")),
+    )
+    words = "fills 32 where the clean text fills 16: shorten it, or leave out --edit-blocks every"
+    too_long = n_words > 14
+    with pytest.raises(ArgumentError) if too_long else nullcontext():
+        draw(model, [cell], Sampling((3,), steps=1, height=16, width=16, every_block=True))
+    with pytest.raises(ArgumentError, match=words) if too_long else nullcontext():
+        everywhere.check_loaded(model)
+    with pytest.raises(ArgumentError, match=words) if too_long else nullcontext():
+        forecast(everywhere, RunOptions(device="cpu", out=tmp_path / "runs"))
+    dataclasses.replace(everywhere, edit_blocks="encoder").check_loaded(model)
+
+
+def test_a_text_that_cannot_be_read_is_refused_before_anything_is_measured(tmp_path, monkeypatch):
+    """The last of several prompts, so that others would be measured first."""
+    path, folder = tmp_path / "prompts.jsonl", save("sd", tmp_path / "tiny-sd")
+    lines = [{"text": f"a red circle {number}", "items": ["red circle"]} for number in range(5)]
+    for last, words in (
+        (
+            {"text": "a red circle and a blue triangle and a red triangle", "items": ["red circle"]},
+            "tokens long for the encoder clip",
+        ),
+        (
+            {"text": "a red circle", "items": [{"phrase": "circle", "alone": "a circle " + "and " * 20}]},
+            "tokens long for the encoder clip",
+        ),
+    ):
+        path.write_text("\n".join(json.dumps(line) for line in [*lines, last]))
+        experiment = T2IFlow(model=str(folder), prompts=path, judge="tests.t2i_flow.planted:bright", seeds=1, steps=1)
+        monkeypatch.setattr(T2IFlow, "measure", lambda *_: pytest.fail("something is measured first"))
+        with pytest.raises(ArgumentError, match=words):
+            experiment.run(out=tmp_path / "runs", device="cpu")
 
 
 # ---------------------------------------------------------------------- sizes

@@ -58,6 +58,15 @@ class TextSide:
                 raise RunError(f"{self.identity.name} has two CLIP tokenizers that split {text!r} differently.")
         return [token for block in self._blocks for token in blocks[block]]
 
+    @property
+    def same_length(self) -> bool:
+        """Whether only texts that fill as many positions can be drawn side by side."""
+        return self._family.same_length
+
+    def filled_positions(self, text: str) -> int:
+        """Returns the number of positions up to the last one that the text, or what stands around it, fills."""
+        return 1 + max(token.position for token in self.tokens(text) if token.role != "pad")
+
     def _read(self, encoder: TextEncoder, text: str) -> list[Token]:
         """All that an encoder reads, also what does not come into the sequence."""
         name, start = (encoder.block.encoder, encoder.block.start) if encoder.block else (encoder.name, 0)

@@ -19,25 +19,36 @@ from transformers.utils.hub import resolve_revision
 from interp.errors import ArgumentError, RunError
 from interp.models.identity import DtypeName, ModelFacts, ModelIdentity
 from interp.models.image.families import family_of
+from interp.models.image.family import Family
 from interp.models.image.model import ImageModel
 from interp.models.loading.converted import without_progress_bars
 from interp.models.loading.footprint import Footprint, free_bytes, image_weights_bytes, outline_parts, say_footprint
 from interp.models.loading.language import folder_sha256, pick_device, pick_dtype
-from interp.models.loading.names import ModelEntry, resolve
+from interp.models.loading.lora import check_takes_lora, fuse, with_loras
+from interp.models.loading.lora_files import Lora, LoraNames, find_loras, holds_lora
+from interp.models.loading.names import ADAPTER_CONFIG, ModelEntry, resolve
 from interp.models.loading.refusals import explained, too_large
 
 LOG = logging.getLogger(__name__)
 
 
 def load_image(
-    name: str, *, device: str = "auto", dtype: str = "auto", revision: str | None = None, device_map: str | None = None
+    name: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    device_map: str | None = None,
+    lora: LoraNames = (),
 ) -> ImageModel:
     """Returns the text-to-image model of that name (alias, Hugging Face id or folder), ready to draw.
 
-    `device` and `dtype` as in `interp.models.load`; `device_map="auto"` spreads the parts over all GPUs.
+    `device` and `dtype` as in `interp.models.load`; `device_map="auto"` spreads the parts over all GPUs. Each `lora`, PATH or
+    PATH:SCALE, is added to the weights: a safetensors file, or a folder that save_lora_weights wrote.
     Only safetensors weights are read, no code from a model's repository is run, and a safety checker is left out: it would
     turn pictures black behind the experiment's back.
-    Raises UserError, in one sentence, when the model is unknown, of an unsupported class, gated, unreachable or too large.
+    Raises UserError, in one sentence, when the model is unknown, of an unsupported class, gated, unreachable or too large, and when
+    a LoRA does not come onto it whole.
     """
     import diffusers
 
@@ -47,6 +58,7 @@ def load_image(
     precision = pick_dtype(dtype, place)
     source = _find(entry)
     family = family_of(entry.name, source.pipeline_class)
+    loras = _found_loras(entry, family, lora)
     options: dict[str, Any] = {"revision": source.revision, "trust_remote_code": False}
     # A pipeline that was saved without a part, such as SD3 without its T5, wants to be told so again.
     options |= {part: None for part, kind in source.index.items() if kind == [None, None]}
@@ -68,15 +80,19 @@ def load_image(
                 device_map=_DEVICE_MAPS.get(device_map, device_map),
                 **options,
             )
-        pipeline = pipeline if device_map else pipeline.to(place)
+            pipeline = pipeline if device_map else pipeline.to(place)
+            for one in loras:
+                fuse(pipeline, one)
     except torch.OutOfMemoryError as error:
         raise too_large(entry, error) from error
     except (OSError, ValueError, RuntimeError, ImportError, AttributeError, SafetensorError, HTTPError) as error:
         raise explained(entry, error) from error
-    return ImageModel(family(pipeline), source.identity(entry, precision), source.defaults)
+    return ImageModel(family(pipeline), with_loras(source.identity(entry, precision), loras), source.defaults)
 
 
-def look_up_image(name: str, *, device: str = "auto", dtype: str = "auto", revision: str | None = None) -> ModelFacts:
+def look_up_image(
+    name: str, *, device: str = "auto", dtype: str = "auto", revision: str | None = None, lora: LoraNames = ()
+) -> ModelFacts:
     """Returns what is known of a text-to-image model without loading its weights.
 
     Raises UserError as `load_image` does.
@@ -86,10 +102,11 @@ def look_up_image(name: str, *, device: str = "auto", dtype: str = "auto", revis
     source = _find(entry)
     family = family_of(entry.name, source.pipeline_class)
     identity = source.identity(entry, pick_dtype(dtype, pick_device(device)))
+    identity = with_loras(identity, _found_loras(entry, family, lora))
     return ModelFacts(identity, family.pipeline_class, None, None)
 
 
-def load_image_outline(name: str, *, dtype: DtypeName, revision: str | None = None) -> ImageModel:
+def load_image_outline(name: str, *, dtype: DtypeName, revision: str | None = None, lora: LoraNames = ()) -> ImageModel:
     """Returns the text-to-image model of that name with its tokenizers and without weights: for counting pictures.
 
     Raises UserError as `load_image` does.
@@ -106,7 +123,8 @@ def load_image_outline(name: str, *, dtype: DtypeName, revision: str | None = No
             pipeline: Any = getattr(diffusers, family.pipeline_class)(**parts)
     except (OSError, ValueError, RuntimeError, ImportError, AttributeError, HTTPError) as error:
         raise explained(entry, error) from error
-    return ImageModel(family(pipeline), source.identity(entry, dtype), source.defaults)
+    identity = with_loras(source.identity(entry, dtype), _found_loras(entry, family, lora))
+    return ImageModel(family(pipeline), identity, source.defaults)
 
 
 def only_variant(folder: Path) -> str | None:
@@ -127,17 +145,26 @@ def only_variant(folder: Path) -> str | None:
     return next(iter(needed), None)
 
 
+def _found_loras(entry: ModelEntry, family: type[Family], named: LoraNames) -> tuple[Lora, ...]:
+    loras = find_loras(named)
+    if loras:
+        check_takes_lora(entry.name, family.pipeline_class)
+    return loras
+
+
 def _refuse_parts(place: Path) -> None:
     """Raises ArgumentError for files of image models that are no whole pipeline, with the way to one."""
+    inside = [place] if place.is_file() else sorted(place.glob("*.safetensors"))
+    whole = (place / "model_index.json").exists() or (place / ADAPTER_CONFIG).exists()  # or one of a language model
+    if not whole and any(holds_lora(file) or (place.is_dir() and "lora" in file.name) for file in inside):
+        raise ArgumentError(
+            f"{place} is a LoRA without its pipeline: name the pipeline that it was trained on with --model, and this one with "
+            f"--lora {place}."
+        )
     if place.is_file() and place.suffix in (".safetensors", ".ckpt", ".gguf"):
         raise ArgumentError(
             f"{place} is one file of weights: read it with diffusers' from_single_file, save that pipeline with save_pretrained, and "
             "name the folder."
-        )
-    if place.is_dir() and not (place / "model_index.json").exists() and list(place.glob("*lora*.safetensors")):
-        raise ArgumentError(
-            f"{place} is a LoRA without its pipeline: add it with diffusers' load_lora_weights and fuse_lora, save the pipeline with "
-            "save_pretrained, and name that folder."
         )
 
 
