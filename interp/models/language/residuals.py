@@ -187,8 +187,8 @@ def _hidden(model: LanguageModel, output: Any) -> Residuals:
     stream = output[0] if isinstance(output, tuple | list) else output
     if not isinstance(stream, Tensor) or stream.ndim != 3:
         raise UserError(
-            f"The layers of {model.identity.name} ({model.hf.config.model_type}) hand on something other than one vector for each token, so "
-            "there is no one residual stream: name another model."
+            f"The layers of {model.identity.name} ({model.hf.config.model_type}) hand on something other than one vector for each token, "
+            "so there is no one residual stream: name another model."
         )
     return stream
 
