@@ -117,7 +117,7 @@ def whole_layers(model: LanguageModel, n_tokens: int) -> tuple[int, ...]:
     in_window = window is None or window >= n_tokens
     whole = ("full_attention", "attention", "global", "hybrid")  # hybrid: attention beside a state, in one layer
     sees_all = {**dict.fromkeys(whole, True), **dict.fromkeys(("sliding_attention", "local"), in_window)}
-    return tuple(layer for layer, kind in enumerate(kinds) if sees_all.get(kind, False))
+    return tuple(layer for layer in model.geometry.layers if sees_all.get(kinds[layer], False))
 
 
 def _kinds(model: LanguageModel) -> tuple[Sequence[str], int | None]:
