@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from interp.errors import UserError
 from interp.models.language.prefix import Prefix, stack
 from interp.models.language.recording import TopKeys, Weights
 from tests.reading import IDS, ROWS, close, count_reads, plain
@@ -106,3 +107,20 @@ def test_a_recording_can_be_opened_on_chosen_rows():
     with model.record(torch.tensor([[9]]), TopKeys(1)) as alone:
         model.prefix(ROWS[2][:8] + IDS[:4])
     close(recording["top_logit"][:, 2], alone["top_logit"][:, 0])
+
+
+def test_what_is_not_a_number_is_said():
+    """float16 ends at 65504: from a token on that leads past it all is NaN, and means over tokens would leave that out."""
+    model, loud = tiny("llama"), 90
+    model.hf.get_input_embeddings().weight.data[loud] *= 1e7
+    quiet = [token for token in random_ids(12) if token != loud]
+    ids = [*quiet[:4], loud, *quiet[4:7]]
+    assert model.surprisal([ids])[0, 1:].isfinite().all()
+    model.hf.half()
+    assert model.surprisal([quiet])[0, 1:].isfinite().all()
+    with pytest.raises(
+        UserError, match=r"tiny-llama in float16 predicts what is not a number on this text: use --dtype"
+    ):
+        model.surprisal([quiet, ids])
+    with pytest.raises(UserError, match="not a number"):
+        model.generate(model.prefix(ids[:3]), [ids[3:5]], max_new_tokens=2)

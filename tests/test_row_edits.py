@@ -136,6 +136,14 @@ def test_what_does_not_fit_is_refused() -> None:
     ):
         with pytest.raises(ArgumentError, match=said), model.edit_rows(torch.tensor(ids), rows):
             pass
+    wider = made("llama")
+    wider.hf.get_input_embeddings().weight = nn.Parameter(torch.randn(VOCABULARY + 3, 64))  # type: ignore[union-attr]
+    for side in ("output", "both"):  # Mllama and Moshi embed more tokens than they write
+        last = torch.tensor([[VOCABULARY]])
+        with pytest.raises(ArgumentError, match="tokens 0 to 96, not for 97"), wider.edit_rows(last, last, side=side):
+            wider.surprisal([[5, 6]])
+    with wider.edit_rows(torch.tensor([[5]]), torch.tensor([[VOCABULARY]]), side="input"):
+        assert wider.surprisal([[5, 6]]).isfinite().any()
     with pytest.raises(UserError, match="rows for 2 sequences and the batch has 1"), model.edit_rows(IDS, OTHERS):
         model.surprisal(ROWS[:1])
     with pytest.raises(UserError, match="read from input_ids"), model.edit_rows(IDS[:1], OTHERS[:1]):

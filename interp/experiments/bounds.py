@@ -81,6 +81,13 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def broken(value: Any, kind: Any) -> str:
+    """Returns the bounds of a field's type that a number is outside of, in words; nothing where it is inside, or no number."""
+    limits = [bound for bound in getattr(kind, "__metadata__", ()) if type(bound) in _HOLDS]
+    fits = not isinstance(value, Real) or all(_HOLDS[type(bound)](value, bound) for bound in limits)
+    return "" if fits else in_words(limits)
+
+
 def _check_one(name: str, value: Any, kind: Any, bounds: tuple[Any, ...]) -> None:
     flag = _flag(name)
     reason = "".join(f": {bound.text}" for bound in bounds if isinstance(bound, Hint))
@@ -88,9 +95,9 @@ def _check_one(name: str, value: Any, kind: Any, bounds: tuple[Any, ...]) -> Non
         element = get_args(kind)[0]
         wanted = f"of {', '.join(get_args(element))}" if get_origin(element) is Literal else "value"
         raise ArgumentError(f"{flag} needs at least one {wanted}{reason}.")
-    limits = [bound for bound in bounds if type(bound) in _HOLDS]
-    if isinstance(value, Real) and not all(_HOLDS[type(bound)](value, bound) for bound in limits):
-        raise ArgumentError(f"{flag} must be {in_words(limits)}, not {value}{reason}.")
+    wanted = broken(value, Annotated[kind, *bounds])
+    if wanted:
+        raise ArgumentError(f"{flag} must be {wanted}, not {value}{reason}.")
 
 
 def in_words(bounds: Sequence[Any]) -> str:

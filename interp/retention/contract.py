@@ -94,18 +94,10 @@ def evictable_layers(model: LanguageModel, n_tokens: int) -> tuple[int, ...]:
 
     Raises UserError where no layer sees all of it.
     """
-    config: Any = model.hf.config.get_text_config(decoder=True)
-    kinds = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None)  # GPT-Neo: global, local
-    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    window = window or getattr(config, "window_size", None)
-    if not kinds:
-        kinds = ["sliding_attention" if window else "full_attention"] * model.n_layers
-    in_window = window is None or window >= n_tokens
-    whole = ("full_attention", "attention", "global", "hybrid")  # hybrid: attention beside a state, in one layer
-    sees_all = {**dict.fromkeys(whole, True), **dict.fromkeys(("sliding_attention", "local"), in_window)}
-    found = tuple(layer for layer, kind in enumerate(kinds) if sees_all.get(kind, False))
+    found = whole_layers(model, n_tokens)
     if found:
         return found
+    kinds, window = _kinds(model)
     if window is None:
         own = ", ".join(sorted({kinds[layer] for layer in model.geometry.layers}))
         raise UserError(
@@ -117,3 +109,21 @@ def evictable_layers(model: LanguageModel, n_tokens: int) -> tuple[int, ...]:
     raise UserError(
         f"Every layer of {model.identity.name} has a window of {window} tokens and drops keys by itself: {way} another model."
     )
+
+
+def whole_layers(model: LanguageModel, n_tokens: int) -> tuple[int, ...]:
+    """Returns the layers whose queries see the whole of a text, of which there may be none."""
+    kinds, window = _kinds(model)
+    in_window = window is None or window >= n_tokens
+    whole = ("full_attention", "attention", "global", "hybrid")  # hybrid: attention beside a state, in one layer
+    sees_all = {**dict.fromkeys(whole, True), **dict.fromkeys(("sliding_attention", "local"), in_window)}
+    return tuple(layer for layer in model.geometry.layers if sees_all.get(kinds[layer], False))
+
+
+def _kinds(model: LanguageModel) -> tuple[Sequence[str], int | None]:
+    """The kind of every layer, as configurations name them, and the window of those that have one."""
+    config: Any = model.hf.config.get_text_config(decoder=True)
+    kinds = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None)  # GPT-Neo: global, local
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    window = window or getattr(config, "window_size", None)
+    return kinds or ["sliding_attention" if window else "full_attention"] * model.n_layers, window

@@ -9,23 +9,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import pad
 
 from interp.errors import ArgumentError, UserError
 from interp.models.language.attention import AttentionCall, Barred
 from interp.models.language.hooks import EditPhase, Phase
 from interp.models.language.model import LanguageModel
+from interp.models.language.positions import MOVED
 from interp.models.language.prefix import Prefix
-from interp.retention.contract import Setting, check_room, check_sinks, checked, evictable_layers
-from interp.retention.limits import LONGEST_CONTINUATION
+from interp.retention.contract import Setting, check_room, check_sinks, checked, evictable_layers, whole_layers
+from interp.retention.limits import FUTURE, LONGEST_CONTINUATION
 from interp.retention.policies.base import Policy, Pool
 from interp.retention.policies.layer import Allowance, Layer, Prompt, expanded, precise
 from interp.retention.rotation import rotations_of
-
-FUTURE = 1024
-"""Positions after a prompt that its rotary embedding is known for."""
+from interp.retention.steps import Memory, Steps, remembered
 
 
 @runtime_checkable
@@ -93,13 +91,14 @@ def read_prompts(
     with model.hooks.opened(observer=calls):
         model.extend(prefix, [list(ids) for ids in texts], logits="none")
     rotations = rotations_of(model, len(texts[0]) + FUTURE) if rotary else {}
+    dropping = whole_layers(model, len(texts[0]) + LONGEST_CONTINUATION)
     found = []
     for row in range(len(texts)):
         read = ReadPrompt(prefix if len(texts) == 1 else prefix.select([row]))
         for layer, of_layer in calls.of.items():
             own = [call.one_row(row) for call in of_layer] if len(texts) > 1 else of_layer
             read.prompts[layer] = Prompt(
-                layer, model.n_layers, own, seeds[row], tuple(delimiters[row]), rotations.get(layer), text=read.prompts
+                layer, dropping, own, seeds[row], tuple(delimiters[row]), rotations.get(layer), text=read.prompts
             )
         found.append(read)
     return found
@@ -131,7 +130,7 @@ class PolicyEdit:
             check_room(setting, self.n_prompt, self.spans)
         self.touched = evictable_layers(model, self.n_prompt + LONGEST_CONTINUATION)
         self._prompts = read.prompts
-        self._scores: dict[int, tuple[Tensor, Tensor]] = {}
+        self._memory: dict[int, Memory] = {}
         groups: dict[Policy, list[int]] = {}
         for row, setting in enumerate(settings):
             groups.setdefault(setting.policy, []).append(row)
@@ -157,10 +156,14 @@ class PolicyEdit:
         return output
 
     def rewritten(self, call: AttentionCall) -> AttentionCall:
-        """Returns the call in which each row reads what its policy keeps."""
+        """Returns the call in which each row reads what its policy keeps.
+
+        Raises UserError where positions are moved and a policy turns queries by them.
+        """
+        self._check_moved()
         layer = self._layer(call)
         rows = call.rows.tolist()
-        n_heads, n_now = call.query.shape[1], call.query.shape[2]
+        n_heads = call.query.shape[1]
         keep, stood_for = layer.visible.clone(), {}
         for policy, members in self.groups.items():
             places = [place for place, row in enumerate(rows) if row in members]
@@ -177,36 +180,49 @@ class PolicyEdit:
         for watch in self.watchers:
             watch(layer, keep, scores)
         layer.prompt.forget()
-        return replace(call, scores=scores[:, :, -n_now:], barred=())
+        return replace(call, scores=self._of_call(scores, call), barred=())
 
     def _layer(self, call: AttentionCall) -> Layer:
         """The steps so far, those of this call included."""
-        queries = precise(call.query)
-        logits = call.logits(None, queries.dtype)
-        if self.remember:
-            if call.layer in self._scores:
-                before, asked = (part[call.rows] for part in self._scores[call.layer])
-                before = pad(before, (0, logits.shape[-1] - before.shape[-1]), value=-torch.inf)
-                logits, queries = torch.cat([before, logits], dim=2), torch.cat([asked, queries], dim=2)
-            self._remember(call, logits, queries)
-        if logits.shape[-1] != self.n_prompt + logits.shape[2]:
+        steps = Steps(call.logits(None, torch.promote_types(call.query.dtype, torch.float32)), precise(call.query))
+        n_before, memory = self._n_before(call), self._memory.get(call.layer)
+        n_known = torch.zeros_like(n_before) if memory is None else memory.n_steps[call.rows]
+        n_steps = int(n_before.max()) + call.query.shape[2]
+        if bool(((n_before < 0) | (n_before > n_known)).any()) or steps.logits.shape[-1] != self.n_prompt + n_steps:
             raise UserError(
                 f"The policies were opened for what follows {self.n_prompt} tokens, and other tokens were read between: "
                 "fork the prompt, and open them with remember=True to read on in several steps."
             )
+        if memory is not None and bool(n_before.any()):
+            steps = steps.behind(memory.rows(call.rows), n_before)
+        if self.remember:
+            n_read = n_before + call.query.shape[2]
+            self._memory[call.layer] = remembered(steps, n_read, call.rows, len(self.settings), memory)
         keys, values = (
             precise(torch.cat([segment[side].expand(len(call.query), -1, -1, -1) for segment in call.segments], dim=2))
             for side in (0, 1)
         )
-        return Layer(self._prompts[call.layer], queries, keys, values, logits, call.softcap)
+        return Layer(self._prompts[call.layer], steps.queries, keys, values, steps.logits, call.softcap)
 
-    def _remember(self, call: AttentionCall, logits: Tensor, queries: Tensor) -> None:
-        whole = []
-        for now in (logits, queries):
-            kept = now.new_zeros((len(self.settings), *now.shape[1:]))
-            kept[call.rows] = now
-            whole.append(kept)
-        self._scores[call.layer] = (whole[0], whole[1])
+    def _check_moved(self) -> None:
+        by = MOVED.get()
+        turning = [type(policy).__name__ for policy in self.groups if policy.needs_rotation]
+        if turning and by is not None and bool(by.any()):
+            raise UserError(
+                f"{turning[0]} turns keys or queries by where they stand, and positions are moved here: leave it out, or do not move them."
+            )
+
+    def _n_before(self, call: AttentionCall) -> Int[Tensor, " row"]:
+        """How many steps each row read before this call."""
+        return call.starts.to(call.query.device) - self.n_prompt
+
+    def _of_call(self, scores: Tensor, call: AttentionCall) -> Tensor:
+        """The scores of the steps that a call reads."""
+        n_now = call.query.shape[2]
+        if scores.shape[2] == n_now:
+            return scores
+        steps = self._n_before(call)[:, None] + torch.arange(n_now, device=scores.device)
+        return torch.take_along_dim(scores, steps[:, None, :, None], dim=2)
 
     def _allowance(self, rows: Sequence[int], call: AttentionCall) -> Allowance:
         chosen = [self.settings[row] for row in rows]

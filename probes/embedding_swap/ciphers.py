@@ -3,6 +3,8 @@
 A model that reads x with the rows E∘π and U∘π does what it does when it reads π(x): the text is enciphered by changing rows.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +37,8 @@ class Key:
 
     ids: Int[np.ndarray, "text changed"]
     rows: Int[Tensor, "text changed"] | Float[Tensor, "text changed residual"]
+    rows_out: Float[Tensor, "text changed residual"] | None = None
+    """Vectors on the way out; None where they are those on the way in."""
 
 
 def measure_cipher(model: LanguageModel, unit: CipherUnit, settings: Settings) -> dict[str, pd.DataFrame]:
@@ -53,7 +57,7 @@ def measure_cipher(model: LanguageModel, unit: CipherUnit, settings: Settings) -
         lens = _lens(model, unit, ids, first, key, settings, plain=True)
     else:
         key = key_of(model, materials, unit, settings, len(ids))
-        with model.edit_rows(torch.from_numpy(key.ids), key.rows):
+        with rows_open(model, torch.from_numpy(key.ids), key.rows, key.rows_out):
             nats = model.surprisal(ids)
             lens = _lens(model, unit, ids, first, key, settings, plain=False)
     rows: list[dict[str, Any]] = []
@@ -80,7 +84,7 @@ def key_of(model: LanguageModel, materials: Materials, unit: CipherUnit, setting
     )
     generators = [np.random.default_rng([*named, text, 1]) for text in range(n_texts)]
     if unit.kind == "gaussian":
-        return Key(chosen, gaussian_rows(model, materials, n, generators))
+        return Key(chosen, *gaussian_rows(model, materials, n, generators))
     if unit.kind == "rare":
         pool = materials.unread()
         rows = np.stack([generator.choice(pool, n, replace=n > len(pool)) for generator in generators])
@@ -91,18 +95,40 @@ def key_of(model: LanguageModel, materials: Materials, unit: CipherUnit, setting
 
 def gaussian_rows(
     model: LanguageModel, materials: Materials, n: int, generators: list[np.random.Generator]
-) -> Float[Tensor, "text changed residual"]:
-    """Returns vectors with the mean and covariance of the rows of the vocabulary's words.
+) -> tuple[Float[Tensor, "text changed residual"], Float[Tensor, "text changed residual_out"] | None]:
+    """Returns vectors for the way in and for the way out, with the mean and covariance of the rows of the vocabulary's words.
 
-    Raises UserError where input and output rows have different widths.
+    Where the model has two tables the two vectors of a token are drawn together, from the words' rows in both; None on the way out where
+    it has one. Raises UserError for a model without a language-model head.
     """
     embedding: Any = model.hf.get_input_embeddings()
-    rows = embedding.weight.data[torch.from_numpy(materials.words).to(embedding.weight.device)].double().cpu()
+    head: Any = model.hf.get_output_embeddings()
+    if head is None:
+        raise UserError(
+            f"{model.identity.name} has no language-model head whose rows could be drawn: name another model."
+        )
+    is_tied = head.weight is embedding.weight or torch.equal(head.weight, embedding.weight)
+    tables = [embedding.weight.data] if is_tied else [embedding.weight.data, head.weight.data]
+    words = torch.from_numpy(materials.words)
+    rows = torch.cat([table[words.to(table.device)].double().cpu() for table in tables], dim=1)
     mean, centred = rows.mean(dim=0), rows - rows.mean(dim=0)
     values, vectors = torch.linalg.eigh(centred.T @ centred / len(rows))
     root = vectors * values.clamp(min=0).sqrt()
     noise = np.stack([generator.standard_normal((n, rows.shape[1])) for generator in generators])
-    return (mean + torch.from_numpy(noise) @ root.T).float()
+    drawn = (mean + torch.from_numpy(noise) @ root.T).float()
+    width = tables[0].shape[1]
+    return drawn[..., :width], None if is_tied else drawn[..., width:]
+
+
+@contextmanager
+def rows_open(model: LanguageModel, ids: Tensor, rows: Tensor, rows_out: Tensor | None) -> Iterator[None]:
+    """Gives tokens these rows in and out, or others on the way out."""
+    if rows_out is None:
+        with model.edit_rows(ids, rows):
+            yield
+    else:
+        with model.edit_rows(ids, rows, side="input"), model.edit_rows(ids, rows_out, side="output"):
+            yield
 
 
 # ---------------------------------------------------------------------- the lens

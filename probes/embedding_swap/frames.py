@@ -19,7 +19,7 @@ from interp.models.language.model import LanguageModel
 from interp.models.language.residuals import layer_modules, read_residuals
 from interp.models.tokens.encoding import beginning, encode_piece
 from interp.tables import empty
-from probes.embedding_swap.ciphers import gaussian_rows
+from probes.embedding_swap.ciphers import gaussian_rows, rows_open
 from probes.embedding_swap.materials import materials_of
 from probes.embedding_swap.plan import FramesUnit
 from probes.embedding_swap.scores import readout
@@ -43,6 +43,8 @@ class Word:
     token: int
     word_class: int | None = None
     row: Tensor | None = field(default=None, compare=False)
+    row_out: Tensor | None = field(default=None, compare=False)
+    """On the way out, where that is another one."""
 
 
 def measure_frames(model: LanguageModel, unit: FramesUnit, settings: Settings) -> dict[str, pd.DataFrame]:
@@ -93,14 +95,15 @@ def words_of(model: LanguageModel, classes: Sequence[PartOfSpeech], settings: Se
             "lower --nonce-words."
         )
     generators = [np.random.default_rng([settings.seed, 11])]
-    rows = gaussian_rows(model, materials, settings.nonce_words, generators)[0]
+    rows, rows_out = gaussian_rows(model, materials, settings.nonce_words, generators)
     for place, token in enumerate(unread.tolist()):
         name = materials.token_texts[token].strip()
         if place < settings.nonce_words:
             words.append(Word(name, "rare", token))
         else:
             number = place - settings.nonce_words
-            words.append(Word(f"drawn {number}", "gaussian", token, row=rows[number]))
+            row_out = None if rows_out is None else rows_out[0, number]
+            words.append(Word(f"drawn {number}", "gaussian", token, row=rows[0, number], row_out=row_out))
     return words
 
 
@@ -158,9 +161,12 @@ def _log_p_of_words(
 
 def _rows_open(model: LanguageModel, words: Sequence[Word]) -> Any:
     """The edit that gives words their drawn rows: the same for every row of the batch, since each has a token of its own."""
-    drawn = {word.token: word.row for word in words if word.row is not None}
-    ids, rows = torch.tensor([list(drawn)]), torch.stack([row for row in drawn.values() if row is not None])[None]
-    return model.edit_rows(ids, rows)
+    drawn = [word for word in words if word.row is not None]
+    ids = torch.tensor([[word.token for word in drawn]])
+    rows, rows_out = (
+        [row for row in side if row is not None] for side in zip(*((w.row, w.row_out) for w in drawn), strict=True)
+    )
+    return rows_open(model, ids, torch.stack(rows)[None], torch.stack(rows_out)[None] if rows_out else None)
 
 
 def _around(model: LanguageModel, frame: str) -> tuple[list[int], list[int]]:

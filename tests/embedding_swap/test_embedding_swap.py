@@ -1,5 +1,6 @@
 """Ciphers, frames and pieces: their arithmetic by hand, and on tiny models of many families, tokenizers and both precisions."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -206,12 +207,42 @@ def test_keys_are_drawn_anew_for_every_text_and_not_for_every_kind(texts: Path, 
 
 
 def test_gaussian_rows_have_the_words_mean_and_covariance(texts: Path, tmp_path: Path) -> None:
-    model = model_with("mamba", byte_bpe)
-    materials = materials_of(model, settings_for(model, texts, tmp_path))
-    drawn = gaussian_rows(model, materials, 20_000, [np.random.default_rng(0)])[0].double()
-    rows = model.hf.get_input_embeddings().weight.data[torch.from_numpy(materials.words)].double()
-    assert torch.allclose(drawn.mean(dim=0), rows.mean(dim=0), atol=0.02)
-    assert torch.allclose(torch.cov(drawn.T), torch.cov(rows.T, correction=0), atol=0.02)
+    """Of both tables together where there are two: what goes out has the size of the head's rows, and belongs to what goes in."""
+    for family in ("mamba", "llama"):
+        model = model_with(family, byte_bpe)
+        materials = materials_of(model, settings_for(model, texts, tmp_path))
+        words = torch.from_numpy(materials.words)
+        rows_in = model.hf.get_input_embeddings().weight.data[words].double()
+        if family == "llama":  # a table on a scale of its own, that has to do with the other
+            model.hf.get_output_embeddings().weight.data.mul_(0.3).add_(
+                0.2 * model.hf.get_input_embeddings().weight.data
+            )
+        drawn_in, drawn_out = gaussian_rows(model, materials, 20_000, [np.random.default_rng(0)])
+        assert (drawn_out is None) == (family == "mamba")
+        drawn = drawn_in[0].double() if drawn_out is None else torch.cat([drawn_in[0], drawn_out[0]], dim=1).double()
+        rows_out = model.hf.get_output_embeddings().weight.data[words].double()
+        rows = rows_in if family == "mamba" else torch.cat([rows_in, rows_out], dim=1)
+        assert torch.allclose(drawn.mean(dim=0), rows.mean(dim=0), atol=0.02)
+        assert torch.allclose(torch.cov(drawn.T), torch.cov(rows.T, correction=0), atol=0.02)
+
+
+def test_gaussian_rows_are_put_in_on_both_sides(texts: Path, tmp_path: Path) -> None:
+    model = model_with("llama", byte_bpe)
+    model.hf.get_output_embeddings().weight.data.mul_(0.05)
+    settings = settings_for(model, texts, tmp_path)
+    materials = materials_of(model, settings)
+    unit = CipherUnit("x", "gaussian", "words", 0.5, False)
+    key = key_of(model, materials, unit, settings, settings.texts_per_cipher)
+    found = measure_cipher(model, unit, settings)["places"]
+    ids = [[*materials.lead, *text] for text in materials.passages(settings.texts_per_cipher, settings.text_tokens)]
+    changed = copy.deepcopy(model.hf)
+    changed.get_input_embeddings().weight.data[torch.from_numpy(key.ids[0])] = key.rows[0]
+    changed.get_output_embeddings().weight.data[torch.from_numpy(key.ids[0])] = key.rows_out[0]
+    wanted = model.rewrapped(changed).surprisal(ids[:1])[0]
+    first = len(materials.lead)
+    own = found[found["text_id"] == 0]
+    assert np.allclose(own["surprisal_nats"], wanted[own["position"].to_numpy() + first], atol=1e-3)
+    assert float(key.rows_out.std()) < 0.2 * float(key.rows.std())
 
 
 # ---------------------------------------------------------------------- what is refused

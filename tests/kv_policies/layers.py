@@ -21,7 +21,7 @@ def planted(
     queries = logits[None] if keys.shape[-1] == n else torch.zeros(1, n_heads, n, keys.shape[-1])
     values = torch.ones(*keys.shape[:3], 3) if values is None else values
     call = AttentionCall(layer, queries, 0 * ONE, 0 * ONE, (Segment(keys, values),), None, 1.0)
-    return Prompt(layer, n_layers, [call])
+    return Prompt(layer, tuple(range(n_layers)), [call])
 
 
 def stepped(prompt: Prompt, logits: Tensor, **others: Any) -> Layer:

@@ -7,7 +7,8 @@ from interp.errors import UserError
 from interp.retention.contract import Setting, evictable_layers
 from interp.retention.limits import HALVES
 from interp.retention.policies.baselines import Full, HeadSplit, KNorm, Oracle, Streaming
-from interp.retention.policies.evict import Expected, H2OMean, H2OSum, SnapKV, Tova
+from interp.retention.policies.evict import H2OMean, H2OSum, SnapKV, Tova
+from interp.retention.policies.expected import Expected
 from interp.retention.policies.pool import Core, Razor
 from interp.retention.policies.select import Quest, TokenSelect, TokenSelectFree
 from interp.retention.simulate import PolicyEdit, read_prompt, simulate

@@ -17,7 +17,6 @@ from interp.retention.policies.catalogue import OWN
 from interp.retention.policies.evict import (
     A2SF,
     AdaKV,
-    Expected,
     H2OMean,
     H2OSum,
     Keyformer,
@@ -27,6 +26,7 @@ from interp.retention.policies.evict import (
     SnapKV,
     Tova,
 )
+from interp.retention.policies.expected import Expected
 from interp.retention.policies.layer import Rotation, grouped
 from interp.retention.policies.pool import Core, Razor
 from interp.retention.policies.select import ActQKV, Landmark, Quest, Recycled, TokenSelect

@@ -16,7 +16,6 @@ from interp.retention.policies.baselines import Full, KeyDiff, KNorm, Oracle, Or
 from interp.retention.policies.evict import (
     A2SF,
     AdaKV,
-    Expected,
     H2OMean,
     H2OSum,
     Keyformer,
@@ -26,6 +25,7 @@ from interp.retention.policies.evict import (
     SnapKV,
     Tova,
 )
+from interp.retention.policies.expected import Expected
 from interp.retention.policies.pool import Core, Razor
 from interp.retention.policies.select import ActQKV, Landmark, Quest, Recycled, TokenSelect, TokenSelectFree
 from interp.retention.simulate import PolicyEdit, read_prompt, simulate

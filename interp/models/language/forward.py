@@ -37,7 +37,7 @@ def read_on(
     longest; rows that read fewer hold garbage behind their end) or after `none` (kept = 0). A row may read nothing unless
     its last logits are asked for. `phase` is what head edits with a phase of their own go by.
     Raises UserError when a row outgrows the context window, or reads past the point where a model changes its rotary
-    embedding with the length of the text; and for what failed the check at load.
+    embedding with the length of the text; for what failed the check at load; and where logits are not numbers.
     """
     model.check_ids(ids)
     _check_verdicts(model, prefix, ids)
@@ -49,13 +49,28 @@ def read_on(
     ends = [before + read for before, read in zip(prefix.lengths, n_read, strict=True)]
     _check_window(model, max(ends))
     if isinstance(prefix, History):
-        return read_again(model, prefix, ids, kept, phase)
-    if not model.attention_modules:
-        raise ValueError(f"{model.identity.name} keeps no keys and values: begin with model.rows")
-    prefix.check_unshared()
-    if prefix.cache.layout.has_states or "level" in prefix.cache.layout.limits:
-        return _read_with_states(model, prefix, ids, kept, phase)
-    return _read_level(model, prefix, ids, kept, phase)
+        logits = read_again(model, prefix, ids, kept, phase)
+    else:
+        if not model.attention_modules:
+            raise ValueError(f"{model.identity.name} keeps no keys and values: begin with model.rows")
+        prefix.check_unshared()
+        in_groups = prefix.cache.layout.has_states or "level" in prefix.cache.layout.limits
+        logits = (_read_with_states if in_groups else _read_level)(model, prefix, ids, kept, phase)
+    _check_numbers(model, logits, n_read)
+    return logits
+
+
+def _check_numbers(model: WrappedModel, logits: Float[Tensor, "row kept vocabulary"], n_read: list[int]) -> None:
+    """Raises UserError where logits are no numbers, as those of float16 past its range: means over tokens would leave them out."""
+    # What overflows becomes NaN in the final norm, and one NaN in a state is NaN in every logit.
+    lost = logits[:, :, :1].isnan().any(dim=-1)
+    if lost.any():
+        kept = torch.tensor(n_read, device=lost.device)[:, None] > torch.arange(lost.shape[1], device=lost.device)
+        if (lost & kept).any():
+            raise UserError(
+                f"{model.identity.name} in {str(model.hf.dtype).removeprefix('torch.')} predicts what is not a number on this text: use "
+                "--dtype float32, or bfloat16."
+            )
 
 
 def _read_level(

@@ -44,7 +44,8 @@ def read_residuals(model: LanguageModel, ids: Int[Tensor, "row token"], layers: 
 
     Layers beyond the deepest one asked for, the final norm and the language-model head are not computed. Rows may be
     padded on the right with any id: no earlier position sees the padding.
-    Raises ArgumentError for a layer the model does not have.
+    Raises ArgumentError for a layer the model does not have, and UserError for one that reads no text and for a model with several
+    streams.
     """
     modules = layer_modules(model)
     for layer in layers:
@@ -54,7 +55,7 @@ def read_residuals(model: LanguageModel, ids: Int[Tensor, "row token"], layers: 
 
     def keep(layer: int) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            found[layer] = _hidden(output)
+            found[layer] = _hidden(model, output)
             if layer == deepest:
                 raise _DeepEnough
 
@@ -68,6 +69,12 @@ def read_residuals(model: LanguageModel, ids: Int[Tensor, "row token"], layers: 
     finally:
         for handle in handles:
             handle.remove()
+    skipped = [layer for layer in layers if layer not in found]
+    if skipped:
+        raise UserError(
+            f"Layer {skipped[0]} of {model.identity.name} ({model.hf.config.model_type}) takes no part in reading a text, so there is no "
+            "residual stream after it: ask for another layer."
+        )
     return {layer: found[layer] for layer in layers}
 
 
@@ -108,8 +115,7 @@ def changed_residuals(model: LanguageModel, layer: int, change: Callable[[Residu
     check_layer(model, layer)
 
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        changed = change(_hidden(output))
-        return (changed, *output[1:]) if isinstance(output, tuple) else changed
+        return _instead(output, change(_hidden(model, output)))
 
     handle = layer_modules(model)[layer].register_forward_hook(hook)
     try:
@@ -151,9 +157,9 @@ def skipped_layers(model: LanguageModel, runs: Bool[Tensor, "row layer token"]) 
 
     def skip(layer: int) -> Any:
         def hook(_: nn.Module, given: tuple[Any, ...], options: dict[str, Any], output: Any) -> Any:
-            before, after = entering(given, options), _hidden(output)
+            before, after = entering(given, options), _hidden(model, output)
             kept = torch.where(runs[:, layer, :, None].to(after.device), after, before.to(after.device))
-            return (kept, *output[1:]) if isinstance(output, tuple) else kept
+            return _instead(output, kept)
 
         return hook
 
@@ -191,6 +197,21 @@ def mean_is_unread(model: LanguageModel, layer: int) -> bool:
     return True
 
 
-def _hidden(output: Any) -> Residuals:
-    """What a layer hands on: a tensor, or a tuple that begins with it."""
-    return output[0] if isinstance(output, tuple) else output
+def _hidden(model: LanguageModel, output: Any) -> Residuals:
+    """The stream that a layer hands on: its output, or the first of several.
+
+    Raises UserError where that is not one vector for each token (Gemma 3n, DeepSeek V4): whoever takes the first axis for the rows would
+    read other streams for other texts.
+    """
+    stream = output[0] if isinstance(output, tuple | list) else output
+    if not isinstance(stream, Tensor) or stream.ndim != 3:
+        raise UserError(
+            f"The layers of {model.identity.name} ({model.hf.config.model_type}) hand on something other than one vector for each token, "
+            "so there is no one residual stream: name another model."
+        )
+    return stream
+
+
+def _instead(output: Any, stream: Residuals) -> Any:
+    """A layer's output with another stream in it."""
+    return type(output)((stream, *output[1:])) if isinstance(output, tuple | list) else stream

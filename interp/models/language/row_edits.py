@@ -182,7 +182,11 @@ def _check_fits(model: WrappedModel, edit: RowEdit, embedding: Any, head: Any) -
     swaps = not edit.rows.is_floating_point()
     largest = max(int(edit.ids.max()), int(edit.rows.max()) if swaps else 0)
     smallest = min(int(edit.ids.min()), int(edit.rows.min()) if swaps else 0)
-    n_rows = int(_table(embedding).shape[0])
+    n_rows = min(
+        int(getattr(module, "out_features", _table(module).shape[0]))
+        for side, module in (("input", embedding), ("output", head))
+        if edit.side in (side, "both")
+    )  # some embeddings have rows for pictures or sounds that are never written
     if smallest < 0 or largest >= n_rows:
         raise ArgumentError(
             f"{name} has rows for the tokens 0 to {n_rows - 1}, not for {largest if largest >= n_rows else smallest}."

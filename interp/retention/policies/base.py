@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from interp.errors import UserError, check_choice
+from interp.errors import ArgumentError, UserError, check_choice
+from interp.experiments.bounds import broken, types_of
 from interp.retention.policies.layer import Allowance, Layer, Prompt, Reduction, expanded, grouped
 
 Semantics = Literal["full", "evict", "select", "pool"]
@@ -50,7 +51,10 @@ def fitting(policy: "Policy", scores: Tensor, *shape: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Policy:
-    """A rule for which keys may be read. Subclasses say what they are in class variables; a run prints them in its tables."""
+    """A rule for which keys may be read. Subclasses say what they are in class variables; a run prints them in its tables.
+
+    Bounds of options are written as types (interp.experiments.bounds).
+    """
 
     semantics: ClassVar[Semantics]
     event: ClassVar[Event]
@@ -64,6 +68,14 @@ class Policy:
     says."""
     needs_rotation: ClassVar[bool] = False
     """Whether scores need the model's rotary embedding."""
+
+    def __post_init__(self) -> None:
+        """Raises ArgumentError for an option outside its bounds."""
+        for option, kind in types_of(type(self)).items():
+            value = getattr(self, option, None)
+            wanted = broken(value, kind)
+            if wanted:
+                raise ArgumentError(f"The option {option} of {type(self).__name__} must be {wanted}, not {value}.")
 
     @property
     def least(self) -> int:
@@ -105,6 +117,7 @@ class Evict(Policy):
 
     def __post_init__(self) -> None:
         """Raises ArgumentError for an event that is none of an eviction's."""
+        super().__post_init__()
         check_choice("event", self.event, ("prompt_end", "every_window" if self.every > 1 else "every_step"))
 
     def scores(self, prompt: Prompt) -> Float[Tensor, "one list key"]:

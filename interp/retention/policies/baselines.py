@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from interp.experiments.bounds import CountOrNone
 from interp.retention.policies.base import (
     Event,
     Evict,
@@ -42,7 +43,7 @@ class Full(Policy):
 class Random(Evict):
     """Keys drawn by chance, for every key-value head anew."""
 
-    draw: int = 0
+    draw: CountOrNone = 0
     """Number of the draw."""
 
     def scores(self, prompt: Prompt) -> Float[Tensor, "1 kv_head key"]:
@@ -58,7 +59,7 @@ class Streaming(Evict):
 
     granularity: ClassVar[Granularity] = "layer"
 
-    sinks: int = 4
+    sinks: CountOrNone = 4
     """First tokens."""
 
     def scores(self, prompt: Prompt) -> Float[Tensor, "1 1 key"]:
@@ -148,7 +149,7 @@ class HeadSplit(Evict):
 
     heads: tuple[tuple[int, int], ...] = ()
     """(layer, key-value head) pairs that keep everything."""
-    sinks: int = 4
+    sinks: CountOrNone = 4
     """First tokens of the other heads."""
 
     def scores(self, prompt: Prompt) -> Float[Tensor, "1 kv_head key"]:

@@ -3,9 +3,10 @@
 import dataclasses
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from interp.errors import ArgumentError, did_you_mean
+from interp.experiments.bounds import types_of
 from interp.named import load_named, options_in
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ OWN: dict[str, Entry] = {
     "snapkv": Entry("evict:SnapKV"),
     "pyramidkv": Entry("evict:PyramidKV"),
     "adakv": Entry("evict:AdaKV"),
-    "expected": Entry("evict:Expected", rotary=True),
+    "expected": Entry("expected:Expected", rotary=True),
     "quest": Entry("select:Quest"),
     "tokenselect": Entry("select:TokenSelect"),
     "tokenselect_modulo": Entry("select:TokenSelect", (("modulo", True),)),
@@ -112,5 +113,17 @@ def build(text: str, heads: tuple[tuple[int, int], ...] = ()) -> "Policy":
             raise ArgumentError(
                 f"{text.partition('(')[0]} has no option {option}.{did_you_mean(option, known)} It has {', '.join(known) or 'none'}."
             )
+        _check_type(kind, option, options[option])
     told = {"heads": heads} if entry.heads else {}
     return kind(**{**dict(entry.options), **options, **told})
+
+
+def _check_type(kind: type, option: str, value: Any) -> None:
+    """Raises ArgumentError for a value of another type than the option's: numbers, words, True and False."""
+    wanted = types_of(kind)[option]
+    wanted = get_args(wanted)[0] if get_origin(wanted) is Annotated else wanted
+    wanted = str if get_origin(wanted) is Literal else wanted
+    words = {int: "a whole number", float: "a number", str: "a word", bool: "True or False"}
+    fits = isinstance(value, int | float if wanted is float else wanted) if wanted in words else True
+    if not fits or (isinstance(value, bool) and wanted in (int, float)):
+        raise ArgumentError(f"The option {option} of {kind.__name__} must be {words[wanted]}, not {value!r}.")

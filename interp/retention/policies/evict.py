@@ -1,17 +1,19 @@
 """Policies that drop keys for good, by what the prompt's queries read: each with its paper, its formula, and its code's defects."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool1d, pad
 
-from interp.errors import check_choice
+from interp.errors import ArgumentError, check_choice
+from interp.experiments.bounds import Count, CountOrNone, Fraction, Positive
 from interp.retention.policies.base import Event, Evict, Granularity, best
-from interp.retention.policies.layer import Allowance, Layer, Prompt, Reduction, grouped
+from interp.retention.policies.layer import Allowance, Layer, Prompt, Reduction
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class A2SF(Evict):
 
     group_reduction: ClassVar[Reduction] = "sum"
 
-    alpha: float = 0.95
+    alpha: Fraction = 0.95
     """What a score keeps of itself with every query: 1 sums up (H2O), 0 forgets all but the last."""
 
     def scores(self, prompt: Prompt) -> Float[Tensor, "1 kv_head key"]:
@@ -74,7 +76,7 @@ class H2OSum(A2SF):
     The paper keeps half of its budget for the last tokens: protection is a factor here.
     """
 
-    alpha: float = 1.0
+    alpha: Fraction = 1.0
 
 
 @dataclass(frozen=True)
@@ -107,11 +109,11 @@ class Keyformer(Evict):
 
     noise: str = "gumbel"
     """gumbel, normal (of the same mean and variance) or none."""
-    tau_init: float = 1.0
+    tau_init: Positive = 1.0
     """Temperature while the prompt is read."""
-    tau_delta: float = 0.01
+    tau_delta: Annotated[float, Ge(0)] = 0.01
     """What each step adds to it."""
-    draw: int = 0
+    draw: CountOrNone = 0
     """Number of the draw of the noise."""
 
     def __post_init__(self) -> None:
@@ -156,7 +158,7 @@ class Lazy(Evict):
 
     event: Event = "every_window"  # type: ignore[misc]
     """every_window: cuts at the prompt's end and every 16 steps; prompt_end: only the first."""
-    alpha: float = 1e-4
+    alpha: Fraction = 1e-4
     """The weight from which a key is active: below 1 / n for any text of fewer than 10,000 tokens."""
     form: str = "code"
     """code or notes."""
@@ -208,10 +210,16 @@ class SnapKV(Evict):
     query head; it does nothing below its capacity.
     """
 
-    window: int = 16
+    window: Count = 16
     """Last queries that vote and are kept. The paper's 32 and kvpress' 64 are as long as whole budgets here."""
-    kernel: int = 5
+    kernel: Count = 5
     """Width of the pool; odd."""
+
+    def __post_init__(self) -> None:
+        """Raises ArgumentError for an even kernel, which has no middle, or another event."""
+        super().__post_init__()
+        if self.kernel % 2 == 0:
+            raise ArgumentError(f"The option kernel of {type(self).__name__} must be odd, not {self.kernel}.")
 
     @property
     def least(self) -> int:
@@ -227,11 +235,14 @@ class SnapKV(Evict):
 
 @dataclass(frozen=True)
 class PyramidKV(SnapKV):
-    """SnapKV whose budget falls linearly from the first layer to the last (Cai et al. 2024, arXiv:2406.02069)."""
+    """SnapKV whose budget falls linearly from the first layer to the last (Cai et al. 2024, arXiv:2406.02069).
+
+    Of the layers that keep all of a text: those with a window or a state have no part in the budget. One such layer alone gets it whole.
+    """
 
     budget_rule: ClassVar[str] = "mean_of_layers"
 
-    beta: int = 20
+    beta: Count = 20
     """The last layer keeps the mean budget over beta beside its window."""
 
     def allotted(self, scores: Tensor, allowed: Allowance, prompt: Prompt) -> Tensor:
@@ -240,7 +251,8 @@ class PyramidKV(SnapKV):
         least = torch.maximum(rest / self.beta, 2 * rest - (prompt.n - self.window))
         least = torch.maximum(least, allowed.protected(prompt.n, prompt.n).sum(dim=-1) - self.window)
         most = 2 * rest - least
-        depth = prompt.layer / max(1, prompt.n_layers - 1)
+        place, last = prompt.dropping.index(prompt.layer), len(prompt.dropping) - 1
+        depth = place / last if last else 0.5
         return self.window + (most + (least - most) * depth).round().long()
 
 
@@ -254,7 +266,7 @@ class AdaKV(SnapKV):
 
     budget_rule: ClassVar[str] = "heads_together"
 
-    safeguard: float = 0.2
+    safeguard: Fraction = 0.2
     """Share of the budget that each head keeps whatever the others have."""
 
     def allotted(self, scores: Tensor, allowed: Allowance, prompt: Prompt) -> Tensor:
@@ -264,37 +276,3 @@ class AdaKV(SnapKV):
         ranked = scores.masked_fill(sure, torch.inf).flatten(1)[:, None]
         together = best(ranked, allowed.n * scores.shape[1], torch.zeros_like(ranked[:, 0], dtype=torch.bool))
         return together.view_as(scores).sum(dim=-1)
-
-
-@dataclass(frozen=True)
-class Expected(Evict):
-    """Expected attention of future queries (Devoto et al. 2025, arXiv:2510.00636): exp(k mu / sqrt d + k Sigma k / 2d) |v|.
-
-    mu and Sigma of the prompt's queries before rotation, without the first four, turned by the mean rotation of the next
-    positions. kvpress' leaderboard runs AdaKV of it with epsilon .01; this is the bare score.
-    """
-
-    needs_rotation: ClassVar[bool] = True
-
-    ahead: int = 512
-    """Future positions that the rotation is averaged over."""
-    sinks: int = 4
-    """First tokens that are always kept, and whose queries do not count."""
-    whole: bool = True
-    """Whether these keys are in the softmax whose weights are averaged over a group; kvpress leaves them out."""
-
-    def scores(self, prompt: Prompt) -> Float[Tensor, "1 kv_head key"]:
-        """Returns expected weights times the norms of the values."""
-        assert prompt.rotation is not None
-        places = torch.arange(prompt.n, device=prompt.keys.device)
-        queries = prompt.rotation.unturned(prompt.queries, places)[:, :, self.sinks :]
-        mean = queries.mean(dim=2)
-        spread = queries - mean[:, :, None]
-        turn = prompt.rotation.mean_matrix(prompt.n, prompt.n + self.ahead, queries.shape[-1])
-        mean, spread = mean @ turn.T, spread @ turn.T
-        keys = prompt.keys.repeat_interleave(queries.shape[1] // prompt.n_kv_heads, dim=1) * prompt.scaling
-        logits = torch.einsum("rhkd,rhd->rhk", keys, mean) + (keys @ spread.mT).square().mean(dim=-1) / 2
-        if not self.whole:
-            logits[..., : self.sinks] = -torch.inf
-        expected = grouped(torch.softmax(logits, dim=-1), prompt.n_kv_heads) * prompt.values.norm(dim=-1)
-        return expected.index_fill(-1, torch.arange(self.sinks, device=keys.device), torch.inf)

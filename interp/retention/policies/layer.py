@@ -41,7 +41,8 @@ class Prompt:
     """One layer's attention while the prompt was read. It is full: policies act from its end on."""
 
     layer: int
-    n_layers: int
+    dropping: tuple[int, ...]
+    """The layers that policies drop keys from, in order: those with keys that see the whole text."""
     calls: Sequence[AttentionCall]
     """The attention calls that read it, one row each, in order."""
     seed: int = 0

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.errors import ArgumentError, check_choice
+from interp.experiments.bounds import CountOrNone
 from interp.retention.policies.base import Keep, Pool, best, with_new_keys
 from interp.retention.policies.baselines import HeadSplit
 from interp.retention.policies.layer import Allowance, Layer, expanded
@@ -43,7 +44,7 @@ class Razor(Pool):
 
     heads: tuple[tuple[int, int], ...] = ()
     """(layer, key-value head) pairs that keep everything."""
-    sinks: int = 4
+    sinks: CountOrNone = 4
     """First tokens of the other heads."""
     compensate: bool = True
     """Whether the dropped tokens get their compensation token."""
@@ -81,6 +82,7 @@ class Core(Pool):
 
     def __post_init__(self) -> None:
         """Raises ArgumentError for a pool that is none of the two."""
+        super().__post_init__()
         check_choice("pool", self.pool, ("last_query", "mean"))
 
     @property

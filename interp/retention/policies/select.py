@@ -1,14 +1,17 @@
 """Policies that choose keys anew for every query from a cache that keeps all of them."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Le
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
-from interp.errors import check_choice
+from interp.errors import ArgumentError, check_choice
+from interp.experiments.bounds import Count, CountOrNone
+from interp.retention.limits import FUTURE
 from interp.retention.policies.base import Granularity, Select
 from interp.retention.policies.layer import Layer, Prompt, expanded
 
@@ -19,7 +22,7 @@ class Blocks(Select):
 
     granularity: ClassVar[Granularity] = "query_head"
 
-    block: int = 16
+    block: Count = 16
     """Keys of a block."""
 
     def block_scores(self, layer: Layer, keys: Float[Tensor, "row head block key dim"]) -> Tensor:
@@ -41,7 +44,7 @@ class Quest(Blocks):
     A list for each query head, as in the code, which leaves the first two layers dense and reads at least three pages.
     """
 
-    dense_layers: int = 2
+    dense_layers: CountOrNone = 2
     """First layers that read everything."""
 
     def block_scores(self, layer: Layer, keys: Tensor) -> Float[Tensor, "row head step block"]:
@@ -87,7 +90,7 @@ class TokenSelectFree(TokenSelect):
 
     needs_rotation: ClassVar[bool] = True
 
-    local: int = 512
+    local: Annotated[int, Ge(0), Le(FUTURE)] = 512
     """The position that every query is rotated to: the code's local window."""
 
     def scores(self, layer: Layer) -> Float[Tensor, "row 1 step prompt"]:
@@ -108,9 +111,9 @@ class Recycled(Select):
     The authors' code could not be had; notes on it have a full step every 50 and, every 5, one if the query has turned (cosine .8).
     """
 
-    stride: int = 8
+    stride: Count = 8
     """Steps from one full step to the next; the first step after the prompt is one."""
-    refresh: float = -1.0
+    refresh: Annotated[float, Ge(-1), Le(1)] = -1.0
     """A step is full as well, at every fifth after one, where its query's cosine with that one's is below this; -1: never."""
 
     def scores(self, layer: Layer) -> Float[Tensor, "row kv_head step prompt"]:
@@ -133,13 +136,14 @@ class Landmark(Blocks):
     The model is not trained for landmarks: the last delimiter of a block stands in, or its last key where it has none.
     """
 
-    block: int = 50
+    block: Count = 50
     """Keys of a block: the paper's distance between landmarks."""
     by: str = "delimiter"
     """Which key stands for its block: delimiter, last, or mean (of all)."""
 
     def __post_init__(self) -> None:
         """Raises ArgumentError for a stand-in that is none of the three."""
+        super().__post_init__()
         check_choice("landmark", self.by, ("delimiter", "last", "mean"))
 
     def block_scores(self, layer: Layer, keys: Tensor) -> Float[Tensor, "row head step block"]:
@@ -169,9 +173,9 @@ class ActQKV(Blocks):
     granularity: ClassVar[Granularity] = "layer"
     needs_rotation: ClassVar[bool] = True
 
-    block: int = 32
+    block: Count = 32
     """Keys of a block."""
-    window: int = 16
+    window: Count = 16
     """Last queries that the probe is made of; the paper's execution block is 256."""
     weighted: bool = True
     """Whether unusual tokens weigh more; else all alike."""
@@ -179,9 +183,17 @@ class ActQKV(Blocks):
     """Whether mu and s2 are those of all layers together."""
 
     def block_scores(self, layer: Layer, keys: Tensor) -> Float[Tensor, "row 1 step block"]:
-        """Returns the cosines of probe and blocks."""
+        """Returns the cosines of probe and blocks.
+
+        Raises ArgumentError for a prompt that is shorter than the window of the first step.
+        """
         rotation, n = layer.prompt.rotation, layer.prompt.n
         assert rotation is not None
+        if n < self.window - 1:
+            raise ArgumentError(
+                f"{type(self).__name__} looks at the last {self.window} queries and the prompt has {n} tokens: give a longer one, or lower "
+                "its option window."
+            )
         places = torch.arange(n + layer.n_steps, device=keys.device)
         before = self._unturned(layer.prompt)
         after = rotation.unturned(layer.queries, places[n:]).transpose(1, 2).flatten(2)
