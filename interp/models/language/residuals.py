@@ -85,7 +85,7 @@ def watched_last(model: LanguageModel, rows: Sequence[int]) -> Iterator[dict[int
 
     def keep(layer: int) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            found[layer] = _hidden(output)[list(rows), -1].detach()
+            found[layer] = _hidden(model, output)[list(rows), -1].detach()
 
         return hook
 
