@@ -81,7 +81,9 @@ class Losses:
     """Which source tokens no head of the layer reads at any of these steps."""
 
     def __call__(self, layer: Layer, keep: Bool[Tensor, "row head step key"], scores: Tensor) -> None:
-        """Takes one layer."""
+        """Takes one layer, once the steps that are scored have been read."""
+        if keep.shape[2] <= max(self.steps):
+            return
         number, n_kv_heads = layer.prompt.layer, layer.prompt.n_kv_heads
         chosen = spaced(self.steps)
         weights, seen = torch.softmax(layer.logits[:, :, chosen], dim=-1), keep[:, :, chosen]

@@ -28,7 +28,10 @@ from interp.retention.steps import Memory, Steps, remembered
 
 @runtime_checkable
 class Watcher(Protocol):
-    """Looks at what the policies left of a layer."""
+    """Looks at what the policies left of a layer.
+
+    A model that reads on token by token calls it after each, with all steps so far.
+    """
 
     def __call__(self, layer: Layer, keep: Bool[Tensor, "row head step key"], scores: Tensor) -> None:
         """Takes the layer, what each head of each row may read, and the scores by which it reads: -inf where nothing is left."""
@@ -123,7 +126,7 @@ class PolicyEdit:
 
         Raises ArgumentError for a budget or a protection that the prompt has no room for.
         """
-        self.remember = remember
+        self.remember = remember or "single" in model.layout.limits  # which reads on token by token
         self.settings, self.watchers, self.spans = settings, watchers, tuple(spans)
         self.n_prompt = read.prefix.lengths[0]
         for setting in settings:
@@ -269,8 +272,9 @@ class _Kept:
         """Any batch will do."""
 
     def look(self, call: AttentionCall, output: Tensor) -> None:
-        """Keeps the outputs."""
-        self.outputs[call.layer] = output[0]
+        """Keeps the outputs, behind those of the steps before."""
+        before = self.outputs.get(call.layer)
+        self.outputs[call.layer] = output[0] if before is None else torch.cat([before, output[0]])
 
 
 def simulate(

@@ -70,7 +70,9 @@ class Survival:
     by_layer: dict[int, Float[Tensor, "row key"]] = field(default_factory=dict)
 
     def __call__(self, layer: Layer, keep: Bool[Tensor, "row head step key"], scores: Tensor) -> None:
-        """Takes one layer."""
+        """Takes one layer, once the step has been read."""
+        if keep.shape[2] <= self.step:
+            return
         self.by_layer[layer.prompt.layer] = keep[:, :, self.step, : self.n_tokens].float().mean(dim=1).cpu()
 
     def shares(self) -> Float[Tensor, "row key"]:

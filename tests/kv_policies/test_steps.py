@@ -1,5 +1,7 @@
 """Policies while rows read on by themselves: rows of different length, moved positions, layers without keys, edges of options."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -91,6 +93,19 @@ def test_a_pyramid_means_its_budget_over_the_layers_that_drop_keys(family, chang
     assert kept == sorted(kept, reverse=True)
     assert kept[0] > kept[-1]
     assert sum(kept) / len(kept) == pytest.approx(BUDGET, abs=0.5)
+
+
+@pytest.mark.parametrize("name", [name for name in OWN if not build(name).needs_rotation])
+def test_a_model_that_reads_on_token_by_token_keeps_what_it_keeps_at_once(name):
+    model = tiny("bamba")
+    policy = build(name)
+    at_once = simulate(model, policy, IDS[:60], n_prompt=50, budget=BUDGET)
+    model.layout = replace(model.layout, limits=model.layout.limits | {"single"})
+    by_token = simulate(model, policy, IDS[:60], n_prompt=50, budget=BUDGET)
+    torch.testing.assert_close(by_token.logits, at_once.logits, atol=2e-4, rtol=0)
+    for layer, kept in at_once.keep.items():
+        assert bool((by_token.keep[layer] == kept).all())
+        torch.testing.assert_close(by_token.outputs[layer], at_once.outputs[layer], atol=2e-4, rtol=0)
 
 
 # ---------------------------------------------------------------------- edges
