@@ -36,7 +36,7 @@ def load_image(
 
     `device` and `dtype` as in `interp.models.load`; `device_map="auto"` spreads the parts over all GPUs.
     Only safetensors weights are read, no code from a model's repository is run, and a safety checker is left out: it would
-    turn pictures black behind the experiment's back.
+    silently turn pictures black.
     Raises UserError, in one sentence, when the model is unknown, of an unsupported class, gated, unreachable or too large.
     """
     import diffusers
