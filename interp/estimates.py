@@ -1,4 +1,4 @@
-"""Declared estimates: one statistic for every group of a table's rows, with its interval when whole clusters are resampled."""
+"""Estimates by group: one statistic for every group of a table's rows, with an interval that resamples whole clusters."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal

@@ -31,19 +31,19 @@ OUTCOMES = {
 HEAD = """# Census of language models
 
 Every causal language model of transformers {version}, and the multimodal ones whose text model is read here, as a tiny random model
-(two to four layers, four heads, windows of 8 tokens, float32): built from its own configuration class, taken over, and checked
-[as at load](models.md#the-check-at-load), on texts of 40 tokens. Then each is saved as a folder, loaded from there, and experiments go
-through it. `python -m benchmarks.census` tries them all and writes this page; `--families NAME …` tries some, and `--experiments` with
-nothing behind it the checks alone (about five minutes). Rows with a comma are variants that show what the base of a family hides.
+(two to four layers, four heads, windows of 8 tokens, float32), built from its own configuration class and checked
+[as at load](models.md#the-check-at-load), on texts of 40 tokens. Then each model is saved to a folder and loaded from there, and
+experiments are run on it. `python -m benchmarks.census` tries all of them and writes this page; `--families NAME …` tries some, and
+`--experiments` with nothing after it runs only the checks (about five minutes). Names with a comma are variants of a family.
 
 {counts}
 
-`contributions` are what `retrieval_heads` takes its `locos` and `direct` scores from; they are refused where the logits are no sum of
-what the heads wrote (norms after the sum, as in BERT; blocks that hand on the stream with what they add, as in BLOOM).
-Without them: `--no-contributions`. How a model may be read on is found at load too: `copies` (branches get copies of the keys
-that others share), `level` (rows at different places are read apart), `single` (one token at a time behind a recurrent state),
-`whole` (every text anew). A random model shows that the numbers are those of transformers; it says nothing of a trained one, and
-nothing of a GPU.
+`contributions` are the basis of the `locos` and `direct` scores of `retrieval_heads`. They are refused where the logits are not a sum
+of head outputs (norms after the sum, as in BERT; attention modules that add the residual stream themselves, as in BLOOM); use
+`--no-contributions` then. How a model can continue a text is also determined at load: `copies` (branches get copies of the shared
+keys), `level` (rows at different positions are read separately), `single` (one token at a time after a recurrent state), `whole`
+(every text is read anew). A random model shows that the numbers are those of transformers; it says nothing about trained models or
+GPUs.
 
 """
 
@@ -75,10 +75,10 @@ def counts(table: pd.DataFrame) -> str:
 
 RUNS = """## Runs
 
-Every unit of the plan of each experiment is measured, every table is checked against its schema, summed up and put into sentences, with
-the settings of `benchmarks/census/runs.py`: the quick presets with fewer and shorter texts. Attention rows must sum to one (with a sink,
-to less), shares lie between 0 and 1, nothing is infinite, and an estimate is a number wherever something was counted. A refusal that says
-what to type is followed, once each. `--pages` goes through the runner, with figures and reports.
+For each experiment, every planned unit is measured, and every table is checked against its schema, summarised and turned into findings,
+with the settings of `benchmarks/census/runs.py`: the quick presets with fewer and shorter texts. Attention rows must sum to one (with a
+sink, to less), shares must lie between 0 and 1, nothing may be infinite, and an estimate must be a number if anything was counted. If a
+refusal says what to type, that is tried once. `--pages` uses the full runner, with figures and reports.
 
 {counts}
 

@@ -105,15 +105,15 @@ def _overview() -> str:
             f"       {PROGRAM} transplant --model NAME --tokenizer NAME --out FOLDER",
             "",
             "experiments, each with its own --help:",
-            *(f"  {name:<20} {kind.summary}" for name, kind in experiments().items()),
+            *(f"  {name:<24} {kind.summary}" for name, kind in experiments().items()),
             "",
             "questions across finished runs; an atlas answers all of them:",
-            *(f"  {name:<20} {kind.summary}" for name, kind in joins().items()),
+            *(f"  {name:<24} {kind.summary}" for name, kind in joins().items()),
             "",
             "other commands:",
-            f"  {ATLAS:<20} {ATLAS_SUMMARY}",
-            f"  {PLAN:<20} {PLAN_SUMMARY.partition(': ')[0]}.",
-            *(f"  {name:<20} {str(verb.__doc__).splitlines()[0]}" for name, verb in VERBS.items()),
+            f"  {ATLAS:<24} {ATLAS_SUMMARY}",
+            f"  {PLAN:<24} {PLAN_SUMMARY.partition(': ')[0]}.",
+            *(f"  {name:<24} {str(verb.__doc__).splitlines()[0]}" for name, verb in VERBS.items()),
         ]
     )
 

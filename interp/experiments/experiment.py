@@ -142,7 +142,7 @@ class Experiment:
     def plan(self, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
         """Returns all units known to be needed, given what has been measured so far.
 
-        Asked again after every wave of units until it names nothing new, so later units may depend on earlier tables. It
+        Called again after every wave of units until it adds none, so later units may depend on earlier tables. It
         must be a pure function of its arguments: a resumed run plans what an uninterrupted one did.
         """
         raise NotImplementedError

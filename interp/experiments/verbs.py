@@ -66,7 +66,7 @@ def plan(experiment: Experiment, options: RunOptions) -> None:
 def list_experiments() -> None:
     """List the experiments, and the questions across their runs."""
     for name, kind in {**experiments(), **joins()}.items():
-        say(f"{name:<20} {kind.summary}\n{'':<20} {kind.paper}")
+        say(f"{name:<24} {kind.summary}\n{'':<24} {kind.paper}")
 
 
 def list_models(
@@ -139,10 +139,10 @@ def list_runs(
         return
     for run in runs[: limit or None]:
         age, size = listing.age_in_words(run.age), listing.bytes_in_words(run.n_bytes)
-        about = f"{run.experiment:<16} {run.model:<22} {run.folder.name:<13} {run.state:<12}"
+        about = f"{run.experiment:<24} {run.model:<22} {run.folder.name:<13} {run.state:<12}"
         say(f"{about} {age:>7} {size:>8}  {listing.shortened(run.said)}".rstrip())
     if not runs:
-        say(f"No run under {out} is like that.")
+        say(f"No run under {out} matches.")
     if limited is not None and len(runs) == limited:
         say(f"There are more: --limit {10 * limit} shows up to {10 * limit}, --limit 0 all.")
 

@@ -1,4 +1,4 @@
-"""What holds of every policy: a budget with room for what is protected, and a mask that reads no future and brings nothing back."""
+"""Requirements on every policy: a budget with room for protected keys, and a mask that shows no later key and restores no dropped one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

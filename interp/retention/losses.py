@@ -1,4 +1,4 @@
-"""What a policy costs a layer, exactly: the mass on kept keys, the change of what heads write, the overlap with the oracle."""
+"""What a policy costs a layer, exactly: the mass on kept keys, the change of head outputs, the overlap with the oracle."""
 
 from dataclasses import dataclass, field
 
@@ -25,7 +25,7 @@ def output_change(
     keep: Bool[Tensor, "row head step key"],
     values: Float[Tensor, "row kv_head key dim"],
 ) -> Float[Tensor, "row head step dim"]:
-    """Returns by how much a head's output moves when the keys that are not kept are dropped: m / (1 - m) (o - v_D).
+    """Returns the change of a head's output, a vector, when the keys that are not kept are dropped: m / (1 - m) (o - v_D).
 
     m is the mass on the dropped keys D, v_D their mean value under the attention weights, o the full output. Where nothing is
     dropped it is 0.

@@ -129,7 +129,7 @@ def copy_scores(
     needle: tuple[int, int],
     gold: tuple[int, int],
 ) -> CopyScores:
-    """Returns both definitions of the copy-paste score for one sample.
+    """Returns the copy-paste score of every head on one sample, by both definitions.
 
     `attended` holds the two most attended positions of each head at each step and `logits` their scores; `needle` and
     `gold` are the spans [start, end) of the needle and of its must-recall part in `context_ids`, the tokens of the prompt

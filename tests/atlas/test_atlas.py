@@ -1,6 +1,7 @@
 """The atlas: what applies is found, runs are ordinary ones, failures stay alone, and joins read the runs they name."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -281,6 +282,6 @@ def test_a_shared_precision_goes_before_an_experiments_own(config) -> None:
 
 def test_help_and_list_name_the_joins(capsys) -> None:
     assert main(["--help"]) == 0
-    assert "ratio                two runs beside each other" in capsys.readouterr().out
+    assert re.search(r"^  ratio +two runs beside each other$", capsys.readouterr().out, re.MULTILINE)
     assert main(["list"]) == 0
     assert "ratio" in capsys.readouterr().out

@@ -27,15 +27,15 @@ ROWS_AT_ONCE = 32
 
 
 class ByteModel:
-    """A model of tokens as a model of bytes.
+    """Reads a token-level model as a byte-level model.
 
         bytes_of = ByteModel(model)
         bytes_of.next_byte("The capital of Fra")          # ln P of 256 bytes and the end
         bytes_of.log_prob("Paris is")                      # nats
         bytes_of.sample("def ", 40)
 
-    `tolerance` is the share of a step's probability whose tokens are not checked for being valid; tokens that go on with the text
-    given are always checked. `bos` is as everywhere: what a text begins with; without one the first token would have no probability.
+    `tolerance` is the largest share of a step's probability whose tokens are not tested for validity; tokens that match the given text
+    are always tested. `bos` says what a text begins with, as everywhere; without a token before it the first one has no probability.
     """
 
     def __init__(self, model: LanguageModel, *, bos: BosPolicy = "always", tolerance: float = 1e-3) -> None:
@@ -54,12 +54,12 @@ class ByteModel:
     # ------------------------------------------------------------------ what users ask
 
     def next_byte(self, prefix: str | bytes) -> Float[np.ndarray, " outcome"]:
-        """Returns ln P of each of the 256 bytes and of the end (index 256) behind a prefix."""
+        """Returns ln P of each of the 256 bytes and of the end of the text (index 256) after a prefix."""
         text = _as_bytes(prefix)
         return self.read(text, start=len(text)).log_p[0]
 
     def log_prob(self, text: str | bytes, *, given: str | bytes = b"") -> float:
-        """Returns ln P in nats that a text which begins with `given` goes on with `text`."""
+        """Returns ln P(text | given) in nats: the probability that a text beginning with `given` continues with `text`."""
         before = _as_bytes(given)
         whole = before + _as_bytes(text)
         return self.read(whole, start=len(before)).log_prob() if len(whole) > len(before) else 0.0
@@ -77,14 +77,14 @@ class ByteModel:
     # ------------------------------------------------------------------ reading
 
     def read(self, text: bytes, *, start: int = 0) -> ByteReading:
-        """Returns what is expected behind text[:start] and every longer beginning: one forward for each distinct state.
+        """Returns next-byte distributions after text[:start] and every longer prefix, with one forward pass per distinct state.
 
         Raises UserError for a text that is no UTF-8 before its last character, or that the tokenizer rewrites.
         """
         return combine(text, start, len(self.canonical.lead), self.expectations(text, start=start))
 
     def expectations(self, text: bytes, *, start: int = 0) -> dict[State, Expected]:
-        """Returns what is expected behind every state that a cover of text[:start], or of a longer beginning, goes on from.
+        """Returns next-token distributions after every state from which a cover of text[:start], or of a longer prefix, continues.
 
         Raises what `read` raises.
         """
@@ -112,13 +112,13 @@ class ByteModel:
         return found
 
     def _expect(self, whole: bytes, states: dict[State, int]) -> dict[State, Expected]:
-        """What is expected behind every state."""
+        """Next-token distributions after every state."""
         self.n_passes += len(states)
         return {state: self._expected(row, whole, state, states) for state, row in self.logits_behind(states)}
 
     @torch.inference_mode()
     def logits_behind(self, states: Collection[State]) -> Iterator[tuple[State, Float[torch.Tensor, " vocabulary"]]]:
-        """Yields next-token logits behind every state. The longest chain of states is read in one pass, the others branch off it."""
+        """Yields next-token logits after every state. The longest chain of states is read in one pass, the others branch off it."""
         spine = max(states, key=lambda state: (len(state), state))
         rows = self.model.rows(1, len(self._begin) + len(spine) + self.canonical.longest)
         logits = self.model.extend(rows, [[*self._begin, *spine]], logits="all")[0]

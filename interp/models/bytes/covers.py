@@ -18,7 +18,7 @@ LEAK_NATS = 0.02
 
 @dataclass(frozen=True)
 class ByteReading:
-    """What the model expects behind every place of a text, from byte `start` on."""
+    """Next-byte distributions at every position of a text, from byte `start` on."""
 
     text: bytes
     start: int
@@ -31,7 +31,7 @@ class ByteReading:
     """States that a cover of the text up to the place begins with."""
 
     def log_prob(self) -> float:
-        """Returns ln P of the text from `start` on, in nats, given what stands before."""
+        """Returns ln P of the text from `start` on, in nats, given the text before it."""
         places = np.arange(len(self.text) - self.start)
         return float(self.log_p[places, list(self.text[self.start :])].sum())
 

@@ -1,4 +1,4 @@
-"""Several models with vocabularies of their own as one: their expectations of the next byte, mixed (Phan et al. 2024, section 5)."""
+"""An ensemble of models with different vocabularies: a mixture of their next-byte distributions (Phan et al. 2024, section 5)."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from interp.models.bytes.covers import ByteReading
 
 
 class ByteEnsemble:
-    """A mixture of byte models: P(b | x) = Σ weight · P_model(b | x). What each knows of the text so far does not change the weights."""
+    """A mixture of byte models: P(b | x) = Σ weight · P_model(b | x). The weights do not depend on the text so far."""
 
     def __init__(self, models: Sequence[ByteModel], weights: Sequence[float] | None = None) -> None:
         """Takes models and weights, equal ones if not given. Raises ArgumentError for none, or for weights that are no shares."""
@@ -22,17 +22,17 @@ class ByteEnsemble:
         self.weights: Float[np.ndarray, " model"] = chosen
 
     def read(self, text: bytes, *, start: int = 0) -> Float[np.ndarray, "place outcome"]:
-        """Returns ln P of the 256 bytes and the end behind text[:start] and every longer beginning."""
+        """Returns ln P of the 256 bytes and the end after text[:start] and every longer prefix."""
         return self.mixed([model.read(text, start=start) for model in self.models])
 
     def mixed(self, readings: Sequence[ByteReading]) -> Float[np.ndarray, "place outcome"]:
-        """Returns ln P of the mixture, given what each model expects behind the same text."""
+        """Returns ln P of the mixture, from each model's distributions after the same text."""
         with np.errstate(divide="ignore"):
             parts = [reading.log_p + np.log(weight) for reading, weight in zip(readings, self.weights, strict=True)]
         return np.logaddexp.reduce(parts, axis=0)
 
     def next_byte(self, prefix: str | bytes) -> Float[np.ndarray, " outcome"]:
-        """Returns ln P of each of the 256 bytes and of the end (index 256) behind a prefix."""
+        """Returns ln P of each of the 256 bytes and of the end (index 256) after a prefix."""
         text = prefix.encode() if isinstance(prefix, str) else prefix
         return self.read(text, start=len(text))[0]
 

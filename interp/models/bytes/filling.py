@@ -1,4 +1,4 @@
-"""Filling the middle of a text byte by byte: what stands between a beginning and an end, wherever these are cut."""
+"""Filling the middle of a text byte by byte, between a beginning and an end that may be cut anywhere."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,14 @@ from interp.models.bytes.covers import END
 
 @dataclass(frozen=True)
 class Filled:
-    """A middle, and ln P in nats that the beginning goes on with it and then with the end."""
+    """A middle, and ln P(middle, end | beginning) in nats."""
 
     middle: bytes
     log_prob: float
 
 
 def fill(of_bytes: ByteModel, before: str | bytes, after: str | bytes, n_bytes: int, *, width: int = 4) -> list[Filled]:
-    """Returns middles of up to `n_bytes` bytes for which `before + middle + after` is likely, the likeliest first.
+    """Returns middles of up to `n_bytes` bytes for which `before + middle + after` is likely, the most likely first.
 
     A left-to-right model says nothing of the middle alone, so the middle with the greatest P(middle, after | before) is wanted (of
     P(middle | before, after) it is the same one). Middles are grown byte by byte, the `width` likeliest of each length are kept, and

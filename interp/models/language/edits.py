@@ -1,8 +1,8 @@
 """Changes to attention heads while a model runs: output set to zero or to a mean, uniform attention, blocked pairs.
 
-An edit is open on a model between the two ends of a `with` (LanguageModel.edit_heads, LanguageModel.block_attention). All
-open edits act together, whatever their order and nesting: a `uniform` head attends equally to what blocks leave it, blocks
-on one head add up, and `zero` or `mean` replaces what comes out. Where both are open on one head, the inner one counts.
+An edit is open on a model inside a `with` block (LanguageModel.edit_heads, LanguageModel.block_attention). All open edits act
+together, in any order and nesting: a `uniform` head attends equally to the keys that are not blocked, blocks on one head add up,
+and `zero` or `mean` replaces the output. If both `zero` and `mean` are open on one head, the inner one counts.
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ EditMode = Literal["zero", "mean", "uniform"]
 
 @dataclass(frozen=True, eq=False)
 class HeadEdit:
-    """Replaces what the chosen heads write.
+    """Replaces the output of the chosen heads.
 
     `zero`: the head's part of the output projection's input is 0. `mean`: it is the head's mean (`means`). `uniform`: the
     head attends equally to every key it may see, which is what a zero query does (Wu et al.'s masking script). A first axis

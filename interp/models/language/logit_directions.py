@@ -1,7 +1,7 @@
 """Directions in the residual stream that raise a token's logit, and how a head's output reaches them.
 
-The logit of token y before soft-capping is s · u_y · norm(r) for the final residual r. With the norms' scales held at
-their values in the pass, it is linear in what every head wrote: the parts add up to the logit exactly, which a test
+The logit of token y before soft-capping is s · u_y · norm(r) for the final residual r. With the norms' scales fixed at
+their values in the pass, it is linear in the output of every head: the parts add up to the logit exactly, which a test
 checks on every supported family.
 """
 
@@ -30,7 +30,7 @@ class Scales:
 
 
 class LogitDirections:
-    """The way from heads to logits in one model."""
+    """How head outputs map to logits in one model."""
 
     def __init__(self, model: LanguageModel) -> None:
         """Watches a few tokens pass, once for each model.

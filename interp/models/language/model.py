@@ -22,9 +22,9 @@ from interp.models.language.wrapped import WrappedModel
 
 
 class LanguageModel(WrappedModel):
-    """A model to read with, look into and change.
+    """A language model whose attention can be recorded and edited.
 
-    Every way of running it (here, `hf.generate`, nnsight around it) sees the edits and recordings that are open.
+    Open edits and recordings act on every way of running it: the methods here, `hf.generate`, and nnsight around it.
     """
 
     def rewrapped(self, hf: PreTrainedModel) -> "LanguageModel":
@@ -155,7 +155,7 @@ class LanguageModel(WrappedModel):
     def edit_rows(self, ids: Int[Tensor, "row_or_1 changed"], rows: Tensor, *, side: Side = "both") -> Iterator[None]:
         """Opens an edit of the embedding: the tokens take the rows of other tokens (ids), or vectors. See RowEdit.
 
-        with model.edit_rows(torch.tensor([[cat, dog]]), torch.tensor([[dog, cat]])):    # cats are read and written as dogs
+        with model.edit_rows(torch.tensor([[cat, dog]]), torch.tensor([[dog, cat]])):    # cat and dog swap rows
             model.surprisal([ids])
 
         Raises ArgumentError for what does not fit the model, and UserError at the end of the `with` when texts were read past the
@@ -197,7 +197,7 @@ class LanguageModel(WrappedModel):
         return (total / n_tokens).float()
 
     def bridge(self) -> Any:
-        """Returns the same weights as a TransformerLens TransformerBridge, in a copy of its own."""
+        """Returns the same weights as a TransformerLens TransformerBridge, which is a copy."""
         from interp.models.language.bridge import build_bridge
 
         return build_bridge(self)

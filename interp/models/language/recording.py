@@ -1,12 +1,12 @@
-"""Looking at attention for chosen query positions: what a head attends to, how much, and what it writes.
+"""Recording attention for chosen query positions: where a head attends, how much, and what it outputs.
 
-A recording is open on a model between the two ends of a `with` (LanguageModel.record). Inside each attention call the
-chosen query rows are computed once more in float32 from the very queries and keys of the kernel, handed to the readers,
-and dropped: what stays is what the readers return.
+A recording is open on a model inside a `with` block (LanguageModel.record). In each attention call, the chosen query rows are
+recomputed in float32 from the kernel's own queries and keys, passed to the readers, and dropped: only what the readers return
+is kept.
 
 Under open edits a recording shows what the model computed: a blocked key has weight 0 and score -inf, and a `uniform` head
-equal weights. `zero` and `mean` change what a head writes and not where it looks: weights and scores stay those of the head,
-and `head_output` is the zero or the mean.
+equal weights. `zero` and `mean` change a head's output but not its attention: weights and scores stay those of the
+head, and `head_output` is zero or the mean.
 """
 
 from dataclasses import dataclass

@@ -45,8 +45,8 @@ class Distribution(NamedTuple):
 
 @dataclass(frozen=True)
 class Policy:
-    """How a next token is drawn: softmax(logits / temperature), then only the top_k likeliest and the smallest set of
-    likeliest tokens that holds top_p, renormalised.
+    """How a next token is drawn: softmax(logits / temperature), restricted to the top_k most likely tokens and to the smallest set
+    of most likely tokens with total probability top_p, renormalised.
 
     Raises ArgumentError for values under which nothing can be drawn.
     """
@@ -153,7 +153,7 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Rollout:
-    """What a job wrote after its pending tokens, and whether it ended by itself (not by its room)."""
+    """The tokens that a job generated after its pending tokens, and whether it ended by itself (not at its length limit)."""
 
     token_ids: list[int]
     ended: bool
@@ -171,7 +171,7 @@ def sample(
     *,
     batch_rows: int = BATCH_ROWS,
 ) -> list[Rollout]:
-    """Returns what each job writes, in the order of the jobs; a text that its pending tokens end is not continued.
+    """Returns the rollout of each job, in the order of the jobs; a text that its pending tokens end is not continued.
 
     The spine is one row; its keys and values are copied, those of its trunk shared. Jobs take the slots of a batch; a slot
     that has ended takes the next job. Memory grows with batch_rows, results do not depend on it.

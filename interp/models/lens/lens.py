@@ -1,8 +1,8 @@
-"""The logit lens: the residual stream after any number of layers, read out by the model's own final norm and head.
+"""The logit lens: the residual stream after any number of layers, decoded by the model's own final norm and unembedding.
 
-Depth is the number of layers that a state has passed: 0 is what enters the first layer, the last is what the final norm gets. The
-final norm, scales and soft-capping are found by watching the model (interp.models.language.logit_head), never left out, and what
-is found is checked: at the last depth the lens must say what the model says.
+Depth is the number of layers applied: depth 0 is the input of the first layer, the last depth is the input of the final norm. The
+final norm, scales and soft cap are located by tracing the model (interp.models.language.logit_head) and never left out. The result
+is checked: at the last depth the lens must give the model's own logits.
 """
 
 import weakref
@@ -28,7 +28,7 @@ _CHECKED: "weakref.WeakKeyDictionary[nn.Module, LogitHead]" = weakref.WeakKeyDic
 
 
 class LogitLens:
-    """Reads states of any depth out as next-token logits."""
+    """Decodes states of any depth to next-token logits."""
 
     name = "logit"
 
@@ -44,7 +44,7 @@ class LogitLens:
 
     @property
     def n_depths(self) -> int:
-        """Number of depths: layers and one more."""
+        """Number of depths: the number of layers plus one."""
         return len(self.layers) + 1
 
     def states(self, ids: Int[Tensor, "row token"]) -> States:
@@ -65,7 +65,7 @@ class LogitLens:
         return torch.stack([state.to(states[-1].device) for state in states])
 
     def logits(self, states: Float[Tensor, "*axes residual"], depth: int) -> Float[Tensor, "*axes vocabulary"]:
-        """Returns the logits in float32 of states that have passed `depth` layers.
+        """Returns the logits, in float32, of states after `depth` layers.
 
         Raises ArgumentError for a depth that the model does not have.
         """
@@ -81,7 +81,7 @@ class LogitLens:
             )
 
     def each_depth(self, ids: Sequence[int]) -> Float[Tensor, "depth token vocabulary"]:
-        """Returns the logits of one short text at every depth: all held at one time."""
+        """Returns the logits of one short text at every depth; all are in memory at once."""
         with torch.inference_mode():
             states = self.states(torch.tensor([list(ids)]))[:, 0]
             return torch.stack([self.logits(state, depth) for depth, state in enumerate(states)])

@@ -44,7 +44,7 @@ class Translators:
 
 
 class TunedLens(LogitLens):
-    """Reads states of any depth out through the map that was trained for it; at the last depth it is the logit lens."""
+    """Decodes states of any depth through the map trained for that depth; at the last depth it is the logit lens."""
 
     def __init__(self, model: LanguageModel, translators: Translators, kind: Kind = "tuned") -> None:
         """Raises what LogitLens raises, and ArgumentError for maps of another depth or width than the model's."""
@@ -63,7 +63,7 @@ class TunedLens(LogitLens):
 
     @classmethod
     def load(cls, model: LanguageModel, path: str | Path) -> "TunedLens":
-        """Returns the lens of a file.
+        """Returns the lens stored in a file.
 
         Raises ArgumentError for a file that is no lens, and for the lens of other weights or of another precision.
         """
@@ -90,7 +90,7 @@ class TunedLens(LogitLens):
         return lens
 
     def logits(self, states: Float[Tensor, "*axes residual"], depth: int) -> Float[Tensor, "*axes vocabulary"]:
-        """Returns the logits in float32 of states that have passed `depth` layers, through that depth's map."""
+        """Returns the logits, in float32, of states after `depth` layers, through that depth's map."""
         if depth < self.n_depths - 1:
             self.check_depth(depth)
             states = self.translators(states, depth).to(states.dtype)
@@ -130,7 +130,7 @@ def save_lens(
 
 
 def shipped_lens(identity: ModelIdentity, kind: Kind = "tuned") -> Path | None:
-    """Returns the lens that comes with the toolkit for these weights in this precision, or None without."""
+    """Returns the lens that ships with the toolkit for these weights in this precision, or None if there is none."""
     path = SHIPPED / identity.name / f"{kind}.safetensors"
     if not path.is_file():
         return None

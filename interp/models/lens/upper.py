@@ -17,10 +17,11 @@ def read_through(
     depth: int,
     ids: Int[Tensor, "row two"],
 ) -> Float[Tensor, "row vocabulary"]:
-    """Returns the logits of states after `depth` layers when the layers above run over two tokens alone: each row's start and the state.
+    """Returns the logits of states after `depth` layers when the remaining layers run on two positions: each row's start and the state.
 
-    `ids` are these two tokens, for what models look up by token; they stand at positions 0 and 1. At depth 0 that is the model's
-    answer to a text of two tokens, at the last depth the logit lens. Raises ArgumentError for a depth that the model does not have.
+    `ids` are the two tokens, for models that look something up by token; they are at positions 0 and 1. At depth 0 the result is the
+    model's prediction after a text of two tokens, at the last depth the logit lens.
+    Raises ArgumentError for a depth that the model does not have.
     """
     lens.check_depth(depth)
     if depth == lens.n_depths - 1:

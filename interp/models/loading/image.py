@@ -46,7 +46,7 @@ def load_image(
     `device` and `dtype` as in `interp.models.load`; `device_map="auto"` spreads the parts over all GPUs. Each `lora`, PATH or
     PATH:SCALE, is added to the weights: a safetensors file, or a folder that save_lora_weights wrote.
     Only safetensors weights are read, no code from a model's repository is run, and a safety checker is left out: it would
-    turn pictures black behind the experiment's back.
+    silently turn pictures black.
     Raises UserError, in one sentence, when the model is unknown, of an unsupported class, gated, unreachable or too large, and when
     a LoRA does not come onto it whole.
     """
