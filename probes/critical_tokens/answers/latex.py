@@ -47,7 +47,9 @@ def plain(latex: str) -> str:
     text = re.sub(r"(?<=\d)(?:\{,\}|,\\!)\s*(?=\d{3})", "", text)
     text = re.sub(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![a-zA-Z])\.?", "", text)
     text = re.sub(
-        r"(?<!\\)\\[,;:!]|(?<!\\)\\ |\\q?quad(?![a-zA-Z])|~(?!\s*\d)|(?<!\d)~|[\s\u00a0\u2000-\u200b\u202f]", " ", text
+        r"(?<!\\)\\[,;:!]|(?<!\\)\\ |\\q?quad(?![a-zA-Z])|~(?!\s*\d)|(?<!\d)(?<!\d\s)~|[\s\u00a0\u2000-\u200b\u202f]",
+        " ",
+        text,
     )
     text = re.sub(r"√\s*(\d+|[a-z])|(?<![a-zA-Z])(?:√|\\?sqrt)\s*\(([^()]*)\)", r"\\sqrt{\1\2}", text).replace(
         "√", "\\sqrt "
