@@ -1,1 +1,1 @@
-"""How surprising is every word of your own texts? Four files: settings, measure, summaries, experiment."""
+"""How surprising is every word of your own texts? Five files: settings, words, measure, summaries, experiment."""

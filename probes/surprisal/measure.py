@@ -4,10 +4,9 @@ A word is what stands between blanks, punctuation included; it ends where a toke
 (the beginning of the sequence, a prefix) is read and not scored; where nothing does, the first word is.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, pairwise
+from itertools import chain
 from math import nan
 from typing import Any
 
@@ -27,29 +26,14 @@ from interp.models.language.word_tokens import (
     token_log_probabilities,
     word_surprisal,
 )
-from interp.models.tokens.encoding import beginning, encode_piece, unread
+from interp.models.tokens.encoding import beginning, encode_piece
 from interp.stimuli.prose import one_spelling, sign_of_no_text
-from interp.words import is_unspaced
 from probes.surprisal.settings import Mode, Settings, Text
+from probes.surprisal.words import SpacedWord, closed, encode_words
 
 LOGITS_AT_ONCE = 2**26
 """Vocabulary scores held at one time (256 MB in float32): longer texts are read in pieces."""
 WAY_OUT = "Leave exact out of --modes."
-
-_WORD = re.compile(r"\s*\S+")
-
-
-@dataclass(frozen=True)
-class SpacedWord:
-    """A word of a text as tokens."""
-
-    word: str
-    ids: tuple[int, ...]
-    follows: bool
-    """Whether anything stands before it in what is read: not before a text's first word."""
-    closes: bool
-    """Whether no token that begins with a blank shows its end: its last one holds the blank behind it too, as ":\\n" may, or
-    that blank is spelled by bytes, as a no-break space may be."""
 
 
 @dataclass(frozen=True)
@@ -133,43 +117,9 @@ def _encode(model: LanguageModel, text: Text, settings: Settings) -> _Reading:
 
 
 def _closed(reading: _Reading, vocabulary: Vocabulary) -> _Reading:
-    """A reading in which words are closed before those that no blank begins: else their end would be counted, and taken off by none."""
-    words = [*reading.unscored, *reading.scored]
-    closed = [
-        replace(word, closes=word.closes or not bool(vocabulary.boundary[after.ids[0]]))
-        for word, after in pairwise(words)
-    ]
+    words = closed((*reading.unscored, *reading.scored), vocabulary)
     n_unscored = len(reading.unscored)
-    closed += words[-1:]
-    return replace(reading, unscored=tuple(closed[:n_unscored]), scored=tuple(closed[n_unscored:]))
-
-
-def encode_words(tokenizer: Any, text: Text) -> tuple[SpacedWord, ...]:
-    """Returns the words of a text as tokens; a token belongs to the word it begins in. Behind a prefix the text begins with a space.
-
-    Raises ArgumentError for a script without spaces, and for a word that the tokenizer cannot spell or joins with the next one.
-    """
-    if unspaced := next((sign for sign in text.text if is_unspaced(sign)), None):
-        raise ArgumentError(
-            f"Text {text.id} is written without spaces between words ({unspaced}): put spaces between them, or take its tokens with "
-            "model.surprisal."
-        )
-    written = f" {text.text}" if text.prefix else text.text
-    piece = encode_piece(tokenizer, written, first=not text.prefix)
-    words = []
-    for match in _WORD.finditer(written):
-        own = [index for index, (start, _) in enumerate(piece.offsets) if match.start() <= start < match.end()]
-        word = match[0].strip()
-        if unread(tokenizer, piece, written, *match.span()):
-            raise ArgumentError(f"The tokenizer cannot spell {word!r} of text {text.id}: leave it out.")
-        end = piece.offsets[own[-1]][1] if own else 0
-        if not own or written[match.end() : end].strip():
-            raise ArgumentError(
-                f"The tokenizer joins {word!r} of text {text.id} with the word beside it: leave it out."
-            )
-        follows = bool(words or text.prefix)
-        words.append(SpacedWord(word, tuple(piece.ids[index] for index in own), follows, end > match.end()))
-    return tuple(words)
+    return replace(reading, unscored=words[:n_unscored], scored=words[n_unscored:])
 
 
 def _at_once(model: LanguageModel) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from interp.errors import ArgumentError
-from probes.critical_tokens.answers.equality import same_latex
+from probes.critical_tokens.answers.equality import same_latex, same_number
 from probes.critical_tokens.answers.extraction import extract_math, extract_number
 from probes.critical_tokens.problems import read_problems
 
@@ -53,6 +53,15 @@ def test_a_gold_that_is_no_number_is_refused_by_its_line(tmp_path: Path, answer:
     path.write_text(json.dumps({"question": "q", "answer": 1}) + "\n" + json.dumps({"question": "q", "answer": answer}))
     with pytest.raises(ArgumentError, match="line 2"):
         read_problems(path, "gsm8k", None)
+
+
+@pytest.mark.parametrize("sign", [*"~～、،°′″:：∶/∕⁄|–—−‐≈…^_&+±×÷=<>≤#*eπ√%‰$€²⁵₅·⋅∙•;；"])
+def test_two_numbers_with_a_sign_between_them_are_not_one_number(sign: str) -> None:
+    for second in ("5", "500"):
+        for text in (f"18{sign}{second}", f"18 {sign} {second}"):
+            assert not same_latex(text, f"18{second}")
+            for response in (f"The answer is {text}.", f"#### {text}", f"\\boxed{{{text}}}"):
+                assert not same_number(extract_number(response) or "", f"18{second}")
 
 
 RUNAWAYS = [

@@ -18,9 +18,10 @@ from interp.models.tokens.encoding import beginning
 from interp.statistics import mean_estimate
 from probes.surprisal import measure
 from probes.surprisal.experiment import Surprisal
-from probes.surprisal.measure import encode_words, surprisal
+from probes.surprisal.measure import surprisal
 from probes.surprisal.settings import Text
 from probes.surprisal.summaries import summarise
+from probes.surprisal.words import encode_words
 from tests.script_texts import SCRIPTS
 from tests.tiny_models import tiny
 from tests.tiny_tokenizers import KINDS, byte_level, of_kind

@@ -46,7 +46,11 @@ def plain(latex: str) -> str:
     text = re.sub(r"\\text\{(\(?[A-Za-z]\)?)\}", r"\1", text)
     text = re.sub(r"(?<=\d)(?:\{,\}|,\\!)\s*(?=\d{3})", "", text)
     text = re.sub(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![a-zA-Z])\.?", "", text)
-    text = re.sub(r"(?<!\\)\\[,;:!]|(?<!\\)\\ |\\q?quad(?![a-zA-Z])|[~\s\u00a0\u2000-\u200b\u202f]", " ", text)
+    text = re.sub(
+        r"(?<!\\)\\[,;:!]|(?<!\\)\\ |\\q?quad(?![a-zA-Z])|~(?!\s*\d)|(?<!\d)(?<!\d\s)~|[\s\u00a0\u2000-\u200b\u202f]",
+        " ",
+        text,
+    )
     text = re.sub(r"√\s*(\d+|[a-z])|(?<![a-zA-Z])(?:√|\\?sqrt)\s*\(([^()]*)\)", r"\\sqrt{\1\2}", text).replace(
         "√", "\\sqrt "
     )
@@ -211,7 +215,7 @@ def degrees_in_parts_of_pi(text: str) -> str:
 
 def without_degrees(text: str) -> str:
     """Returns a text without degree signs, where no trigonometric function would change with them."""
-    return text if re.search(_FUNCTIONS, text) else text.replace("°", "")
+    return text if re.search(_FUNCTIONS, text) else re.sub(r"°(?!\s*\d)", "", text)
 
 
 def letters_as_product(text: str) -> str:

@@ -15,7 +15,9 @@ from probes.critical_tokens.answers.units import UNIT_OF, behind, units_agree
 
 LONGEST = 300
 """Characters of the longest text that is looked at."""
-_SPACES = re.compile(r"(?<!\\)\\[,;:! ]|\\q?quad(?![a-zA-Z])|[~\u00a0\u2000-\u200d\u202f\u2060\u3000\ufeff]")
+_SPACES = re.compile(
+    r"(?<!\\)\\[,;:! ]|\\q?quad(?![a-zA-Z])|~(?!\s*\d)|(?<!\d)(?<!\d\s)~|[\u00a0\u2000-\u200d\u202f\u2060\u3000\ufeff]"
+)
 _VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e]")
 _RAISED = re.compile("(?<=[\\d)])[\u207a\u207b]?[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+")
 _TEXT = re.compile(r"\\(?:text|mbox|mathrm|textbf|textit|mathbf|textrm|operatorname)\s*\{([^{}]*)\}")

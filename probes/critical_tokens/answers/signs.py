@@ -52,12 +52,15 @@ _SIGNS = {
     "⌊": r"\lfloor", "⌋": r"\rfloor", "⌈": r"\lceil", "⌉": r"\rceil", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}",
     "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}",
 }  # fmt: skip
-_PLAIN = str.maketrans({"−": "-", "∣": "|", "′": "'", "º": "°", "˚": "°", "、": ",", "،": ","})
+_PLAIN = str.maketrans({"−": "-", "∣": "|", "′": "'", "º": "°", "˚": "°"})
+_COMMAS = str.maketrans("、،", ",,")
+"""Commas of lists, which never part thousands."""
 
 
 def latex_signs(text: str) -> str:
     """Returns an answer with its signs outside ASCII as LaTeX spells them, where it does; accents are composed."""
     text = even_signs(unicodedata.normalize("NFC", text)).translate(_PLAIN)
+    text = re.sub(r"[、،](?=\s*\d{3}(?!\d))", ";", text).translate(_COMMAS)
     text = _RAISED.sub(lambda run: f"^{{{_digits(run[0])}}}", text)
     text = _LOWERED.sub(lambda run: f"_{{{_digits(run[0])}}}", text)
     text = _SYMBOLS.sub(lambda run: "".join(f"{_GREEK[sign]} " for sign in run[0]), text)

@@ -138,7 +138,7 @@ def behind(tail: str, currency: str, *, one: bool = False) -> Behind | None:
 
 def _without_accents(text: str) -> str:
     """A text whose words are whole to those who look for a to z: centésimas does not begin with cents."""
-    return "".join(sign for sign in unicodedata.normalize("NFD", text) if unicodedata.category(sign) != "Mn")
+    return re.sub("(?<=[a-zA-Z])[\u0300-\u0328]+", "", unicodedata.normalize("NFD", text))
 
 
 def _words(tail: str, spaced: bool, currency: str, one: bool) -> Behind | None:  # noqa: PLR0911
