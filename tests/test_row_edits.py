@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from interp.errors import ArgumentError, UserError
 from interp.models.language.model import LanguageModel
 from interp.models.language.recording import HeadOutputs
+from interp.models.lens.lens import LogitLens
 from tests.tiny_models import VOCABULARY, random_ids, tiny
 
 FAMILIES = ["llama", "gpt2", "gemma2", "gemma3_text", "mistral", "cohere", "gptj", "opt", "bamba", "lfm2", "mamba"]
@@ -122,6 +123,24 @@ def test_the_inner_edit_counts_and_rows_are_the_models_own() -> None:
     with model.edit_rows(IDS, OTHERS), model.hooks.closed():  # passes that are not the user's
         closed = model.surprisal(ROWS)
     assert torch.equal(closed[:, 1:], model.surprisal(ROWS)[:, 1:])
+
+
+def test_a_lens_reads_states_of_any_axes_through_an_edit() -> None:
+    """One text's states have no axis for rows; which of several sequences they belong to is then not known."""
+    model = made("llama")
+    lens, ids, key = LogitLens(model), torch.arange(VOCABULARY)[None], torch.arange(VOCABULARY)
+    key[[5, 6, 7, 8]] = torch.tensor([6, 5, 8, 7])
+    text = [5, *ROWS[0], 8]
+    wanted = lens.each_depth(key[text].tolist())[..., key]
+    with model.edit_rows(ids, key[None]):
+        assert torch.allclose(lens.each_depth(text), wanted, atol=1e-5)
+        states = lens.states(torch.tensor([text, text]))
+        assert torch.allclose(lens.logits(states, 0)[:, 1], wanted, atol=1e-5)
+        assert torch.allclose(lens.logits(states[2, 0, 3], 2), wanted[2, 3], atol=1e-5)
+    with model.edit_rows(ids.expand(2, -1), key.expand(2, -1)):
+        assert torch.allclose(lens.logits(lens.states(torch.tensor([text, text]))[1], 1)[1], wanted[1], atol=1e-5)
+        with pytest.raises(UserError, match="rows for 2 sequences"):
+            lens.each_depth(text)
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from interp.errors import ArgumentError, UserError
 from interp.models.language.model import LanguageModel
@@ -25,6 +27,18 @@ class Setting:
     """Last tokens that are protected."""
     spans: bool = False
     """Whether the named spans are protected."""
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """Looks at what the policies left of a layer.
+
+    A model that reads on token by token calls it after each, with all steps so far.
+    """
+
+    def __call__(self, layer: Layer, keep: Bool[Tensor, "row head step key"], scores: Tensor) -> None:
+        """Takes the layer, what each head of each row may read, and the scores by which it reads: -inf where nothing is left."""
+        ...
 
 
 def checked(policy: Policy, keep: Keep, layer: Layer) -> Keep:

@@ -6,7 +6,7 @@ read is decided from the layer's own scores, so one teacher-forced pass gives wh
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,24 +18,12 @@ from interp.models.language.hooks import EditPhase, Phase
 from interp.models.language.model import LanguageModel
 from interp.models.language.positions import MOVED
 from interp.models.language.prefix import Prefix
-from interp.retention.contract import Setting, check_room, check_sinks, checked, evictable_layers, whole_layers
+from interp.retention.contract import Setting, Watcher, check_room, check_sinks, checked, evictable_layers, whole_layers
 from interp.retention.limits import FUTURE, LONGEST_CONTINUATION
 from interp.retention.policies.base import Policy, Pool
 from interp.retention.policies.layer import Allowance, Layer, Prompt, expanded, precise
 from interp.retention.rotation import rotations_of
 from interp.retention.steps import Memory, Steps, remembered
-
-
-@runtime_checkable
-class Watcher(Protocol):
-    """Looks at what the policies left of a layer.
-
-    A model that reads on token by token calls it after each, with all steps so far.
-    """
-
-    def __call__(self, layer: Layer, keep: Bool[Tensor, "row head step key"], scores: Tensor) -> None:
-        """Takes the layer, what each head of each row may read, and the scores by which it reads: -inf where nothing is left."""
-        ...
 
 
 @dataclass(eq=False)
@@ -205,7 +193,13 @@ class PolicyEdit:
             precise(torch.cat([segment[side].expand(len(call.query), -1, -1, -1) for segment in call.segments], dim=2))
             for side in (0, 1)
         )
-        return Layer(self._prompts[call.layer], steps.queries, keys, values, steps.logits, call.softcap)
+        prompt = self._prompts[call.layer]
+        last = prompt.keys[:, :, -1].to(keys.device)
+        if not torch.equal(keys[:, :, prompt.n - 1], last.expand(len(keys), -1, -1)):
+            raise UserError(
+                "The policies were opened for another prompt than the one that is read on: fork the prompt that they were given."
+            )
+        return Layer(prompt, steps.queries, keys, values, steps.logits, call.softcap)
 
     def _check_moved(self) -> None:
         by = MOVED.get()

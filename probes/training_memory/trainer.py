@@ -30,8 +30,13 @@ class DivergedError(RunError):
 
 
 def weights_of(model: LanguageModel) -> dict[str, Tensor]:
-    """Returns all parameters and buffers by name, each once, as they are in memory."""
-    return dict(model.hf.named_parameters()) | dict(model.hf.named_buffers())
+    """Returns all parameters and stored buffers by name, each once, as they are in memory.
+
+    Buffers that no file has (tables of rotary embeddings, which some models swap with the length of a text) follow from the configuration.
+    """
+    stored = model.hf.state_dict().keys()
+    buffers = {name: buffer for name, buffer in model.hf.named_buffers() if name in stored}
+    return dict(model.hf.named_parameters()) | buffers
 
 
 @contextmanager

@@ -64,6 +64,17 @@ def test_tokens_that_go_back_are_forgotten_by_policies_too():
     torch.testing.assert_close(again, alone[3:], atol=2e-4, rtol=0)
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3_next"])
+def test_another_prompt_of_the_same_length_is_refused(family):
+    model = tiny(family)
+    read = read_prompt(model, IDS[:N_PROMPT])
+    other = model.prefix([*random_ids(N_PROMPT - 1, seed=9), IDS[N_PROMPT - 1]])  # the last token is the same
+    with model.hooks.opened(PolicyEdit(model, read, [Setting(build("streaming"), BUDGET)])):
+        with pytest.raises(UserError, match="another prompt than the one that is read on"):
+            model.extend(other, [[5, 6]])
+        assert model.extend(read.prefix.fork(1), [[5, 6]]).isfinite().all()
+
+
 @pytest.mark.parametrize("name", [*TURNING, "expected"])
 def test_policies_that_turn_queries_refuse_moved_positions(name):
     model = tiny("llama")

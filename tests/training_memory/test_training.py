@@ -15,7 +15,7 @@ from probes.training_memory.trainer import DivergedError, Trainer, restored, row
 from tests.script_texts import SCRIPTS
 from tests.script_tokenizers import KINDS, byte_bpe
 from tests.sequence_representation.test_readers import model_of
-from tests.tiny_models import tiny
+from tests.tiny_models import random_ids, tiny
 
 FAMILIES = ["llama", "gemma3_text", "gpt2", "mixtral", "bamba", "mamba"]
 ROWS = [[5, 9, 12, 40, 7, 3], [8, 30, 11, 6], [21, 22, 23]]
@@ -146,6 +146,20 @@ def test_training_on_other_text_that_diverges_is_said(monkeypatch) -> None:  # t
     assert found["updates"]["stopped"].tolist() == ["on other text the loss went from 4.00 to 9.00 nats per token"]
     assert found["updates"]["update"].tolist() == [5]
     assert sorted(found["lasting_recall"]["updates_since"].unique()) == [-1, 0]
+
+
+def test_a_model_whose_rotary_embedding_grows_is_put_back_too() -> None:
+    """Dynamic NTK swaps its table of frequencies with the length of a text; that is no weight."""
+    rope = dict(rope_type="dynamic", factor=4.0, rope_theta=10_000.0)
+    model = tiny("llama", max_position_embeddings=16, rope_parameters=rope)
+    rows = [random_ids(12, seed=1), random_ids(30)]
+    before = [model.surprisal([row])[:, 1:].clone() for row in rows]
+    with restored(model):
+        trainer = Trainer(model, 1e-2)
+        for row in (*rows, rows[0]):
+            trainer.update([row])
+        assert not torch.equal(model.surprisal(rows[:1])[:, 1:], before[0])
+    assert all(torch.equal(model.surprisal([row])[:, 1:], nats) for row, nats in zip(rows, before, strict=True))
 
 
 def test_groups_hold_every_parameter_once() -> None:

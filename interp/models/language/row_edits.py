@@ -240,8 +240,10 @@ def _embedded(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Ten
 
 def _predicted(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
     hidden: Tensor = inputs[0]
+    if hidden.ndim != 3:  # states that a lens reads out, of one text or of several depths: no axis says whose they are
+        hidden = hidden.reshape(1, -1, hidden.shape[-1])
     edits, rows = _acting(module, len(hidden), hidden.device)
-    own = output
+    own = changed = output.reshape(*hidden.shape[:2], output.shape[-1])
     for edit in edits:
-        output = edit.predicted(module, hidden, rows, own, output)
-    return output
+        changed = edit.predicted(module, hidden, rows, own, changed)
+    return changed.reshape(output.shape)
