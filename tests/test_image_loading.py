@@ -297,6 +297,25 @@ def test_an_unfit_folder_is_refused_in_one_sentence(folder, spoil, words):
     assert "tiny-sd" in str(caught.value)
 
 
+@pytest.mark.parametrize("reader", [load_image, look_up_image])
+@pytest.mark.parametrize("family", each([family for family in BUILDERS if family not in ("sd_t5", "pixart_alpha")]))
+def test_a_pipeline_saved_without_an_encoder_is_refused_but_for_the_t5_of_sd3(saved, tmp_path, family, reader):
+    parts = [name for name in tiny_pipeline(family).components if name.startswith("text_encoder")]
+    for part in parts:
+        folder = Path(shutil.copytree(saved[family], tmp_path / f"tiny-{part}"))
+        tokenizer = part.replace("text_encoder", "tokenizer")
+        for name in (part, tokenizer):
+            shutil.rmtree(folder / name)
+        index(folder, **{part: [None, None], tokenizer: [None, None]})
+        if part == "text_encoder_3":
+            reader(str(folder))
+            continue
+        with pytest.raises(
+            ArgumentError, match=rf"tiny-{part} was saved without its \w+ and \w+, and no text can be read without"
+        ):
+            reader(str(folder))
+
+
 def test_code_in_a_models_folder_is_not_run(folder, tmp_path, monkeypatch):
     code = f"open({str(tmp_path / 'ran')!r}, 'w').close()\nfrom diffusers import UNet2DConditionModel as Odd\n"
     for place in (folder / "odd.py", folder / "unet" / "odd.py", folder / "pipeline.py"):

@@ -86,6 +86,9 @@ class Family:
     by_processors: ClassVar[bool] = True
     """Whether heat maps are computed from diffusers' Attention modules; else from the calls of torch's attention in them."""
 
+    may_lack: ClassVar[frozenset[str]] = frozenset()
+    """Text encoders and tokenizers without which a pipeline may be saved."""
+
     def __init__(self, pipeline: Any) -> None:
         """Reads nothing yet."""
         self.pipeline = pipeline

@@ -28,6 +28,7 @@ from interp.models.image.drawing import (
 )
 from interp.models.image.family import Encoded, Family
 from interp.models.image.heat_maps import HeatMaps
+from interp.models.image.quiet import without_advice
 from interp.models.image.text import TextSide
 from interp.models.image.tracing import Swap, drawn_with_source, states_before
 
@@ -187,6 +188,7 @@ class ImageModel(TextSide):
                 scoped.enter_context(self._recording(record, conditioning, noise, how))
             call = arguments(self._family, conditioning, noise, how)
             scoped.enter_context(own_noise(self.pipeline.scheduler, call["generator"]))
+            scoped.enter_context(without_advice())
             drawn = self.pipeline(**call, **watched(self._family))
         return finite_pictures(drawn.images)
 
@@ -244,7 +246,7 @@ class ImageModel(TextSide):
         call = arguments(self._family, both, torch.cat([noise, noise]), how)
         height, width = self._grid(noise)
         swap = Swap(self._family, edit, encoded(both), height * width, guided=is_guided(self._family, how))
-        with own_noise(self.pipeline.scheduler, call["generator"]):
+        with own_noise(self.pipeline.scheduler, call["generator"]), without_advice():
             drawn = drawn_with_source(self._family, {**call, **watched(self._family)}, edit, swap)
         return finite_pictures(drawn.images[:n])
 

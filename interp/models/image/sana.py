@@ -66,6 +66,11 @@ class Sana(Family):
         """Returns that pictures have the size that is asked for, not the nearest that the model was trained on."""
         return {"use_resolution_binning": False}
 
+    @property
+    def latents_dtype(self) -> torch.dtype:
+        """Single precision, which the pipeline draws in."""
+        return torch.float32
+
     def size_multiple(self) -> int:
         """Returns what the denoiser's patches make of what the pipeline itself insists on."""
         return math.lcm(32, super().size_multiple())

@@ -86,6 +86,7 @@ class StableDiffusion3(Family):
 
     name = "sd3"
     pipeline_class = "StableDiffusion3Pipeline"
+    may_lack = frozenset({"text_encoder_3", "tokenizer_3"})
     t5_positions: ClassVar[int] = 256
 
     def encoders(self) -> list[TextEncoder]:

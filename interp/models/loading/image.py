@@ -56,8 +56,7 @@ def load_image(
     entry = resolve(name, revision, kind="image")
     place = pick_device(device)
     precision = pick_dtype(dtype, place)
-    source = _find(entry)
-    family = family_of(entry.name, source.pipeline_class)
+    source, family = _source_and_family(entry)
     loras = _found_loras(entry, family, lora)
     options: dict[str, Any] = {"revision": source.revision, "trust_remote_code": False}
     # A pipeline that was saved without a part, such as SD3 without its T5, wants to be told so again.
@@ -99,8 +98,7 @@ def look_up_image(
     """
     _refuse_parts(Path(name))
     entry = resolve(name, revision, kind="image")
-    source = _find(entry)
-    family = family_of(entry.name, source.pipeline_class)
+    source, family = _source_and_family(entry)
     identity = source.identity(entry, pick_dtype(dtype, pick_device(device)))
     identity = with_loras(identity, _found_loras(entry, family, lora))
     return ModelFacts(identity, family.pipeline_class, None, None)
@@ -114,8 +112,7 @@ def load_image_outline(name: str, *, dtype: DtypeName, revision: str | None = No
     import diffusers
 
     entry = resolve(name, revision, kind="image")
-    source = _find(entry)
-    family = family_of(entry.name, source.pipeline_class)
+    source, family = _source_and_family(entry)
     try:
         with _quiet():
             parts = outline_parts(source.folder_or_id, source.index, source.revision)
@@ -145,6 +142,20 @@ def only_variant(folder: Path) -> str | None:
     return next(iter(needed), None)
 
 
+def _source_and_family(entry: ModelEntry) -> "tuple[_Source, type[Family]]":
+    """Where a pipeline's files are, and what it is. Raises ArgumentError for one that was saved without a part that it is read through."""
+    source = _find(entry)
+    family = family_of(entry.name, source.pipeline_class)
+    absent = [part for part, kind in source.index.items() if kind == [None, None] and part.startswith(_READ_THROUGH)]
+    needed = [part for part in absent if part not in family.may_lack]
+    if needed:
+        raise ArgumentError(
+            f"{entry.name} was saved without its {' and '.join(needed)}, and no text can be read without: save the pipeline with all of "
+            "its text encoders (of those of SD3, T5 may be left out)."
+        )
+    return source, family
+
+
 def _found_loras(entry: ModelEntry, family: type[Family], named: LoraNames) -> tuple[Lora, ...]:
     loras = find_loras(named)
     if loras:
@@ -168,6 +179,7 @@ def _refuse_parts(place: Path) -> None:
         )
 
 
+_READ_THROUGH = ("text_encoder", "tokenizer")
 _WEIGHTS = re.compile(r"(?:diffusion_pytorch_)?model(?:\.(?P<variant>[^.]+?))?(?:-\d+-of-\d+)?\.safetensors")
 _DEVICE_MAPS: dict[str | None, str] = {"auto": "balanced"}
 """What diffusers calls spreading a model over all GPUs."""
