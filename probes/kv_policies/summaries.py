@@ -10,10 +10,11 @@ from interp.errors import ArgumentError
 from interp.estimates import Kind, beside, estimates
 from interp.retention.policies.catalogue import build
 from interp.statistics import cluster_weights, percentile_interval
-from interp.tables import Tables
+from interp.tables import Tables, empty
 from probes.kv_policies.dynamics_summaries import summarise_dynamics
 from probes.kv_policies.heads import ROLES, ranked_heads
 from probes.kv_policies.settings import Settings
+from probes.kv_policies.tables import Roles
 from probes.kv_policies.variants import compare_variants
 
 GROUPS = ["material", "scope", "policy", "protection", "budget"]
@@ -139,7 +140,7 @@ def shares_of(means: np.ndarray) -> np.ndarray:
 
 
 def _roles(settings: Settings, heads: pd.DataFrame, ranking: Mapping[str, Sequence[tuple[int, int]]]) -> pd.DataFrame:
-    """Losses of the heads of each role beside as many random heads of the same layers that have no role."""
+    """Losses of the heads of each role beside as many random heads of the same layers that have no role; none where all have one."""
     rows = heads[(heads["protection"] == settings.protections[0]) & (heads["policy"] != "full")]
     n = max(1, round(len(ranking["echo"]) * settings.role_share))
     chosen = {role: set(ranking[role][:n]) for role in ROLES}
@@ -162,7 +163,7 @@ def _roles(settings: Settings, heads: pd.DataFrame, ranking: Mapping[str, Sequen
             random = both.groupby(by, sort=False, as_index=False)["random"].mean()
             part = beside(by, value, difference).merge(random, on=by)
             found.append(part.assign(role=role, quantity=quantity, n_heads=len(chosen[role])).drop(columns="n_rows"))
-    return pd.concat(found, ignore_index=True)
+    return pd.concat(found, ignore_index=True) if found else empty(Roles).drop(columns="model")
 
 
 def _matched(rows: pd.DataFrame, weights: Mapping[int, int], by: list[str], quantity: str) -> pd.Series:

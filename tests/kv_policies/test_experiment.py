@@ -58,6 +58,14 @@ def test_a_run_fills_every_table(tables):
     assert (losses["n_layers"] == 1).all()
 
 
+def test_heads_that_all_have_a_role_have_no_others_beside_them(tables):
+    every = dataclasses.replace(SMALL, role_share=0.99)
+    found = named(every.summarise(model_of("byte-level").facts, tables), "tiny")
+    assert not len(checked(found["roles"], every.schemas()["roles"]))
+    assert every.findings({**tables, **found})
+    assert "roles" not in every.figures({**tables, **found})
+
+
 def test_what_is_planned_beforehand_is_what_is_then_measured_and_read(tables, monkeypatch):
     monkeypatch.setattr(materials, "news_articles", lambda: NEWS * 4)
     model = model_of("byte-level")
