@@ -16,6 +16,7 @@ from interp.experiments.__main__ import main
 from interp.experiments.catalogue import experiment_names
 from interp.experiments.experiment import Experiment
 from interp.experiments.run import Run
+from probes.kv_policies.experiment import KvPolicies
 from tests.counting import FAIL, Call, Counting, environment
 
 pytestmark = pytest.mark.usefixtures("counting_installed")
@@ -132,6 +133,25 @@ def test_wrong_arguments_get_a_sentence_and_status_2(call: Call, tiny: str, word
     assert (status, said, len(errors.splitlines())) == (2, "", 1)
     assert sentence in errors
     assert errors.endswith((".\n", "?\n", "--help\n", "too.\n"))
+
+
+def test_a_flag_that_comes_twice_loses_no_value(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = []
+    monkeypatch.setattr(
+        KvPolicies, "run", lambda self, **_: seen.append((self.policies, self.budgets)) or SystemExit(0)
+    )
+    monkeypatch.setattr("interp.experiments.verbs.say_findings", lambda run: None)
+    for words in (
+        "--policies random oracle --budgets 0.2 0.5",
+        "--policies random --budgets 0.2 --policies oracle --budgets=0.5",
+        "--policies=random --seed 0 --policies oracle --budgets 0.2 0.5",
+    ):
+        assert main(["kv_policies", *words.split()]) == 0
+    assert seen == [(("random", "oracle"), (0.2, 0.5))] * 3
+    assert main(["kv_policies", "--seed", "1", "--policies", "random", "--seed=2"]) == 2
+    assert "--seed is given twice: give it once." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import tyro
 from interp.errors import ArgumentError, UserError, did_you_mean
 from interp.experiments import verbs
 from interp.experiments.atlas_settings import Atlas, read_configuration
+from interp.experiments.bounds import takes_several, types_of
 from interp.experiments.catalogue import experiment_names, experiments, find_experiment, joins
 from interp.experiments.experiment import Experiment
 from interp.experiments.meanings import as_kind, with_help
@@ -176,17 +177,34 @@ def _sentence(summary: str) -> str:
 
 
 def _gathered(kind: type[Experiment], words: list[str]) -> list[str]:
-    """The words with all values of a repeatable setting behind one flag: of a flag that comes twice, tyro takes the last."""
-    for field in dataclasses.fields(kind):
-        flag, values, rest, inside = f"--{field.name.replace('_', '-')}", [], [], False
-        for word in words if field.metadata.get("repeatable") else ():
-            inside = word == flag or (inside and not word.startswith("-"))
-            if word.startswith(f"{flag}="):
-                values.append(word.removeprefix(f"{flag}="))
-            elif word != flag:
-                (values if inside else rest).append(word)
-        words = [*rest, flag, *values] if values else words
-    return words
+    """The words with all values of a flag that comes twice behind its first: tyro would take the last alone.
+
+    Raises ArgumentError for a setting of one value that is given twice.
+    """
+    parts: list[list[str]] = [[]]  # a flag and what follows it
+    for word in words:
+        if word.startswith("--"):
+            parts.append([])
+        parts[-1].append(word)
+    several = {_flag(name) for name, of in types_of(kind).items() if takes_several(of)}
+    first: dict[str, list[str]] = {}
+    for part in parts[1:]:
+        flag, given, value = part[0].partition("=")
+        flag = _flag(flag)
+        if flag not in first:
+            first[flag] = part
+            if given and flag in several:
+                part[:1] = [flag, value]
+        elif flag in several:
+            first[flag] += [value, *part[1:]] if given else part[1:]
+            part.clear()
+        else:
+            raise ArgumentError(f"{flag} is given twice: give it once.")
+    return [word for part in parts for word in part]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.removeprefix('--').replace('_', '-')}"
 
 
 def _run_atlas(words: list[str]) -> None:

@@ -53,6 +53,13 @@ def types_of(kind: type) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 
+def takes_several(kind: Any) -> bool:
+    """Whether a field's type is a tuple of any number of values, or may be one."""
+    if get_origin(kind) is tuple:
+        return Ellipsis in get_args(kind)
+    return any(takes_several(option) for option in get_args(kind))
+
+
 def check_value(name: str, value: Any, kind: Any) -> None:
     """Raises ArgumentError for a value, or an element of it, that is outside the bounds of a field's type or none of its choices.
 

@@ -30,9 +30,9 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 ADDED: Mapping[str, bool] = {"unnamed_at_default": True}
 """Metadata of a setting that came after runs were made without it: while it has its default it is no part of a run's name, so
 those runs keep theirs. The default must do what was done before there was the setting."""
-OF_WEIGHTS: Mapping[str, bool] = {"of_weights": True, "repeatable": True}
-"""Metadata of a setting that is an option of the model's loader and may be typed several times. It is no part of a run's name: the
-identity of the weights has what it leads to."""
+OF_WEIGHTS: Mapping[str, bool] = {"of_weights": True}
+"""Metadata of a setting that is an option of the model's loader. It is no part of a run's name: the identity of the weights has what
+it leads to."""
 
 
 @dataclass(frozen=True)
