@@ -67,10 +67,11 @@ def ends_of(name: str, dtype: str, experiments: Sequence[str], *, pages: bool = 
         model = _loaded(name, dtype, folder)
         for experiment in experiments:
             if isinstance(model, str):
-                yield experiment, model
+                yield experiment, model.replace(str(folder), folder.name)
                 continue
             chosen = replace(find_experiment(experiment)(), model=str(folder), dtype=dtype, **SETTINGS[experiment])
-            yield experiment, end_of(chosen, model, Path(place) / "runs" if pages else None)
+            end = end_of(chosen, model, Path(place) / "runs" if pages else None)
+            yield experiment, end.replace(str(folder), folder.name)
 
 
 @contextmanager
