@@ -1,5 +1,6 @@
 """Files of texts: what they hold is read the same however they spell it; what could be read two ways is refused in a sentence."""
 
+import csv
 import json
 import unicodedata
 from pathlib import Path
@@ -74,12 +75,21 @@ def test_numbers_are_texts_as_they_are_written(tmp_path: Path) -> None:
         ("t.jsonl", '{"text": "a\\u0000b"}\n', r"U\+0000, which is no character"),
         ("t.jsonl", "[" * 100_000 + "\n", "line 1, is not a JSON object"),
         ("t.tsv", 'text\tid\n"He said ""hi"""\ta\n', "quotes texts as CSV does"),
-        ("t.csv", "id,text\na," + "word " * 40_000 + "\n", r"save it as \.jsonl"),
+        ("t.csv", 'id,text\na,"One\n', r"save it as \.jsonl"),
     ],
 )
 def test_what_could_be_read_otherwise_is_refused(tmp_path: Path, name: str, content: str, said: str) -> None:
     with pytest.raises(ArgumentError, match=said):
         read(write(tmp_path / name, content))
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl"])
+def test_a_text_may_be_long(tmp_path: Path, name: str) -> None:
+    text = "word " * 40_000 + "end"
+    content = {".csv": f"text\n{text}\n", ".tsv": f"text\n{text}\n", ".jsonl": json.dumps({"text": text})}
+    limit = csv.field_size_limit(131_072)
+    assert read(write(tmp_path / name, content[Path(name).suffix])) == [text]
+    csv.field_size_limit(limit)
 
 
 def test_pairs_and_known_texts_are_read_by_the_same_rules(tmp_path: Path) -> None:

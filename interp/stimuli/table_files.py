@@ -31,6 +31,7 @@ def read_rows(path: Path, columns: Collection[str]) -> Iterator[dict[str, str]]:
 
 def _csv(path: Path, content: str, columns: Collection[str], delimiter: str = ",") -> Iterator[dict[str, str]]:
     quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE  # in TSV a quotation mark is a character
+    csv.field_size_limit(max(csv.field_size_limit(), len(content)))  # by itself csv takes no text of 131,072 characters
     try:
         rows = csv.DictReader(io.StringIO(content), delimiter=delimiter, quoting=quoting, strict=True)
         _check_once(path, rows.fieldnames or (), columns)
