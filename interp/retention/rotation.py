@@ -28,7 +28,7 @@ def rotations_of(model: LanguageModel, n_positions: int) -> dict[int, Rotation]:
     by_kind = "layer_type" in inspect.signature(module.forward).parameters
     kinds_of = model.hf.config.layer_types if by_kind else [None] * model.n_layers
     rotations = {}
-    for kind in set(kinds_of):
+    for kind in dict.fromkeys(kinds_of):
         named = {} if kind is None else {"layer_type": kind}
         cos, sin = module(torch.zeros(1, 1, 1, device=model.device), places, **named)
         rotations[kind] = Rotation(cos[0].float(), sin[0].float())

@@ -21,7 +21,7 @@ from interp.models.tokens.encoding import beginning, encode_piece
 from interp.stimuli.prose import news_articles, read_folder
 from probes.prediction_depth.materials import Frequencies, frequencies
 from probes.prediction_depth.measure import lenses
-from probes.prediction_depth.scores import readout_scores, settle_depths
+from probes.prediction_depth.scores import readout_scores, settle_depths, shuffled_within
 from probes.prediction_depth.settings import Settings
 
 OWN_FACTS = Path(__file__).with_name("facts.toml")
@@ -197,12 +197,7 @@ def _answers(
     stacked = torch.stack([one.states[:, 1] for one in asked], dim=1)
     states = stacked.float().cpu().numpy()
     by_depth, chosen, depth_of = readout_scores(states, right, groups, settings.seed)
-    shuffled = right.copy()
-    generator = np.random.default_rng([settings.seed, 1])
-    for group in set(groups):
-        own = np.array([one == group for one in groups])
-        shuffled[own] = generator.permutation(right[own])
-    _, null, _ = readout_scores(states, shuffled, groups, settings.seed)
+    _, null, _ = readout_scores(states, shuffled_within(right, groups, settings.seed), groups, settings.seed)
     tops = torch.stack([lens.logits(state, depth).argmax(-1) for depth, state in enumerate(stacked)]).cpu().numpy()
     first = torch.stack([one.log_p[0] for one in asked])
     signals = {

@@ -43,6 +43,15 @@ def accuracy_draws(
     return (taken * right[order]).sum(axis=1) / wanted[:, 0]
 
 
+def shuffled_within(right: Bool[np.ndarray, " row"], groups: Sequence[str], seed: int) -> Bool[np.ndarray, " row"]:
+    """Returns labels shuffled within each group, so that each keeps its share; the same in every process."""
+    shuffled, generator = right.copy(), np.random.default_rng([seed, 1])
+    for group in dict.fromkeys(groups):  # a set has another order in every process
+        own = np.array([one == group for one in groups])
+        shuffled[own] = generator.permutation(right[own])
+    return shuffled
+
+
 def readout_scores(
     states: Float[np.ndarray, "depth row residual"], right: Bool[np.ndarray, " row"], groups: Sequence[str], seed: int
 ) -> tuple[Float[np.ndarray, "depth row"], Numbers, Int[np.ndarray, " row"]]:

@@ -89,7 +89,7 @@ def decode_words(reader: Reader, n_sentences: int, seed: int) -> pd.DataFrame:
 def held(texts: Sequence[str], half: str) -> np.ndarray:
     """Returns which of the counted words each text, or its first or second half of words, holds: [text, word] of 0 and 1."""
     words = [words_in(text) for text in texts]
-    n_texts = Counter(word for row in words for word in set(row))
+    n_texts = Counter(word for row in words for word in dict.fromkeys(row))  # ties are cut in the order of the texts
     # In the order of the alphabet: in that of frequency, ties would tell what the held-out sentences hold.
     counted = sorted(word for word, n in n_texts.most_common(MOST_WORDS) if n >= FEWEST)
     place = {word: number for number, word in enumerate(counted)}

@@ -61,7 +61,7 @@ def read_residuals(model: LanguageModel, ids: Int[Tensor, "row token"], layers: 
 
         return hook
 
-    handles = [modules[layer].register_forward_hook(keep(layer)) for layer in set(layers)]
+    handles = [modules[layer].register_forward_hook(keep(layer)) for layer in dict.fromkeys(layers)]
     try:
         model.hf(input_ids=ids.to(model.device), use_cache=False)
     except _DeepEnough:
