@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Callable, Iterator
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -237,6 +238,7 @@ def is_a_synopsis(words: list[str], _: Asked) -> None:
     """Words in brackets and between bars are settings and commands that there are."""
     line = " ".join(words)
     fields = {field for kind in kinds().values() for field in kind.__dataclass_fields__}
+    fields |= set(signature(verbs.transplant).parameters) if "transplant" in words else set()
     flags = {flag.replace("-", "_") for flag in re.findall(r"--([\w-]+)", line)}
     assert flags <= {*fields, *RunOptions.__dataclass_fields__, "preset", "config", "format"}
     for part in re.split(r" \| ", line.removeprefix(" ".join(PROGRAM)).strip()):

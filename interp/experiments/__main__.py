@@ -177,10 +177,7 @@ def _sentence(summary: str) -> str:
 
 
 def _gathered(kind: type[Experiment], words: list[str]) -> list[str]:
-    """The words with all values of a flag that comes twice behind its first: tyro would take the last alone.
-
-    Raises ArgumentError for a setting of one value that is given twice.
-    """
+    """The words with all values of a setting of several behind its first flag: of a flag that comes twice, tyro takes the last alone."""
     parts: list[list[str]] = [[]]  # a flag and what follows it
     for word in words:
         if word.startswith("--"):
@@ -189,17 +186,17 @@ def _gathered(kind: type[Experiment], words: list[str]) -> list[str]:
     several = {_flag(name) for name, of in types_of(kind).items() if takes_several(of)}
     first: dict[str, list[str]] = {}
     for part in parts[1:]:
-        flag, given, value = part[0].partition("=")
-        flag = _flag(flag)
-        if flag not in first:
-            first[flag] = part
-            if given and flag in several:
-                part[:1] = [flag, value]
-        elif flag in several:
-            first[flag] += [value, *part[1:]] if given else part[1:]
+        typed, given, value = part[0].partition("=")
+        flag = _flag(typed)
+        if flag not in several:
+            continue
+        values = [value, *part[1:]] if given else part[1:]
+        if flag in first:
+            first[flag] += values
             part.clear()
         else:
-            raise ArgumentError(f"{flag} is given twice: give it once.")
+            part[:] = [flag, *values]
+            first[flag] = part
     return [word for part in parts for word in part]
 
 

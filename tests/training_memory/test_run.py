@@ -241,7 +241,7 @@ def test_a_run_that_is_stopped_in_a_training_ends_with_the_same_tables(tmp_path:
         assert table.equals(resumed.tables[name]), name
     assert set(whole.figures) == {"recognised", "recalled", "lasting", "carriers"}
     assert set(whole.tables["recognised"]["exposures"]) == {0, 2}
-    assert any("before study" in finding.text for finding in whole.findings)
+    assert any("before training" in finding.text for finding in whole.findings)
     own, random = (
         whole.tables["recall"].query(f"condition == {name!r} and exposures == 2") for name in ("natural", "random")
     )
