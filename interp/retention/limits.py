@@ -1,4 +1,6 @@
-"""What the simulation of policies is written for. Imports no torch."""
+"""What the simulation of policies is written for, and how many keys a budget is. Imports no torch."""
+
+from fractions import Fraction
 
 HALVES = (
     "llama",
@@ -21,3 +23,8 @@ FUTURE = 1024
 """Positions after a prompt that its rotary embedding is known for."""
 SHORTEST_PROMPT = 16
 """Fewer tokens than that are no prompt to cut."""
+
+
+def n_kept(n_tokens: int, share: float) -> int:
+    """Returns how many keys a share of them is, rounded down: .29 of 100 is 29, which binary fractions make 28."""
+    return int(n_tokens * Fraction(repr(float(share))))

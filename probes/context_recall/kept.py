@@ -13,7 +13,7 @@ from interp.errors import UserError
 from interp.models.language.forward import LOGITS_AT_ONCE
 from interp.models.language.model import LanguageModel
 from interp.retention.contract import Setting, check_sinks, evictable_layers
-from interp.retention.limits import LONGEST_CONTINUATION
+from interp.retention.limits import LONGEST_CONTINUATION, n_kept
 from interp.retention.policies.catalogue import build
 from interp.retention.policies.layer import Layer
 from interp.retention.simulate import PolicyEdit, ReadPrompt, read_prompts
@@ -36,7 +36,7 @@ class Retention:
 
     def budget(self, n_tokens: int) -> int:
         """Returns how many keys of a context are kept."""
-        return int(n_tokens * self.share)
+        return n_kept(n_tokens, self.share)
 
     def refusal(self, condition: KeptBy, n_tokens: int) -> str:
         """Returns why a policy cannot act on a context of that length, in a sentence; nothing where it can."""

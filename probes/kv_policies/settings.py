@@ -11,7 +11,7 @@ from interp.errors import ArgumentError
 from interp.experiments.bounds import SOME, Count, CountOrNone, OpenShare, Share
 from interp.experiments.experiment import Dtype, Experiment
 from interp.models.identity import ModelFacts
-from interp.retention.limits import HALVES, LONGEST_CONTINUATION, SHORTEST_PROMPT
+from interp.retention.limits import HALVES, LONGEST_CONTINUATION, SHORTEST_PROMPT, n_kept
 from interp.retention.policies.catalogue import OWN, entry_of, options_of
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Settings(Experiment):
 
     def n_kept(self, budget: float) -> int:
         """Returns how many keys a budget is."""
-        return int(self.prompt_tokens * budget)
+        return n_kept(self.prompt_tokens, budget)
 
     def check_model(self, facts: ModelFacts) -> None:
         """Raises ArgumentError when the model cannot take these settings: window, policies, heads."""

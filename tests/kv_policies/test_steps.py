@@ -8,6 +8,7 @@ import torch
 from interp.errors import ArgumentError, UserError
 from interp.models.language.positions import moved
 from interp.retention.contract import Setting
+from interp.retention.limits import n_kept
 from interp.retention.policies.catalogue import OWN, build
 from interp.retention.simulate import PolicyEdit, read_prompt, simulate
 from tests.tiny_models import random_ids, tiny
@@ -120,6 +121,12 @@ def test_a_model_that_reads_on_token_by_token_keeps_what_it_keeps_at_once(name):
 
 
 # ---------------------------------------------------------------------- edges
+
+
+def test_a_share_of_keys_is_what_its_decimals_say():
+    for hundredths in range(1, 101):
+        wanted = [n * hundredths // 100 for n in range(1, 1000)]
+        assert [n_kept(n, hundredths / 100) for n in range(1, 1000)] == wanted
 
 
 @pytest.mark.parametrize("n_prompt", [1, 2, 3, 4, 5, 8, 15, 17])
