@@ -173,7 +173,7 @@ def _heads(tables: Tables) -> Iterator[Finding]:
     both = role["retrieval"] & role["induction"]
     yield Finding(
         f"Of the {len(role['retrieval'])} retrieval and {len(role['induction'])} induction heads that are ablated, {len(both)} are "
-        "the same; the effects of shared heads cannot be separated."
+        f"the same{'; the effects of shared heads cannot be separated' if both else ''}."
     )
     if not len(tables["layer_margins"]):
         yield Finding(
