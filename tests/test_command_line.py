@@ -138,16 +138,18 @@ def test_wrong_arguments_get_a_sentence_and_status_2(call: Call, tiny: str, word
 def test_a_flag_that_comes_twice_loses_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(
-        KvPolicies, "run", lambda self, **_: seen.append((self.policies, self.budgets)) or SystemExit(0)
+        KvPolicies,
+        "run",
+        lambda self, **how: seen.append((self.policies, self.budgets, how["export"])) or SystemExit(0),
     )
     monkeypatch.setattr("interp.experiments.verbs.say_findings", lambda run: None)
     for words in (
-        "--policies random oracle --budgets 0.2 0.5",
-        "--policies random --budgets 0.2 --policies oracle --budgets=0.5",
-        "--policies=random --seed 0 --policies oracle --budgets 0.2 0.5",
+        "--policies random oracle --budgets 0.2 0.5 --export pdf svg",
+        "--policies random --export pdf --budgets 0.2 --policies oracle --budgets=0.5 --export=svg",
+        "--policies=random --seed 0 --export pdf --policies oracle --budgets 0.2 0.5 --export svg",
     ):
         assert main(["kv_policies", *words.split()]) == 0
-    assert seen == [(("random", "oracle"), (0.2, 0.5))] * 3
+    assert seen == [(("random", "oracle"), (0.2, 0.5), ("pdf", "svg"))] * 3
 
 
 @pytest.mark.parametrize(

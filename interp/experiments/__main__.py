@@ -15,7 +15,7 @@ import tyro
 from interp.errors import ArgumentError, UserError, did_you_mean
 from interp.experiments import verbs
 from interp.experiments.atlas_settings import Atlas, read_configuration
-from interp.experiments.bounds import takes_several, types_of
+from interp.experiments.bounds import flag_of, takes_several, types_of
 from interp.experiments.catalogue import experiment_names, experiments, find_experiment, joins
 from interp.experiments.experiment import Experiment
 from interp.experiments.meanings import as_kind, with_help
@@ -183,11 +183,12 @@ def _gathered(kind: type[Experiment], words: list[str]) -> list[str]:
         if word.startswith("--"):
             parts.append([])
         parts[-1].append(word)
-    several = {_flag(name) for name, of in types_of(kind).items() if takes_several(of)}
+    types = {**types_of(kind), **types_of(RunOptions)}
+    several = {flag_of(name) for name, of in types.items() if takes_several(of)}
     first: dict[str, list[str]] = {}
     for part in parts[1:]:
         typed, given, value = part[0].partition("=")
-        flag = _flag(typed)
+        flag = flag_of(typed)
         if flag not in several:
             continue
         values = [value, *part[1:]] if given else part[1:]
@@ -198,10 +199,6 @@ def _gathered(kind: type[Experiment], words: list[str]) -> list[str]:
             part[:] = [flag, *values]
             first[flag] = part
     return [word for part in parts for word in part]
-
-
-def _flag(name: str) -> str:
-    return f"--{name.removeprefix('--').replace('_', '-')}"
 
 
 def _run_atlas(words: list[str]) -> None:

@@ -69,7 +69,7 @@ def check_value(name: str, value: Any, kind: Any) -> None:
         _check_one(name, value, get_args(kind)[0], kind.__metadata__)
         kind = get_args(kind)[0]
     if get_origin(kind) is tuple and isinstance(value, str):
-        raise ArgumentError(f"{_flag(name)} takes several values: give ({value!r},).")
+        raise ArgumentError(f"{flag_of(name)} takes several values: give ({value!r},).")
     if get_origin(kind) is tuple and isinstance(value, Sequence):
         for one in value:
             check_value(name, one, get_args(kind)[0])
@@ -77,15 +77,16 @@ def check_value(name: str, value: Any, kind: Any) -> None:
         if isinstance(value, str) and value not in get_args(kind):
             choices = [str(choice) for choice in get_args(kind)]
             raise ArgumentError(
-                f"{_flag(name)} is one of {', '.join(choices)}, not {value}.{did_you_mean(value, choices)}"
+                f"{flag_of(name)} is one of {', '.join(choices)}, not {value}.{did_you_mean(value, choices)}"
             )
     elif value is not None:
         for option in get_args(kind):
             check_value(name, value, option)
 
 
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+def flag_of(name: str) -> str:
+    """Returns the flag of a setting, by its name or by the flag in another spelling."""
+    return f"--{name.removeprefix('--').replace('_', '-')}"
 
 
 def broken(value: Any, kind: Any) -> str:
@@ -96,7 +97,7 @@ def broken(value: Any, kind: Any) -> str:
 
 
 def _check_one(name: str, value: Any, kind: Any, bounds: tuple[Any, ...]) -> None:
-    flag = _flag(name)
+    flag = flag_of(name)
     reason = "".join(f": {bound.text}" for bound in bounds if isinstance(bound, Hint))
     if SOME in bounds and not value:
         element = get_args(kind)[0]

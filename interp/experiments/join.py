@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from interp.errors import ArgumentError
+from interp.experiments.bounds import flag_of
 from interp.experiments.experiment import Experiment
 from interp.experiments.run import Run, open_run
 from interp.models.identity import ModelFacts
@@ -35,7 +36,7 @@ class Join(Experiment):
         Raises ArgumentError when it is not given or is a run of another experiment.
         """
         folder: Path | None = getattr(self, setting)
-        flag, wanted = f"--{setting.replace('_', '-')}", self.reads[setting]
+        flag, wanted = flag_of(setting), self.reads[setting]
         if folder is None:
             raise ArgumentError(f"{self.name} reads a run of {wanted}: add {flag} and the folder of one.")
         run = open_run(folder)
@@ -64,6 +65,6 @@ class Join(Experiment):
             identity = run.description["model"]["identity"]
             if identity["revision"] != facts.identity.revision:
                 raise ArgumentError(
-                    f"--{setting.replace('_', '-')} {run.folder} is a run on {identity['name']}, not on {facts.name}: join runs on "
+                    f"{flag_of(setting)} {run.folder} is a run on {identity['name']}, not on {facts.name}: join runs on "
                     "one model."
                 )

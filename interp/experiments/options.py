@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from interp.errors import ArgumentError, did_you_mean
+from interp.experiments.bounds import flag_of
 
 EngineName = Literal["local", "ray"]
 FigureFormat = Literal["pdf", "svg", "png"]
@@ -68,7 +69,7 @@ class RunOptions:
         if self.engine == "local":
             for name in ("workers", "gpus_per_worker", "cpus_per_worker"):
                 if getattr(self, name) != getattr(type(self), name):
-                    raise ArgumentError(f"--{name.replace('_', '-')} applies only with --engine ray: add that.")
+                    raise ArgumentError(f"{flag_of(name)} applies only with --engine ray: add that.")
             return
         if self.workers is not None and self.workers < 1:
             raise ArgumentError(f"--workers must be 1 or more, not {self.workers}.")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from interp.errors import ArgumentError
+from interp.experiments.bounds import flag_of
 from interp.models.language.model import LanguageModel
 from interp.models.language.prefix import Prefix
 from interp.models.language.sampling import BATCH_ROWS, Job, Policy, Rollout, StopRule, sample
@@ -186,7 +187,7 @@ def own_sampling(model: LanguageModel) -> str:
     """Returns the sampling that a model's generation_config asks for, "" where it asks for none."""
     config = model.hf.generation_config
     found = {name: getattr(config, name, None) for name in ("temperature", "top_p", "top_k")}
-    return ", ".join(f"--{name.replace('_', '-')} {value:g}" for name, value in found.items() if value is not None)
+    return ", ".join(f"{flag_of(name)} {value:g}" for name, value in found.items() if value is not None)
 
 
 @lru_cache(maxsize=2)

@@ -121,9 +121,7 @@ class AttentionCall:
         assert self.passed is not None
         made, entered = self.passed
         if made.numel() != entered.numel():
-            raise UserError(
-                "The input of the output projection is not the heads' outputs, so they cannot be separated."
-            )
+            raise UserError("The output projection's input is not the heads' outputs, so they cannot be separated.")
         made, entered = (
             torch.take_along_dim(side.reshape(made.shape), columns[:, :, None, None], dim=1) for side in (made, entered)
         )
