@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from interp.experiments.experiment import Finding
-from interp.heads.given import sentences_on
+from interp.heads.given import sentences_on, sentences_on_ties
 from interp.heads.kinds import GIVEN
 from interp.tables import Tables
 from probes.retrieval_heads.settings import Settings
@@ -98,6 +98,10 @@ def _causality(settings: Settings, tables: Tables) -> Iterator[Finding]:
     )
     n_heads = len(tables["head_scores"].drop_duplicates(["layer", "head"]))
     yield from _still_falling(top[top["outcome"] == "recall"], n_heads)
+    scores = tables["head_scores"]
+    scores = scores.loc[scores["definition"] == settings.definition, "score"].sort_values(ascending=False)
+    for text in sentences_on_ties(scores, sorted(set(top["k"])), f"the {settings.definition} copy-paste score"):
+        yield Finding(text, "warning")
 
 
 def _still_falling(recall: pd.DataFrame, n_heads: int) -> Iterator[Finding]:

@@ -86,6 +86,15 @@ def test_the_report_says_when_recall_still_falls_at_the_largest_k(at_the_end, wa
     assert "levelled off" not in " ".join(report(settings, tables, ablation_summary=one_k))
 
 
+@pytest.mark.parametrize(("scores", "warned"), [((0.9, 0.5, 0.0, 0.1), False), ((0.9, 0.1, 0.1, 0.0), True)])
+def test_the_report_says_when_the_masked_heads_were_dealt_among_equals(scores, warned):
+    texts = report(RetrievalHeads(), measured({"a": [scores]}), ablation_summary=summarise_ablation(ABLATION, 0))
+    told = [text for text in texts if "same score" in text]
+    assert told == warned * [
+        "The top 2 of the set copy-paste score ends among 2 heads with the same score, 0.1: those of the first layers were taken."
+    ]
+
+
 def test_the_report_gives_no_interval_where_one_needle_gave_none():
     summary = summarise_ablation(ABLATION[ABLATION["needle_id"] == "p"], 0)
     texts = " ".join(report(RetrievalHeads(), measured({"a": TWO["a"]}), ablation_summary=summary))
