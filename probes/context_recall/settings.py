@@ -3,7 +3,6 @@
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -12,6 +11,7 @@ from annotated_types import Ge
 from interp.errors import ArgumentError
 from interp.experiments.bounds import SOME, Count, OpenShare, Share
 from interp.experiments.experiment import ADDED, Dtype, Experiment
+from interp.kept import kept_while_unchanged
 from interp.models.identity import ModelFacts
 from interp.retention.limits import HALVES
 from interp.retention.policies.catalogue import entry_of, options_of
@@ -148,7 +148,7 @@ class Settings(Experiment):
         return tuple(sorted(set(self.lengths)))
 
 
-@lru_cache(maxsize=2)
+@kept_while_unchanged(lambda path: (path,))
 def _frames(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise ArgumentError(f"There is no file {path}: name a file of texts with --frames.")
