@@ -104,12 +104,14 @@ class Settings(Experiment):
                 )
 
     def input_files(self) -> Sequence[Path]:
-        """Returns the files of words, frames, and heads."""
+        """Returns the files of words, frames, and heads, and of the user's own tasks and policies."""
         from interp.heads.given import given_files
+        from interp.named import own_files
 
         words = [] if self.words in ("english", "vocabulary") else [Path(self.words)]
         frames = [self.frames] if self.frames else []
-        return [*words, *frames, *(given_files(self.heads_from) if self.heads_from else [])]
+        given = given_files(self.heads_from) if self.heads_from else []
+        return [*words, *frames, *given, *own_files((*self.tasks, *self.policies))]
 
     def read_frames(self) -> Mapping[str, Any]:
         """Returns the texts around keys and values.
