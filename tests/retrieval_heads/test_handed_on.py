@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from interp.errors import ArgumentError
+from interp.experiments.experiment import Experiment
 from interp.experiments.run import Run, compare, open_run
 from interp.experiments.store import RunStore
 from interp.heads.given import given_heads, heads_of, scores_of_run, sentences_on, sentences_on_ties
@@ -31,7 +32,6 @@ def facts(revision: str = "1", name: str = "planted", geometry: HeadGeometry | N
 
 def finished(out: Path, of: ModelFacts = FACTS, definitions: tuple[str, ...] = ("set", "echo")) -> Run:
     """A retrieval_heads run as it stands on disk: every head scored, or none of them by a definition that is not named."""
-    experiment = RetrievalHeads(model=of.name)
     assert of.geometry is not None
     rows = [
         {
@@ -47,13 +47,19 @@ def finished(out: Path, of: ModelFacts = FACTS, definitions: tuple[str, ...] = (
     looks = heads[["model", "layer", "head", "kv_head"]].assign(
         draw=0, block_tokens=24, repeats=2, echo=heads["score"], induction=heads["score"]
     )
-    store = RunStore(out / "retrieval_heads" / of.name / "0123456789ab", experiment.schemas())
-    store.write_tables({"head_scores": heads, "echo_induction": looks.drop_duplicates(["layer", "head"])})
+    tables = {"head_scores": heads, "echo_induction": looks.drop_duplicates(["layer", "head"])}
+    return stored(out, RetrievalHeads(model=of.name), of, tables)
+
+
+def stored(out: Path, experiment: Experiment, of: ModelFacts, tables: dict[str, pd.DataFrame]) -> Run:
+    """A finished run with these tables."""
+    store = RunStore(out / experiment.name / of.name / "0123456789ab", experiment.schemas())
+    store.write_tables(tables)
     store.write_description(
         {
             "status": "done", "experiment": experiment.name, "schema_version": experiment.schema_version,
             "configuration": experiment.configuration(), "model": dataclasses.asdict(of),
-            "table_sha256": store.table_sha256(), "command": "retrieval_heads",
+            "table_sha256": store.table_sha256(), "command": experiment.name,
         }
     )  # fmt: skip
     return open_run(store.folder)
@@ -103,6 +109,27 @@ def test_a_run_that_scored_no_head_has_no_ranking_to_hand_on(reader, tmp_path, m
     named = {"heads_from": folder} if reader is VerbatimMemory else {"retrieval_heads": folder}
     with pytest.raises(ArgumentError, match="has no set scores: no sample of that run was scored"):
         reader(model="planted", **named).check_model(FACTS)
+
+
+@pytest.mark.parametrize(("phase", "refused"), [("second_list", False), ("everything", True)])
+def test_memory_is_joined_with_lists_whose_second_reading_alone_was_masked(phase, refused, tmp_path):
+    """With heads silent from the first token on, less is written into memory too: that answers another question."""
+    rows = [
+        {
+            "model": "planted", "head_set": "retrieval", "control": "top", "k": 2, "draw": 0, "heads": "1-2 0-3", "trial_id": "00-0",
+            "base_list": 0, "condition": "repeat", "list_index": 2, "position": 1, "noun": "bell", "surprisal_nats": 1.0,
+            "list_length": 3, "intervening_tokens": 5,
+        }
+    ]  # fmt: skip
+    ranking = finished(tmp_path)
+    lists = VerbatimMemory(model="planted", heads_from=ranking.folder, mask_phase=phase)
+    masked = stored(tmp_path, lists, FACTS, {"masking": pd.DataFrame(rows)})
+    join = MemoryJoin(model="planted", retrieval_heads=ranking.folder, verbatim_memory=masked.folder)
+    if not refused:
+        join.check_model(FACTS)
+        return
+    with pytest.raises(ArgumentError, match="--mask-phase second_list"):
+        join.check_model(FACTS)
 
 
 def test_runs_of_one_name_are_two_sides_of_a_comparison(tmp_path):
