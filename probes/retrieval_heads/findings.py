@@ -13,6 +13,8 @@ from probes.retrieval_heads.settings import Settings
 
 RETRIEVAL_SCORE = 0.1
 """A head that scores above this is a retrieval head (Wu et al. 2024, section 2)."""
+TOP = 10
+"""Of halves of the needles, the share of so many top heads is told that both have."""
 STILL_FALLING = 0.05
 """Recall lost between the two largest k, above which the curve has not levelled off."""
 FAR_FRACTION = 0.25
@@ -60,11 +62,14 @@ def _reliability(settings: Settings, tables: Tables) -> Iterator[Finding]:
     splits = tables["reliability"]
     splits = splits[splits["definition"] == settings.definition]
     if len(splits):
+        n_scoring = int(splits["n_scoring_heads"].iloc[0])
+        in_common = f"{splits['top10_overlap'].mean():.0%} of the top 10 in common"
+        if n_scoring < TOP:
+            in_common = "with no top 10 to compare, as fewer heads score"
         yield Finding(
             f"Scores from two disjoint halves of the needles: Spearman {splits['spearman'].median():.2f} over all heads, "
-            f"{splits['spearman_scoring'].median():.2f} over the {int(splits['n_scoring_heads'].iloc[0])} that score at least 0.01 "
-            f"(the others are mostly tied at zero), Pearson {splits['pearson'].median():.2f}, {splits['top10_overlap'].mean():.0%} of "
-            f"the top 10 in common (over {len(splits)} splits)."
+            f"{splits['spearman_scoring'].median():.2f} over the {n_scoring} that score at least 0.01 "
+            f"(the others are mostly tied at zero), Pearson {splits['pearson'].median():.2f}, {in_common} (over {len(splits)} splits)."
         )
     curve = tables["convergence"]
     curve = curve[curve["definition"] == settings.definition]
@@ -74,6 +79,14 @@ def _reliability(settings: Settings, tables: Tables) -> Iterator[Finding]:
             f"Detection stopped after {int(last['n_needles'])} needles ({int(last['n_samples'])} samples): {last['stability']:.0%} of "
             f"the bootstrap draws keep nine tenths of the top {settings.until_stable}."
         )
+        scores = tables["head_scores"]
+        n_above = int((scores.loc[scores["definition"] == settings.definition, "score"] > 0).sum())
+        if n_above < settings.until_stable:
+            yield Finding(
+                f"Only {n_above} heads score above 0, so the top {settings.until_stable} is filled up with heads of the first layers and "
+                "seems more stable than it is: use a smaller --until-stable.",
+                "warning",
+            )
 
 
 def _causality(settings: Settings, tables: Tables) -> Iterator[Finding]:

@@ -101,3 +101,28 @@ def test_the_report_gives_no_interval_where_one_needle_gave_none():
     assert "Strongest heads (layer-head): 0-0 0.75, 1-1 0.50, " in texts
     assert "That is 60 points more recall lost than by random masking; prose surprisal changes by 0.500 nats." in texts
     assert "nan" not in texts
+
+
+@pytest.mark.parametrize(("n_scoring", "told"), [(9, False), (10, True)])
+def test_a_top_10_that_fewer_heads_score_in_is_not_told(n_scoring, told):
+    halves = pd.DataFrame(
+        {
+            "definition": "set",
+            "split": [0, 1],
+            "pearson": 0.5,
+            "spearman": 0.6,
+            "spearman_scoring": 0.7,
+            "top10_overlap": 0.9,
+        }
+    )
+    text = " ".join(report(RetrievalHeads(), measured(TWO), reliability=halves.assign(n_scoring_heads=n_scoring)))
+    assert ("90% of the top 10 in common (over 2 splits)" in text) == told
+    assert ("with no top 10 to compare, as fewer heads score (over 2 splits)" in text) == (not told)
+
+
+@pytest.mark.parametrize(("until", "warned"), [(3, False), (4, True)])
+def test_a_top_that_is_filled_up_with_heads_of_no_score_is_said_to_seem_stable(until, warned):
+    curve = pd.DataFrame({"definition": "set", "n_needles": [1], "n_samples": [1], "stability": [0.95]})
+    tables = measured({"a": [(0.9, 0.5, 0.0, 0.1)]})
+    text = " ".join(report(RetrievalHeads(until_stable=until), tables, convergence=curve))
+    assert ("Only 3 heads score above 0, so the top 4 is filled up" in text) == warned
