@@ -4,6 +4,7 @@ import ast
 import importlib
 import importlib.util
 from collections.abc import Iterable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 from interp.errors import ArgumentError
 from interp.kept import Stamp, stamps_of
 
-_IMPORTED: dict[str, tuple[Stamp, ...]] = {}
-"""The file of each user's module as it was when it was first used."""
+_IMPORTED: dict[str, tuple[ModuleSpec | None, tuple[Stamp, ...]]] = {}
+"""What each user's module was made from (another object once it is imported anew or reloaded), and its file when it was first used."""
 
 
 def options_in(text: str, what: str, example: str) -> dict[str, Any]:
@@ -56,11 +57,13 @@ def import_own(module: str) -> ModuleType:
     """
     found = importlib.import_module(module)
     file = Path(found.__file__ or "")
-    now = stamps_of([file])
-    if _IMPORTED.setdefault(module, now) != now:
+    now = (found.__spec__, stamps_of([file]))
+    if _IMPORTED.get(module, now)[0] is not now[0]:
+        del _IMPORTED[module]
+    if _IMPORTED.setdefault(module, now)[1] != now[1]:
         raise ArgumentError(
-            f"{file} has changed since Python imported it: start Python anew (in a notebook, restart its kernel), so that it runs the file "
-            "as it is."
+            f"{file} has changed since Python imported it: start Python anew (in a notebook, restart its kernel, or reload the module), so "
+            "that it runs the file as it is."
         )
     return found
 

@@ -1,12 +1,14 @@
 """A user's own tasks, policies, judges and graders: what their file holds is part of a run's name, and is what is run."""
 
+import importlib
 import sys
 from pathlib import Path
 
 import pytest
 
 from interp.errors import ArgumentError
-from interp.experiments.experiment import Experiment, run_hash
+from interp.experiments.experiment import Experiment
+from interp.experiments.run_names import run_hash
 from interp.models.identity import HeadGeometry, ModelFacts, ModelIdentity
 from interp.named import load_named, own_files
 from probes.context_recall.experiment import ContextRecall
@@ -66,6 +68,12 @@ def test_a_module_that_has_changed_since_it_was_imported_is_not_run_as_it_was(lo
     module.write_text("def own(*_):\n    return 2  # changed\n")
     with pytest.raises(ArgumentError, match="has changed since Python imported it: start Python anew"):
         load(name)
+    importlib.reload(sys.modules[module.stem])
+    assert load(name)() == 2
+    module.write_text("def own(*_):\n    return 3  # changed again\n")
+    del sys.modules[module.stem]
+    importlib.invalidate_caches()
+    assert load(name)() == 3
 
 
 def test_only_modules_of_the_users_have_files_of_their_own():
