@@ -14,9 +14,12 @@ from interp.named import load_named, own_files
 from probes.context_recall.experiment import ContextRecall
 from probes.critical_tokens.experiment import CriticalTokens
 from probes.critical_tokens.grader import load_grader
+from probes.embedding_swap.experiment import EmbeddingSwap
 from probes.kv_policies.experiment import KvPolicies
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.judge_models import load_judge
+from probes.training_memory.experiment import TrainingMemory
+from probes.verbatim_memory.experiment import VerbatimMemory
 
 FACTS = ModelFacts(ModelIdentity("any", "any", "0" * 64, "float32"), "llama", HeadGeometry(3, 4, 2, 16), 512)
 
@@ -78,3 +81,22 @@ def test_a_module_that_has_changed_since_it_was_imported_is_not_run_as_it_was(lo
 
 def test_only_modules_of_the_users_have_files_of_their_own():
     assert own_files(["h2o_sum", "a2sf(alpha=0.5)", "pixel", "absent.module:name", "sys:path", ":", "."]) == []
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        lambda model: VerbatimMemory(model=model, revisions=("step1",)),
+        lambda model: EmbeddingSwap(model=model, revisions=("step1",)),
+        lambda model: TrainingMemory(model=model, revisions=("step1",), duplicates=Path(model) / "texts.csv"),
+    ],
+)
+def test_the_weights_of_checkpoints_in_subfolders_name_the_run(experiment, tmp_path):
+    (tmp_path / "step1").mkdir()
+    (tmp_path / "texts.csv").write_text("text,duplicates\na text,1\n")
+    names = []
+    for weights, log in (("one", "a"), ("two", "a"), ("one", "b")):
+        (tmp_path / "step1" / "model.safetensors").write_text(weights)
+        (tmp_path / "step1" / "training.log").write_text(log)
+        names.append(run_hash(experiment(str(tmp_path)), FACTS))
+    assert names[0] == names[2] != names[1]

@@ -12,6 +12,7 @@ from interp.errors import ArgumentError
 from interp.experiments.bounds import SOME, Share
 from interp.experiments.experiment import Dtype, Experiment
 from interp.kept import kept_while_unchanged
+from interp.models.loading.names import checkpoint_files
 from interp.models.transplant.rules import Rule
 
 OWN_FRAMES = Path(__file__).with_name("frames.toml")
@@ -74,7 +75,8 @@ class Settings(Experiment):
 
     def input_files(self) -> Sequence[Path]:
         """Returns the folder of texts and the file of frames."""
-        return [path for path in (self.texts, self.frames) if path]
+        named = [path for path in (self.texts, self.frames) if path]
+        return [*named, *checkpoint_files(self.model, self.revisions)]
 
     def read_frames(self) -> tuple[PartOfSpeech, ...]:
         """Returns the parts of speech.
