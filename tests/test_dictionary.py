@@ -149,6 +149,17 @@ def test_a_dictionary_is_called_by_the_last_two_folders_also_where_one_was_typed
     assert Dictionary.from_folder("mine").name == f"{tmp_path.name}/mine"
 
 
+def test_the_texts_that_a_dictionary_was_trained_on_are_known_however_it_is_named(tmp_path, monkeypatch):
+    folder, link = tmp_path / "tiny" / "layer_1", tmp_path / "elsewhere" / "mine"
+    for place in (folder, link.parent):
+        place.mkdir(parents=True)
+    (folder.parent / "training_texts.txt").write_text("0123456789ab")
+    link.symlink_to(folder)
+    monkeypatch.chdir(folder)
+    for name in (folder, link, Path("."), Path("../layer_1")):
+        assert training_texts([name]) == {"0123456789ab"}
+
+
 def test_resid_pre_is_what_the_layer_before_left(tmp_path):
     sae = make_sae("standard")
     sae.cfg.metadata.hook_name = "blocks.2.hook_resid_pre"

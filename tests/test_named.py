@@ -15,6 +15,7 @@ from probes.context_recall.experiment import ContextRecall
 from probes.critical_tokens.experiment import CriticalTokens
 from probes.critical_tokens.grader import load_grader
 from probes.embedding_swap.experiment import EmbeddingSwap
+from probes.function_tokens.experiment import FunctionTokens
 from probes.kv_policies.experiment import KvPolicies
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.judge_models import load_judge
@@ -100,3 +101,14 @@ def test_the_weights_of_checkpoints_in_subfolders_name_the_run(experiment, tmp_p
         (tmp_path / "step1" / "training.log").write_text(log)
         names.append(run_hash(experiment(str(tmp_path)), FACTS))
     assert names[0] == names[2] != names[1]
+
+
+def test_the_texts_that_a_dictionary_was_trained_on_name_the_run(tmp_path):
+    """They are left out of the corpus; the list lies beside the folders of the dictionaries, not in them."""
+    folder = tmp_path / "layer_1"
+    folder.mkdir()
+    names = [run_hash(FunctionTokens(dictionary=(str(folder),)), FACTS)]
+    for texts in ("0123456789ab", "ba9876543210"):
+        (tmp_path / "training_texts.txt").write_text(texts)
+        names.append(run_hash(FunctionTokens(dictionary=(str(folder),)), FACTS))
+    assert len(set(names)) == 3

@@ -112,8 +112,13 @@ class Settings(Experiment):
         return [str(path) for path in shipped]
 
     def input_files(self) -> Sequence[Path]:
-        """Returns the corpus, and the dictionaries that are folders: for the shipped ones, of any model."""
+        """Returns the corpus, and the dictionaries that are folders with the lists of texts that they were trained on, which the
+        corpus is without: for the shipped ones, of any model.
+        """
         folders = [Path(name) for name in self.dictionary if Path(name).is_dir()]
+        places = {place for folder in folders for place in (folder.absolute(), folder.resolve())}
+        lists = sorted({place.parent / "training_texts.txt" for place in places})
+        folders += [file for file in lists if file.is_file()]
         if not self.dictionary and self.needs_dictionary:
             folders = [_shipped_folder()]
         return [*folders, *([self.corpus] if self.corpus else [])]

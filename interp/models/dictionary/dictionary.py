@@ -246,7 +246,8 @@ def shipped_dictionaries(model: str) -> list[Path]:
 
 def training_texts(names: Sequence[Path]) -> frozenset[str]:
     """Returns the names (interp.models.dictionary.windows.text_name) of all texts that dictionaries in these folders were trained on."""
-    files = {folder.parent / "training_texts.txt" for folder in names}
+    places = {place for folder in names for place in (folder.absolute(), folder.resolve())}
+    files = {place.parent / "training_texts.txt" for place in places}
     return frozenset(name for file in files if file.is_file() for name in file.read_text(encoding="utf-8").split())
 
 
