@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from interp.statistics import (
@@ -19,7 +20,8 @@ from interp.statistics import (
 
 Statistic = Callable[[pd.DataFrame, Array], Array]
 """Takes the rows of a group and how often each counts, [draw, row]; returns one number per draw."""
-Kind = Literal["mean", "share", "median"]
+Kind = Literal["mean", "share", "median", "correlation"]
+_LIMITS = {"share": (0.0, 1.0), "correlation": (-1.0, 1.0)}
 ESTIMATE: dict[str, type] = {"value": float, "ci_low": float, "ci_high": float, "n": int, "n_rows": int}
 """The columns of estimates, as `interp.tables.schema_of` takes them: n counts clusters."""
 
@@ -42,7 +44,7 @@ def estimates(
     With a name the columns are name, name_ci_low and name_ci_high, for tables that have several estimates `beside` each other.
     `value` is a column or a statistic of the rows; `minus` a column that is paired with it, row by row: the difference is
     estimated. `over` names the cluster of each row, which is resampled as a whole. Kind "share": of numbers between 0 and 1,
-    whose interval has a width also at none and all (`interp.statistics.bounded`).
+    whose interval has a width also at none and all (`interp.statistics.bounded`). Kind "correlation": of a statistic from −1 to 1.
     """
     rows = [
         (*key, *_estimate(rows, value, rows[over], kind, minus, draws, seed), len(rows))
@@ -63,7 +65,8 @@ def _estimate(
     seed: int,
 ) -> Estimate:
     if callable(value):
-        estimate = resampled(lambda weights: value(rows, weights), clusters, draws=draws, seed=seed)
+        limits = _LIMITS.get(kind, (-np.inf, np.inf))
+        estimate = resampled(lambda weights: value(rows, weights), clusters, draws=draws, seed=seed, limits=limits)
         return bounded(estimate) if kind == "share" else estimate
     if kind == "median":
         return resampled(lambda weights: _median(rows, value, minus, weights), clusters, draws=draws, seed=seed)
@@ -78,6 +81,15 @@ def _median(rows: pd.DataFrame, value: str, minus: str | None, weights: Array) -
     """The median of a column in every draw, less the median of another in the same draws."""
     median = weighted_median(rows[value], weights)
     return median if minus is None else median - weighted_median(rows[minus], weights)
+
+
+def unshown(low: float, high: float, null: float = 0.0) -> str:
+    """Returns what a sentence adds to a number whose interval does not exclude the null, in brackets; nothing where it does."""
+    if low > null or high < null:
+        return ""
+    if pd.isna(low) or pd.isna(high):
+        return " (not shown: there is no interval)"
+    return f" (not shown: the interval contains {null:g})"
 
 
 def beside(by: Sequence[str], first: pd.DataFrame, *others: pd.DataFrame) -> pd.DataFrame:

@@ -87,11 +87,12 @@ def _correlations(pairs: pd.DataFrame, compared: pd.DataFrame, seed: int) -> pd.
         held = subsets(compared)[name]
         for measure, statistic in MEASURES.items():
             rows = held if measure.endswith("held") else part
-            table = estimates(rows, WAY, statistic, "cluster", seed=seed, draws=DRAWS)
+            table = estimates(rows, WAY, statistic, "cluster", kind="correlation", seed=seed, draws=DRAWS)
             tables.append(table.assign(pairs=name, measure=measure))
         once = part.drop_duplicates("pair_id").assign(reader="none", arm="baseline", exit=0, pool="none", layer=0)
         for measure, statistic in BASELINES.items():
-            tables.append(estimates(once, WAY, statistic, "cluster", seed=seed).assign(pairs=name, measure=measure))
+            table = estimates(once, WAY, statistic, "cluster", kind="correlation", seed=seed)
+            tables.append(table.assign(pairs=name, measure=measure))
     return pd.concat(tables, ignore_index=True)
 
 

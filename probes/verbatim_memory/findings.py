@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from interp.estimates import unshown
 from interp.experiments.experiment import Finding
 from interp.heads.given import sentences_on
 from interp.heads.kinds import GIVEN
@@ -61,15 +62,24 @@ def _headline(settings: Settings, tables: Tables) -> Iterator[Finding]:
 def _order(settings: Settings, tables: Tables) -> Iterator[Finding]:
     wanted = [condition for condition in ("repeat", "permute", "novel") if condition in settings.conditions]
     main = _main(settings, tables)
-    grid = main.pivot(index="list_length", columns="condition", values="value")[wanted]
-    where = " in the one base list" if main["n_base_lists"].max() == 1 else ""
-    broken = [str(length) for length, row in grid.iterrows() if not row.is_monotonic_increasing]
     if len(wanted) < 2:
         return
+    order = " < ".join(wanted)
+    grid, low, high = (
+        main.pivot(index="list_length", columns="condition", values=column)[wanted]
+        for column in ("value", "ci_low", "ci_high")
+    )
+    where = " in the one base list" if main["n_base_lists"].max() == 1 else ""
+    broken = [str(length) for length, row in grid.iterrows() if not row.is_monotonic_increasing]
+    apart = (high.iloc[:, :-1].to_numpy() < low.iloc[:, 1:].to_numpy()).all(axis=1)
+    unsure = [str(length) for length, shown in zip(grid.index, apart, strict=True) if not shown]
     if broken:
-        yield Finding(f"{' < '.join(wanted)} does not hold for lists of {', '.join(broken)}{where}.", "warning")
+        yield Finding(f"{order} does not hold for lists of {', '.join(broken)}{where}.", "warning")
+    elif unsure:
+        why = "there are no intervals" if where else "intervals overlap"
+        yield Finding(f"{order} is not shown for lists of {', '.join(unsure)}{where}: {why}.", "warning")
     else:
-        yield Finding(f"{' < '.join(wanted)} at every list length ({', '.join(map(str, grid.index))}){where}.")
+        yield Finding(f"{order} at every list length ({', '.join(map(str, grid.index))}){where}.")
 
 
 def _words(tables: Tables) -> Iterator[Finding]:
@@ -115,7 +125,7 @@ def _masks(tables: Tables) -> Iterator[Finding]:
             f"Without the top {int(row['k'])} {name} heads a repeated list costs {row['value']:.1f}% "
             f"[{row['ci_low']:.1f}, {row['ci_high']:.1f}] of the first, against {whole['repeat']:.1f}% with all heads: "
             f"{row['beyond_random']:+.1f} points [{row['beyond_random_ci_low']:.1f}, {row['beyond_random_ci_high']:.1f}] beyond random "
-            f"heads of the same layers. Novel lists: {novel['value']:.1f}%, with all heads {whole['novel']:.1f}%."
+            f"heads of the same layers{unshown(row['beyond_random_ci_low'], row['beyond_random_ci_high'])}. Novel lists: {novel['value']:.1f}%, with all heads {whole['novel']:.1f}%."
         )
 
 
