@@ -44,7 +44,8 @@ def estimates(
     With a name the columns are name, name_ci_low and name_ci_high, for tables that have several estimates `beside` each other.
     `value` is a column or a statistic of the rows; `minus` a column that is paired with it, row by row: the difference is
     estimated. `over` names the cluster of each row, which is resampled as a whole. Kind "share": of numbers between 0 and 1,
-    whose interval has a width also at none and all (`interp.statistics.bounded`). Kind "correlation": of a statistic from −1 to 1.
+    whose interval has a width also at none and all (`interp.statistics.bounded`). Kind "correlation": of a statistic
+    from −1 to 1, which has no interval where all draws agree.
     """
     rows = [
         (*key, *_estimate(rows, value, rows[over], kind, minus, draws, seed), len(rows))
@@ -67,6 +68,10 @@ def _estimate(
     if callable(value):
         limits = _LIMITS.get(kind, (-np.inf, np.inf))
         estimate = resampled(lambda weights: value(rows, weights), clusters, draws=draws, seed=seed, limits=limits)
+        if (
+            kind == "correlation" and estimate.ci_high - estimate.ci_low <= 1e-12
+        ):  # of three points: no spread is no certainty
+            return estimate._replace(ci_low=np.nan, ci_high=np.nan)
         return bounded(estimate) if kind == "share" else estimate
     if kind == "median":
         return resampled(lambda weights: _median(rows, value, minus, weights), clusters, draws=draws, seed=seed)

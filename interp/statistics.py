@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 FEW = 10
-"""Clusters below which percentiles of bootstrap draws lie too close together: of five they hold the truth in 83% of cases, of two in 50%."""
+"""Clusters below which percentiles of bootstrap draws are no interval: of five they hold the truth in 83% of cases, of two in 50%."""
 
 
 class Estimate(NamedTuple):
@@ -124,8 +124,8 @@ def share_estimate(values: ArrayLike, clusters: ArrayLike, *, draws: int = 2000,
 def bounded(estimate: Estimate) -> Estimate:
     """Returns the estimate of a quantity between 0 and 1, with an interval even if all clusters agree: none, all, or half in each.
 
-    Its interval goes no further than 0 and 1. Where clusters agree resampling has no spread and would look like certainty: the interval is Wilson's for as many trials as there are
-    clusters, the widest that quantities of that mean call for.
+    Its interval goes no further than 0 and 1. Where clusters agree resampling has no spread and would look like certainty: the
+    interval is Wilson's for as many trials as there are clusters, the widest that quantities of that mean call for.
     """
     if estimate.n < 2 or not 0 <= estimate.value <= 1:
         return estimate

@@ -167,7 +167,9 @@ def test_a_share_of_none_or_all_is_not_certain_and_any_other_is_resampled():
     assert share_estimate([1] * 8, clusters) == pytest.approx((1, 0.510109, 1, 4), abs=1e-6)
     mixed = [0, 1, 1, 1, 0, 0, 1, 0]
     whole = mean_estimate(mixed, clusters)
-    assert share_estimate(mixed, clusters) == whole._replace(ci_low=max(0.0, whole.ci_low), ci_high=min(1.0, whole.ci_high))
+    assert share_estimate(mixed, clusters) == whole._replace(
+        ci_low=max(0.0, whole.ci_low), ci_high=min(1.0, whole.ci_high)
+    )
     assert np.isnan(share_estimate([1, 1], [0, 0]).ci_low)
 
 

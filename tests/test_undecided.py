@@ -71,7 +71,9 @@ def rows(*given: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def masked_recall(effect: Effect) -> list[Finding]:
-    return retrieval_findings(RetrievalHeads(), of_wing("retrieval_heads", ablation_summary=effect.named("beyond_random")))
+    return retrieval_findings(
+        RetrievalHeads(), of_wing("retrieval_heads", ablation_summary=effect.named("beyond_random"))
+    )
 
 
 def masked_lists(effect: Effect) -> list[Finding]:
@@ -82,7 +84,9 @@ def masked_lists(effect: Effect) -> list[Finding]:
 
 
 def coverage(effect: Effect) -> list[Finding]:
-    return function_findings(FunctionTokens(), of_wing("function_tokens", coverage=effect.named("excess_alive", "excess_ci")))
+    return function_findings(
+        FunctionTokens(), of_wing("function_tokens", coverage=effect.named("excess_alive", "excess_ci"))
+    )
 
 
 def knocked_out(effect: Effect) -> list[Finding]:
@@ -144,11 +148,16 @@ def lens(effect: Effect) -> Iterable[Finding]:
 def settling(effect: Effect) -> Iterable[Finding]:
     own = {"lens": "logit", "matched": False, "contrast": "function less content", **effect.named("value", "ci")}
     whole = {"grouping": "all", "lens": "logit", **Effect(3, 2, 4).named("value", "ci"), "n": 9}
-    yield from _settling({"depths": rows({"lens": "logit", "depth": 4}), "settled": rows(whole), "contrasts": rows(own)})
+    yield from _settling(
+        {"depths": rows({"lens": "logit", "depth": 4}), "settled": rows(whole), "contrasts": rows(own)}
+    )
 
 
 def slopes(effect: Effect) -> Iterable[Finding]:
-    found = [{"quantity": name, "lens": "logit", **effect.named("value", "ci")} for name in ("settle_depth", "surprisal_nats")]
+    found = [
+        {"quantity": name, "lens": "logit", **effect.named("value", "ci")}
+        for name in ("settle_depth", "surprisal_nats")
+    ]
     return _position({"slopes": rows(*found), "depths": rows({"lens": "logit"})})
 
 
@@ -194,7 +203,12 @@ def duplicates(effect: Effect) -> Iterable[Finding]:
     from probes.training_memory.plan import ROLES, random_name
 
     names = [("start", AT_START)]
-    names += [(place, lost_without(name)) for role in ROLES for name in (role, random_name(role)) for place in ("start", "copied")]
+    names += [
+        (place, lost_without(name))
+        for role in ROLES
+        for name in (role, random_name(role))
+        for place in ("start", "copied")
+    ]
     table = rows(*({"place": place, "effect": name, **effect.named("value", "ci")} for place, name in names))
     return _of_most("checkpoint", 8, table.set_index(["place", "effect"]))
 
@@ -269,22 +283,44 @@ def test_the_order_of_lists_is_claimed_by_intervals_and_not_by_medians(effect: E
     settings = VerbatimMemory(conditions=("repeat", "permute", "novel"))
     assert any("repeat < permute < novel at every" in one.text for one in memory_findings(settings, tables))
     wide = medians.assign(ci_low=medians["value"] + 100 * effect.low, ci_high=medians["value"] + 100 * effect.high)
-    (order,) = [one.text for one in memory_findings(settings, tables | {"repeat_surprisal": wide}) if "permute < novel" in one.text]
+    (order,) = [
+        one.text
+        for one in memory_findings(settings, tables | {"repeat_surprisal": wide})
+        if "permute < novel" in one.text
+    ]
     assert "is not shown" in order
 
 
 def test_a_cipher_and_a_value_and_a_layer_are_held_against_their_controls() -> None:
-    course = {"kind": "cipher", "among": "words", "share": 1.0, "seen": "new", **Effect(0.3, 0.1, 0.5).named("gap_nats", "ci")}
-    ends = rows({**course, "position_low": 0, "position_high": 16}, {**course, "position_low": 64, "position_high": 128, "gap_nats": 0.2})
+    course = {
+        "kind": "cipher",
+        "among": "words",
+        "share": 1.0,
+        "seen": "new",
+        **Effect(0.3, 0.1, 0.5).named("gap_nats", "ci"),
+    }
+    ends = rows(
+        {**course, "position_low": 0, "position_high": 16},
+        {**course, "position_low": 64, "position_high": 128, "gap_nats": 0.2},
+    )
     cipher = {**course, "seen": "any", "is_changed": True}
-    assert "not shown to fall" in list(_of_ciphers({"ciphers": rows(cipher, course | {"is_changed": True}), "course": ends}))[-1].text
+    assert (
+        "not shown to fall"
+        in list(_of_ciphers({"ciphers": rows(cipher, course | {"is_changed": True}), "course": ends}))[-1].text
+    )
     known = [
         {"instruction": "none", "in_window": True, "null": null, "n": 9, **effect.named("value", "ci")}
         for null, effect in (("none", NOTHING), ("another year", NOTHING), ("random walk", NOTHING))
     ]
     assert "not shown to be known" in _of_values(rows(*known))[0].text
     carriers = [
-        {"learning_rate": 1e-3, "measure": "recall", "control": control, "taken_back": "layer 1", **NOTHING.named("value", "ci")}
+        {
+            "learning_rate": 1e-3,
+            "measure": "recall",
+            "control": control,
+            "taken_back": "layer 1",
+            **NOTHING.named("value", "ci"),
+        }
         for control in (False, True)
     ]
     assert "not shown to be more" in _of_layers(rows(*carriers))[0].text

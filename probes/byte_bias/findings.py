@@ -21,7 +21,8 @@ def _of_prompts(tables: Tables) -> list[Finding]:
         found.append(
             Finding(
                 f"Where a prompt ends {where}, the true continuation is 10^{row.log10_ratio:.2f} times as likely over all covers as after "
-                f"the prompt's own tokens [{row.ci_low:.2f}, {row.ci_high:.2f}]{unshown(row.ci_low, row.ci_high)} ({row.n_rows} cuts of {row.n} prompts)."
+                f"the prompt's own tokens [{row.ci_low:.2f}, {row.ci_high:.2f}]{unshown(row.ci_low, row.ci_high)} "
+                f"({row.n_rows} cuts of {row.n} prompts)."
             )
         )
     inside = ways[(ways["domain"] == "all") & ~ways["is_token_border"]]

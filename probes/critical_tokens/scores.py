@@ -197,7 +197,9 @@ def agreement_row(
         )
     found = Quality(auroc(score, positive), average_precision(score, positive), float(np.mean(list(hits.values()))))
     n = len(hits)
-    low, high = bootstrap_interval(np.array(found), np.array(drawn), n, (0.0, 1.0)) if n > 1 else np.full((2, 3), np.nan)
+    low, high = (
+        bootstrap_interval(np.array(found), np.array(drawn), n, (0.0, 1.0)) if n > 1 else np.full((2, 3), np.nan)
+    )
     area, precision, top1 = (
         bounded(Estimate(float(value), float(low[index]), float(high[index]), n)) for index, value in enumerate(found)
     )

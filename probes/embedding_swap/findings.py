@@ -126,9 +126,7 @@ def _of_frames(tables: Tables) -> list[Finding]:
 def _of_rules(rules: pd.DataFrame) -> list[Finding]:
     found = []
     for _, row in rules.sort_values("output_nats").iterrows():
-        costs = (
-            f"added cost in nats {_added(row, 'output_nats')} at the token, {_added(row, 'input_nats')} at each token after it"
-        )
+        costs = f"added cost in nats {_added(row, 'output_nats')} at the token, {_added(row, 'input_nats')} at each token after it"
         if row["rule"] == SPELLED:
             found.append(Finding(f"Split into its pieces, {costs}."))
         else:

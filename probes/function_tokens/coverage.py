@@ -159,7 +159,9 @@ def frequency_intervals(
         expected = expected_features(counts[alive], weight @ occurrences, positions[draw])[0]
         excess[draw] = coverage[draw] - expected / alive.sum()
     errors = standard_errors(len(blocks))
-    return pd.DataFrame({"k": ks, "coverage_half": errors * coverage.std(axis=0), "excess_half": errors * excess.std(axis=0)})
+    return pd.DataFrame(
+        {"k": ks, "coverage_half": errors * coverage.std(axis=0), "excess_half": errors * excess.std(axis=0)}
+    )
 
 
 def with_intervals(coverage: pd.DataFrame, spread: pd.DataFrame) -> pd.DataFrame:

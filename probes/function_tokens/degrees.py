@@ -96,7 +96,9 @@ def degree_intervals(
     excess_sd = (degrees - np.transpose(expected)).std(axis=1)
     rarefied_sd = np.array([np.nanstd(one) if np.isfinite(one).sum() > 1 else np.nan for one in thinned])
     errors = standard_errors(len(blocks))
-    return pd.DataFrame({"token_id": token_ids, "excess_half": errors * excess_sd, "rarefied_half": errors * rarefied_sd})
+    return pd.DataFrame(
+        {"token_id": token_ids, "excess_half": errors * excess_sd, "rarefied_half": errors * rarefied_sd}
+    )
 
 
 def accumulate(
@@ -128,7 +130,9 @@ def accumulate(
             total = float(weight @ occurrences)
             drawn = expected_features(weight @ active, np.minimum(ms, total), total)[0] if total else np.zeros(len(ms))
             resampled.append(np.where(ms <= total, drawn, np.nan))
-        half = standard_errors(len(blocks)) * np.nanstd(resampled, axis=0) if len(blocks) > 1 else np.full(len(ms), np.nan)
+        half = (
+            standard_errors(len(blocks)) * np.nanstd(resampled, axis=0) if len(blocks) > 1 else np.full(len(ms), np.nan)
+        )
         frame = pd.DataFrame({"drawn": ms, "features": found, "ci_low": found - half, "ci_high": found + half})
         rows.append(frame.assign(token_set=name, set_tokens=own["token_id"].nunique()))
     return pd.concat(rows, ignore_index=True)

@@ -18,7 +18,15 @@ from interp.statistics import (
 )
 from interp.tables import empty
 from probes.joined.class_mass import FUNCTION, WORDS, Head, Masses, Sums, heads_of, share_of
-from probes.joined.tables import CONTROLS, GROUPS, STRONGEST, TOKEN_RULES, CriticalMatches, CriticalOverlap, MemoryChange
+from probes.joined.tables import (
+    CONTROLS,
+    GROUPS,
+    STRONGEST,
+    TOKEN_RULES,
+    CriticalMatches,
+    CriticalOverlap,
+    MemoryChange,
+)
 
 DRAWS = 2000
 SHUFFLES = 10_000

@@ -156,7 +156,8 @@ def _pairs(paired: pd.DataFrame) -> Iterator[Finding]:
     for row in paired[paired["comparison"].str.startswith(REMOVAL) & (paired["group"] == "all")].itertuples():
         yield Finding(
             f"Without redundant tokens {row.right_after} of {row.n} pictures show every item, with them {row.right_before}: "
-            f"{row.fixed} fixed, {row.broken} broken (exact test over {row.n_prompts} prompts, p = {row.p_value:.2g}; the paper: 83.5% to 87.0% of 339 prompts)."
+            f"{row.fixed} fixed, {row.broken} broken (exact test over {row.n_prompts} prompts, p = {row.p_value:.2g}; "
+            "the paper: 83.5% to 87.0% of 339 prompts)."
         )
 
 
@@ -171,7 +172,8 @@ def _predictor(predictor: pd.DataFrame) -> Iterator[Finding]:
     last = cell["last_token", "precision"], cell["last_token", "recall"]
     yield Finding(
         f"Representative tokens of unseen items by a linear rule on their vectors: precision {_share(precision)}, recall "
-        f"{_share(recall)}, AUROC {_number(auroc)}{unshown(auroc.ci_low, auroc.ci_high, 0.5)}; {_share(base)} of {base.n_tokens} tokens are (the paper: 90% precision). "
+        f"{_share(recall)}, AUROC {_number(auroc)}{unshown(auroc.ci_low, auroc.ci_high, 0.5)}; {_share(base)} of "
+        f"{base.n_tokens} tokens are (the paper: 90% precision). "
         f"Taking the last token instead: precision {_share(last[0])}, recall {_share(last[1])}."
     )
 

@@ -156,7 +156,8 @@ def _of_most(checkpoint: str, duplicates: int, effects: pd.DataFrame) -> list[Fi
         own, control = lost_without(role), lost_without(random_name(role))
         if ("start", own) in effects.index:
             parts = [
-                f"{told(place, own)} {words}{unshown(*effects.loc[(place, own), ['ci_low', 'ci_high']])} (random heads {told(place, control)})"
+                f"{told(place, own)} {words}{unshown(*effects.loc[(place, own), ['ci_low', 'ci_high']])} "
+                f"(random heads {told(place, control)})"
                 for place, words in (
                     ("start", "at the start"),
                     ("copied", "if the window already contains the text"),

@@ -125,7 +125,8 @@ def _masks(tables: Tables) -> Iterator[Finding]:
             f"Without the top {int(row['k'])} {name} heads a repeated list costs {row['value']:.1f}% "
             f"[{row['ci_low']:.1f}, {row['ci_high']:.1f}] of the first, against {whole['repeat']:.1f}% with all heads: "
             f"{row['beyond_random']:+.1f} points [{row['beyond_random_ci_low']:.1f}, {row['beyond_random_ci_high']:.1f}] beyond random "
-            f"heads of the same layers{unshown(row['beyond_random_ci_low'], row['beyond_random_ci_high'])}. Novel lists: {novel['value']:.1f}%, with all heads {whole['novel']:.1f}%."
+            f"heads of the same layers{unshown(row['beyond_random_ci_low'], row['beyond_random_ci_high'])}. "
+            f"Novel lists: {novel['value']:.1f}%, with all heads {whole['novel']:.1f}%."
         )
 
 

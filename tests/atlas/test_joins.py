@@ -78,7 +78,9 @@ def test_what_is_lost_of_memory_is_beyond_random_heads_and_beyond_novel_lists() 
     t = 12.7062
     assert found["repeat_change_nats", "top"] == pytest.approx((3.0, 3.0, 3.0))
     assert found["repeat_change_nats", "random"] == pytest.approx((0.15, 0.15 - t * 0.15, 0.15 + t * 0.15), rel=0.05)
-    assert found["repeat_change_nats", "top − random"] == pytest.approx((2.85, 2.85 - t * 0.15, 2.85 + t * 0.15), rel=0.05)
+    assert found["repeat_change_nats", "top − random"] == pytest.approx(
+        (2.85, 2.85 - t * 0.15, 2.85 + t * 0.15), rel=0.05
+    )
     # the second draw raises both lists by 0.2 on average, the first by 0.1
     assert found["repeat_change_nats", STRONGEST] == pytest.approx((2.8, 2.8 - t * 0.2, 2.8 + t * 0.2), rel=0.2)
     assert found["novel_change_nats", "top"] == pytest.approx((0.5, 0.5, 0.5))
@@ -109,7 +111,11 @@ def test_either_control_can_explain_the_change_away(
 def test_heads_like_any_others_are_rarely_said_to_carry_memory() -> None:
     """Sets of heads differ; where the top ones are one more draw of them, it stands out among six in one case of six, not in half."""
     generator, carried, worlds = np.random.default_rng(11), 0, 150
-    cells = [("none", "none", 0, 0), ("retrieval", "top", 2, 0), *(("retrieval", "random", 2, draw) for draw in range(5))]
+    cells = [
+        ("none", "none", 0, 0),
+        ("retrieval", "top", 2, 0),
+        *(("retrieval", "random", 2, draw) for draw in range(5)),
+    ]
     for _ in range(worlds):
         rows = [
             {"head_set": head_set, "control": control, "k": k, "draw": draw, "condition": condition, "base_list": base,
@@ -252,7 +258,9 @@ def test_lift_is_mass_over_evenly_spread_mass() -> None:
     rows = {(row["token_group"], row["heads"]): row for row in lift.to_dict("records")}
     top = rows["function", "top"]
     assert top["lift"] == pytest.approx(2.0 / (2 * 0.5 + 2 * 0.5))  # text x: all, text y: none
-    assert (top["ci_low"], top["ci_high"]) == pytest.approx((0.0, 1 + 12.7062 * 1), rel=0.05)  # of two texts, at least 0
+    assert (top["ci_low"], top["ci_high"]) == pytest.approx(
+        (0.0, 1 + 12.7062 * 1), rel=0.05
+    )  # of two texts, at least 0
     assert (top["mass_share"], top["even_share"]) == pytest.approx((0.5, 0.5))
     assert top["first_share"] == pytest.approx(1 / 4)
     assert rows["function", "random"]["lift"] == pytest.approx((0.5 + 0.5) / (0.5 + 0.5))

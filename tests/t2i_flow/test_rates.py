@@ -11,7 +11,15 @@ from interp.statistics import wilson_interval
 from probes.t2i_flow.attention_mass import attention_mass, attention_rates
 from probes.t2i_flow.items import choose_repairs, in_item, in_item_rates, inter_item, inter_item_rates, redundant_tokens
 from probes.t2i_flow.repair import before_and_after, repair_pairs, repair_rates, repair_table
-from probes.t2i_flow.scores import clustered_mcnemar, item_views, paired_row, rate, ratio_of_fall, readings, usual_reading
+from probes.t2i_flow.scores import (
+    clustered_mcnemar,
+    item_views,
+    paired_row,
+    rate,
+    ratio_of_fall,
+    readings,
+    usual_reading,
+)
 
 NAN = math.nan
 

@@ -202,8 +202,10 @@ def test_the_summary_is_the_median_of_ratios_and_random_draws_are_averaged_withi
     summary = summarise_masking(pd.DataFrame(rows), firsts, seed=0).set_index("control")
     assert summary["value"].round(6).to_dict() == {"none": 10.0, "top": 60.0, "random": 20.0}
     assert summary.loc["top", "beyond_random"] == pytest.approx(40.0)
-    assert summary.loc["top", "beyond_random_ci_low"] == pytest.approx(30.0)  # the trials' own: 30, 40, 50
-    assert summary.loc["top", "beyond_random_ci_high"] == pytest.approx(50.0)
+    # The trials' own are 30, 40, 50. Of 27 draws the median is 30 in 7 and 50 in 7; three lists: t of two degrees of freedom.
+    half = 4.302653 * np.sqrt(14 / 27 * 100 * 3 / 2)
+    interval = summary.loc["top", ["beyond_random_ci_low", "beyond_random_ci_high"]].tolist()
+    assert interval == pytest.approx([40 - half, 40 + half], abs=2.0)
     assert summary["n_draws"].to_dict() == {"none": 1, "top": 1, "random": 2}
     assert summary["n_base_lists"].tolist() == [3, 3, 3]
 
