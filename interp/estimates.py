@@ -77,7 +77,13 @@ def _estimate(
         return resampled(lambda weights: _median(rows, value, minus, weights), clusters, draws=draws, seed=seed)
     if minus is None:
         one = share_estimate if kind == "share" else mean_estimate
-        return one(rows[value], clusters, draws=draws, seed=seed)
+        found = one(rows[value], clusters, draws=draws, seed=seed)
+        low, high = _LIMITS.get(kind, (-np.inf, np.inf))
+        return (
+            found._replace(ci_low=max(found.ci_low, low), ci_high=min(found.ci_high, high))
+            if kind == "correlation"
+            else found
+        )
     two = share_difference if kind == "share" else paired_difference
     return two(rows[value], rows[minus], clusters, draws=draws, seed=seed)
 
@@ -94,7 +100,7 @@ def unshown(low: float, high: float, null: float = 0.0) -> str:
         return ""
     if pd.isna(low) or pd.isna(high):
         return " (not shown: there is no interval)"
-    return f" (not shown: the interval contains {null:g})"
+    return f" (not shown: the interval contains {null:.3g})"
 
 
 def beside(by: Sequence[str], first: pd.DataFrame, *others: pd.DataFrame) -> pd.DataFrame:

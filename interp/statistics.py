@@ -118,27 +118,29 @@ def share_estimate(values: ArrayLike, clusters: ArrayLike, *, draws: int = 2000,
 
     Its interval where all clusters agree: see `bounded`.
     """
-    return bounded(mean_estimate(values, clusters, draws=draws, seed=seed))
+    return bounded(_within(mean_estimate(values, clusters, draws=draws, seed=seed), values, 0.0, 1.0))
 
 
 def bounded(estimate: Estimate) -> Estimate:
     """Returns the estimate of a quantity between 0 and 1, with an interval even if all clusters agree: none, all, or half in each.
 
-    Its interval goes no further than 0 and 1. Where clusters agree resampling has no spread and would look like certainty: the
-    interval is Wilson's for as many trials as there are clusters, the widest that quantities of that mean call for.
+    Where they agree resampling has no spread and would look like certainty: the interval is Wilson's for as many trials as there are
+    clusters, the widest that quantities of that mean call for.
     """
-    if estimate.n < 2 or not 0 <= estimate.value <= 1:
+    if estimate.n < 2 or not _agree(estimate) or not 0 <= estimate.value <= 1:
         return estimate
-    if not _agree(estimate):
-        return _within(estimate, 0.0, 1.0)
     if estimate.value in (0.0, 1.0):
         return wilson_interval(int(estimate.value) * estimate.n, estimate.n)
     return _wilson_between(estimate.value, estimate.n)
 
 
-def _within(estimate: Estimate, lowest: float, highest: float) -> Estimate:
-    """The estimate, its interval cut at what the quantity can be."""
-    low, high = (float(np.clip(end, lowest, highest)) for end in (estimate.ci_low, estimate.ci_high))
+def _within(estimate: Estimate, values: ArrayLike, lowest: float, highest: float) -> Estimate:
+    """The estimate, its interval cut at what the quantity can be, or at the furthest of the values that it is the mean of: a share that
+    was lost may be negative.
+    """
+    values = np.asarray(values, dtype=float)
+    limits = min(lowest, values.min(initial=lowest)), max(highest, values.max(initial=highest))
+    low, high = (float(np.clip(end, *limits)) for end in (estimate.ci_low, estimate.ci_high))
     return estimate._replace(ci_low=low, ci_high=high)
 
 
@@ -170,7 +172,7 @@ def share_difference(
     """
     estimate = paired_difference(first, second, clusters, draws=draws, seed=seed)
     if estimate.n < 2 or not _agree(estimate):
-        return _within(estimate, -1.0, 1.0)
+        return _within(estimate, np.asarray(first, dtype=float) - np.asarray(second, dtype=float), -1.0, 1.0)
     width = wilson_interval(0, estimate.n).ci_high
     low, high = max(estimate.value - width, -1.0), min(estimate.value + width, 1.0)
     return Estimate(estimate.value, low, high, estimate.n)

@@ -207,6 +207,21 @@ def test_what_lies_between_0_and_1_is_never_certain_because_clusters_agree(share
     assert math.isnan(bounded(Estimate(1.0, NAN, NAN, 1)).ci_low)
 
 
+def test_few_clusters_are_cut_at_what_a_share_can_be_and_at_no_value_that_it_has():
+    """A share that was lost is negative where something grew: its interval must not end at 0."""
+    plain = share_estimate([0.1, 0.9, 0.2], [0, 1, 2])
+    assert (plain.ci_low, plain.ci_high) == (0.0, 1.0)
+    grown = share_estimate([-2.0, 0.9, 0.2, 0.3, 0.4], range(5))
+    assert grown.ci_low < grown.value < 0
+    assert (
+        share_estimate(np.r_[-2.0, np.full(11, 0.5)], range(12)).ci_low
+        < 0.1
+        < share_estimate([0.5] * 12, range(12)).ci_low
+    )
+    shares = share_difference([0.0, 1.0, 1.0], [1.0, 0.0, 0.0], [0, 1, 2])
+    assert (shares.ci_low, shares.ci_high) == (-1.0, 1.0)
+
+
 def test_one_cluster_has_no_interval_whatever_is_drawn_from_it():
     low, high = percentile_interval(bootstrap_means([1.0, 2.0, 3.0], ["a"] * 3))
     assert np.isnan([low, high]).all()

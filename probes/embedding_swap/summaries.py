@@ -119,5 +119,5 @@ def _of_rules(rebuilt: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
         for column, name in (("output", "output_nats"), ("input", "input_nats"))
     ]
     with_rows = rows.dropna(subset="cosine")
-    cosine = estimates(with_rows, ["rule"], "cosine", "token_id", name="cosine", seed=seed)
+    cosine = estimates(with_rows, ["rule"], "cosine", "token_id", kind="correlation", name="cosine", seed=seed)
     return {"rules": beside(["rule"], parts[0], parts[1], cosine)}

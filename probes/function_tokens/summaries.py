@@ -173,9 +173,11 @@ def summarise_losses(table: pd.DataFrame, draws: int = 2000, seed: int = 0) -> p
             row["n"], row["n_documents"] = int(n[0, column]), documents
             row["bigram_nats"] = bigram[0, column] / n[0, column]
             for name, values in found.items():
-                low, high = bootstrap_interval(values[0, column], values[1:, column], documents)
+                is_share = name in ("frequency", "loss_share")
+                limits = (0.0, 1.0) if is_share else (-np.inf, np.inf)
+                low, high = bootstrap_interval(values[0, column], values[1:, column], documents, limits)
                 estimate = Estimate(float(values[0, column]), float(low), float(high), documents)
-                if name in ("frequency", "loss_share"):
+                if is_share:
                     estimate = bounded(estimate)
                 row |= estimate.columns(name)
             rows.append(row)

@@ -207,7 +207,9 @@ def _kept_shares(settings: Settings, kept: pd.DataFrame, what: str) -> pd.DataFr
         & (kept["policy"] != "full")
     ]
     by = ["material", "policy", "budget", what]
-    return estimates(rows[rows["scope"] == settings.scopes[0]], by, "kept_share", "text_id", seed=settings.seed)
+    return estimates(
+        rows[rows["scope"] == settings.scopes[0]], by, "kept_share", "text_id", kind="share", seed=settings.seed
+    )
 
 
 def _head_map(settings: Settings, heads: pd.DataFrame) -> pd.DataFrame:

@@ -62,9 +62,9 @@ def _reliability(settings: Settings, tables: Tables) -> Iterator[Finding]:
     splits = splits[splits["definition"] == settings.definition]
     if len(splits):
         yield Finding(
-            f"Scores from two disjoint halves of the needles: Spearman {splits['spearman'].median():.2f} over all heads, "
-            f"{splits['spearman_scoring'].median():.2f} over the {int(splits['n_scoring_heads'].iloc[0])} that score at least 0.01 "
-            f"(the others are mostly tied at zero), Pearson {splits['pearson'].median():.2f}, {splits['top10_overlap'].mean():.0%} of "
+            f"Scores from two disjoint halves of the needles: Spearman {_median(splits['spearman'])} over all heads, "
+            f"{_median(splits['spearman_scoring'])} over the {int(splits['n_scoring_heads'].iloc[0])} that score at least 0.01 "
+            f"(the others are mostly tied at zero), Pearson {_median(splits['pearson'])}, {splits['top10_overlap'].mean():.0%} of "
             f"the top 10 in common (over {len(splits)} splits)."
         )
     curve = tables["convergence"]
@@ -75,6 +75,11 @@ def _reliability(settings: Settings, tables: Tables) -> Iterator[Finding]:
             f"Detection stopped after {int(last['n_needles'])} needles ({int(last['n_samples'])} samples): {last['stability']:.0%} of "
             f"the bootstrap draws keep nine tenths of the top {settings.until_stable}."
         )
+
+
+def _median(values: pd.Series) -> str:
+    """The median, undefined where no split has a correlation: all heads score alike."""
+    return "undefined" if values.isna().all() else f"{values.median():.2f}"
 
 
 def _causality(settings: Settings, tables: Tables) -> Iterator[Finding]:
@@ -106,7 +111,15 @@ def _causality(settings: Settings, tables: Tables) -> Iterator[Finding]:
             "of heads, so that these heads stand out is not shown. Use more --random-draws.",
             "warning",
         )
-    n_heads = len(tables["head_scores"].drop_duplicates(["layer", "head"]))
+    scores = tables["head_scores"]
+    above = int((scores.loc[scores["definition"] == settings.definition, "score"] > 0).sum())
+    if above < k:
+        yield Finding(
+            f"Only {above} heads have a {settings.definition} score above 0: the others among the top {k} are tied, in the order of "
+            "layers, so masking them is no test of retrieval heads. Use a smaller --k.",
+            "warning",
+        )
+    n_heads = len(scores.drop_duplicates(["layer", "head"]))
     yield from _still_falling(top[top["outcome"] == "recall"], n_heads)
 
 

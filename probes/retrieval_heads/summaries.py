@@ -103,7 +103,8 @@ def summarise_head_scores(
 def _interval(total: NeedleTotals, seed: int, *, bounds: bool) -> tuple[Array, Array]:
     """Intervals of every head's mean score; `bounds`: of scores between 0 and 1."""
     n = len(total.needle_ids)
-    low, high = bootstrap_interval(total.means(), total.bootstrap(seed), n)
+    limits = (0.0, 1.0) if bounds else (-np.inf, np.inf)
+    low, high = bootstrap_interval(total.means(), total.bootstrap(seed), n, limits)
     return _bounded(total.means(), low, high, n) if bounds else (low, high)
 
 
@@ -128,7 +129,7 @@ def summarise_sparsity(totals: Mapping[str, NeedleTotals], seed: int) -> pd.Data
         shares = bucket_shares(total.means())
         n = len(total.needle_ids)
         low, high = (
-            _bounded(shares, *bootstrap_interval(shares, bucket_shares(total.bootstrap(seed)), n), n)
+            _bounded(shares, *bootstrap_interval(shares, bucket_shares(total.bootstrap(seed)), n, (0.0, 1.0)), n)
             if n > 1
             else np.full((2, len(shares)), np.nan)
         )

@@ -83,7 +83,18 @@ def ratio_of_fall(before: ArrayLike, after: ArrayLike, clusters: ArrayLike, seed
 
     if not len(a):
         return rate("relative_reduction", [], [], seed, **labels)
-    return _row("relative_reduction", bounded(resampled(reduction, clusters, draws=DRAWS, seed=seed)), len(a), labels)
+    estimate = resampled(reduction, clusters, draws=DRAWS, seed=seed, limits=(-np.inf, 1.0))
+    return _row("relative_reduction", bounded(estimate), len(a), labels)
+
+
+def change_of_shares(
+    quantity: str, before: ArrayLike, after: ArrayLike, clusters: ArrayLike, seed: int, **labels: Any
+) -> dict[str, Any]:
+    """Returns a row of `rates`: after less before, picture by picture, with a width also where no picture changes."""
+    a, b = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
+    known = ~(np.isnan(a) | np.isnan(b))
+    estimate = share_difference(b[known], a[known], np.asarray(clusters)[known], draws=DRAWS, seed=seed)
+    return _row(quantity, estimate, int(known.sum()), labels)
 
 
 def _row(quantity: str, estimate: Any, n_rows: int, labels: dict[str, Any]) -> dict[str, Any]:

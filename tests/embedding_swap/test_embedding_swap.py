@@ -321,21 +321,14 @@ def test_what_is_read_before_a_word_is_as_uncertain_as_there_are_frames_and_not_
     """The state before the slot is the same for all words: 12 of them in six frames are six pieces of evidence."""
     words, classes = [f"w{index}" for index in range(12)], ["noun", "verb"]
     behaviour = pd.DataFrame(
-        {
-            "revision": "own",
-            "kind": "rare",
-            "word": word,
-            "word_class": "",
-            "frame_class": frame,
-            "test_class": test,
-            "log_p": -1.0,
-        }
-        for word in words
+        {"revision": "own", "kind": "known", "word": word, "word_class": classes[index % 2], "frame_class": frame, "test_class": test,
+         "log_p": -1.0}
+        for index, word in enumerate(words)
         for frame in classes
         for test in classes
-    )
+    )  # fmt: skip
     readouts = pd.DataFrame(
-        {"revision": "own", "kind": "rare", "word": word, "frame_class": of, "frame": frame, "layer": 0, "place": place,
+        {"revision": "own", "kind": "known", "word": word, "frame_class": of, "frame": frame, "layer": 0, "place": place,
          "is_frame_class": hit, "is_word_class": False, "shuffled_share": 0.5}
         for place in ("word", "before")
         for index, word in enumerate(words)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from probes.retrieval_heads.experiment import RetrievalHeads
+from probes.retrieval_heads.rankings import detection_totals, summarise_reliability
 from probes.retrieval_heads.summaries import summarise_ablation
 from tests.retrieval_heads.hand_tables import TWO, measured, report
 
@@ -71,6 +72,17 @@ def test_the_report_says_what_masking_did():
         "Recall lost beyond random masking: +40 points [-100, +100] (not shown: the interval contains 0); prose"
         in texts
     )
+
+
+def test_a_ranking_of_ties_is_told_of_and_no_sentence_holds_nan():
+    """Heads that copy nothing are ranked all the same, in the order of layers; halves of their scores have no correlation."""
+    summary = summarise_ablation(ABLATION, 0)
+    nothing = measured({name: [[0.0] * 4] * 2 for name in "abcdef"})
+    splits = summarise_reliability(detection_totals(nothing, only_passed=False), 0)
+    for tables, warned in ((nothing, True), (measured(TWO), False)):
+        texts = report(RetrievalHeads(), tables, ablation=ABLATION, ablation_summary=summary, reliability=splits)
+        assert any("Only 0 heads have a set score above 0" in text for text in texts) == warned
+        assert not [text for text in texts if re.search(r"\bnan\b", text)]
 
 
 def test_a_random_draw_that_takes_as_much_away_is_told_of():
