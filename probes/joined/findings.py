@@ -182,7 +182,8 @@ def _lift_verdict(rows: Mapping[tuple[str, str], Row]) -> str:
         preference = "look at function tokens less than their number explains"
     else:
         preference = "neither prefer nor avoid function tokens"
-    return f"{preference}, and {'less than' if beside < 0 else 'more than' if beside > 0 else 'no differently from'} random heads"
+    held = "less than" if beside < 0 else "more than" if beside > 0 else "no differently from"
+    return f"{preference}, and {held} random heads on average"
 
 
 # ---------------------------------------------------------------------- numbers in sentences

@@ -11,6 +11,7 @@ from interp.heads.kinds import GIVEN
 from interp.tables import Tables
 from probes.verbatim_memory.plan import FLOAT32
 from probes.verbatim_memory.settings import Settings
+from probes.verbatim_memory.summaries import mask_ratios
 
 HEADLINE_K = 10
 """Silent heads that the report's sentences speak of, where this size was measured; else the largest."""
@@ -110,6 +111,7 @@ def _nulls(settings: Settings, tables: Tables) -> Iterator[Finding]:
 def _masks(tables: Tables) -> Iterator[Finding]:
     """Per ranking, one size that is fixed beforehand: the one with the largest effect would flatter the ranking."""
     summary = tables["masking_summary"]
+    draws = _by_draw(tables)
     whole = summary[summary["control"] == "none"].set_index("condition")["value"]
     top = summary[(summary["control"] == "top") & (summary["condition"] == "repeat")]
     for head_set, part in top.groupby("head_set", sort=False):
@@ -128,6 +130,24 @@ def _masks(tables: Tables) -> Iterator[Finding]:
             f"heads of the same layers{unshown(row['beyond_random_ci_low'], row['beyond_random_ci_high'])}. "
             f"Novel lists: {novel['value']:.1f}%, with all heads {whole['novel']:.1f}%."
         )
+        random = draws.get((head_set, row["k"]))
+        if random is not None and row["beyond_random_ci_low"] > 0 and random.max() >= row["value"]:
+            yield Finding(
+                f"One of the {len(random)} draws of random heads makes a repeated list cost {random.max():.1f}%, as much as the top "
+                f"{int(row['k'])} {name} heads: intervals resample lists, not draws, so that these stand out is not shown. Use more "
+                "--mask-draws.",
+                "warning",
+            )
+
+
+def _by_draw(tables: Tables) -> dict[tuple[str, int], pd.Series]:
+    """What a repeated list costs without each draw of random heads, in per cent, by head set and k: the median over trials."""
+    if not len(tables["masking"]):
+        return {}
+    ratios = mask_ratios(tables["masking"], tables["token_surprisals"])
+    random = ratios[(ratios["control"] == "random") & (ratios["condition"] == "repeat")]
+    medians = random.groupby(["head_set", "k", "draw"], sort=False)["ratio"].median()
+    return dict(iter(medians.groupby(level=[0, 1], sort=False)))  # type: ignore[arg-type]
 
 
 def _given(tables: Tables) -> Iterator[Finding]:
