@@ -1,7 +1,7 @@
 """Estimates by group: one statistic for every group of a table's rows, with an interval that resamples whole clusters."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -94,7 +94,7 @@ def _median(rows: pd.DataFrame, value: str, minus: str | None, weights: Array) -
     return median if minus is None else median - weighted_median(rows[minus], weights)
 
 
-def unshown(low: float, high: float, null: float = 0.0) -> str:
+def unshown(low: Any, high: Any, null: Any = 0.0) -> str:
     """Returns what a sentence adds to a number whose interval does not exclude the null, in brackets; nothing where it does."""
     if low > null or high < null:
         return ""

@@ -48,7 +48,7 @@ def _band(curve: Array, parts: Sequence[pd.DataFrame], seed: int) -> tuple[Array
     """The interval of the falling curve at every length, itself falling: what is too much at a length is so at all longer ones."""
     n = min(part["sample_id"].nunique() for part in parts)
     ends = np.stack([curve, *bootstrap_interval(curve, _drawn(parts, seed), n, (0.0, 1.0))], axis=1)
-    found = [bounded(Estimate(*row, n)) for row in ends.tolist()]
+    found = [bounded(Estimate(value, below, above, n)) for value, below, above in ends.tolist()]
     low, high = (np.array([getattr(one, end) for one in found]) for end in ("ci_low", "ci_high"))
     return np.maximum.accumulate(low[::-1])[::-1], np.minimum.accumulate(high)
 

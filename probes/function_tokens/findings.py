@@ -1,6 +1,7 @@
 """The sentences of a function-token report: what was found, with intervals and controls, and what to be careful about."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 
@@ -106,7 +107,8 @@ def _losses(settings: Settings, tables: Tables) -> Iterator[Finding]:
 
 
 def _reactivation(tables: Tables) -> Iterator[Finding]:
-    for row in tables["reactivation"].itertuples():
+    rows: Any = tables["reactivation"].itertuples()
+    for row in rows:
         yield Finding(
             f"{row.dictionary}: at {row.token_class} tokens a feature that was active before loses {row.lost:.0%} "
             f"[{row.lost_ci_low:.0%}, {row.lost_ci_high:.0%}] of its activation when attention to those positions is knocked out, "

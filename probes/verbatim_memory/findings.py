@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from interp.estimates import unshown
@@ -72,7 +73,7 @@ def _order(settings: Settings, tables: Tables) -> Iterator[Finding]:
     )
     where = " in the one base list" if main["n_base_lists"].max() == 1 else ""
     broken = [str(length) for length, row in grid.iterrows() if not row.is_monotonic_increasing]
-    apart = (high.iloc[:, :-1].to_numpy() < low.iloc[:, 1:].to_numpy()).all(axis=1)
+    apart = np.all(high.iloc[:, :-1].to_numpy() < low.iloc[:, 1:].to_numpy(), axis=1)
     unsure = [str(length) for length, shown in zip(grid.index, apart, strict=True) if not shown]
     if broken:
         yield Finding(f"{order} does not hold for lists of {', '.join(broken)}{where}.", "warning")
@@ -130,7 +131,7 @@ def _masks(tables: Tables) -> Iterator[Finding]:
             f"heads of the same layers{unshown(row['beyond_random_ci_low'], row['beyond_random_ci_high'])}. "
             f"Novel lists: {novel['value']:.1f}%, with all heads {whole['novel']:.1f}%."
         )
-        random = draws.get((head_set, row["k"]))
+        random = draws.get((str(head_set), int(row["k"])))
         if random is not None and row["beyond_random_ci_low"] > 0 and random.max() >= row["value"]:
             yield Finding(
                 f"One of the {len(random)} draws of random heads makes a repeated list cost {random.max():.1f}%, as much as the top "
