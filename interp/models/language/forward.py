@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import UserError, check_choice
-from interp.models.language.architecture import first_position, restart_rotary, rotary_grows, rotary_switch
+from interp.models.language.architecture import first_position, rotary_grows, rotary_switch
 from interp.models.language.attention_function import QUERY_POSITIONS
 from interp.models.language.hooks import Phase, check_begun
 from interp.models.language.kept_logits import Kept, columns_to_keep, head_at
@@ -166,7 +166,6 @@ def _chunk_tokens(model: WrappedModel, prefix: Prefix, ends: list[int]) -> int:
     if stays_short or (min(starts) > switch and not grows):
         return CHUNK_TOKENS
     if grows:
-        restart_rotary(model.hf)
         if not any(starts) and len(set(ends)) == 1:
             return max(ends)
     elif min(ends) > switch and all(start == 0 or start > switch for start in starts):
