@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.errors import ArgumentError, UserError
+from interp.models.language.kept_logits import check_numbers
 from interp.models.language.logit_head import LogitHead, find_logit_head
 from interp.models.language.model import LanguageModel
 from interp.models.language.replay import few_tokens, watch
@@ -70,7 +71,9 @@ class LogitLens:
         Raises ArgumentError for a depth that the model does not have.
         """
         self.check_depth(depth)
-        return self.head.logits(states)
+        logits = self.head.logits(states)
+        check_numbers(self.model, logits)
+        return logits
 
     def check_depth(self, depth: int) -> None:
         """Raises ArgumentError for a depth that the model does not have."""

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.models.language.kept_logits import head_at
+from interp.models.language.kept_logits import check_numbers, head_at
 from interp.models.language.residuals import changed_input
 from interp.models.lens.lens import LogitLens
 
@@ -29,4 +29,6 @@ def read_through(
     pair = torch.stack([starts, states], dim=1)
     model, last = lens.model, torch.ones((len(states), 1), dtype=torch.long)
     with model.hooks.closed(), head_at(model, last), changed_input(model, depth, pair.to):
-        return model.hf(input_ids=ids.to(model.device), use_cache=False).logits[:, -1].float()
+        logits = model.hf(input_ids=ids.to(model.device), use_cache=False).logits[:, -1].float()
+    check_numbers(model, logits)
+    return logits
