@@ -173,7 +173,7 @@ def _enter(projection: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | 
     return (output.reshape(hidden.shape), *inputs[1:])
 
 
-# ---------------------------------------------------------------------- rotary embeddings that grow with texts
+# ---------------------------------------------------------------------- what a pass must not take over from what was done before
 
 
 def restart_rotary(model: nn.Module) -> None:
@@ -191,3 +191,11 @@ def _restarted(module: Any, args: tuple[Any, ...], options: dict[str, Any]) -> N
     original = getattr(module, f"{prefix}original_inv_freq")
     setattr(module, f"{prefix}max_seq_len_cached", module.original_max_seq_len)
     setattr(module, f"{prefix}inv_freq", original.to(getattr(module, f"{prefix}inv_freq").device))
+
+
+def refuse_training(model: nn.Module, _: Any) -> None:
+    """Raises UserError before a pass of a model of which a part is being trained: dropout and the like draw anew in every pass."""
+    if any(module.training for module in model.modules()):
+        raise UserError(
+            f"A part of {type(model).__name__} is set to train, where dropout acts: call eval() on the model."
+        )
