@@ -64,11 +64,12 @@ class ContextRecall(Settings):
         """Returns the unit's rows."""
         from interp.models.language.positions import check_movable
         from probes.context_recall.heads import measure_heads
-        from probes.context_recall.measure import measure_cell
+        from probes.context_recall.measure import check_cuts, measure_cell
         from probes.context_recall.natural import measure_natural
 
         if self.moved_tokens:
             check_movable(model)
+        check_cuts(self, model)
         if isinstance(unit, HeadsUnit):
             return {"head_scores": measure_heads(self, model)}
         if isinstance(unit, NaturalUnit):

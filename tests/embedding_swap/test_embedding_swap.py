@@ -12,7 +12,7 @@ import torch
 from interp.errors import ArgumentError, UserError
 from interp.models.tokens.encoding import encode_piece
 from interp.tables import checked, empty
-from probes.embedding_swap.ciphers import N_CONTROLS, _other_places, gaussian_rows, key_of, measure_cipher
+from probes.embedding_swap.ciphers import N_CONTROLS, _other_places, gaussian_rows, joint_rows, key_of, measure_cipher
 from probes.embedding_swap.experiment import EmbeddingSwap
 from probes.embedding_swap.materials import materials_of
 from probes.embedding_swap.measure import measure_unit
@@ -224,6 +224,31 @@ def test_gaussian_rows_have_the_words_mean_and_covariance(texts: Path, tmp_path:
         rows = rows_in if family == "mamba" else torch.cat([rows_in, rows_out], dim=1)
         assert torch.allclose(drawn.mean(dim=0), rows.mean(dim=0), atol=0.02)
         assert torch.allclose(torch.cov(drawn.T), torch.cov(rows.T, correction=0), atol=0.02)
+
+
+@pytest.mark.parametrize("n_words", [8, 400], ids=["fewer words than dimensions", "more"])
+@pytest.mark.parametrize("n_texts", [1, 3])
+def test_rows_of_two_tables_have_their_joint_covariance_whichever_are_asked_for(n_words: int, n_texts: int) -> None:
+    """A draw of the words' rows with normal weights, and one by a triangular root, give the same law."""
+    generator, width_out, n = np.random.default_rng(0), 5, 30_000
+    rows = torch.from_numpy(generator.normal(size=(n_words, 12)) @ generator.normal(size=(12, 12)) + 3.0).float()
+
+    def drawn(wanted: Any, n: int) -> Any:
+        return joint_rows(rows, width_out, wanted, n, [np.random.default_rng(text) for text in range(n_texts)])
+
+    into, out = drawn([np.arange(n)] * n_texts, n)
+    both = torch.cat([into, out], dim=2).flatten(0, 1).double()
+    size = float(rows.var(dim=0).mean())
+    assert torch.allclose(both.mean(dim=0), rows.double().mean(dim=0), atol=0.05 * size**0.5)
+    assert torch.allclose(torch.cov(both.T), torch.cov(rows.double().T, correction=0), atol=0.05 * size)
+    some = [np.array([5, 17, 20_000]) + text for text in range(n_texts)]
+    fewer, same = drawn(some, n)
+    assert torch.equal(same, out)
+    wanted = torch.stack([into[text, torch.from_numpy(own)] for text, own in enumerate(some)])
+    assert torch.allclose(fewer, wanted, atol=1e-4)
+    few = [joint_rows(rows, width_out, [np.arange(2)], 2, [np.random.default_rng([1, draw])]) for draw in range(4000)]
+    both = torch.stack([torch.cat([one[0], out[0]], dim=1) for one, out in few]).flatten(0, 1).double()
+    assert torch.allclose(torch.cov(both.T), torch.cov(rows.double().T, correction=0), atol=0.1 * size)
 
 
 def test_gaussian_rows_are_put_in_on_both_sides(texts: Path, tmp_path: Path) -> None:
