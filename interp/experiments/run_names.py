@@ -5,7 +5,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from interp.assets import file_sha256
+from interp.assets import sha256_once
 from interp.experiments.experiment import Experiment
 from interp.models.identity import ModelFacts
 
@@ -44,8 +44,8 @@ def run_hash(experiment: Experiment, facts: ModelFacts) -> str:
 def content_sha256(path: Path) -> str:
     """Returns a sha256 of a file's bytes, or of a folder's file names and bytes."""
     if path.is_file():
-        return file_sha256(path)
+        return sha256_once(path)
     digest = hashlib.sha256()
     for file in sorted(file for file in path.rglob("*") if file.is_file()):
-        digest.update(f"{file.relative_to(path)} {file_sha256(file)}\n".encode())
+        digest.update(f"{file.relative_to(path)} {sha256_once(file)}\n".encode())
     return digest.hexdigest()

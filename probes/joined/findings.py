@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from interp.experiments.experiment import Finding
+from interp.heads.given import sentences_on_ties
 from interp.tables import Tables
 from probes.joined.tables import STRONGEST, headline_change
 
@@ -151,11 +152,14 @@ def _overlap_verdict(others: Row | None) -> str:
 
 
 def find_attention(tables: Tables, k: int) -> list[Finding]:
-    """Returns the sentences of `attention_lift`, one for each place."""
-    return [
+    """Returns the sentences of `attention_lift`, one for each place, and a warning where the top k heads are no ranking's."""
+    found = [
         _attention(_PLACES[str(context), str(region)], part, k)
         for (context, region), part in tables["attention_lift"].groupby(["context", "region"], sort=False)
     ]
+    heads = tables["head_lift"].drop_duplicates(["layer", "head"])
+    scores = heads["retrieval_score"].sort_values(ascending=False)
+    return [*found, *(Finding(text, "warning") for text in sentences_on_ties(scores, (k,), "the retrieval heads"))]
 
 
 def _attention(place: str, part: pd.DataFrame, k: int) -> Finding:

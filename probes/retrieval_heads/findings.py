@@ -7,13 +7,15 @@ import pandas as pd
 
 from interp.estimates import unshown
 from interp.experiments.experiment import Finding
-from interp.heads.given import sentences_on
+from interp.heads.given import sentences_on, sentences_on_ties
 from interp.heads.kinds import GIVEN
 from interp.tables import Tables
 from probes.retrieval_heads.settings import Settings
 
 RETRIEVAL_SCORE = 0.1
 """A head that scores above this is a retrieval head (Wu et al. 2024, section 2)."""
+TOP = 10
+"""Of halves of the needles, the share of so many top heads is told that both have."""
 STILL_FALLING = 0.05
 """Recall lost between the two largest k, above which the curve has not levelled off."""
 FAR_FRACTION = 0.25
@@ -61,11 +63,14 @@ def _reliability(settings: Settings, tables: Tables) -> Iterator[Finding]:
     splits = tables["reliability"]
     splits = splits[splits["definition"] == settings.definition]
     if len(splits):
+        n_scoring = int(splits["n_scoring_heads"].iloc[0])
+        in_common = f"{splits['top10_overlap'].mean():.0%} of the top 10 in common"
+        if n_scoring < TOP:
+            in_common = "with no top 10 to compare, as fewer heads score"
         yield Finding(
             f"Scores from two disjoint halves of the needles: Spearman {_median(splits['spearman'])} over all heads, "
-            f"{_median(splits['spearman_scoring'])} over the {int(splits['n_scoring_heads'].iloc[0])} that score at least 0.01 "
-            f"(the others are mostly tied at zero), Pearson {_median(splits['pearson'])}, {splits['top10_overlap'].mean():.0%} of "
-            f"the top 10 in common (over {len(splits)} splits)."
+            f"{_median(splits['spearman_scoring'])} over the {n_scoring} that score at least 0.01 "
+            f"(the others are mostly tied at zero), Pearson {_median(splits['pearson'])}, {in_common} (over {len(splits)} splits)."
         )
     curve = tables["convergence"]
     curve = curve[curve["definition"] == settings.definition]
@@ -75,6 +80,14 @@ def _reliability(settings: Settings, tables: Tables) -> Iterator[Finding]:
             f"Detection stopped after {int(last['n_needles'])} needles ({int(last['n_samples'])} samples): {last['stability']:.0%} of "
             f"the bootstrap draws keep nine tenths of the top {settings.until_stable}."
         )
+        scores = tables["head_scores"]
+        n_above = int((scores.loc[scores["definition"] == settings.definition, "score"] > 0).sum())
+        if n_above < settings.until_stable:
+            yield Finding(
+                f"Only {n_above} heads score above 0, so the top {settings.until_stable} is filled up with heads of the first layers and "
+                "seems more stable than it is: use a smaller --until-stable.",
+                "warning",
+            )
 
 
 def _median(values: pd.Series) -> str:
@@ -111,16 +124,12 @@ def _causality(settings: Settings, tables: Tables) -> Iterator[Finding]:
             "of heads, so that these heads stand out is not shown. Use more --random-draws.",
             "warning",
         )
-    scores = tables["head_scores"]
-    above = int((scores.loc[scores["definition"] == settings.definition, "score"] > 0).sum())
-    if above < k:
-        yield Finding(
-            f"Only {above} heads have a {settings.definition} score above 0: the others among the top {k} are tied, in the order of "
-            "layers, so masking them is no test of retrieval heads. Use a smaller --k.",
-            "warning",
-        )
-    n_heads = len(scores.drop_duplicates(["layer", "head"]))
+    n_heads = len(tables["head_scores"].drop_duplicates(["layer", "head"]))
     yield from _still_falling(top[top["outcome"] == "recall"], n_heads)
+    scores = tables["head_scores"]
+    scores = scores.loc[scores["definition"] == settings.definition, "score"].sort_values(ascending=False)
+    for text in sentences_on_ties(scores, sorted(set(top["k"])), f"the {settings.definition} copy-paste score"):
+        yield Finding(text, "warning")
 
 
 def _still_falling(recall: pd.DataFrame, n_heads: int) -> Iterator[Finding]:

@@ -270,7 +270,13 @@ def test_lift_is_mass_over_evenly_spread_mass() -> None:
     difference = rows["function", "top − random"]
     assert (difference["ci_low"], difference["ci_high"]) == pytest.approx((-12.7062, 12.7062), rel=0.05)
     checked(attention_answers(lift, 1).assign(model="m"), ATTENTION_SCHEMAS["answers"])
-    assert "neither prefer nor avoid" in find_attention({"attention_lift": lift}, 1)[0].text
+    heads = pd.DataFrame({"layer": 0, "head": [0, 1, 2], "retrieval_score": [0.9, 0.0, 0.0]})
+    told = find_attention({"attention_lift": lift, "head_lift": heads}, 1)
+    assert "neither prefer nor avoid" in told[0].text
+    assert len(told) == 1
+    more = find_attention({"attention_lift": lift, "head_lift": heads}, 2)
+    assert [finding.kind for finding in more] == ["result", "warning"]
+    assert "The top 2 of the retrieval heads ends among 2 heads with the same score, 0" in more[1].text
 
 
 def test_every_head_beside_its_score() -> None:

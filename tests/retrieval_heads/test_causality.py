@@ -116,6 +116,15 @@ def test_the_report_says_when_recall_still_falls_at_the_largest_k(at_the_end, wa
     assert "levelled off" not in " ".join(report(settings, tables, ablation_summary=one_k))
 
 
+@pytest.mark.parametrize(("scores", "warned"), [((0.9, 0.5, 0.0, 0.1), False), ((0.9, 0.1, 0.1, 0.0), True)])
+def test_the_report_says_when_the_masked_heads_were_dealt_among_equals(scores, warned):
+    texts = report(RetrievalHeads(), measured({"a": [scores]}), ablation_summary=summarise_ablation(ABLATION, 0))
+    told = [text for text in texts if "same score" in text]
+    assert told == warned * [
+        "The top 2 of the set copy-paste score ends among 2 heads with the same score, 0.1: those of the first layers were taken."
+    ]
+
+
 def test_the_report_gives_no_interval_where_one_needle_gave_none():
     summary = summarise_ablation(ABLATION[ABLATION["needle_id"] == "p"], 0)
     texts = " ".join(report(RetrievalHeads(), measured({"a": TWO["a"]}), ablation_summary=summary))
@@ -124,3 +133,28 @@ def test_the_report_gives_no_interval_where_one_needle_gave_none():
         "random masking: +60 points (not shown: there is no interval); prose surprisal changes by 0.500 nats." in texts
     )
     assert "nan" not in texts
+
+
+@pytest.mark.parametrize(("n_scoring", "told"), [(9, False), (10, True)])
+def test_a_top_10_that_fewer_heads_score_in_is_not_told(n_scoring, told):
+    halves = pd.DataFrame(
+        {
+            "definition": "set",
+            "split": [0, 1],
+            "pearson": 0.5,
+            "spearman": 0.6,
+            "spearman_scoring": 0.7,
+            "top10_overlap": 0.9,
+        }
+    )
+    text = " ".join(report(RetrievalHeads(), measured(TWO), reliability=halves.assign(n_scoring_heads=n_scoring)))
+    assert ("90% of the top 10 in common (over 2 splits)" in text) == told
+    assert ("with no top 10 to compare, as fewer heads score (over 2 splits)" in text) == (not told)
+
+
+@pytest.mark.parametrize(("until", "warned"), [(3, False), (4, True)])
+def test_a_top_that_is_filled_up_with_heads_of_no_score_is_said_to_seem_stable(until, warned):
+    curve = pd.DataFrame({"definition": "set", "n_needles": [1], "n_samples": [1], "stability": [0.95]})
+    tables = measured({"a": [(0.9, 0.5, 0.0, 0.1)]})
+    text = " ".join(report(RetrievalHeads(until_stable=until), tables, convergence=curve))
+    assert ("Only 3 heads score above 0, so the top 4 is filled up" in text) == warned

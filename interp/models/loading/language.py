@@ -24,7 +24,7 @@ from interp.models.loading.adapters import Fit, base_of, both_sha256, fit, is_ad
 from interp.models.loading.classes import model_class
 from interp.models.loading.converted import converted_asset, converted_gguf, without_progress_bars
 from interp.models.loading.footprint import footprint, free_bytes, say_footprint
-from interp.models.loading.names import ModelEntry, resolve
+from interp.models.loading.names import IDENTIFYING, ModelEntry, resolve
 from interp.models.loading.refusals import check_config, check_tokenizer, explained, too_large
 from interp.models.tokens.chat import chat_date
 
@@ -249,17 +249,13 @@ TOKENIZER_FILES = (
 """Files that hold a tokenizer's vocabulary, whatever its kind."""
 
 
-_IDENTIFYING = (".safetensors", ".json", ".jinja", ".model", ".txt")
-"""Files that change what a folder's model or tokenizer does."""
-
-
 def folder_sha256(folder: Path, pattern: str = "*") -> str:
     """Returns a sha256 over the names and contents of the folder's files that make a model what it is.
 
     A file is read once in a process, for as long as it stays as it is.
     """
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.glob(pattern) if path.suffix in _IDENTIFYING):
+    for path in sorted(path for path in folder.glob(pattern) if path.suffix in IDENTIFYING):
         digest.update(f"{path.relative_to(folder).as_posix()} {sha256_once(path)}\n".encode())
     return digest.hexdigest()
 
