@@ -7,7 +7,7 @@ import pandas as pd
 
 from interp.estimates import beside, estimates
 from interp.models.identity import ModelFacts
-from interp.statistics import Array, cluster_weights, percentile_interval, share_estimate
+from interp.statistics import Array, Estimate, bootstrap_interval, bounded, cluster_weights, share_estimate
 from interp.tables import Tables, empty
 from probes.context_recall.plan import AT_RANDOM, CUTS, KEPT_BY, MOVED_BY, ROLES, WHOLE, n_in_role, rankings
 from probes.context_recall.prose_summaries import slice_causes, slices, summarise_order
@@ -233,6 +233,15 @@ def _drawn(parts: Sequence[pd.DataFrame], seed: int) -> Array:
     return np.stack([falling(row) for row in np.stack(drawn, axis=1)])
 
 
+def _band(curve: Array, parts: Sequence[pd.DataFrame], seed: int) -> tuple[Array, Array]:
+    """The interval of the falling curve at every length, itself falling: what is too much at a length is so at all longer ones."""
+    n = min(part["sample_id"].nunique() for part in parts)
+    ends = np.stack([curve, *bootstrap_interval(curve, _drawn(parts, seed), n, (0.0, 1.0))], axis=1)
+    found = [bounded(Estimate(value, below, above, n)) for value, below, above in ends.tolist()]
+    low, high = (np.array([getattr(one, end) for one in found]) for end in ("ci_low", "ci_high"))
+    return np.maximum.accumulate(low[::-1])[::-1], np.minimum.accumulate(high)
+
+
 def recall_by_length(settings: Settings, items: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     """Returns the table `lengths`; greedy match is what counts."""
     lengths, parts = _curve(items)
@@ -241,7 +250,7 @@ def recall_by_length(settings: Settings, items: pd.DataFrame, answers: pd.DataFr
     chance = answers[answers["is_length"] & (answers["condition"] == WHOLE)]["chance"].mean()
     shares = [share_estimate(part["is_said"], part["sample_id"], seed=settings.seed) for part in parts]
     curve = falling(np.array([one.value for one in shares]))
-    low, high = percentile_interval(_drawn(parts, settings.seed))
+    low, high = _band(curve, parts, settings.seed)
     return pd.DataFrame(
         {
             "context_tokens": lengths, "context_chars": [part["context_chars"].mean() for part in parts],
@@ -258,14 +267,12 @@ def effective_length(settings: Settings, items: pd.DataFrame) -> pd.DataFrame:
     if not lengths:
         return pd.DataFrame()
     curve = falling(np.array([part["is_said"].mean() for part in parts], dtype=float))
-    draws = _drawn(parts, settings.seed)
+    low, high = _band(curve, parts, settings.seed)
     rows = []
     for unit, ends in (
         ("tokens", [float(length) for length in lengths]),
         ("characters", [float(part["context_chars"].mean()) for part in parts]),
     ):
-        drawn = np.array([longest_at(ends, one, settings.effective_at) for one in draws])
-        low, high = percentile_interval(drawn)
-        value = longest_at(ends, curve, settings.effective_at)
-        rows.append((settings.effective_at, unit, value, float(low), float(high), max(ends)))
+        value, shortest, longest = (longest_at(ends, one, settings.effective_at) for one in (curve, low, high))
+        rows.append((settings.effective_at, unit, value, shortest, longest, max(ends)))
     return pd.DataFrame(rows, columns=["threshold", "unit", "value", "ci_low", "ci_high", "longest"])

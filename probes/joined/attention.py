@@ -40,7 +40,7 @@ class AttentionJoin(Join):
     name: ClassVar[str] = "join_attention"
     summary: ClassVar[str] = "do function tokens receive retrieval heads' attention?"
     paper: ClassVar[str] = "a join of this toolkit; the methods are those of the runs it reads"
-    schema_version: ClassVar[int] = 1
+    schema_version: ClassVar[int] = 2
     presets: ClassVar[Mapping[str, Mapping[str, int]]] = {"quick": {"n_passages": 16, "n_prompts": 16}}
     reads: ClassVar[Mapping[str, str]] = {
         "retrieval_heads": "retrieval_heads",

@@ -24,7 +24,7 @@ class MemoryJoin(Join):
     name: ClassVar[str] = "join_memory"
     summary: ClassVar[str] = "do retrieval heads carry verbatim memory?"
     paper: ClassVar[str] = "a join of this toolkit; the methods are those of the runs it reads"
-    schema_version: ClassVar[int] = 1
+    schema_version: ClassVar[int] = 2
     reads: ClassVar[Mapping[str, str]] = {
         "retrieval_heads": "retrieval_heads",
         "verbatim_memory": "verbatim_memory",

@@ -9,7 +9,7 @@ import pandas as pd
 from interp.errors import ArgumentError
 from interp.estimates import Kind, beside, estimates
 from interp.retention.policies.catalogue import build
-from interp.statistics import cluster_weights, percentile_interval
+from interp.statistics import bootstrap_interval, cluster_weights
 from interp.tables import Tables, empty
 from probes.kv_policies.dynamics_summaries import summarise_dynamics
 from probes.kv_policies.heads import ROLES, ranked_heads
@@ -150,7 +150,7 @@ def _factors(settings: Settings, grid: pd.DataFrame) -> pd.DataFrame:
             shares_of(np.tensordot(weights, cells, axes=1))
             for weights in (np.full((1, len(cells)), 1 / len(cells)), draws)
         )
-        low, high = percentile_interval(drawn)
+        low, high = bootstrap_interval(whole[0], drawn, len(cells), (0.0, 1.0))
         for place, factor in enumerate(("scorer", "protection", "interaction")):
             rows.append((material, scope, factor, whole[0, place], low[place], high[place], len(cells), budget))
     return pd.DataFrame(rows, columns=["material", "scope", "factor", "share", "ci_low", "ci_high", "n", "budget"])
@@ -236,7 +236,9 @@ def _kept_shares(settings: Settings, kept: pd.DataFrame, what: str) -> pd.DataFr
         & (kept["policy"] != "full")
     ]
     by = ["material", "policy", "budget", what]
-    return estimates(rows[rows["scope"] == settings.scopes[0]], by, "kept_share", "text_id", seed=settings.seed)
+    return estimates(
+        rows[rows["scope"] == settings.scopes[0]], by, "kept_share", "text_id", kind="share", seed=settings.seed
+    )
 
 
 def _head_map(settings: Settings, heads: pd.DataFrame) -> pd.DataFrame:

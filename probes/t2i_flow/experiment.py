@@ -31,7 +31,7 @@ class T2IFlow(Settings):
         "Kaplan, Toker, Reif, Belinkov, Schwartz 2025, Follow the Flow: On Information Flow Across Textual Tokens in Text-to-Image "
         "Models, arXiv:2504.01137"
     )
-    schema_version: ClassVar[int] = 3
+    schema_version: ClassVar[int] = 4
     model_kind: ClassVar[ModelKind] = "image"
 
     # ------------------------------------------------------------------ plan

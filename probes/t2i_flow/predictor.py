@@ -161,7 +161,7 @@ def predictor_table(token_vectors: pd.DataFrame, subsets: pd.DataFrame, seed: in
                 continue
             measured = metrics(some_scores[known] > cut, some_scores[known], labels[known])
             for metric, statistic in measured.items():
-                estimate = bounded(resampled(statistic, groups[known], draws=DRAWS, seed=seed))
+                estimate = bounded(resampled(statistic, groups[known], draws=DRAWS, seed=seed, limits=(0.0, 1.0)))
                 rows.append(
                     {
                         "rule": rule,

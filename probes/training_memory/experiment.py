@@ -29,7 +29,7 @@ class TrainingMemory(Settings):
         "Orhan 2023, Recognition, recall, and retention of few-shot memories in large language models, arXiv:2303.17557; Lopez-Lira, "
         "Tang, Zhu 2025, The Memorization Problem, arXiv:2504.14765; Wei et al. 2025, Hubble, arXiv:2510.19811"
     )
-    schema_version: ClassVar[int] = 2
+    schema_version: ClassVar[int] = 3
     needs_attention: ClassVar[bool] = False
     in_atlas: ClassVar[bool] = False
 

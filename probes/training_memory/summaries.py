@@ -121,7 +121,8 @@ def _carriers(recognition: pd.DataFrame, recall: pd.DataFrame, seed: int) -> pd.
     ):
         whole = rows[rows["taken_back"] == "nothing"][[*keys, column]].rename(columns={column: "whole"})
         joined = rows[rows["taken_back"] != "nothing"].merge(whole, on=keys)
-        found = estimates(joined, by, "whole", "item_id", minus=column, seed=seed, draws=DRAWS)
+        kind = "share" if measure == "recall" else "mean"
+        found = estimates(joined, by, "whole", "item_id", minus=column, kind=kind, seed=seed, draws=DRAWS)
         tables.append(found.assign(measure=measure))
     return pd.concat(tables, ignore_index=True)
 

@@ -32,7 +32,7 @@ class VerbatimMemory(Settings):
         "Armeni, Honey, Linzen 2022, Characterizing Verbatim Short-Term Memory in Neural Language Models, arXiv:2210.13569; Armeni, "
         "Pranjić, Pollak 2024, arXiv:2411.07075"
     )
-    schema_version: ClassVar[int] = 1
+    schema_version: ClassVar[int] = 2
     needs_attention: ClassVar[bool] = False
     reads: ClassVar[Mapping[str, str]] = {"heads_from": "retrieval_heads"}
 

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.errors import ArgumentError, UserError
-from interp.models.language.kept_logits import head_at
+from interp.models.language.kept_logits import check_numbers, head_at
 from interp.models.language.logit_head import LogitHead, find_logit_head
 from interp.models.language.model import LanguageModel
 from interp.models.language.replay import few_tokens, watch
@@ -71,7 +71,9 @@ class LogitLens:
         Raises ArgumentError for a depth that the model does not have.
         """
         self.check_depth(depth)
-        return self.head.logits(states)
+        logits = self.head.logits(states)
+        check_numbers(self.model, logits)
+        return logits
 
     def check_depth(self, depth: int) -> None:
         """Raises ArgumentError for a depth that the model does not have."""
@@ -132,4 +134,6 @@ def read_through(
     pair = torch.stack([starts, states], dim=1)
     model, last = lens.model, torch.ones((len(states), 1), dtype=torch.long)
     with model.hooks.closed(), head_at(model, last), changed_input(model, depth, pair.to):
-        return model.hf(input_ids=ids.to(model.device), use_cache=False).logits[:, -1].float()
+        logits = model.hf(input_ids=ids.to(model.device), use_cache=False).logits[:, -1].float()
+    check_numbers(model, logits)
+    return logits
