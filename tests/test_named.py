@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ FACTS = ModelFacts(ModelIdentity("any", "any", "0" * 64, "float32"), "llama", He
 
 
 @pytest.fixture
-def module(tmp_path, monkeypatch) -> Path:
+def module(tmp_path, monkeypatch) -> Iterator[Path]:
     """A module that only this test has."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)

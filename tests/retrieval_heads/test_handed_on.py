@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -106,7 +107,7 @@ def test_a_run_that_scored_no_head_has_no_ranking_to_hand_on(reader, tmp_path, m
     monkeypatch.setattr(
         "interp.experiments.join.Join.check_model", lambda self, facts: None
     )  # the other run is not there
-    named = {"heads_from": folder} if reader is VerbatimMemory else {"retrieval_heads": folder}
+    named: dict[str, Any] = {"heads_from": folder} if reader is VerbatimMemory else {"retrieval_heads": folder}
     with pytest.raises(ArgumentError, match="has no set scores: no sample of that run was scored"):
         reader(model="planted", **named).check_model(FACTS)
 
