@@ -310,3 +310,17 @@ def _among_top(scores: ArrayLike, k: int) -> NDArray[np.bool_]:
     among = np.zeros(scores.shape, dtype=bool)
     np.put_along_axis(among, np.argsort(-scores, axis=-1, kind="stable")[..., :k], True, axis=-1)
     return among
+
+
+def e_benjamini_hochberg(log_e_values: ArrayLike, alpha: float) -> NDArray[np.bool_]:
+    """Returns which hypotheses are rejected at a false-discovery rate of alpha, however the e-values depend on each other.
+
+    The k largest, for the largest k whose k-th e-value is at least n / (alpha k) (Wang and Ramdas 2022). Takes ln of e-values.
+    """
+    log_e = np.asarray(log_e_values, dtype=float)
+    order = np.argsort(-log_e, kind="stable")
+    needed = np.log(len(log_e) / (alpha * np.arange(1, len(log_e) + 1)))
+    passing = np.flatnonzero(log_e[order] >= needed)
+    rejected = np.zeros(len(log_e), dtype=bool)
+    rejected[order[: passing.max(initial=-1) + 1]] = True
+    return rejected

@@ -11,10 +11,9 @@ from interp.errors import ArgumentError, RunError, UserError
 from interp.models.identity import ModelIdentity
 from interp.models.language.model import LanguageModel
 from interp.models.lens import training
-from interp.models.lens.lens import LogitLens
+from interp.models.lens.lens import LogitLens, read_through
 from interp.models.lens.training import Recipe, held_out_nats, read_states, train_on
 from interp.models.lens.tuned import Translators, TunedLens, save_lens, shipped_lens
-from interp.models.lens.upper import read_through
 from tests.test_bridge import with_tokenizer
 from tests.tiny_models import FAMILIES, REACHED, random_ids, tiny, tiny_hf
 from tests.tiny_tokenizers import byte_level

@@ -10,8 +10,8 @@ from interp.experiments.experiment import Finding
 from interp.heads.given import sentences_on
 from interp.heads.kinds import GIVEN
 from interp.tables import Tables
-from probes.context_recall.order_summaries import ALL
 from probes.context_recall.plan import AT_RANDOM, KEPT_BY, MOVED_BY
+from probes.context_recall.prose_summaries import ALL
 from probes.context_recall.settings import Settings
 
 FEWEST_CONTEXTS = 5

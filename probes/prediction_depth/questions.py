@@ -15,8 +15,7 @@ from torch import Tensor
 
 from interp.errors import ArgumentError
 from interp.models.language.model import LanguageModel
-from interp.models.lens.lens import LogitLens
-from interp.models.lens.upper import read_through
+from interp.models.lens.lens import LogitLens, read_through
 from interp.models.tokens.encoding import beginning, encode_piece
 from interp.stimuli.prose import news_articles, read_folder
 from probes.prediction_depth.materials import Frequencies, frequencies

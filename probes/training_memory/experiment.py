@@ -44,7 +44,7 @@ class TrainingMemory(Settings):
         from interp.errors import ArgumentError
 
         if self.duplicates is not None:
-            from probes.training_memory.checkpoints import check_checkpoints
+            from probes.training_memory.duplicates import check_checkpoints
 
             check_checkpoints(self, facts)
         elif facts.identity.dtype != "float32":
@@ -71,7 +71,7 @@ class TrainingMemory(Settings):
     def work_of(self, model: "LanguageModel", unit: WorkUnit) -> Work | None:  # type: ignore[override]
         """Returns what a training reads and writes; an update counts as three readings. The other units are not counted."""
         if isinstance(unit, DuplicatesUnit):
-            from probes.training_memory.checkpoints import work_of_reading
+            from probes.training_memory.duplicates import work_of_reading
 
             return work_of_reading(model.tokenizer, self)
         if not isinstance(unit, StudyUnit):

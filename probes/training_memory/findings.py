@@ -7,8 +7,8 @@ import pandas as pd
 from interp.estimates import unshown
 from interp.experiments.experiment import Finding
 from interp.tables import Tables
-from probes.training_memory.duplicate_summaries import AGAINST_TWIN, AT_START, lost_without
 from probes.training_memory.plan import ROLES, random_name
+from probes.training_memory.summaries import AGAINST_TWIN, AT_START, lost_without
 
 NEAR_ALL = 0.9
 """Recognition or recall from which on it is called near the ceiling."""
