@@ -199,9 +199,8 @@ def prepended(effect: Effect) -> Iterable[Finding]:
 
 
 def duplicates(effect: Effect) -> Iterable[Finding]:
-    from probes.training_memory.duplicate_summaries import AT_START, lost_without
-
     from probes.training_memory.plan import ROLES, random_name
+    from probes.training_memory.summaries import AT_START, lost_without
 
     names = [("start", AT_START)]
     names += [

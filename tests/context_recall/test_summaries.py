@@ -54,6 +54,22 @@ def test_lengths_are_summed_up_in_tokens_and_characters():
     assert limit.to_dict() == {"tokens": 256.0, "characters": 1024.0}
 
 
+def test_contexts_that_all_agree_leave_the_effective_length_uncertain():
+    """Three contexts answered at 64 and 128 tokens, none at 256: it would be no surprise if the next were answered, or not."""
+    items = pd.DataFrame(
+        {"is_length": True, "cell": f"tokens={length}", "sample_id": f"{length}-{n}", "is_said": length < 200, "context_chars": 4 * length}
+        for length in (64, 128, 256)
+        for n in range(3)
+    )  # fmt: skip
+    answers = pd.DataFrame({"is_length": [True], "condition": ["whole"], "chance": [0.25]})
+    curve = recall_by_length(Settings(), items, answers)
+    assert (curve["falling_ci_low"] < curve["falling_ci_high"]).all()
+    assert (curve["falling_ci_low"].diff().dropna() <= 0).all()
+    assert (curve["falling_ci_high"].diff().dropna() <= 0).all()
+    found = effective_length(Settings(effective_at=0.5), items).set_index("unit").loc["tokens"]
+    assert found[["value", "ci_low", "ci_high"]].tolist() == [128.0, 0.0, 256.0]
+
+
 @pytest.mark.parametrize(
     ("found", "bound", "said", "stage"),
     [

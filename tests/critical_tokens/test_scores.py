@@ -21,7 +21,7 @@ from probes.critical_tokens.contrastive import (
     train,
 )
 from probes.critical_tokens.experiment import CriticalTokens
-from probes.critical_tokens.scores import auroc, average_precision, pass_at_k, top1_hits
+from probes.critical_tokens.scores import agreement_row, auroc, average_precision, pass_at_k, top1_hits
 from tests.critical_tokens.small import small_model
 
 CHOSEN = torch.tensor([[0.4, 0.6, 0.0]])
@@ -165,3 +165,16 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_right_one(right: int, n: int, 
 def test_pass_at_more_than_there_are_is_refused() -> None:
     with pytest.raises(ValueError, match="pass@7"):
         pass_at_k(1, 6, 7)
+
+
+def test_where_one_trajectory_has_a_cliff_nothing_is_said_of_others():
+    """AUROC and precision hinge on that trajectory as its top hit does: resampling the rest gives an interval of the rest."""
+    score, trajectory = np.arange(12.0), np.repeat(list("abcd"), 3)
+    positive = np.zeros(12, dtype=bool)
+    positive[11] = True
+    row = agreement_row("1 - p", score, positive, trajectory, 0)
+    assert row["auroc"] == 1.0
+    assert np.isnan([row[f"{name}_ci_low"] for name in ("auroc", "average_precision", "top1")]).all()
+    positive[2] = True
+    row = agreement_row("1 - p", score, positive, trajectory, 0)
+    assert row["auroc_ci_low"] < row["auroc"] < row["auroc_ci_high"] <= 1
