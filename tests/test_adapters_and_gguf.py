@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from interp.errors import ArgumentError, RunError, UserError
-from interp.experiments.experiment import run_hash
+from interp.experiments.run_names import run_hash
 from interp.models.loading.language import load, look_up
 from interp.models.loading.names import resolve
 from probes.surprisal.experiment import Surprisal

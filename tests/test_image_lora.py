@@ -232,7 +232,7 @@ def test_a_run_is_named_by_the_base_and_by_every_file_and_scale(saved, tmp_path)
     plain = look_up_image(folder)
 
     def name(*lora: str) -> str:
-        from interp.experiments.experiment import run_hash
+        from interp.experiments.run_names import run_hash
         from probes.t2i_flow.experiment import T2IFlow
 
         facts = look_up_image(folder, lora=lora)

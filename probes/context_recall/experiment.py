@@ -28,7 +28,7 @@ class ContextRecall(Settings):
         "Roberts et al. 2025, Needle Threading, arXiv:2411.05000; Arora et al. 2024, BASED, arXiv:2402.18668; Hsieh et al. 2024, RULER, "
         "arXiv:2404.06654; Pink et al. 2024, sequence order recall, arXiv:2410.08133; each task is cited where it is written"
     )
-    schema_version: ClassVar[int] = 3
+    schema_version: ClassVar[int] = 4
     needs_attention: ClassVar[bool] = False
     in_atlas: ClassVar[bool] = False
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from interp.errors import ArgumentError
+from interp.kept import kept_while_unchanged
 from interp.models.dictionary.dictionary import Dictionary, training_texts
 from interp.models.dictionary.fidelity import Fidelity, explained, refuse_mismatch
 from interp.models.dictionary.windows import Windows, cut_windows, text_name, tokenize
@@ -118,7 +118,7 @@ class Inputs:
         return windows.present(self.settings.skip_first) & ~special_positions(windows, self.model)
 
 
-@lru_cache(maxsize=1)
+@kept_while_unchanged(lambda settings, _: settings.input_files(), maxsize=1)
 def set_up(settings: Settings, model: LanguageModel) -> Inputs:
     """Returns the inputs of a run; units of the same run in the same process share it.
 

@@ -150,10 +150,11 @@ class Settings(Experiment):
             raise ArgumentError("--policies needs at least one name: leave it out to run the toolkit's own.")
 
     def input_files(self) -> Sequence[Path]:
-        """Returns the file of heads."""
+        """Returns the file of heads, and those of the user's own policies."""
         from interp.heads.given import given_files
+        from interp.named import own_files
 
-        return given_files(self.heads_from) if self.heads_from else []
+        return [*(given_files(self.heads_from) if self.heads_from else []), *own_files(self.policies or ())]
 
     @property
     def main_budget(self) -> float:

@@ -3,7 +3,6 @@
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import ArgumentError
+from interp.kept import kept_while_unchanged
 from interp.models.language.model import LanguageModel
-from interp.models.lens.lens import LogitLens
-from interp.models.lens.upper import read_through
+from interp.models.lens.lens import LogitLens, read_through
 from interp.models.tokens.encoding import beginning, encode_piece
 from interp.stimuli.prose import news_articles, read_folder
 from probes.prediction_depth.materials import Frequencies, frequencies
@@ -72,7 +71,7 @@ def read_questions(settings: Settings) -> tuple[Question, ...]:
     return tuple(one for one in found if int(one.id.rpartition("-")[2]) < limit)
 
 
-@lru_cache(maxsize=2)
+@kept_while_unchanged(lambda path: (path,))
 def _read(path: Path) -> tuple[Question, ...]:
     try:
         tables, found = tomllib.loads(path.read_text(encoding="utf-8")), []

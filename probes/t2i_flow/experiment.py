@@ -10,7 +10,7 @@ from interp.experiments.experiment import Finding, WorkUnit
 from interp.models.identity import ModelFacts
 from interp.models.loading.names import ModelKind
 from probes.t2i_flow.plan import check_texts, expected_units, plan_units, prompts_of, work_of
-from probes.t2i_flow.settings import Settings
+from probes.t2i_flow.settings import JUDGE_MODELS, Settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,7 @@ class T2IFlow(Settings):
         "Kaplan, Toker, Reif, Belinkov, Schwartz 2025, Follow the Flow: On Information Flow Across Textual Tokens in Text-to-Image "
         "Models, arXiv:2504.01137"
     )
-    schema_version: ClassVar[int] = 3
+    schema_version: ClassVar[int] = 4
     model_kind: ClassVar[ModelKind] = "image"
 
     # ------------------------------------------------------------------ plan
@@ -43,8 +43,16 @@ class T2IFlow(Settings):
         return SCHEMAS
 
     def input_files(self) -> Sequence[Path]:
-        """Returns the user's prompts."""
-        return (self.prompts,) if self.prompts else ()
+        """Returns the user's prompts, and the file of a judge of their own or the folder of the model that judges."""
+        from interp.named import own_files
+
+        kind, _, model = self.judge.partition(":")
+        folder = Path(model).expanduser()
+        judge = [folder] if kind in JUDGE_MODELS and folder.is_dir() else []
+        return [
+            *([self.prompts] if self.prompts else []),
+            *(judge if kind in JUDGE_MODELS else own_files([self.judge])),
+        ]
 
     def check_model(self, facts: ModelFacts) -> None:
         """Raises ArgumentError when the prompts are not as they must be, the judge cannot see what they name, or there are no

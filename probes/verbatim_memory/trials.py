@@ -8,7 +8,6 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import ArgumentError
+from interp.kept import kept_while_unchanged
 from interp.models.language.model import LanguageModel
 from interp.models.language.word_tokens import EncodedWords
 from interp.models.tokens.encoding import BosPolicy, Piece, beginning, check_single_beginning, encode_piece, unread
@@ -63,7 +63,7 @@ class Texts:
         return f"{scramble(text, seed) if context == 'scrambled' else text} {prompt}"
 
 
-@cache
+@kept_while_unchanged(lambda path=None: (path,), maxsize=4)
 def read_texts(path: Path | None = None) -> Texts:
     """Returns the texts of a TOML file with the tables [preface], [prompt] and [intervening], or the toolkit's own.
 

@@ -340,3 +340,30 @@ def test_a_model_without_a_list_of_layers_has_ciphers_and_behaviour(tmp_path: Pa
     assert not len(run.tables["accuracy"])
     warnings = [finding.text for finding in run.findings if finding.kind == "warning"]
     assert [text.partition(":")[0] for text in warnings] == ["No lens", "No readout"]
+
+
+def test_what_is_read_before_a_word_is_as_uncertain_as_there_are_frames_and_not_words():
+    """The state before the slot is the same for all words: 12 of them in six frames are six pieces of evidence."""
+    words, classes = [f"w{index}" for index in range(12)], ["noun", "verb"]
+    behaviour = pd.DataFrame(
+        {"revision": "own", "kind": "known", "word": word, "word_class": classes[index % 2], "frame_class": frame, "test_class": test,
+         "log_p": -1.0}
+        for index, word in enumerate(words)
+        for frame in classes
+        for test in classes
+    )  # fmt: skip
+    readouts = pd.DataFrame(
+        {"revision": "own", "kind": "known", "word": word, "frame_class": of, "frame": frame, "layer": 0, "place": place,
+         "is_frame_class": hit, "is_word_class": False, "shuffled_share": 0.5}
+        for place in ("word", "before")
+        for index, word in enumerate(words)
+        for of in classes
+        for frame in range(3)
+        for hit in ([frame != 0] if place == "before" else [index % 3 != 0])
+    )  # fmt: skip
+    tables = {name: empty(schema) for name, schema in MEASURED.items()} | {"behaviour": behaviour, "readouts": readouts}
+    accuracy = summarise(tables, 0)["accuracy"].set_index("place")
+    assert accuracy["n"].to_dict() == {"word": 12, "before": 6}
+    assert accuracy["frame_share"].tolist() == pytest.approx([2 / 3, 2 / 3])
+    width = accuracy["frame_share_ci_high"] - accuracy["frame_share_ci_low"]
+    assert width["before"] > 1.2 * width["word"]

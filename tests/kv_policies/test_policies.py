@@ -30,8 +30,8 @@ from interp.retention.policies.evict import (
 )
 from interp.retention.policies.expected import Expected
 from interp.retention.policies.layer import Allowance, Rotation, grouped
+from interp.retention.policies.per_query import ActQKV, Landmark, Quest, Recycled, TokenSelect
 from interp.retention.policies.pool import Core, Razor
-from interp.retention.policies.select import ActQKV, Landmark, Quest, Recycled, TokenSelect
 from tests.kv_policies.layers import ONE, allowing, planted, stepped
 
 GENERATOR = torch.Generator().manual_seed(0)

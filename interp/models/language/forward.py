@@ -16,7 +16,7 @@ from interp.models.language.architecture import first_position, rotary_grows, ro
 from interp.models.language.attention_function import QUERY_POSITIONS
 from interp.models.language.hooks import Phase, check_begun
 from interp.models.language.kept_logits import Kept, check_numbers, columns_to_keep, head_at
-from interp.models.language.positions import MOVED
+from interp.models.language.positions import MOVED, check_window
 from interp.models.language.prefix import History, Prefix
 from interp.models.language.read_again import read_again
 from interp.models.language.wrapped import WrappedModel
@@ -47,7 +47,7 @@ def read_on(
     if len(ids) != prefix.n_rows or max(n_read) == 0 or (kept == "last" and min(n_read) == 0):
         raise ValueError(f"{prefix.n_rows} rows cannot read {n_read} tokens")
     ends = [before + read for before, read in zip(prefix.lengths, n_read, strict=True)]
-    _check_window(model, max(ends))
+    check_window(model, max(ends))
     if isinstance(prefix, History):
         logits = read_again(model, prefix, ids, kept, phase)
     else:
@@ -131,15 +131,6 @@ def _check_verdicts(model: WrappedModel, prefix: Prefix | History, ids: Sequence
             model.needs("forks")
         if len({*prefix.lengths}) > 1 or len({len(row) for row in ids}) > 1:
             model.needs("ragged")
-
-
-def _check_window(model: WrappedModel, n_tokens: int) -> None:
-    window = model.context_window
-    if window is not None and n_tokens > window:
-        raise UserError(
-            f"The text has {n_tokens} tokens but {model.identity.name} reads {window}: shorten it or name a model with a "
-            "longer window."
-        )
 
 
 def _chunk_tokens(model: WrappedModel, prefix: Prefix, ends: list[int]) -> int:
