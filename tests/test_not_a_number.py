@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from interp.models.lens.upper import read_through
 
 from interp.errors import UserError
 from interp.models.dictionary.fidelity import _loss
@@ -11,7 +10,7 @@ from interp.models.dictionary.windows import Windows
 from interp.models.language.logit_directions import LogitDirections
 from interp.models.language.recording import HeadOutputs, TopKeys, Weights
 from interp.models.language.residuals import read_residuals
-from interp.models.lens.lens import LogitLens
+from interp.models.lens.lens import LogitLens, read_through
 from probes.prediction_depth.skipping import _read
 from probes.retrieval_heads.answers import answer_plainly
 from tests.tiny_models import random_ids, tiny

@@ -184,7 +184,7 @@ def restart_rotary(model: nn.Module) -> None:
 
 
 def _restarted(module: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-    kind = options.get("layer_type", args[2] if len(args) > 2 else None)
+    kind = options.get("layer_type", args[2] if len(args) > 2 else None) if isinstance(module.rope_type, dict) else None
     if "dynamic" not in (module.rope_type if kind is None else module.rope_type[kind]):
         return
     prefix = "" if kind is None else f"{kind}_"
