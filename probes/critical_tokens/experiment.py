@@ -29,7 +29,7 @@ class CriticalTokens(Settings):
         "Lin, Liang, Xu, Lin, Wang, Luo, Shi, Li, Yang, Tu 2024, Critical Tokens Matter: Token-Level Contrastive Estimation Enhances "
         "LLM's Reasoning Capability, arXiv:2411.19943"
     )
-    schema_version: ClassVar[int] = 2
+    schema_version: ClassVar[int] = 3
 
     # ------------------------------------------------------------------ plan
 
