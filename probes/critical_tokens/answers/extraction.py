@@ -60,7 +60,7 @@ _TAKEN_BACK = re.compile(
 _CLAUSE = re.compile(r"[,;:]\s|\b(?:so|therefore|thus|hence|then|and|but|because|since)\b", re.IGNORECASE)
 _MATHS = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$(.+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _JOINED = re.compile(r"\s*(?:,|;|,?\s*(?:and|or)\b)\s*")
-_SENTENCE_END = re.compile(r"\n|[.?](?=[\s*_\"')”’]|$)|[。！]|!(?!\s+[a-z])(?=[\s*_\"')”’]|$)|!(?=!)")
+_SENTENCE_END = re.compile(r"\n|[.?](?=[\s*_\"')”’]|$)|[。！।॥۔።။។։]|!(?!\s+[a-z])(?=[\s*_\"')”’]|$)|!(?=!)")
 _IS_THE_ANSWER = re.compile(
     r"(?:^|[.!?\n,;]\s*|\b(?i:so|thus|therefore|hence)\b,?\s+)(?P<text>[$*]*-?[^\s,;:!?]{1,40}(?: [a-z]+)?) is (?:the"
     r"|my|our) (?:final |correct )?"

@@ -123,7 +123,7 @@ def read_number(text: str, *, thousands: bool = True) -> Number | None:  # noqa:
     text = re.sub(r"^\\[(\[](.*)\\[)\]]$", r"\1", text).strip()
     if re.search(r"\.\d+\.{2,}$", text):  # 0.333... goes on
         return None
-    text = text.rstrip(".,;").strip()
+    text = text.rstrip(".,;।॥۔።။។։").strip()
     head = re.match(rf"(?P<sign>[+-]?)\s*(?P<currency>{MONEY_BEFORE})?\s*(?P<inner>[+-]?)\s*", text)
     assert head is not None
     if head["sign"] and head["inner"]:
