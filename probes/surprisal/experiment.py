@@ -37,7 +37,7 @@ class Surprisal(Settings):
         "Pimentel, Meister 2024, How to Compute the Probability of a Word, arXiv:2406.14561; Oh, Schuler 2024, Leading Whitespaces of "
         "Language Models' Subword Vocabulary Pose a Confound for Calculating Word Probabilities, arXiv:2406.10851"
     )
-    schema_version: ClassVar[int] = 2
+    schema_version: ClassVar[int] = 3
     needs_attention: ClassVar[bool] = False
     in_atlas: ClassVar[bool] = False
 

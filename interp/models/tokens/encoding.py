@@ -96,7 +96,39 @@ def _behind_anchor(tokenizer: PreTrainedTokenizerBase, text: str, *, first: bool
         kept = [(id, (start - len(anchor), end - len(anchor))) for id, (start, end) in pairs if end > len(anchor)]
         if all(start >= 0 for _, (start, _) in kept):
             break
-    return Piece([id for id, _ in kept], [offset for _, offset in kept])
+    return Piece([id for id, _ in kept], _with_composed(tokenizer, text, [offset for _, offset in kept]))
+
+
+def _with_composed(
+    tokenizer: PreTrainedTokenizerBase, text: str, offsets: list[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """The characters of tokens with the marks that the tokenizer composes with them (NFC, NFKC): it reports the first alone.
+
+    A mark without which the text would be written alike is not spelled, and stays in no token.
+    """
+    backend: Any = tokenizer.backend_tokenizer  # pyright: ignore[reportAttributeAccessIssue]
+    if backend.normalizer is None:
+        return offsets
+    longer: dict[int, int] = {}
+    end = 0
+    for start, stop in [*offsets, (len(text), len(text))]:
+        if end and text[end:start].strip():
+            longer[end] = _composed_end(backend.normalizer, text, end, start)
+        end = max(end, stop)
+    return [(start, longer.get(stop, stop)) for start, stop in offsets] if longer else offsets
+
+
+def _composed_end(normalizer: Any, text: str, end: int, following: int) -> int:
+    """Where the character that ends at a place, and the marks behind it that change how it is written, end."""
+    written = normalizer.normalize_str(text[end - 1 : end])
+    reached = end
+    for place in range(end, following):
+        again = normalizer.normalize_str(text[end - 1 : place + 1])
+        if text[place].isspace():
+            break
+        if again.rstrip() != written.rstrip():
+            written, reached = again, place + 1
+    return reached
 
 
 def covering(piece: Piece, start: int, end: int) -> tuple[int, int]:
