@@ -1,7 +1,6 @@
 """Sentence encoders: models that read in both directions, for states of texts and of their tokens."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from interp.assets import ENCODERS, fetch_folder
 from interp.errors import ArgumentError, RunError, did_you_mean
 from interp.models.language.architecture import reads_both_ways
+from interp.stamps import read_once
 
 
 class Encoder:
@@ -42,7 +42,7 @@ class Encoder:
         return torch.stack(output.hidden_states[1:])
 
 
-@lru_cache(maxsize=1)
+@read_once(1)
 def load_encoder(name: str, device: str = "cpu") -> Encoder:
     """Returns the encoder of that name (`all-minilm-l6-v2`, fetched once and checked) or folder, in float32.
 

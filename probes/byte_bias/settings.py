@@ -3,7 +3,6 @@
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -12,6 +11,7 @@ from annotated_types import Ge
 from interp.errors import ArgumentError
 from interp.experiments.bounds import SOME, Count, CountOrNone, OpenShare
 from interp.experiments.experiment import Dtype, Experiment
+from interp.stamps import read_once
 
 OWN_PROMPTS = Path(__file__).with_name("prompts.toml")
 
@@ -94,7 +94,7 @@ class Settings(Experiment):
         return tuple(one for one in found if limit is None or int(one.id.rpartition("-")[2]) < limit)
 
 
-@lru_cache(maxsize=2)
+@read_once(2)
 def _read(path: Path) -> tuple[Prompt, ...]:
     if not path.is_file():
         raise ArgumentError(f"There is no file {path}: name a file of prompts with --prompts.")

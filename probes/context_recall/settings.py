@@ -3,7 +3,6 @@
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -13,8 +12,10 @@ from interp.errors import ArgumentError
 from interp.experiments.bounds import SOME, Count, OpenShare, Share
 from interp.experiments.experiment import ADDED, Dtype, Experiment
 from interp.models.identity import ModelFacts
+from interp.named import own_files
 from interp.retention.limits import HALVES
 from interp.retention.policies.catalogue import entry_of, options_of
+from interp.stamps import read_once
 from probes.context_recall.tasks.catalogue import NATURAL, check_name
 
 if TYPE_CHECKING:
@@ -104,12 +105,13 @@ class Settings(Experiment):
                 )
 
     def input_files(self) -> Sequence[Path]:
-        """Returns the files of words, frames, and heads."""
+        """Returns the files of words, frames and heads, and of the user's own tasks and policies."""
         from interp.heads.given import given_files
 
         words = [] if self.words in ("english", "vocabulary") else [Path(self.words)]
         frames = [self.frames] if self.frames else []
-        return [*words, *frames, *(given_files(self.heads_from) if self.heads_from else [])]
+        own = own_files((*self.tasks, *self.policies))
+        return [*words, *frames, *own, *(given_files(self.heads_from) if self.heads_from else [])]
 
     def read_frames(self) -> Mapping[str, Any]:
         """Returns the texts around keys and values.
@@ -148,7 +150,7 @@ class Settings(Experiment):
         return tuple(sorted(set(self.lengths)))
 
 
-@lru_cache(maxsize=2)
+@read_once(2)
 def _frames(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise ArgumentError(f"There is no file {path}: name a file of texts with --frames.")

@@ -1,7 +1,6 @@
 """The words of one tokenizer: those that are a single token, in halves of like frequency for keys and for values."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from interp.errors import ArgumentError
 from interp.models.tokens.encoding import encode_piece, token_texts, unread
+from interp.stamps import read_once
 from interp.stimuli.prose import read_text
 from interp.words import is_unspaced, is_word
 
@@ -49,7 +49,7 @@ def words_of(tokenizer: Any, source: str) -> Words:
     return Words(tuple(text for _, text in by_id), source)
 
 
-@lru_cache(maxsize=4)
+@read_once(4)
 def _listed(source: str) -> tuple[str, ...]:
     path = OWN_WORDS if source == "english" else Path(source)
     if not path.is_file():

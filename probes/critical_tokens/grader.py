@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import ArgumentError, RunError
+from interp.named import imported
 
 Grader = Callable[[Mapping[str, Any], str], "bool | None"]
 
@@ -45,7 +46,7 @@ def load_grader(name: str) -> Grader:
     file = grader_file(name)
     module, _, function = name.partition(":")
     try:
-        found: Any = getattr(importlib.import_module(module), function, None)
+        found: Any = getattr(imported(module), function, None)
     except Exception as error:  # it may raise anything
         raise ArgumentError(f"{file} cannot be imported ({type(error).__name__}: {error}): fix it.") from error
     if not callable(found):

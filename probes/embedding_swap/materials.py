@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from jaxtyping import Int
 from interp.errors import ArgumentError
 from interp.models.language.model import LanguageModel
 from interp.models.tokens.encoding import beginning, encode_piece, token_texts
+from interp.stamps import read_once
 from interp.stimuli.prose import news_articles, read_folder
 from interp.words import is_word
 from probes.embedding_swap.settings import Settings, TokenClass
@@ -86,7 +86,7 @@ def materials_of(model: LanguageModel, settings: Settings) -> Materials:
     return _materials(model.tokenizer, settings.texts, int(rows.weight.shape[0]))
 
 
-@lru_cache(maxsize=2)
+@read_once(2)
 def _materials(tokenizer: Any, folder: Path | None, n_rows: int) -> Materials:
     texts = read_folder(folder) if folder else news_articles()
     sizes = np.cumsum([len(text) for text in texts])

@@ -3,7 +3,6 @@
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,6 +12,7 @@ from interp.errors import ArgumentError
 from interp.experiments.bounds import SOME, Share
 from interp.experiments.experiment import Dtype, Experiment
 from interp.models.transplant.rules import Rule
+from interp.stamps import read_once
 
 OWN_FRAMES = Path(__file__).with_name("frames.toml")
 SLOT = "___"
@@ -84,7 +84,7 @@ class Settings(Experiment):
         return _read(self.frames or OWN_FRAMES)
 
 
-@lru_cache(maxsize=2)
+@read_once(2)
 def _read(path: Path) -> tuple[PartOfSpeech, ...]:
     if not path.is_file():
         raise ArgumentError(f"There is no file {path}: name a file of frames with --frames.")

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from interp.models.language.model import LanguageModel
 from interp.models.language.residuals import check_layer, read_residuals
 from interp.models.loading.refusals import check_ids
 from interp.models.tokens.encoding import BosPolicy, beginning
+from interp.stamps import read_once
 from interp.stimuli.prose import news_articles, read_folder
 from probes.function_tokens.settings import Settings
 from probes.function_tokens.token_classes import FUNCTION, classify, token_ranks
@@ -118,7 +118,7 @@ class Inputs:
         return windows.present(self.settings.skip_first) & ~special_positions(windows, self.model)
 
 
-@lru_cache(maxsize=1)
+@read_once(1)
 def set_up(settings: Settings, model: LanguageModel) -> Inputs:
     """Returns the inputs of a run; units of the same run in the same process share it.
 

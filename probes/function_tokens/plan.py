@@ -5,12 +5,12 @@ And what each unit reads, counted with the model's tokenizer. Imports no torch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from interp.experiments.experiment import Work, WorkUnit, total
 from interp.models.identity import ModelFacts
+from interp.stamps import read_once
 from probes.function_tokens.settings import Settings
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def work_of(settings: Settings, model: "LanguageModel", unit: WorkUnit) -> Work 
     return _reactivation(corpus, unit) if isinstance(unit, PromptUnit) else None
 
 
-@lru_cache(maxsize=1)
+@read_once(1)
 def corpus_of(settings: Settings, model: "LanguageModel") -> "Corpus":
     """Returns the corpus of a run. Whether its windows begin with a token of the beginning is asked of no dictionary here."""
     from interp.models.tokens.encoding import beginning

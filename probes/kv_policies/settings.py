@@ -11,6 +11,7 @@ from interp.errors import ArgumentError
 from interp.experiments.bounds import SOME, Count, CountOrNone, OpenShare, Share
 from interp.experiments.experiment import Dtype, Experiment
 from interp.models.identity import ModelFacts
+from interp.named import own_files
 from interp.retention.limits import HALVES, LONGEST_CONTINUATION, SHORTEST_PROMPT, n_kept
 from interp.retention.policies.catalogue import OWN, entry_of, options_of
 
@@ -150,10 +151,10 @@ class Settings(Experiment):
             raise ArgumentError("--policies needs at least one name: leave it out to run the toolkit's own.")
 
     def input_files(self) -> Sequence[Path]:
-        """Returns the file of heads."""
+        """Returns the file of heads, and of the user's own policies."""
         from interp.heads.given import given_files
 
-        return given_files(self.heads_from) if self.heads_from else []
+        return [*own_files(self.policies or ()), *(given_files(self.heads_from) if self.heads_from else [])]
 
     @property
     def main_budget(self) -> float:

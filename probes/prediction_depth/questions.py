@@ -3,7 +3,6 @@
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from interp.models.language.model import LanguageModel
 from interp.models.lens.lens import LogitLens
 from interp.models.lens.upper import read_through
 from interp.models.tokens.encoding import beginning, encode_piece
+from interp.stamps import read_once
 from interp.stimuli.prose import news_articles, read_folder
 from probes.prediction_depth.materials import Frequencies, frequencies
 from probes.prediction_depth.measure import lenses
@@ -72,7 +72,7 @@ def read_questions(settings: Settings) -> tuple[Question, ...]:
     return tuple(one for one in found if int(one.id.rpartition("-")[2]) < limit)
 
 
-@lru_cache(maxsize=2)
+@read_once(2)
 def _read(path: Path) -> tuple[Question, ...]:
     try:
         tables, found = tomllib.loads(path.read_text(encoding="utf-8")), []

@@ -9,6 +9,7 @@ from interp.errors import ArgumentError
 from interp.experiments.experiment import Finding, WorkUnit
 from interp.models.identity import ModelFacts
 from interp.models.loading.names import ModelKind
+from interp.named import own_files
 from probes.t2i_flow.plan import check_texts, expected_units, plan_units, prompts_of, work_of
 from probes.t2i_flow.settings import Settings
 
@@ -43,8 +44,12 @@ class T2IFlow(Settings):
         return SCHEMAS
 
     def input_files(self) -> Sequence[Path]:
-        """Returns the user's prompts."""
-        return (self.prompts,) if self.prompts else ()
+        """Returns the user's prompts, and the file of the judge's function or the folder of its model."""
+        folder = Path(self.judge.partition(":")[2])
+        judge = (
+            [folder] if self.judge.startswith(("clipscore:", "vlm:")) and folder.is_dir() else own_files((self.judge,))
+        )
+        return [*((self.prompts,) if self.prompts else ()), *judge]
 
     def check_model(self, facts: ModelFacts) -> None:
         """Raises ArgumentError when the prompts are not as they must be, the judge cannot see what they name, or there are no

@@ -1,6 +1,5 @@
 """Judges by name: CLIPScore, a vision-language model that is asked yes or no, and functions of the user's own."""
 
-import importlib
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -9,6 +8,7 @@ import torch
 
 from interp.errors import ArgumentError, RunError, UserError
 from interp.models.tokens.chat import render_chat
+from interp.named import imported
 from probes.t2i_flow.judges import Judge, Picture, PixelAnswers, Verdict
 from probes.t2i_flow.settings import check_judge
 
@@ -36,7 +36,7 @@ def load_judge(name: str, threshold: float | None = None) -> Judge:
 
 def _import(module: str, function: str) -> Judge:
     try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+        found: Callable[..., Any] = getattr(imported(module), function)
     except (ImportError, AttributeError) as error:
         raise ArgumentError(
             f"The judge {module}:{function} cannot be imported ({error}): name a module on the Python path and a function in it."

@@ -1,7 +1,6 @@
 """Measuring one unit of a run: its texts are encoded, drawn in all their variants and judged, and the answers become rows."""
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 from interp.experiments.experiment import WorkUnit
 from interp.models.image.heat_maps import HeatMaps
 from interp.models.image.model import ImageModel
+from interp.stamps import read_once
 from probes.t2i_flow.attention_mass import attention_by_seed, heat_maps
 from probes.t2i_flow.items import vectors_moved
 from probes.t2i_flow.judge_models import load_judge
@@ -223,13 +223,13 @@ def sampling_of(settings: Settings, *, fresh: bool = False) -> Sampling:
 
 def judge_of(settings: Settings) -> Judge:
     """Returns the judge of the settings."""
-    return _judge(settings.judge, settings.judge_threshold)
+    return _judge(settings)
 
 
-@lru_cache(maxsize=1)
-def _judge(name: str, threshold: float | None) -> Judge:
+@read_once(1)
+def _judge(settings: Settings) -> Judge:
     """A judge may be a model: it is loaded once."""
-    return load_judge(name, threshold)
+    return load_judge(settings.judge, settings.judge_threshold)
 
 
 def encode(settings: Settings, model: ImageModel, prompt: Prompt) -> Encoded:

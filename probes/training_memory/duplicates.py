@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from interp.errors import ArgumentError
 from interp.heads.sets import heads_as_text
 from interp.models.language.model import LanguageModel
 from interp.models.tokens.encoding import encode_piece
+from interp.stamps import read_once
 from interp.stimuli.prose import news_articles
 from interp.stimuli.table_files import read_rows
 from probes.training_memory.copying import sets_of, tokens_needed
@@ -36,8 +36,8 @@ class Known:
     foil: str
 
 
-@lru_cache(maxsize=2)
-def read_known(path: Path, _stamp: int) -> tuple[Known, ...]:
+@read_once(2)
+def read_known(path: Path) -> tuple[Known, ...]:
     """Returns the texts of a file with the columns text, duplicates and optionally foil.
 
     Raises ArgumentError for a column that is not there, a count that is none, and an empty text.
@@ -64,7 +64,7 @@ def known_texts(settings: Settings) -> tuple[Known, ...]:
     assert path is not None
     if not path.is_file():
         raise ArgumentError(f"There is no file {path}: name a file of texts and their counts with --duplicates.")
-    return read_known(path, path.stat().st_mtime_ns)
+    return read_known(path)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ token was drawn with is vLLM's own, after temperature, top-k and top-p (`process
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from math import exp
 from typing import TYPE_CHECKING, Any
 
 from interp.errors import ArgumentError
 from interp.models.language.prefix import Prefix
 from interp.models.language.sampling import BATCH_ROWS, Job, Policy, Rollout, StopRule, stream
+from interp.stamps import read_once
 
 if TYPE_CHECKING:
     from interp.models.language.model import LanguageModel
@@ -96,7 +96,7 @@ def check_vllm() -> None:
         )
 
 
-@lru_cache(maxsize=1)
+@read_once(1)
 def _engine(source: str, revision: str, dtype: str, batch_rows: int) -> Any:
     """The engine of a model, loaded once in a process."""
     from pathlib import Path

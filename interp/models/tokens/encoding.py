@@ -242,13 +242,14 @@ class Controls(NamedTuple):
 
 def controls_of(tokenizer: PreTrainedTokenizerBase) -> Controls:
     """Returns a tokenizer's control tokens: its special tokens, and added tokens that its chat template writes."""
-    return _controls(tokenizer, str(tokenizer.chat_template or ""), len(tokenizer))
+    special = frozenset(map(str, tokenizer.all_special_tokens))
+    return _controls(tokenizer, str(tokenizer.chat_template or ""), special, len(tokenizer))
 
 
 @lru_cache(maxsize=16)
-def _controls(tokenizer: Any, template: str, n_tokens: int) -> Controls:
+def _controls(tokenizer: Any, template: str, declared: frozenset[str], _n_tokens: int) -> Controls:
     added = [token for token in tokenizer.added_tokens_decoder.values() if not token.content.isspace()]
-    special = {token.content for token in added if token.special} | set(map(str, tokenizer.all_special_tokens))
+    special = {token.content for token in added if token.special} | declared
     others = {token.content for token in added if token.content in template} - special
     ids = {tokenizer.convert_tokens_to_ids(text) for text in special | others if len(text) > 1 and not text.isspace()}
     return Controls(_any_of(special | others), _any_of(others), frozenset(ids - {tokenizer.unk_token_id, None}))
