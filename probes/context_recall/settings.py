@@ -155,8 +155,8 @@ def _frames(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise ArgumentError(f"There is no file {path}: name a file of texts with --frames.")
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ArgumentError(f'{path} is not a TOML file of texts ({error}): write name = "text".') from error
     if path == OWN_FRAMES:
         return found
@@ -166,6 +166,8 @@ def _frames(path: Path) -> Mapping[str, Any]:
             raise ArgumentError(f"{path} lacks {name}: copy probes/context_recall/frames.toml and change its texts.")
         if isinstance(value, str):
             _check_places(path, name, value, found[name])
+        elif wrong := [key for key, text in found[name].items() if not isinstance(text, str)]:
+            raise ArgumentError(f'{path}: {wrong[0]!r} in [{name}] is no text: write "{wrong[0]}" = "…".')
     return found
 
 

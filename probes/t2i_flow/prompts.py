@@ -119,7 +119,7 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
 
 def _read_line(line: str, id: str) -> Prompt:
     try:
-        read = json.loads(line)
+        read = json.loads(line, object_pairs_hook=_once)
     except (ValueError, RecursionError):
         raise ArgumentError('This is not JSON: write {"text": "a cat and a dog", "items": ["cat", "dog"]}.') from None
     fields = _fields(read, _PROMPT_FIELDS, "A prompt")
@@ -128,7 +128,7 @@ def _read_line(line: str, id: str) -> Prompt:
         raise ArgumentError('A prompt needs "text".')
     if not isinstance(items, list) or not items:
         raise ArgumentError('A prompt needs "items", a list with at least one phrase of its text.')
-    prompt = Prompt(id, text, tuple(_read_item(item) for item in items), str(fields.get("group", "prompts")))
+    prompt = Prompt(id, text, tuple(_read_item(item) for item in items), _optional(fields, "group", "prompts"))
     check_prompt(prompt)
     return prompt
 
@@ -144,8 +144,25 @@ def _read_item(read: Any) -> PromptItem:
         raise ArgumentError('"leaks" is a list of descriptions of what may be seen instead of the item.')
     if occurrence is not None and (not isinstance(occurrence, int) or isinstance(occurrence, bool)):
         raise ArgumentError('"occurrence" is a whole number that counts from 0.')
-    looks, alone = str(fields.get("looks", "")), str(fields.get("alone", ""))
+    looks, alone = _optional(fields, "looks"), _optional(fields, "alone")
     return PromptItem(fields["phrase"], occurrence, looks, tuple(leaks), alone)
+
+
+def _optional(fields: Mapping[str, Any], name: str, otherwise: str = "") -> str:
+    """The text of a field that may be left out."""
+    text = fields.get(name, otherwise)
+    if not isinstance(text, str):
+        raise ArgumentError(f'"{name}" is a text, not {json.dumps(text)[:40]}.')
+    return text
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; raises ArgumentError for a name that comes twice, of which JSON would keep the last."""
+    names = [name for name, _ in pairs]
+    twice = [name for place, name in enumerate(names) if name in names[:place]]
+    if twice:
+        raise ArgumentError(f'"{twice[0]}" is given twice: leave one out.')
+    return dict(pairs)
 
 
 def _fields(read: Any, known: Sequence[str], what: str) -> Mapping[str, Any]:
