@@ -131,7 +131,9 @@ def token_grid(pictures: pd.DataFrame, prompts: pd.DataFrame) -> Grid:
     return Grid(
         f"What each token shows by itself · {pictures['model'].iloc[0]}",
         "Every other position is clean padding, after the text encoder; all pictures of a row from the same noise.",
-        _rows(some, order, _kept_label, texts),
+        _rows(
+            some, order, _kept_label, {name: texts.get(name, name.removeprefix("alone ")) for name in some["prompt_id"]}
+        ),
     )
 
 

@@ -1,8 +1,9 @@
 """Estimates by group: one statistic for every group of a table's rows, with an interval that resamples whole clusters."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from interp.statistics import (
@@ -19,7 +20,8 @@ from interp.statistics import (
 
 Statistic = Callable[[pd.DataFrame, Array], Array]
 """Takes the rows of a group and how often each counts, [draw, row]; returns one number per draw."""
-Kind = Literal["mean", "share", "median"]
+Kind = Literal["mean", "share", "median", "correlation"]
+_LIMITS = {"share": (0.0, 1.0), "correlation": (-1.0, 1.0)}
 ESTIMATE: dict[str, type] = {"value": float, "ci_low": float, "ci_high": float, "n": int, "n_rows": int}
 """The columns of estimates, as `interp.tables.schema_of` takes them: n counts clusters."""
 
@@ -42,7 +44,8 @@ def estimates(
     With a name the columns are name, name_ci_low and name_ci_high, for tables that have several estimates `beside` each other.
     `value` is a column or a statistic of the rows; `minus` a column that is paired with it, row by row: the difference is
     estimated. `over` names the cluster of each row, which is resampled as a whole. Kind "share": of numbers between 0 and 1,
-    whose interval has a width also at none and all (`interp.statistics.bounded`).
+    whose interval has a width also at none and all (`interp.statistics.bounded`). Kind "correlation": of a statistic
+    from −1 to 1, which has no interval where all draws agree.
     """
     rows = [
         (*key, *_estimate(rows, value, rows[over], kind, minus, draws, seed), len(rows))
@@ -63,13 +66,24 @@ def _estimate(
     seed: int,
 ) -> Estimate:
     if callable(value):
-        estimate = resampled(lambda weights: value(rows, weights), clusters, draws=draws, seed=seed)
+        limits = _LIMITS.get(kind, (-np.inf, np.inf))
+        estimate = resampled(lambda weights: value(rows, weights), clusters, draws=draws, seed=seed, limits=limits)
+        if (
+            kind == "correlation" and estimate.ci_high - estimate.ci_low <= 1e-12
+        ):  # of three points: no spread is no certainty
+            return estimate._replace(ci_low=np.nan, ci_high=np.nan)
         return bounded(estimate) if kind == "share" else estimate
     if kind == "median":
         return resampled(lambda weights: _median(rows, value, minus, weights), clusters, draws=draws, seed=seed)
     if minus is None:
         one = share_estimate if kind == "share" else mean_estimate
-        return one(rows[value], clusters, draws=draws, seed=seed)
+        found = one(rows[value], clusters, draws=draws, seed=seed)
+        low, high = _LIMITS.get(kind, (-np.inf, np.inf))
+        return (
+            found._replace(ci_low=max(found.ci_low, low), ci_high=min(found.ci_high, high))
+            if kind == "correlation"
+            else found
+        )
     two = share_difference if kind == "share" else paired_difference
     return two(rows[value], rows[minus], clusters, draws=draws, seed=seed)
 
@@ -78,6 +92,15 @@ def _median(rows: pd.DataFrame, value: str, minus: str | None, weights: Array) -
     """The median of a column in every draw, less the median of another in the same draws."""
     median = weighted_median(rows[value], weights)
     return median if minus is None else median - weighted_median(rows[minus], weights)
+
+
+def unshown(low: Any, high: Any, null: Any = 0.0) -> str:
+    """Returns what a sentence adds to a number whose interval does not exclude the null, in brackets; nothing where it does."""
+    if low > null or high < null:
+        return ""
+    if pd.isna(low) or pd.isna(high):
+        return " (not shown: there is no interval)"
+    return f" (not shown: the interval contains {null:.3g})"
 
 
 def beside(by: Sequence[str], first: pd.DataFrame, *others: pd.DataFrame) -> pd.DataFrame:

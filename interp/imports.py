@@ -24,6 +24,7 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 MOVED = {
     "interp.experiments.forecast_lines": "interp.experiments.forecast",
     "interp.experiments.work": "interp.experiments.experiment",
+    "interp.heads.repeats": "interp.heads.finding",
     "interp.models.architecture": "interp.models.language.architecture",
     "interp.models.attention_function": "interp.models.language.attention_function",
     "interp.models.chat": "interp.models.tokens.chat",
@@ -36,6 +37,8 @@ MOVED = {
     "interp.models.heat_maps": "interp.models.image.heat_maps",
     "interp.models.history": "interp.models.language.prefix",
     "interp.models.image_loading": "interp.models.loading.image",
+    "interp.models.lens.upper": "interp.models.lens.lens",
+    "interp.models.loading.tokenizer": "interp.models.loading.language",
     "interp.models.logit_directions": "interp.models.language.logit_directions",
     "interp.models.norms": "interp.models.language.architecture",
     "interp.models.prefix": "interp.models.language.prefix",

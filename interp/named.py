@@ -3,14 +3,17 @@
 import ast
 import importlib
 import importlib.util
-import sys
 from collections.abc import Iterable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from interp.errors import ArgumentError
-from interp.stamps import stamp
+from interp.kept import Stamp, stamps_of
+
+_IMPORTED: dict[str, tuple[ModuleSpec | None, tuple[Stamp, ...]]] = {}
+"""What each user's module was made from (another object once it is imported anew or reloaded), and its file when it was first used."""
 
 
 def options_in(text: str, what: str, example: str) -> dict[str, Any]:
@@ -40,47 +43,40 @@ def load_named(module: str, name: str, kind: str = "Class") -> Any:
     Raises ArgumentError when there is no such module or name.
     """
     try:
-        return getattr(imported(module), name)
+        return getattr(import_own(module), name)
     except (ModuleNotFoundError, AttributeError) as error:
         raise ArgumentError(
             f"There is no {name} in a module {module} ({error}): give module:{kind} of an importable module."
         ) from error
 
 
-_STAMPS: dict[str, tuple[Any, ...]] = {}
-"""The stamps of modules' files when they were imported here."""
+def import_own(module: str) -> ModuleType:
+    """Returns a user's module.
 
-
-def imported(module: str) -> ModuleType:
-    """Returns a module, run anew where its file has changed since it was imported here: a notebook goes on in one process.
-
-    Raises what importing it raises.
+    Python runs a file once: raises ArgumentError where it has changed since, as a run is named by what the file holds.
     """
-    importlib.invalidate_caches()
     found = importlib.import_module(module)
-    file = module_file(module)
-    now = stamp(file) if file else ()
-    if _STAMPS.setdefault(module, now) != now and file is not None:
-        # Not importlib.reload: it takes a compiled file for new that is of the same second and size.
-        exec(compile(file.read_bytes(), str(file), "exec"), found.__dict__)  # noqa: S102
-        _STAMPS[module] = now
+    file = Path(found.__file__ or "")
+    now = (found.__spec__, stamps_of([file]))
+    if _IMPORTED.get(module, now)[0] is not now[0]:
+        del _IMPORTED[module]
+    if _IMPORTED.setdefault(module, now)[1] != now[1]:
+        raise ArgumentError(
+            f"{file} has changed since Python imported it: start Python anew (in a notebook, restart its kernel, or reload the module), so "
+            "that it runs the file as it is."
+        )
     return found
 
 
-def module_file(module: str) -> Path | None:
-    """Returns the file of a module, None where there is no such module or file."""
-    known = sys.modules.get(module)
-    try:
-        spec = known.__spec__ if known is not None else importlib.util.find_spec(module)
-    except (ImportError, ValueError, AttributeError):
-        return None
-    file = Path(spec.origin) if spec is not None and spec.origin else None
-    return file if file is not None and file.is_file() else None
-
-
-def own_files(texts: Iterable[str]) -> list[Path]:
-    """Returns the files of the modules in module:name, of all that are named so; those that are not there are left out."""
-    modules = dict.fromkeys(
-        text.partition("(")[0].strip().partition(":")[0] for text in texts if ":" in text.partition("(")[0]
-    )
-    return [file for module in modules if (file := module_file(module)) is not None]
+def own_files(names: Iterable[str]) -> list[Path]:
+    """Returns the files of the modules that are named as module:name; nothing for other names, and where there is no such file."""
+    found = []
+    for name in names:
+        module, colon, _ = name.partition("(")[0].strip().partition(":")
+        try:
+            spec = importlib.util.find_spec(module) if colon else None
+        except (ImportError, ValueError, AttributeError):
+            spec = None
+        if spec is not None and spec.origin and Path(spec.origin).is_file():
+            found.append(Path(spec.origin))
+    return found

@@ -1,4 +1,4 @@
-"""Anytime-valid inference: confidence sequences, betting tests, control of false discoveries.
+"""Anytime-valid inference: confidence sequences and betting tests.
 
 Results may be inspected after every draw, and sampling may stop for any reason that depends only on the past. Knows no model.
 """
@@ -93,20 +93,6 @@ def _lower_bound(d: Array, alpha: float) -> float:
         else:
             ruled_out = middle
     return ruled_out
-
-
-def e_benjamini_hochberg(log_e_values: ArrayLike, alpha: float) -> Flags:
-    """Returns which hypotheses are rejected at a false-discovery rate of alpha, however the e-values depend on each other.
-
-    The k largest, for the largest k whose k-th e-value is at least n / (alpha k) (Wang and Ramdas 2022). Takes ln of e-values.
-    """
-    log_e = np.asarray(log_e_values, dtype=float)
-    order = np.argsort(-log_e, kind="stable")
-    needed = np.log(len(log_e) / (alpha * np.arange(1, len(log_e) + 1)))
-    passing = np.flatnonzero(log_e[order] >= needed)
-    rejected = np.zeros(len(log_e), dtype=bool)
-    rejected[order[: passing.max(initial=-1) + 1]] = True
-    return rejected
 
 
 def pairs_needed(difference: float, null_mean: float, alpha: float, most: int = 100_000) -> int | None:

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+FEW = 10
+"""Clusters below which percentiles of bootstrap draws are no interval: of five they hold the truth in 83% of cases, of two in 50%."""
 
 
 class Estimate(NamedTuple):
@@ -65,6 +67,38 @@ def percentile_interval(draws: ArrayLike, confidence: float = 0.95) -> tuple[Arr
     return np.asarray(low), np.asarray(high)
 
 
+def standard_errors(n_clusters: int) -> float:
+    """Returns how many standard deviations of bootstrap draws over so many clusters lie between an estimate and either end of its 95%
+    interval: 1.96, and below `FEW` clusters Student's t, with the factor by which the draws vary too little; NaN for one.
+    """
+    from scipy.stats import norm, t
+
+    if n_clusters < 2:
+        return float("nan")
+    if n_clusters >= FEW:
+        return float(norm.ppf(0.975))
+    return float(t.ppf(0.975, n_clusters - 1) * np.sqrt(n_clusters / (n_clusters - 1)))
+
+
+def bootstrap_interval(
+    value: float | ArrayLike, draws: ArrayLike, n_clusters: int, limits: tuple[float, float] = (-np.inf, np.inf)
+) -> tuple[Array, Array]:
+    """Returns the 95% interval of numbers [...] from their bootstrap draws over whole clusters, [draw, ...].
+
+    From `FEW` clusters on it is that of `percentile_interval`; of fewer the estimate ± `standard_errors` of the draws, no further than
+    the limits of what the number can be. NaN where there is no estimate, and of one cluster.
+    """
+    value = np.asarray(value, dtype=float)
+    if n_clusters >= FEW:
+        low, high = percentile_interval(draws)
+    else:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Degrees of freedom", RuntimeWarning)  # all draws NaN: so is the interval
+            half = standard_errors(n_clusters) * np.nanstd(np.asarray(draws, dtype=float), axis=0)
+        low, high = np.maximum(value - half, limits[0]), np.minimum(value + half, limits[1])
+    return np.where(np.isnan(value), np.nan, low), np.where(np.isnan(value), np.nan, high)
+
+
 def mean_estimate(values: ArrayLike, clusters: ArrayLike, *, draws: int = 2000, seed: int = 0) -> Estimate:
     """Returns the mean of one number per row with its clustered bootstrap interval.
 
@@ -74,8 +108,9 @@ def mean_estimate(values: ArrayLike, clusters: ArrayLike, *, draws: int = 2000, 
     n_clusters = len(np.unique(clusters))
     if n_clusters < 2:
         return Estimate(float(values.mean()) if len(values) else np.nan, np.nan, np.nan, n_clusters)
-    low, high = percentile_interval(bootstrap_means(values, clusters, draws=draws, seed=seed))
-    return Estimate(float(values.mean()), float(low), float(high), n_clusters)
+    value, drawn = values.mean(), bootstrap_means(values, clusters, draws=draws, seed=seed)
+    low, high = bootstrap_interval(value, drawn, n_clusters)
+    return Estimate(float(value), float(low), float(high), n_clusters)
 
 
 def share_estimate(values: ArrayLike, clusters: ArrayLike, *, draws: int = 2000, seed: int = 0) -> Estimate:
@@ -83,13 +118,13 @@ def share_estimate(values: ArrayLike, clusters: ArrayLike, *, draws: int = 2000,
 
     Its interval where all clusters agree: see `bounded`.
     """
-    return bounded(mean_estimate(values, clusters, draws=draws, seed=seed))
+    return bounded(_within(mean_estimate(values, clusters, draws=draws, seed=seed), values, 0.0, 1.0))
 
 
 def bounded(estimate: Estimate) -> Estimate:
     """Returns the estimate of a quantity between 0 and 1, with an interval even if all clusters agree: none, all, or half in each.
 
-    There resampling has no spread and would look like certainty: the interval is Wilson's for as many trials as there are
+    Where they agree resampling has no spread and would look like certainty: the interval is Wilson's for as many trials as there are
     clusters, the widest that quantities of that mean call for.
     """
     if estimate.n < 2 or not _agree(estimate) or not 0 <= estimate.value <= 1:
@@ -97,6 +132,16 @@ def bounded(estimate: Estimate) -> Estimate:
     if estimate.value in (0.0, 1.0):
         return wilson_interval(int(estimate.value) * estimate.n, estimate.n)
     return _wilson_between(estimate.value, estimate.n)
+
+
+def _within(estimate: Estimate, values: ArrayLike, lowest: float, highest: float) -> Estimate:
+    """The estimate, its interval cut at what the quantity can be, or at the furthest of the values that it is the mean of: a share that
+    was lost may be negative.
+    """
+    values = np.asarray(values, dtype=float)
+    limits = min(lowest, values.min(initial=lowest)), max(highest, values.max(initial=highest))
+    low, high = (float(np.clip(end, *limits)) for end in (estimate.ci_low, estimate.ci_high))
+    return estimate._replace(ci_low=low, ci_high=high)
 
 
 def _agree(estimate: Estimate) -> bool:
@@ -127,18 +172,24 @@ def share_difference(
     """
     estimate = paired_difference(first, second, clusters, draws=draws, seed=seed)
     if estimate.n < 2 or not _agree(estimate):
-        return estimate
+        return _within(estimate, np.asarray(first, dtype=float) - np.asarray(second, dtype=float), -1.0, 1.0)
     width = wilson_interval(0, estimate.n).ci_high
     low, high = max(estimate.value - width, -1.0), min(estimate.value + width, 1.0)
     return Estimate(estimate.value, low, high, estimate.n)
 
 
 def resampled(
-    statistic: Callable[[Array], Array], clusters: ArrayLike, *, draws: int = 1000, seed: int = 0
+    statistic: Callable[[Array], Array],
+    clusters: ArrayLike,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    limits: tuple[float, float] = (-np.inf, np.inf),
 ) -> Estimate:
     """Returns a statistic of rows with its bootstrap interval when whole clusters are resampled.
 
-    `statistic` takes how often each row counts, [draw, row], and returns one number per draw, such as `weighted_median`.
+    `statistic` takes how often each row counts, [draw, row], and returns one number per draw, such as `weighted_median`; `limits` are
+    what it can be at least and at most.
     One cluster carries no information about the spread between clusters: its interval is NaN. So is that of a statistic that hinges
     on one cluster: without it, it is not defined.
     """
@@ -147,7 +198,8 @@ def resampled(
     whole = float(statistic(np.ones((1, len(index))))[0])
     if n_clusters < 2 or np.isnan(statistic((1 - np.eye(n_clusters))[:, index])).any():
         return Estimate(whole, np.nan, np.nan, n_clusters)
-    low, high = percentile_interval(statistic(cluster_weights(n_clusters, draws, seed)[:, index]))
+    drawn = statistic(cluster_weights(n_clusters, draws, seed)[:, index])
+    low, high = bootstrap_interval(whole, drawn, n_clusters, limits)
     return Estimate(whole, float(low), float(high), n_clusters)
 
 
@@ -258,3 +310,17 @@ def _among_top(scores: ArrayLike, k: int) -> NDArray[np.bool_]:
     among = np.zeros(scores.shape, dtype=bool)
     np.put_along_axis(among, np.argsort(-scores, axis=-1, kind="stable")[..., :k], True, axis=-1)
     return among
+
+
+def e_benjamini_hochberg(log_e_values: ArrayLike, alpha: float) -> NDArray[np.bool_]:
+    """Returns which hypotheses are rejected at a false-discovery rate of alpha, however the e-values depend on each other.
+
+    The k largest, for the largest k whose k-th e-value is at least n / (alpha k) (Wang and Ramdas 2022). Takes ln of e-values.
+    """
+    log_e = np.asarray(log_e_values, dtype=float)
+    order = np.argsort(-log_e, kind="stable")
+    needed = np.log(len(log_e) / (alpha * np.arange(1, len(log_e) + 1)))
+    passing = np.flatnonzero(log_e[order] >= needed)
+    rejected = np.zeros(len(log_e), dtype=bool)
+    rejected[order[: passing.max(initial=-1) + 1]] = True
+    return rejected

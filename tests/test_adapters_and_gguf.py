@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from interp.errors import ArgumentError, RunError, UserError
-from interp.experiments.experiment import run_hash
+from interp.experiments.run_names import run_hash
 from interp.models.loading.language import load, look_up
 from interp.models.loading.names import resolve
 from probes.surprisal.experiment import Surprisal
@@ -103,6 +103,53 @@ def test_each_kind_of_adapter_computes_what_it_computes_unmerged(base, settings)
     merged = logits_of(load(str(lora)))
     torch.testing.assert_close(merged, plain_logits(adapted.eval()), atol=1e-4, rtol=0)
     assert (merged - plain_logits(tiny_hf("llama"))).abs().max() > 0.01
+
+
+TIED = {
+    "embedding": dict(target_modules=["embed_tokens"]),
+    "head": dict(target_modules=["lm_head"]),
+    "both": dict(target_modules=["embed_tokens", "lm_head", "q_proj"]),
+    "whole embedding": dict(modules_to_save=["embed_tokens"]),
+    "whole head": dict(modules_to_save=["lm_head"]),
+    "trained tokens": dict(trainable_token_indices=[3, 4]),
+    "layers used twice": dict(layer_replication=[[0, 2], [1, 3]]),
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("settings", TIED.values(), ids=TIED)
+def test_weights_that_stand_in_two_places_are_changed_where_the_adapter_changes_them_or_refused(
+    tmp_path, settings, dtype
+):
+    """A tied head is the embedding's matrix: a change of one of them, merged into it, would be one of both."""
+    changes, folder = dict(tie_word_embeddings=True), tmp_path / "base"
+    tiny_hf("llama", **changes).save_pretrained(folder)
+    word_level().save_pretrained(folder)
+    adapted = write_adapter(tmp_path / "lora", tiny_hf("llama", **changes), **settings)
+    wanted = plain_logits(adapted.eval())
+    if "trainable_token_indices" in settings or "layer_replication" in settings:
+        with pytest.raises(UserError, match="cannot be merged"):
+            load(str(tmp_path / "lora"), dtype=dtype)
+        return
+    model = load(str(tmp_path / "lora"), dtype=dtype)
+    apart = float((logits_of(model) - wanted).abs().mean() / wanted.std())
+    assert apart < (1e-5 if dtype == "float32" else 0.05)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+def test_biases_that_an_adapter_says_it_trained_and_does_not_hold_are_missed(base):
+    lora = base.parent / "lora"
+    for folder in (base, lora):
+        shutil.rmtree(folder, ignore_errors=True)
+    tiny_hf("llama", attention_bias=True).save_pretrained(base)
+    word_level().save_pretrained(base)
+    write_adapter(lora, tiny_hf("llama", attention_bias=True), bias="all")
+    spoil(lambda tensors: [tensors.pop(name) for name in list(tensors) if "q_proj" in name and name.endswith("bias")])(
+        lora
+    )
+    with pytest.raises(RunError, match=r"it has no weights for, such as .*q_proj.*bias"):
+        load(str(lora))
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from interp.errors import RunError
-from interp.models.image.attention_calls import AttentionCall, attention_calls
+from interp.models.image.attention_weights import AttentionCall, attention_calls
 
 GENERATOR = torch.Generator().manual_seed(0)
 QUERY, KEY, VALUE = (torch.randn(2, 4, n, 8, generator=GENERATOR) for n in (5, 7, 7))

@@ -13,6 +13,7 @@ from transformers import DynamicCache, StaticCache
 from interp.errors import UserError
 from interp.models.language.attention_function import attend
 from interp.models.language.recording import HeadOutputs, TopKeys, Weights
+from interp.models.language.residuals import read_residuals
 from tests.reading import close
 from tests.tiny_models import random_ids, tiny, tiny_hf
 
@@ -317,3 +318,29 @@ def test_threads_that_read_at_the_same_time_do_not_see_each_other():
         thread.join()
     assert not wrong
     assert len(done) >= 25
+
+
+# ---------------------------------------------------------------------- models as people hand them over
+
+
+@pytest.mark.parametrize("part", ["all of it", "a layer"])
+@pytest.mark.parametrize(
+    ("family", "dropout"),
+    [
+        ("gpt2", dict(attn_pdrop=0.0, resid_pdrop=0.5, embd_pdrop=0.5)),
+        ("gpt_neox", dict(attention_dropout=0.0, hidden_dropout=0.5)),
+        ("gpt2", dict(attn_pdrop=0.5, resid_pdrop=0.0, embd_pdrop=0.0)),
+    ],
+)
+def test_a_model_that_is_put_back_into_training_is_refused(family, dropout, part):
+    """Dropout outside attention too: logits are others each time."""
+    model = tiny(family, **dropout)
+    wanted = model.extend(model.prefix(), [IDS])
+    layers = model.hf.transformer.h if family == "gpt2" else model.hf.gpt_neox.layers
+    changed = model.hf if part == "all of it" else layers[1]
+    changed.train()
+    for read in (lambda: model.extend(model.prefix(), [IDS]), lambda: read_residuals(model, torch.tensor([IDS]), [1])):
+        with pytest.raises(UserError, match=r"call eval\(\) on the model"):
+            read()
+    changed.eval()
+    close(model.extend(model.prefix(), [IDS]), wanted)

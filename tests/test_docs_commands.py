@@ -32,10 +32,11 @@ from interp.experiments import runner, verbs
 from interp.experiments.__main__ import VERBS, main
 from interp.experiments.atlas_settings import Atlas, configured_experiments, kinds, read_configuration
 from interp.experiments.catalogue import EXPERIMENTS, JOINS, experiments, joins
-from interp.experiments.experiment import Experiment, run_hash
+from interp.experiments.experiment import Experiment
 from interp.experiments.export import require_browser
 from interp.experiments.options import RunOptions
 from interp.experiments.run import Run, configured, with_checked_settings
+from interp.experiments.run_names import run_hash
 from interp.models.identity import ModelFacts
 from interp.models.loading.names import ModelEntry, aliases
 from interp.retention.policies.catalogue import GROUP

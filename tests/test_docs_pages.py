@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from interp.experiments.experiment import run_hash
 from interp.experiments.options import RunOptions
+from interp.experiments.run_names import run_hash
 from interp.experiments.runner import facts_of
 from probes.verbatim_memory.experiment import VerbatimMemory
 from tests.fenced import PAGES, ROOT

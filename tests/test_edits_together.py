@@ -12,7 +12,7 @@ from jaxtyping import config
 from torch import Tensor
 from transformers import AttentionInterface, DynamicCache
 
-import interp.models.language.adapted.falcon
+import interp.models.language.adapted.alibi
 import interp.models.language.forward
 from interp.errors import ArgumentError, UserError
 from interp.models.language.architecture import output_projection
@@ -160,7 +160,7 @@ def test_all_open_edits_act_and_recordings_show_what_the_model_saw(family, seed,
         hand = ByHand([*early, *late], way)
         with monkeypatch.context() as patch, torch.no_grad():
             patch.setitem(AttentionInterface._global_mapping, "interp", hand.attend)
-            patch.setattr(interp.models.language.adapted.falcon, "attend", hand.attend)
+            patch.setattr(interp.models.language.adapted.alibi, "attend", hand.attend)
             expected = reference.hf(torch.tensor(ROWS), use_cache=False).logits
         with opened(model, early), model.record(torch.arange(N)[None], Weights(N), HeadOutputs()) as recording:
             logits = read(model, way, monkeypatch, late)

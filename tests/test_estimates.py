@@ -15,6 +15,7 @@ from interp.statistics import (
     share_difference,
     share_estimate,
     weighted_median,
+    weighted_spearman,
     wilson_interval,
 )
 from interp.tables import checked, named, schema_of
@@ -72,6 +73,17 @@ def test_a_share_that_is_the_same_everywhere_has_an_interval_with_a_width(rows: 
         rows, ["group"], lambda own, weights: weights @ (own["right"] > 2), over="cluster", kind="share", draws=10
     )
     assert total["ci_high"].tolist() == [wilson_interval(0, 4).ci_high] * 2
+
+
+def test_a_correlation_of_three_points_that_all_draws_agree_on_has_no_interval() -> None:
+    rows = pd.DataFrame({"all": 0, "cluster": range(3), "a": [1.0, 2, 3], "b": [0.0, 1, 5]})
+    correlation = lambda own, weights: weighted_spearman(own["a"], own["b"], weights)  # noqa: E731
+    (found,) = estimates(rows, ["all"], correlation, over="cluster", kind="correlation").itertuples()
+    assert found.value == 1.0
+    assert np.isnan([found.ci_low, found.ci_high]).all()
+    more = pd.DataFrame({"all": 0, "cluster": range(5), "a": [1.0, 2, 3, 4, 5], "b": [0.0, 1, 5, 3, 4]})
+    (found,) = estimates(more, ["all"], correlation, over="cluster", kind="correlation").itertuples()
+    assert -1 <= found.ci_low < found.value < found.ci_high == 1
 
 
 def test_a_median_of_differences_is_the_difference_of_medians_in_the_same_draws() -> None:

@@ -232,7 +232,7 @@ def test_a_run_is_named_by_the_base_and_by_every_file_and_scale(saved, tmp_path)
     plain = look_up_image(folder)
 
     def name(*lora: str) -> str:
-        from interp.experiments.experiment import run_hash
+        from interp.experiments.run_names import run_hash
         from probes.t2i_flow.experiment import T2IFlow
 
         facts = look_up_image(folder, lora=lora)
@@ -378,6 +378,33 @@ def test_what_diffusers_leaves_out_of_flux_files_is_refused(saved, tmp_path, mor
     torch.testing.assert_close(after, before + 0.5 * torch.ones(32, 2) @ torch.ones(2, 32))
     save_file(tensors | more, file)
     with pytest.raises(UserError, match="1 of the 2 modules that it changes are not in this pipeline"):
+        load_image(str(saved("flux")), device="cpu", lora=str(file))
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-3, 0.0])
+@pytest.mark.parametrize("more", LEFT_OUT.values(), ids=LEFT_OUT)
+def test_a_module_of_any_size_is_missed_beside_one_that_becomes_several(saved, tmp_path, more, size):
+    """Queries, keys and values that are one module in the file are three in the pipeline, which had made up for what was left out."""
+    stem, file = "lora_unet_double_blocks_0_img_attn_qkv", tmp_path / "style.safetensors"
+    generator = torch.Generator().manual_seed(0)
+    down, up = (torch.randn(2, 32, generator=generator), torch.randn(96, 2, generator=generator))
+    tensors = {f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up, f"{stem}.alpha": torch.tensor(1.0)}
+    save_file(tensors, file)
+    base, model = (load_image(str(saved("flux")), device="cpu", lora=lora).pipeline for lora in ((), str(file)))
+    for number, name in enumerate(("to_q", "to_k", "to_v")):
+        before, after = (one.transformer.transformer_blocks[0].attn.get_submodule(name).weight for one in (base, model))
+        torch.testing.assert_close(after, before + 0.5 * up[32 * number : 32 * number + 32] @ down)
+    save_file(tensors | {name: size * one for name, one in more.items()}, file)
+    with pytest.raises(UserError, match="modules that it changes are not in this pipeline"):
+        load_image(str(saved("flux")), device="cpu", lora=str(file))
+
+
+def test_an_alpha_that_diffusers_ignores_on_a_small_change_beside_a_large_one_is_refused(saved, tmp_path):
+    file, stem = tmp_path / "style.safetensors", "transformer.transformer_blocks.0.attn.to_q"
+    large = both("transformer.transformer_blocks.1.attn.to_q", 32, 32)
+    small = {name: 1e-2 * one for name, one in both(stem, 32, 32).items()}
+    save_file({**large, **small, f"{stem}.alpha": torch.tensor(1.0)}, file)
+    with pytest.raises(UserError, match="so parts or alphas are lost"):
         load_image(str(saved("flux")), device="cpu", lora=str(file))
 
 

@@ -11,10 +11,9 @@ from interp.errors import ArgumentError, RunError, UserError
 from interp.models.identity import ModelIdentity
 from interp.models.language.model import LanguageModel
 from interp.models.lens import training
-from interp.models.lens.lens import LogitLens
+from interp.models.lens.lens import LogitLens, read_through
 from interp.models.lens.training import Recipe, held_out_nats, read_states, train_on
 from interp.models.lens.tuned import Translators, TunedLens, save_lens, shipped_lens
-from interp.models.lens.upper import read_through
 from tests.test_bridge import with_tokenizer
 from tests.tiny_models import FAMILIES, REACHED, random_ids, tiny, tiny_hf
 from tests.tiny_tokenizers import byte_level
@@ -180,6 +179,44 @@ def test_what_is_no_lens_is_refused(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "weights")
     with pytest.raises(ArgumentError, match="is no lens of this toolkit"):
         TunedLens.load(model, tmp_path / "weights")
+    parts = {name: getattr(maps(), name) for name in ("down", "up", "bias")}
+    save_file(parts, tmp_path / "bare", {"format": "interp lens 1"})
+    with pytest.raises(ArgumentError, match="is no lens of this toolkit"):
+        TunedLens.load(model, tmp_path / "bare")
+
+
+def test_maps_that_half_precision_cannot_hold_are_stored_whole_and_others_refused(tmp_path):
+    """Residual streams with massive activations are of tens of thousands; float16 ends at 65504."""
+    model, large = tiny("llama"), maps()
+    large.bias[0] *= 1e6
+    facts = {"held_out_nats": {}, "recipe": {}}
+    save_lens(tmp_path / "large", large, model.identity, "tuned", facts)
+    torch.testing.assert_close(
+        TunedLens.load(model, tmp_path / "large").translators.bias[0].float(), large.bias[0], rtol=1e-3, atol=0
+    )
+    large.bias[0, 0] = float("nan")
+    save_lens(tmp_path / "broken", large, model.identity, "tuned", facts)
+    with pytest.raises(ArgumentError, match="holds numbers that are none"):
+        TunedLens.load(model, tmp_path / "broken")
+
+
+def test_a_control_is_not_taken_for_the_lens(tmp_path):
+    from probes.prediction_depth.experiment import PredictionDepth
+    from probes.prediction_depth.measure import lenses
+
+    model = tiny("llama")
+    for kind in ("tuned", "shuffled"):
+        save_lens(tmp_path / kind, maps(), model.identity, kind, {"held_out_nats": {}, "recipe": {}})
+    right = PredictionDepth(lens=tmp_path / "tuned", shuffled_lens=tmp_path / "shuffled")
+    assert [lens.name for lens in lenses(right, model).values()] == ["logit", "tuned", "shuffled"]
+    with pytest.raises(
+        ArgumentError, match=r"shuffled is a shuffled lens, and --lens takes a tuned one: name it as --shuffled-lens"
+    ):
+        lenses(PredictionDepth(lens=tmp_path / "shuffled"), model)
+    with pytest.raises(
+        ArgumentError, match=r"tuned is a tuned lens, and --shuffled-lens takes a shuffled one: name it as --lens"
+    ):
+        lenses(PredictionDepth(shuffled_lens=tmp_path / "tuned"), model)
 
 
 def test_no_lens_ships_for_other_weights_of_the_same_name():

@@ -112,7 +112,7 @@ READERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "t2i_flow.toml": (toml_of(T2IFlow), 'n_prompts = 2\nparts = ["in_item"]\njudge = "pixel"\nsteps = 3\n'),
     "run.json": (
         in_folder("run.json", open_run),
-        '{"status": "done", "experiment": "retrieval_heads", "schema_version": 3, "configuration": {"k": [2]}, '
+        '{"status": "done", "experiment": "retrieval_heads", "schema_version": 4, "configuration": {"k": [2]}, '
         '"command": "x", "model": {"identity": {"name": "tiny"}}}',
     ),
     "corpus": (in_folder("a.txt", read_folder), "Some words."),

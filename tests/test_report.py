@@ -214,7 +214,8 @@ def test_a_notebook_shows_a_run_by_its_findings_and_names(run: Run) -> None:
 
 def test_runs_are_compared_from_python(run: Run) -> None:
     tables, figures = compare(run, run)
-    assert tables["means"]["mean_nats"].tolist() == [run.tables["texts"]["mean_nats"].mean()]  # one label, one side
+    assert tables["means"]["mean_nats"].tolist() == 2 * [run.tables["texts"]["mean_nats"].mean()]
+    assert tables["means"]["run"].tolist() == [run.label, f"{run.label} ({run.folder})"]
     assert list(figures) == ["means"]
     with pytest.raises(ArgumentError, match="two or more"):
         compare(run)

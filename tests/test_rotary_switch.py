@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import torch
 
 from interp.errors import UserError
 from interp.models.language.prefix import Prefix, stack
@@ -31,6 +32,21 @@ def test_a_text_past_the_trained_length_of_dynamic_ntk_equals_transformers_whate
             model.extend(rows, new)
     model.reread(prefix := model.prefix(IDS[:48]), [*IDS[:40], *IDS[:3]])
     close(model.extend(model.prefix(), [prefix.ids[0]])[0, 0], whole("llama", prefix.ids[0], **DYNAMIC)[-1])
+
+
+@pytest.mark.parametrize("end", [20, 31, 32, 33, 40])
+def test_a_longer_text_before_leaves_no_trace_in_a_text_of_any_length(end):
+    """transformers keeps the frequencies of the longest text so far: for a text of just the trained length too."""
+    model, ids = tiny("llama", **DYNAMIC), torch.tensor([IDS[:end]])
+    wanted = whole("llama", IDS[:end], **DYNAMIC)
+    model.hf(torch.tensor([IDS[:48]]))
+    close(model.hf(ids).logits[0], wanted)
+    model.extend(model.prefix(), [IDS[:48]])
+    close(model.extend(model.prefix(), [IDS[:end]])[0, 0], wanted[-1])
+    prefix = model.prefix(IDS[:10])
+    model.extend(model.prefix(), [IDS[:48]])
+    if end <= 32:
+        close(model.extend(prefix, [IDS[10:end]])[0, 0], wanted[-1])
 
 
 def test_texts_on_either_side_of_the_rotary_switch_equal_transformers(monkeypatch):

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from interp.errors import RunError
 from interp.experiments.__main__ import main
-from interp.experiments.experiment import ADDED, run_hash
+from interp.experiments.experiment import ADDED
 from interp.experiments.options import RunOptions
 from interp.experiments.provenance import command_line
+from interp.experiments.run_names import run_hash
 from interp.models.loading.language import look_up
 from probes.retrieval_heads.experiment import RetrievalHeads
 from tests.counting import Counting

@@ -21,8 +21,9 @@ from pandas.testing import assert_frame_equal
 from interp.errors import RunError, UserError
 from interp.experiments import runner
 from interp.experiments.__main__ import main
-from interp.experiments.experiment import WorkUnit, run_hash
+from interp.experiments.experiment import WorkUnit
 from interp.experiments.run import Run
+from interp.experiments.run_names import run_hash
 from interp.models.check.verdicts import WAYS_OUT
 from interp.models.loading.language import load, look_up
 from tests.counting import FAIL, HOLD, Counting, environment, save_model

@@ -10,8 +10,8 @@ import pytest
 
 from interp.errors import RunError
 from interp.experiments import options, trackers
-from interp.experiments.experiment import run_hash
 from interp.experiments.run import Run
+from interp.experiments.run_names import run_hash
 from interp.experiments.trackers import log_run, record_of
 from interp.models.loading.language import look_up
 from tests.counting import Call, Counting

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from interp.errors import ArgumentError, RunError, UserError
 from interp.models.language.word_tokens import token_bytes
-from interp.models.loading.tokenizer import load_tokenizer
+from interp.models.loading.language import load_tokenizer
 from interp.models.transplant.bits import scored
 from interp.models.transplant.folder import check_place, write_folder
 from interp.models.transplant.mixtures import Vocabulary, mixture, rebuilt_rows

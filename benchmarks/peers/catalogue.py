@@ -125,6 +125,7 @@ PEERS = (
             ("keydiff", "KeyDiffPress"),
             ("tova", "TOVAPress"),
             ("snapkv", "SnapKVPress"),
+            ("expected", "ExpectedAttentionPress"),
         )
     ),
     Peer("pts, one drop", "pts_one_drop", "change of V at a pivotal token, V known", 1e-9, **PTS),

@@ -19,6 +19,7 @@ from interp.models.loading.image import load_image
 from interp.retention.policies.base import Policy
 from interp.retention.policies.baselines import KeyDiff, KNorm
 from interp.retention.policies.evict import SnapKV, Tova
+from interp.retention.policies.expected import Expected
 from interp.retention.simulate import simulate
 from probes.critical_tokens.definitions import Thresholds
 from probes.retrieval_heads.measure import measure_samples
@@ -232,6 +233,7 @@ OURS: dict[str, Callable[[LanguageModel, dict[str, Any]], Work]] = {
     "kvpress_keydiff": surprisals_under(KeyDiff()),
     "kvpress_tova": surprisals_under(Tova()),
     "kvpress_snapkv": surprisals_under(SnapKV(window=64, kernel=5)),
+    "kvpress_expected": surprisals_under(Expected(whole=False)),
     "pts_one_drop": pivotal_changes("chains_one_drop"),
     "pts_random": pivotal_changes("chains_random"),
 }

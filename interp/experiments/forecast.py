@@ -10,10 +10,11 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from interp.experiments.engine import worker_device
-from interp.experiments.experiment import Experiment, Work, WorkUnit, run_hash, total
+from interp.experiments.experiment import Experiment, Work, WorkUnit, total
 from interp.experiments.listing import state_of
 from interp.experiments.options import RunOptions
 from interp.experiments.run import with_checked_settings
+from interp.experiments.run_names import run_hash
 from interp.experiments.runner import check_kind, check_usable, facts_of
 from interp.experiments.store import MeasuredTables, RunStore
 from interp.models.identity import DtypeName, ModelFacts

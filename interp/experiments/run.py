@@ -1,7 +1,7 @@
 """A finished run: its folder, its tables, its figures."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from interp.experiments.store import StoredTables
+    from interp.tables import Tables
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Run:
         """The tables, each read on access: `run.tables["head_scores"]`."""
         from interp.experiments.store import StoredTables
 
-        return StoredTables(self.folder, self.experiment.schemas())
+        return StoredTables(self.folder, self.experiment.schemas(), _mapping(self.description.get("table_sha256")))
 
     @cached_property
     def figures(self) -> "Mapping[str, go.Figure]":
@@ -78,7 +79,21 @@ def compare(*runs: Run) -> "tuple[Mapping[str, pd.DataFrame], Mapping[str, go.Fi
     names = sorted({run.experiment.name for run in runs})
     if len(names) > 1:
         raise ArgumentError(f"These are runs of {', '.join(names)}: compare runs of one experiment.")
-    return runs[0].experiment.compare({run.label: run.tables for run in runs})
+    return runs[0].experiment.compare(labelled((run.label, str(run.folder), run.tables) for run in runs))
+
+
+def labelled(sides: "Iterable[tuple[str, str, Tables]]") -> "dict[str, Tables]":
+    """Returns the tables of a comparison by label, from (label, place, tables); sides of one label are told apart by their places.
+
+    Raises ArgumentError for a side that is given again and again.
+    """
+    found: dict[str, Tables] = {}
+    for label, place, tables in sides:
+        own = label if label not in found else f"{label} ({place})"
+        if own in found:
+            raise ArgumentError(f"{place} is given more than twice: compare it with others.")
+        found[own] = tables
+    return found
 
 
 def open_run(place: str | Path, out: Path = Path("runs")) -> Run:

@@ -14,10 +14,11 @@ from typing import Any
 from interp.errors import RunError, UserError
 from interp.experiments.catalogue import usable_on, usable_without_attention
 from interp.experiments.engine import Engine, LocalEngine, Worker, checkpoint_of, computing_threads, worker_device
-from interp.experiments.experiment import Experiment, run_hash
+from interp.experiments.experiment import Experiment
 from interp.experiments.options import RunOptions
 from interp.experiments.provenance import command_line, versions
 from interp.experiments.run import Run, with_checked_settings
+from interp.experiments.run_names import run_hash
 from interp.experiments.store import MeasuredTables, RunStore, folder_bytes
 from interp.models.check.verdicts import kept_verdicts
 from interp.models.identity import ModelFacts

@@ -159,19 +159,29 @@ class RunStore:
 
 
 class StoredTables(Mapping[str, pd.DataFrame]):
-    """The tables of a finished run, each read on access."""
+    """The tables of a finished run, each read on access.
 
-    def __init__(self, folder: Path, schemas: Schemas) -> None:
+    Raises RunError for a table that is not the one of `table_sha256`, where that has one of its name.
+    """
+
+    def __init__(self, folder: Path, schemas: Schemas, table_sha256: Mapping[str, str] | None = None) -> None:
         self._paths = {
             path.stem: path for path in sorted((folder / "tables").glob("*.parquet")) if path.stem in schemas
         }
         self._schemas = schemas
+        self._sha256 = table_sha256 or {}
         self._read: dict[str, pd.DataFrame] = {}
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         """Returns one table."""
         if name not in self._read:
-            self._read[name] = read_table(self._paths[name], self._schemas[name])
+            path = self._paths[name]
+            table = read_table(path, self._schemas[name])
+            if name in self._sha256 and file_sha256(path) != self._sha256[name]:
+                raise RunError(
+                    f"{path} has changed since the run ended: run the same command again, which makes it anew from what was measured."
+                )
+            self._read[name] = table
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:

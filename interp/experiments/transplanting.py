@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from interp.errors import ArgumentError
-from interp.models.loading.language import load
-from interp.models.loading.tokenizer import load_tokenizer
+from interp.models.loading.language import load, load_tokenizer
 from interp.models.transplant.folder import check_place
 from interp.models.transplant.rules import Rule
 from interp.models.transplant.transplant import RECORD, check_texts, save, transplant

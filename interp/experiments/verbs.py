@@ -12,7 +12,7 @@ from interp.experiments.catalogue import experiments, joins
 from interp.experiments.experiment import Experiment
 from interp.experiments.listing import State
 from interp.experiments.options import FigureFormat, RunOptions
-from interp.experiments.run import Run, open_run
+from interp.experiments.run import Run, labelled, open_run
 from interp.models.transplant.rules import Rule
 
 if TYPE_CHECKING:
@@ -194,12 +194,9 @@ def compare(runs: Positional[tuple[str, ...]], *, out: Path = Path("runs")) -> N
 
     if len(runs) < 2:
         raise ArgumentError("There is nothing to compare: name two or more runs.")
-    sides: dict[str, Tables] = {}
-    kinds: set[type[Experiment]] = set()
-    for place in runs:
-        kind, label, tables = _side(place, out)
-        kinds.add(kind)
-        sides[label if label not in sides else f"{label} ({place})"] = tables
+    found = [(place, *_side(place, out)) for place in runs]
+    kinds = {kind for _, kind, _, _ in found}
+    sides = labelled((label, place, tables) for place, _, label, tables in found)
     if len(kinds) > 1:
         raise ArgumentError(
             f"These are runs of {', '.join(sorted(kind.name for kind in kinds))}: compare runs of one experiment."

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from interp.models.identity import ModelFacts
 
 Head = tuple[int, int]
+OTHER_WEIGHTS = " (other weights)"
+"""Behind the name of a run's model whose weights are not those of the model at hand, whatever both are called."""
 
 
 def ranking_run(place: Path) -> "Run":
@@ -54,11 +57,14 @@ def given_heads(place: Path, facts: "ModelFacts", definition: str = "set") -> "p
     """Returns the rows of the table `heads_from`: the heads that a file or a run ranks, best first, equal ones by layer and head.
 
     Of a run it is the ranking by `definition`. A score of a key-value head stands for all query heads that share it.
-    Raises ArgumentError for heads that the model does not have, and for scores of all heads of a model of another shape.
+    Raises ArgumentError for heads that the model does not have, for scores of all heads of a model of another shape, and for a run
+    that scored none.
     """
     geometry = facts.geometry
     assert geometry is not None
-    heads = read_heads(place) if is_file_of_heads(place) else _of_run(ranking_run(place), definition)
+    heads = read_heads(place) if is_file_of_heads(place) else _of_run(ranking_run(place), definition, facts)
+    if heads.kind == "gate" and geometry.only_in is not None:
+        heads = _lines_as_layers(heads, geometry.layers)
     scores = heads.scores[["layer", "head", "score"]]
     shape = (geometry.n_layers, geometry.n_kv_heads)
     per_kv_head = heads.per_kv_head or (geometry.n_kv_heads < geometry.n_heads and covers(scores, fewest=1) == shape)
@@ -76,13 +82,38 @@ def given_heads(place: Path, facts: "ModelFacts", definition: str = "set") -> "p
     ).reset_index(drop=True)
 
 
-def _of_run(run: "Run", definition: str) -> HeadFile:
+def scores_of_run(run: "Run", definition: str = "set") -> "pd.DataFrame":
+    """Returns the rows of a retrieval_heads run's `head_scores` by one definition, best head first, equal ones by layer and head.
+
+    Raises ArgumentError for a run in which no head has a score, so that none is first.
+    """
     scores = run.tables["head_scores"]
     scores = scores[scores["definition"] == definition].dropna(subset=["score"])
     if not len(scores):
-        raise ArgumentError(f"{run.folder} has no {definition} scores: no sample of that run was scored.")
+        raise ArgumentError(
+            f"{run.folder} has no {definition} scores: no sample of that run was scored, so it ranks no heads; name another run."
+        )
+    return scores.sort_values(["layer", "head"]).sort_values("score", ascending=False, kind="stable")
+
+
+def _of_run(run: "Run", definition: str, facts: "ModelFacts") -> HeadFile:
     columns = ["layer", "head", "score", "activation_frequency", "n_samples"]
-    return HeadFile(run.folder, "retrieval_heads run", definition, scores[columns], model=run.folder.parent.name)
+    scores, described = scores_of_run(run, definition)[columns], run.description["model"]
+    identity, geometry = described["identity"], described.get("geometry") or {}
+    others = "" if identity["revision"] == facts.identity.revision else OTHER_WEIGHTS
+    known = {"num_layers": "n_layers", "num_heads": "n_heads", "num_kv_heads": "n_kv_heads"}
+    counts = {name: geometry[own] for name, own in known.items() if own in geometry}
+    return HeadFile(
+        run.folder, "retrieval_heads run", definition, scores, model=f"{identity['name']}{others}", counts=counts
+    )
+
+
+def _lines_as_layers(heads: HeadFile, layers: Sequence[int]) -> HeadFile:
+    """A pattern of as many lines as the model has layers with attention: its lines are those layers."""
+    scores = heads.scores
+    if scores["layer"].max() + 1 != len(layers):
+        return heads
+    return replace(heads, scores=scores.assign(layer=[layers[line] for line in scores["layer"]]))
 
 
 def expanded(scores: "pd.DataFrame", group_size: int) -> "pd.DataFrame":
@@ -122,6 +153,13 @@ def check_fits(heads: HeadFile, facts: "ModelFacts", n_heads: int) -> None:
             )
     if heads.kind == "gate" and len(scores) != len(geometry.layers) * n_heads:
         raise ArgumentError(f"{path} has {len(scores)} gates and {has}: name a pattern of the same model.")
+    silent = scores[~scores["layer"].isin(geometry.layers)]
+    if len(silent) and not len(outside):
+        first = silent.iloc[0]
+        raise ArgumentError(
+            f"{path} names the head {int(first['layer'])}-{int(first['head'])}, and of the layers of {facts.name} only "
+            f"{', '.join(map(str, geometry.layers))} have attention heads: leave the others out."
+        )
     if len(outside):
         first = outside.iloc[0]
         from_one = int(scores["layer"].min()) == 1 or int(scores["head"].min()) == 1
@@ -162,20 +200,26 @@ def sentences_on(given: "pd.DataFrame", ks: Sequence[int]) -> list[tuple[str, bo
         )
     ]
     named, model = str(given["named_model"].iloc[0]), str(given["model"].iloc[0])
-    if named and not _same_name(named, model):
+    if named.endswith(OTHER_WEIGHTS):
+        of = named.removesuffix(OTHER_WEIGHTS)
+        said.append((f"The run of --heads-from ranks the heads of {of}, other weights than those of {model}.", True))
+    elif named and not _same_name(named, model):
         said.append((f"The file of --heads-from names the model {named}, and this run is of {model}.", True))
-    scores = given["score"].to_numpy()
-    for k in sizes_for(given, ks):
-        tied = given[given["score"] == scores[k - 1]]
-        if k < len(given) and scores[k] == scores[k - 1]:
-            said.append(
-                (
-                    f"The top {k} of --heads-from ends among {len(tied)} heads with the same score, {scores[k - 1]:.3g}: those of the "
-                    "first layers were taken.",
-                    True,
-                )
-            )
+    said += [(text, True) for text in sentences_on_ties(given["score"], sizes_for(given, ks), "--heads-from")]
     return said
+
+
+def sentences_on_ties(scores: "pd.Series", ks: Sequence[int], ranking: str) -> list[str]:
+    """Returns a sentence for every size at which a ranking, whose scores are given best first, is no order."""
+    found = []
+    for k in (k for k in ks if 0 < k < len(scores)):
+        last = scores.iloc[k - 1]
+        if scores.iloc[k] == last:
+            found.append(
+                f"The top {k} of {ranking} ends among {int((scores == last).sum())} heads with the same score, {last:.3g}: those of the "
+                "first layers were taken."
+            )
+    return found
 
 
 def _same_name(first: str, second: str) -> bool:
@@ -197,4 +241,4 @@ class HeadsFrom(TableSchema):
     per_kv_head: bool
     """Whether the file scores key-value heads, each standing for the query heads that share it."""
     named_model: str
-    """The model that the file names, "" where it names none."""
+    """The model that the file names, "" where it names none; a run's, with OTHER_WEIGHTS behind it where it has other weights."""

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from interp.assets import ENCODERS, fetch_folder
 from interp.errors import ArgumentError, RunError, did_you_mean
+from interp.kept import kept_while_unchanged
 from interp.models.language.architecture import reads_both_ways
-from interp.stamps import read_once
 
 
 class Encoder:
@@ -42,7 +42,7 @@ class Encoder:
         return torch.stack(output.hidden_states[1:])
 
 
-@read_once(1)
+@kept_while_unchanged(lambda name, *_: (Path(name).expanduser(),), maxsize=1)
 def load_encoder(name: str, device: str = "cpu") -> Encoder:
     """Returns the encoder of that name (`all-minilm-l6-v2`, fetched once and checked) or folder, in float32.
 

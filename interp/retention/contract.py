@@ -86,12 +86,29 @@ def check_room(setting: Setting, n_prompt: int, spans: Sequence[tuple[int, int]]
         raise ArgumentError(
             f"The span {outside[0]} lies outside a prompt of {n_prompt} tokens: give token ranges [start, end) in it."
         )
-    covered = set(range(setting.first)) | set(range(n_prompt - setting.last, n_prompt))
-    covered |= {place for start, end in spans for place in range(start, end)} if setting.spans else set()
-    if len(covered) > budget or min(covered, default=0) < 0:
+    n_sure, n_protected = n_sure_keys(setting, n_prompt, spans), _n_kept(setting, n_prompt, spans, (0, 0))
+    room = setting.policy.n_own(budget)
+    if max(n_sure, n_protected) > room:
+        own = f" and {name} always keeps {n_sure - n_protected} more" if n_sure > n_protected else ""
+        part = "" if room == budget else f", of which {name} keeps {room} as they are"
         raise ArgumentError(
-            f"{len(covered)} tokens are protected and the budget is {budget} keys of {n_prompt}: raise --budgets or protect fewer."
+            f"{n_protected} tokens are protected{own}, and the budget is {budget} keys of {n_prompt}{part}: raise --budgets or protect "
+            "fewer."
         )
+
+
+def n_sure_keys(setting: Setting, n_prompt: int, spans: Sequence[tuple[int, int]]) -> int:
+    """Returns how many keys of a prompt are kept whatever their scores: the protected ones and those that the policy holds."""
+    first, last = (min(own, n_prompt) for own in setting.policy.held)
+    return _n_kept(setting, n_prompt, spans, (first, last))
+
+
+def _n_kept(setting: Setting, n_prompt: int, spans: Sequence[tuple[int, int]], held: tuple[int, int]) -> int:
+    first, last = max(setting.first, held[0]), max(setting.last, held[1])
+    sure = set(range(first)) | {place for start, end in spans for place in range(start, end) if setting.spans}
+    if setting.policy.event in ("every_step", "every_window"):
+        return len(sure) + last  # the last tokens are others after every step, so none of them is another protected one
+    return len(sure | set(range(n_prompt - last, n_prompt)))
 
 
 def check_sinks(model: LanguageModel) -> None:

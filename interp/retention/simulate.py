@@ -81,7 +81,7 @@ def read_prompts(
     prefix, calls = Prefix.empty(model.layout, len(texts)), _Calls()
     with model.hooks.opened(observer=calls):
         model.extend(prefix, [list(ids) for ids in texts], logits="none")
-    rotations = rotations_of(model, len(texts[0]) + FUTURE) if rotary else {}
+    rotations = rotations_of(model, len(texts[0]), len(texts[0]) + FUTURE) if rotary else {}
     dropping = whole_layers(model, len(texts[0]) + LONGEST_CONTINUATION)
     found = []
     for row in range(len(texts)):

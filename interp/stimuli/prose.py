@@ -8,11 +8,10 @@ import unicodedata
 import zipfile
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
 
 from interp.assets import ASSETS, fetch_asset
 from interp.errors import ArgumentError
-from interp.stamps import stamp
+from interp.kept import Stamp, stamps_of
 
 # What lossy encoding left behind: a replacement sign, an umlaut turned into "?", a pound sign turned into " ?2bn".
 _LOST_LETTER = re.compile(r"\ufffd|\w\?\w| \?\d|[^\x00-\u024f\u2010-\u203a™°]")
@@ -86,7 +85,7 @@ def read_folder(folder: Path) -> tuple[str, ...]:
     if not folder.is_dir():
         raise ArgumentError(f"{folder} is not a folder: name a folder that holds .txt files.")
     files = tuple(_text_files(folder))
-    texts = _texts_of(files, tuple(map(stamp, files)))
+    texts = _texts_of(files, stamps_of(files))
     if not any(text.strip() for text in texts):
         raise ArgumentError(f"{folder} holds no text: put at least one non-empty .txt file there.")
     return texts
@@ -116,7 +115,7 @@ def _text_files(folder: Path) -> list[Path]:
 
 
 @lru_cache(maxsize=2)
-def _texts_of(files: tuple[Path, ...], _stamps: tuple[Any, ...]) -> tuple[str, ...]:
+def _texts_of(files: tuple[Path, ...], _stamps: tuple[Stamp, ...]) -> tuple[str, ...]:
     return tuple(read_text(path) for path in files)
 
 

@@ -44,7 +44,7 @@ class ByteBias(Settings):
         "arXiv:2410.09303; the partial token problem, arXiv:2601.23223; Thawani et al. 2023, Learn Your Tokens, arXiv:2310.11628; "
         "Chen et al. 2025, Improving Large Language Models with Concept-Aware Fine-Tuning, arXiv:2506.07833"
     )
-    schema_version: ClassVar[int] = 4
+    schema_version: ClassVar[int] = 5
     needs_attention: ClassVar[bool] = False
     in_atlas: ClassVar[bool] = False
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from interp.estimates import unshown
 from interp.experiments.experiment import Finding
 from interp.tables import Tables
 
@@ -20,7 +21,8 @@ def _of_prompts(tables: Tables) -> list[Finding]:
         found.append(
             Finding(
                 f"Where a prompt ends {where}, the true continuation is 10^{row.log10_ratio:.2f} times as likely over all covers as after "
-                f"the prompt's own tokens [{row.ci_low:.2f}, {row.ci_high:.2f}] ({row.n_rows} cuts of {row.n} prompts)."
+                f"the prompt's own tokens [{row.ci_low:.2f}, {row.ci_high:.2f}]{unshown(row.ci_low, row.ci_high)} "
+                f"({row.n_rows} cuts of {row.n} prompts)."
             )
         )
     inside = ways[(ways["domain"] == "all") & ~ways["is_token_border"]]
@@ -37,8 +39,8 @@ def _of_prompts(tables: Tables) -> list[Finding]:
 def _of_words(tables: Tables) -> list[Finding]:
     return [
         Finding(
-            f"Words of several tokens cost {row.difference:+.2f} nats [{row.ci_low:+.2f}, {row.ci_high:+.2f}] more than equally frequent "
-            f"words of one token ({row.unmatched:+.2f} if frequency is not matched)."
+            f"Surprisal of words of several tokens, less that of equally frequent words of one token, in nats: {row.difference:+.2f} "
+            f"[{row.ci_low:+.2f}, {row.ci_high:+.2f}]{unshown(row.ci_low, row.ci_high)}; {row.unmatched:+.2f} if frequency is not matched."
         )
         for row in tables["fragmentation"].query("measure == 'surprisal_nats'").itertuples()
     ]
@@ -56,7 +58,7 @@ def _of_names(tables: Tables) -> list[Finding]:
     parts = [
         f"{row['above']:.0%} [{row['above_ci_low']:.0%}, {row['above_ci_high']:.0%}] {name}"
         for row, name in (
-            (linear.loc[best], f"from the state after layer {best - 1}" if best else "from the first layer's input"),
+            (linear.loc[best], _state(best)),
             (linear.iloc[0], "from the token alone"),
             (shuffled.loc[best], "with targets shuffled"),
         )
@@ -67,15 +69,21 @@ def _of_names(tables: Tables) -> list[Finding]:
             f"(chance 50%, {linear.loc[best, 'n_rows']} names; the depth is the best of {len(linear)})."
         )
     )
-    of_names: Any = gaps[(gaps["kind"] == "name") & (gaps["depth"] == best)]
+    of_kind = gaps[gaps["kind"] == "name"]
+    depths_of_gaps = sorted(set(of_kind["depth"]))
+    depth = depths_of_gaps[len(depths_of_gaps) // 2] if depths_of_gaps else 0
+    of_names: Any = of_kind[of_kind["depth"] == depth]
     for row in of_names.itertuples():
-        shown = "" if row.ci_low > 0 or row.ci_high < 0 else ", which is not shown to differ from 0"
         which = "The next token" if row.offset == 1 else f"The token {row.offset} ahead"
         found.append(
             Finding(
-                f"{which} is ranked above others {100 * row.difference:+.1f} points [{100 * row.ci_low:+.1f}, {100 * row.ci_high:+.1f}] "
-                f"more often in names than in equally frequent free runs{shown} ({100 * row.unmatched:+.1f} if frequency is not "
-                "matched; the same depth)."
+                f"{which} is ranked above others, in names less in equally frequent free runs: {100 * row.difference:+.1f} points "
+                f"[{100 * row.ci_low:+.1f}, {100 * row.ci_high:+.1f}]{unshown(row.ci_low, row.ci_high)}; {100 * row.unmatched:+.1f} if "
+                f"frequency is not matched ({_state(depth)}, the middle depth: the best of names would flatter them)."
             )
         )
     return found
+
+
+def _state(depth: int) -> str:
+    return f"from the state after layer {depth - 1}" if depth else "from the first layer's input"

@@ -11,7 +11,7 @@ from annotated_types import Ge
 from interp.errors import ArgumentError
 from interp.experiments.bounds import SOME, Count, CountOrNone, OpenShare
 from interp.experiments.experiment import Dtype, Experiment
-from interp.stamps import read_once
+from interp.kept import kept_while_unchanged
 
 OWN_PROMPTS = Path(__file__).with_name("prompts.toml")
 
@@ -94,7 +94,7 @@ class Settings(Experiment):
         return tuple(one for one in found if limit is None or int(one.id.rpartition("-")[2]) < limit)
 
 
-@read_once(2)
+@kept_while_unchanged(lambda path: (path,))
 def _read(path: Path) -> tuple[Prompt, ...]:
     if not path.is_file():
         raise ArgumentError(f"There is no file {path}: name a file of prompts with --prompts.")

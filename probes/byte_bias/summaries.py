@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from interp.estimates import beside, estimates
+from interp.estimates import Kind, beside, estimates
 from interp.tables import Tables
 
 ALL = "all"
@@ -26,8 +26,12 @@ def summarise(measured: Tables, seed: int) -> dict[str, pd.DataFrame]:
 def _of_prompts(measured: Tables, seed: int) -> dict[str, pd.DataFrame]:
     places, continuations = (_with_all(measured[name]) for name in ("places", "continuations"))
     by = ["domain", "is_token_border", "way"]
-    columns = (("true_byte_nats", "nats"), ("kl_nats", "kl"), ("missed_share", "missed"))
-    ways = [estimates(places, by, column, "prompt_id", name=name, seed=seed) for column, name in columns]
+    columns: tuple[tuple[str, str, Kind], ...] = (
+        ("true_byte_nats", "nats", "mean"), ("kl_nats", "kl", "mean"), ("missed_share", "missed", "share"),
+    )  # fmt: skip
+    ways = [
+        estimates(places, by, column, "prompt_id", kind=kind, name=name, seed=seed) for column, name, kind in columns
+    ]
     ratios = estimates(continuations, ["domain", "is_token_border"], "log10_ratio", "prompt_id", seed=seed)
     return {"ways": beside(by, *ways), "ratios": ratios.rename(columns={"value": "log10_ratio"})}
 

@@ -1,6 +1,7 @@
 """Cutting the answer's attention: each row of a batch may not look at tokens of its own, from the last token of the question on."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +49,14 @@ class RowCuts:
     def replaced(self, call: AttentionCall, output: Tensor) -> Tensor:
         """Returns the outputs as they are."""
         return output
+
+
+def n_selected_keys(config: Any) -> int | None:
+    """Returns how many keys a query attends to at most where a model's indexer selects them; None where it attends to all it sees."""
+    text = config.get_text_config(decoder=True)
+    if "indexed_attention" not in (getattr(text, "layer_types", None) or ()):
+        return None
+    return int(getattr(text, "index_topk", 0))
 
 
 def places_of(sample: Sample, question: Question, condition: str, key: Sequence[int]) -> list[int]:

@@ -28,7 +28,7 @@ class ContextRecall(Settings):
         "Roberts et al. 2025, Needle Threading, arXiv:2411.05000; Arora et al. 2024, BASED, arXiv:2402.18668; Hsieh et al. 2024, RULER, "
         "arXiv:2404.06654; Pink et al. 2024, sequence order recall, arXiv:2410.08133; each task is cited where it is written"
     )
-    schema_version: ClassVar[int] = 3
+    schema_version: ClassVar[int] = 4
     needs_attention: ClassVar[bool] = False
     in_atlas: ClassVar[bool] = False
 
@@ -64,11 +64,12 @@ class ContextRecall(Settings):
         """Returns the unit's rows."""
         from interp.models.language.positions import check_movable
         from probes.context_recall.heads import measure_heads
-        from probes.context_recall.measure import measure_cell
+        from probes.context_recall.measure import check_cuts, measure_cell
         from probes.context_recall.natural import measure_natural
 
         if self.moved_tokens:
             check_movable(model)
+        check_cuts(self, model)
         if isinstance(unit, HeadsUnit):
             return {"head_scores": measure_heads(self, model)}
         if isinstance(unit, NaturalUnit):

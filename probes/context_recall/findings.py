@@ -5,12 +5,13 @@ from typing import Any
 
 import pandas as pd
 
+from interp.estimates import unshown
 from interp.experiments.experiment import Finding
 from interp.heads.given import sentences_on
 from interp.heads.kinds import GIVEN
 from interp.tables import Tables
-from probes.context_recall.order_summaries import ALL
 from probes.context_recall.plan import AT_RANDOM, KEPT_BY, MOVED_BY
+from probes.context_recall.prose_summaries import ALL
 from probes.context_recall.settings import Settings
 
 FEWEST_CONTEXTS = 5
@@ -153,12 +154,9 @@ def _order(order: pd.DataFrame) -> Iterator[Finding]:
 def _prose(causes: pd.DataFrame) -> Iterator[Finding]:
     rows: Any = causes.itertuples()
     for row in rows:
-        shown = (
-            "" if row.ci_low > 0 or row.ci_high < 0 or pd.isna(row.ci_low) else " (not shown: the interval contains 0)"
-        )
         yield Finding(
-            f"In prose, {row.condition}: repeated bigrams lose {row.value:+.2f} nats [{row.ci_low:.2f}, {row.ci_high:.2f}] more than the "
-            f"control ({row.control}){shown}."
+            f"In prose, {row.condition}, nats that repeated bigrams lose beyond the control ({row.control}): {row.value:+.2f} "
+            f"[{row.ci_low:.2f}, {row.ci_high:.2f}]{unshown(row.ci_low, row.ci_high)}."
         )
 
 

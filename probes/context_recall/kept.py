@@ -12,7 +12,7 @@ from torch import Tensor
 from interp.errors import UserError
 from interp.models.language.forward import LOGITS_AT_ONCE
 from interp.models.language.model import LanguageModel
-from interp.retention.contract import Setting, check_sinks, evictable_layers
+from interp.retention.contract import Setting, check_sinks, evictable_layers, n_sure_keys
 from interp.retention.limits import LONGEST_CONTINUATION, n_kept
 from interp.retention.policies.catalogue import build
 from interp.retention.policies.layer import Layer
@@ -40,7 +40,9 @@ class Retention:
 
     def refusal(self, condition: KeptBy, n_tokens: int) -> str:
         """Returns why a policy cannot act on a context of that length, in a sentence; nothing where it can."""
-        least, budget = max(FIRST_KEPT + 1, build(condition.policy).least), self.budget(n_tokens)
+        policy, budget = build(condition.policy), self.budget(n_tokens)
+        n_sure = n_sure_keys(Setting(policy, budget, first=FIRST_KEPT), n_tokens, ())
+        least = max(FIRST_KEPT + 1, policy.least, n_sure)
         if budget >= least:
             return ""
         name = condition.condition.removeprefix(KEPT_BY)

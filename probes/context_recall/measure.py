@@ -21,11 +21,11 @@ from interp.models.language.recording import Recording, Weights
 from interp.models.language.residuals import watched_last
 from interp.models.lens.lens import LogitLens
 from interp.models.tokens.encoding import beginning, check_single_beginning
-from probes.context_recall.cuts import RowCuts, places_of
+from probes.context_recall.cuts import RowCuts, n_selected_keys, places_of
 from probes.context_recall.draft import Draft, Ids, Question, Sample
 from probes.context_recall.kept import Retention, measure_kept
 from probes.context_recall.looks import decided, facts_of, head_rows, layer_rows, pair_masses
-from probes.context_recall.plan import MOVED_BY, WHOLE, CellUnit, HeadSet
+from probes.context_recall.plan import MOVED_BY, WHOLE, CellUnit, HeadSet, cells_of
 from probes.context_recall.scores import Scores, score_all
 from probes.context_recall.settings import Settings
 from probes.context_recall.tasks.catalogue import task_of
@@ -109,6 +109,24 @@ def measure_cell(settings: Settings, model: LanguageModel, unit: CellUnit) -> Fr
         name: frame.assign(**named, sample_id=[f"{unit.id}-{number:03d}" for number in frame.pop("number")])
         for name, frame in tables.items()
     }
+
+
+def check_cuts(settings: Settings, model: LanguageModel) -> None:
+    """Raises UserError where a model selects fewer keys for a query than a text has: a cut may take all that it selected."""
+    n_selected = n_selected_keys(model.hf.config)
+    if n_selected is None:
+        return
+    words = words_of(model.tokenizer, settings.words)
+    for unit in cells_of(settings, model.facts):
+        found = [
+            build_sample(settings, model, unit, number, words) for number in range(unit.samples if unit.cuts else 0)
+        ]
+        longest = max((len(one.ids) + len(question.ids) for one in found for question in one.questions), default=0)
+        if longest > n_selected:
+            raise UserError(
+                f"A query of {model.identity.name} attends to {n_selected} keys that it selects, and texts of {unit.task} have up to "
+                f"{longest} tokens: cut attention may leave it none. Leave {unit.task} out of --tasks, or name another model."
+            )
 
 
 def build_sample(settings: Settings, model: LanguageModel, unit: CellUnit, number: int, words: Words) -> Sample:

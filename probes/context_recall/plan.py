@@ -111,6 +111,11 @@ def expected_units(settings: Settings, facts: ModelFacts, measured: "Tables") ->
     return [HeadsUnit("heads"), *_all_cells(settings, facts, sets)]
 
 
+def cells_of(settings: Settings, facts: ModelFacts) -> Sequence[CellUnit]:
+    """Returns the tasks at every size, before heads are known."""
+    return [unit for unit in _all_cells(settings, facts, ()) if isinstance(unit, CellUnit)]
+
+
 def rankings(settings: Settings, facts: ModelFacts, measured: "Tables") -> Mapping[str, Sequence[Head]]:
     """Returns all heads by role, best first."""
     from interp.heads.finding import ranked_by_role

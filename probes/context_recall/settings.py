@@ -11,11 +11,11 @@ from annotated_types import Ge
 from interp.errors import ArgumentError
 from interp.experiments.bounds import SOME, Count, OpenShare, Share
 from interp.experiments.experiment import ADDED, Dtype, Experiment
+from interp.kept import kept_while_unchanged
 from interp.models.identity import ModelFacts
 from interp.named import own_files
 from interp.retention.limits import HALVES
 from interp.retention.policies.catalogue import entry_of, options_of
-from interp.stamps import read_once
 from probes.context_recall.tasks.catalogue import NATURAL, check_name
 
 if TYPE_CHECKING:
@@ -105,13 +105,13 @@ class Settings(Experiment):
                 )
 
     def input_files(self) -> Sequence[Path]:
-        """Returns the files of words, frames and heads, and of the user's own tasks and policies."""
+        """Returns the files of words, frames, and heads, and of the user's own tasks and policies."""
         from interp.heads.given import given_files
 
         words = [] if self.words in ("english", "vocabulary") else [Path(self.words)]
         frames = [self.frames] if self.frames else []
-        own = own_files((*self.tasks, *self.policies))
-        return [*words, *frames, *own, *(given_files(self.heads_from) if self.heads_from else [])]
+        given = given_files(self.heads_from) if self.heads_from else []
+        return [*words, *frames, *given, *own_files((*self.tasks, *self.policies))]
 
     def read_frames(self) -> Mapping[str, Any]:
         """Returns the texts around keys and values.
@@ -150,7 +150,7 @@ class Settings(Experiment):
         return tuple(sorted(set(self.lengths)))
 
 
-@read_once(2)
+@kept_while_unchanged(lambda path: (path,))
 def _frames(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise ArgumentError(f"There is no file {path}: name a file of texts with --frames.")

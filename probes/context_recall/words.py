@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from interp.errors import ArgumentError
+from interp.kept import kept_while_unchanged
 from interp.models.tokens.encoding import encode_piece, token_texts, unread
-from interp.stamps import read_once
 from interp.stimuli.prose import read_text
 from interp.words import is_unspaced, is_word
 
@@ -49,7 +49,7 @@ def words_of(tokenizer: Any, source: str) -> Words:
     return Words(tuple(text for _, text in by_id), source)
 
 
-@read_once(4)
+@kept_while_unchanged(lambda source: (Path(source),), maxsize=4)
 def _listed(source: str) -> tuple[str, ...]:
     path = OWN_WORDS if source == "english" else Path(source)
     if not path.is_file():

@@ -19,7 +19,8 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray as Nd
 from scipy.stats import beta
 
-from interp.sequential import beta_binomial_bounds, betting_bounds, e_benjamini_hochberg, log_betting_e_values
+from interp.sequential import beta_binomial_bounds, betting_bounds, log_betting_e_values
+from interp.statistics import e_benjamini_hochberg
 from probes.critical_tokens.scores import certified
 from probes.critical_tokens.settings import Settings
 

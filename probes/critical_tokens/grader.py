@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import ArgumentError, RunError
-from interp.named import imported
+from interp.named import import_own
 
 Grader = Callable[[Mapping[str, Any], str], "bool | None"]
 
@@ -46,7 +46,9 @@ def load_grader(name: str) -> Grader:
     file = grader_file(name)
     module, _, function = name.partition(":")
     try:
-        found: Any = getattr(imported(module), function, None)
+        found: Any = getattr(import_own(module), function, None)
+    except ArgumentError:
+        raise
     except Exception as error:  # it may raise anything
         raise ArgumentError(f"{file} cannot be imported ({type(error).__name__}: {error}): fix it.") from error
     if not callable(found):

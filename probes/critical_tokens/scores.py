@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray as Nd
 from scipy.stats import rankdata
 
-from interp.statistics import Estimate, bounded, cluster_weights, percentile_interval
+from interp.statistics import Estimate, bootstrap_interval, bounded, cluster_weights
 
 
 def branch_points(follows: Bool[Nd, "token draw"]) -> Int[Nd, "kept draw"]:
@@ -177,7 +177,10 @@ def top1_hits(score: Float[Nd, " token"], positive: Bool[Nd, " token"], trajecto
 def agreement_row(
     name: str, score: Float[Nd, " token"], positive: Bool[Nd, " token"], trajectory: Nd, seed: int
 ) -> dict[str, object]:
-    """Returns a row of `agreement`: a score against the confirmed tokens; bootstrap intervals resample trajectories."""
+    """Returns a row of `agreement`: a score against the confirmed tokens; bootstrap intervals resample trajectories.
+
+    Where a single trajectory has confirmed tokens all three hinge on it: resampling the others says nothing of it, and there are none.
+    """
     hits = top1_hits(score, positive, trajectory)
     ids = list(dict.fromkeys(trajectory))
     places = [np.flatnonzero(trajectory == id) for id in ids]
@@ -192,13 +195,13 @@ def agreement_row(
                 float(np.average([h for h, _ in top], weights=[w for _, w in top])) if top else float("nan"),
             )
         )
-    low, high = percentile_interval(np.array(drawn)) if drawn else np.full((2, 3), np.nan)
-    if len(hits) < 2:  # one trajectory with a cliff: its hit has no spread
-        low[2] = high[2] = np.nan
     found = Quality(auroc(score, positive), average_precision(score, positive), float(np.mean(list(hits.values()))))
+    n = len(hits)
+    low, high = (
+        bootstrap_interval(np.array(found), np.array(drawn), n, (0.0, 1.0)) if n > 1 else np.full((2, 3), np.nan)
+    )
     area, precision, top1 = (
-        bounded(Estimate(float(value), float(low[index]), float(high[index]), n))
-        for index, (value, n) in enumerate(zip(found, (len(ids), len(ids), len(hits)), strict=True))
+        bounded(Estimate(float(value), float(low[index]), float(high[index]), n)) for index, value in enumerate(found)
     )
     return {
         "score": name,
@@ -207,7 +210,7 @@ def agreement_row(
         "top1_hit": top1.value,
         "top1_ci_low": top1.ci_low,
         "top1_ci_high": top1.ci_high,
-        "n_trajectories": len(hits),
+        "n_trajectories": n,
         "n_positive": int(positive.sum()),
         "n_tokens": len(score),
     }

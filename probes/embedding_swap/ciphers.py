@@ -3,7 +3,7 @@
 A model that reads x with the rows E∘π and U∘π does what it does when it reads π(x): the text is enciphered by changing rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +27,10 @@ from probes.embedding_swap.tables import Lens
 
 N_CONTROLS = 16
 """Tokens of the class whose mean logit a lens is compared with."""
+NEGLIGIBLE = 1e-6
+"""Variance, as a share of the mean one, that is added to every direction of a joint covariance."""
+ROWS_AT_ONCE = 4096
+"""Vectors drawn at one time; changes no number."""
 ELSEWHERE = ", of another place"
 """What the lens says of a token of the same text that belongs elsewhere: frequent tokens stand high whatever is predicted."""
 
@@ -36,9 +40,11 @@ class Key:
     """Which tokens have other rows in each text, and whose: ids, or vectors."""
 
     ids: Int[np.ndarray, "text changed"]
-    rows: Int[Tensor, "text changed"] | Float[Tensor, "text changed residual"]
+    rows: Int[Tensor, "text changed"] | Float[Tensor, "text read residual"]
     rows_out: Float[Tensor, "text changed residual"] | None = None
     """Vectors on the way out; None where they are those on the way in."""
+    ids_in: Int[np.ndarray, "text read"] | None = None
+    """The tokens whose rows on the way in these are; None where they are all."""
 
 
 def measure_cipher(model: LanguageModel, unit: CipherUnit, settings: Settings) -> dict[str, pd.DataFrame]:
@@ -56,8 +62,8 @@ def measure_cipher(model: LanguageModel, unit: CipherUnit, settings: Settings) -
         nats = model.surprisal(ids)
         lens = _lens(model, unit, ids, first, key, settings, plain=True)
     else:
-        key = key_of(model, materials, unit, settings, len(ids))
-        with rows_open(model, torch.from_numpy(key.ids), key.rows, key.rows_out):
+        key = key_of(model, materials, unit, settings, len(ids), ids)
+        with rows_open(model, torch.from_numpy(key.ids), key.rows, key.rows_out, key.ids_in):
             nats = model.surprisal(ids)
             lens = _lens(model, unit, ids, first, key, settings, plain=False)
     rows: list[dict[str, Any]] = []
@@ -74,8 +80,18 @@ def measure_cipher(model: LanguageModel, unit: CipherUnit, settings: Settings) -
     return {"places": pd.DataFrame(rows), "lens": lens}
 
 
-def key_of(model: LanguageModel, materials: Materials, unit: CipherUnit, settings: Settings, n_texts: int) -> Key:
-    """Returns a key of its own for every text, drawn from (seed, share, class, text): kinds of rows change the same tokens."""
+def key_of(
+    model: LanguageModel,
+    materials: Materials,
+    unit: CipherUnit,
+    settings: Settings,
+    n_texts: int,
+    texts: Sequence[Sequence[int]] | None = None,
+) -> Key:
+    """Returns a key of its own for every text, drawn from (seed, share, class, text): kinds of rows change the same tokens.
+
+    Where the texts are given, vectors on the way in are those of the tokens that they have, in models that have others on the way out.
+    """
     members = materials.members(unit.among)
     n = max(2, round(unit.share * len(members)))
     named = [settings.seed, len(members), n]
@@ -83,6 +99,13 @@ def key_of(model: LanguageModel, materials: Materials, unit: CipherUnit, setting
         [np.random.default_rng([*named, text]).choice(members, n, replace=False) for text in range(n_texts)]
     )
     generators = [np.random.default_rng([*named, text, 1]) for text in range(n_texts)]
+    if unit.kind == "gaussian" and texts is not None and len(tables := _tables(model)) == 2:
+        read = [np.isin(own, text) for own, text in zip(chosen, texts, strict=True)]
+        first = max(1, *(int(one.sum()) for one in read))  # as many of every text: tokens that it has, then others
+        wanted = [np.argsort(~one, kind="stable")[:first] for one in read]
+        rows = _word_rows(tables, materials)
+        into, out = joint_rows(rows, tables[1].shape[1], wanted, n, generators)
+        return Key(chosen, into, out, np.stack([own[places] for own, places in zip(chosen, wanted, strict=True)]))
     if unit.kind == "gaussian":
         return Key(chosen, *gaussian_rows(model, materials, n, generators))
     if unit.kind == "rare":
@@ -101,6 +124,19 @@ def gaussian_rows(
     Where the model has two tables the two vectors of a token are drawn together, from the words' rows in both; None on the way out where
     it has one. Raises UserError for a model without a language-model head.
     """
+    tables = _tables(model)
+    rows = _word_rows(tables, materials)
+    if len(tables) == 2:
+        return joint_rows(rows, tables[1].shape[1], [np.arange(n)] * len(generators), n, generators)
+    mean, centred = rows.mean(dim=0), rows - rows.mean(dim=0)
+    values, vectors = torch.linalg.eigh(centred.T @ centred / len(rows))
+    root = vectors * values.clamp(min=0).sqrt()
+    noise = np.stack([generator.standard_normal((n, rows.shape[1])) for generator in generators])
+    return (mean + torch.from_numpy(noise) @ root.T).float(), None
+
+
+def _tables(model: LanguageModel) -> list[Tensor]:
+    """The embedding, and the head's table where that is another."""
     embedding: Any = model.hf.get_input_embeddings()
     head: Any = model.hf.get_output_embeddings()
     if head is None:
@@ -108,26 +144,71 @@ def gaussian_rows(
             f"{model.identity.name} has no language-model head whose rows could be drawn: name another model."
         )
     is_tied = head.weight is embedding.weight or torch.equal(head.weight, embedding.weight)
-    tables = [embedding.weight.data] if is_tied else [embedding.weight.data, head.weight.data]
-    words = torch.from_numpy(materials.words)
-    rows = torch.cat([table[words.to(table.device)].double().cpu() for table in tables], dim=1)
+    return [embedding.weight.data] if is_tied else [embedding.weight.data, head.weight.data]
+
+
+def _word_rows(tables: list[Tensor], materials: Materials) -> Float[Tensor, "word residuals"]:
+    """The rows of the vocabulary's words, of all tables side by side: in double precision of one table, in single precision of two."""
+    words, dtype = torch.from_numpy(materials.words), torch.float64 if len(tables) == 1 else torch.float32
+    return torch.cat([table[words.to(table.device)].to(dtype).cpu() for table in tables], dim=1)
+
+
+def joint_rows(
+    rows: Float[Tensor, "word residuals"],
+    width_out: int,
+    wanted: Sequence[Int[np.ndarray, " wanted"]],
+    n: int,
+    generators: Sequence[np.random.Generator],
+) -> tuple[Float[Tensor, "text wanted residual"], Float[Tensor, "text changed residual_out"]]:
+    """Returns n vectors a text, drawn with the mean and covariance of rows of two tables side by side: those `wanted` in, all out.
+
+    All go out, as every token may be predicted, and few come in: a draw of both for all takes hours in wide models. So the part that goes
+    out has noise of its own (a triangular root of the covariance), and the other is drawn given it.
+    """
     mean, centred = rows.mean(dim=0), rows - rows.mean(dim=0)
-    values, vectors = torch.linalg.eigh(centred.T @ centred / len(rows))
-    root = vectors * values.clamp(min=0).sqrt()
-    noise = np.stack([generator.standard_normal((n, rows.shape[1])) for generator in generators])
-    drawn = (mean + torch.from_numpy(noise) @ root.T).float()
-    width = tables[0].shape[1]
-    return drawn[..., :width], None if is_tied else drawn[..., width:]
+    width_in = rows.shape[1] - width_out
+    ordered = torch.cat([centred[:, width_in:], centred[:, :width_in]], dim=1) / len(rows) ** 0.5
+    n_out, n_more = len(rows), 0
+    root = ordered  # normal weights of the words' rows have their covariance
+    if min(n * len(generators), len(rows)) > rows.shape[1]:
+        covariance = (ordered.T @ ordered).double()
+        covariance.diagonal().add_(
+            NEGLIGIBLE * float(covariance.diagonal().mean())
+        )  # single precision may leave a negative root
+        root, n_out, n_more = torch.linalg.cholesky(covariance).T.float(), width_out, width_in
+    into, out = [], torch.empty(len(generators), n, width_out)
+    for text, (generator, own) in enumerate(zip(generators, wanted, strict=True)):
+        seed, found = int(generator.integers(2**63)), torch.empty(len(own), width_in)
+        for first in range(0, n, ROWS_AT_ONCE):
+            last = min(first + ROWS_AT_ONCE, n)
+            drawn = torch.from_numpy(generator.standard_normal((last - first, n_out), dtype=np.float32))
+            torch.addmm(mean[width_in:], drawn, root[:n_out, :width_out], out=out[text, first:last])
+            here = (own >= first) & (own < last)
+            given = drawn[own[here] - first]
+            found[torch.from_numpy(here)] = (
+                mean[:width_in] + torch.cat([given, _noise(seed, own[here], n_more)], dim=1) @ root[:, width_out:]
+            )
+        into.append(found)
+    return torch.stack(into), out
+
+
+def _noise(seed: int, rows: Int[np.ndarray, " row"], n: int) -> Float[Tensor, "row noise"]:
+    """Normal numbers of some rows, the same whichever others are drawn."""
+    drawn = [np.random.default_rng([seed, int(row)]).standard_normal(n, dtype=np.float32) for row in rows]
+    return torch.from_numpy(np.stack(drawn)) if drawn else torch.zeros(0, n)
 
 
 @contextmanager
-def rows_open(model: LanguageModel, ids: Tensor, rows: Tensor, rows_out: Tensor | None) -> Iterator[None]:
-    """Gives tokens these rows in and out, or others on the way out."""
+def rows_open(
+    model: LanguageModel, ids: Tensor, rows: Tensor, rows_out: Tensor | None, ids_in: np.ndarray | None = None
+) -> Iterator[None]:
+    """Gives tokens these rows in and out, or others on the way out; on the way in some of the tokens alone where these are given."""
     if rows_out is None:
         with model.edit_rows(ids, rows):
             yield
     else:
-        with model.edit_rows(ids, rows, side="input"), model.edit_rows(ids, rows_out, side="output"):
+        entering = ids if ids_in is None else torch.from_numpy(ids_in)
+        with model.edit_rows(entering, rows, side="input"), model.edit_rows(ids, rows_out, side="output"):
             yield
 
 

@@ -30,7 +30,7 @@ class EmbeddingSwap(Settings):
         "Sharthak et al. 2025, Achieving Tokenizer Flexibility in Language Models through Heuristic Adaptation and Supertoken "
         "Learning, arXiv:2505.09738"
     )
-    schema_version: ClassVar[int] = 3
+    schema_version: ClassVar[int] = 4
     needs_attention: ClassVar[bool] = False
     in_atlas: ClassVar[bool] = False
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from interp.estimates import unshown
 from interp.experiments.experiment import Finding
 from interp.tables import Tables
 from probes.embedding_swap.ciphers import ELSEWHERE
@@ -77,15 +78,16 @@ def _of_lens(tables: Tables) -> list[Finding]:
             continue
         last, best = rows.loc[rows["layer"].idxmax()], rows.loc[rows["margin_nats"].idxmax()]
         name = "the plain token" if which == "plain" else "the token that replaces it"
-        places = {last["layer"]: "the last layer"} | {best["layer"]: f"layer {best['layer']}, where it is highest"}
+        highest = f"layer {best['layer']}, the highest of {rows['layer'].nunique()}"
+        places = {best["layer"]: highest} | {last["layer"]: "the last layer"}
         said = ", ".join(
-            f"{_interval(rows.set_index('layer').loc[layer], 'margin_nats')} nats after {place} (tokens from other positions "
-            f"{_interval(control.loc[layer], 'margin_nats')})"
-            for layer, place in places.items()
+            f"{_interval(rows.set_index('layer').loc[layer], 'margin_nats')} nats after {place}{_unshown(rows, layer)} (tokens from other "
+            f"positions {_interval(control.loc[layer], 'margin_nats')})"
+            for layer, place in reversed(places.items())
         )
         found.append(
             Finding(
-                f"Lens under the cipher, where a token can be copied: the logit of {name} is above others of the class by {said}."
+                f"Lens under the cipher, where a token can be copied: the logit of {name} less that of others of the class is {said}."
             )
         )
     return found
@@ -94,12 +96,12 @@ def _of_lens(tables: Tables) -> list[Finding]:
 def _of_frames(tables: Tables) -> list[Finding]:
     found = []
     for _, row in tables["effects"].iterrows():
-        shown = "" if row["ci_low"] > 0 or row["ci_high"] < 0 else ", which is not shown to differ from 0"
+        shown = unshown(row["ci_low"], row["ci_high"])
         whose = "the frame's part of speech" if row["source"] == "frame" else "its own part of speech"
         found.append(
             Finding(
-                f"Behaviour ({row['revision']}): a {row['kind']} word is {_interval(row, 'effect_nats')} nats more likely where a test "
-                f"requires {whose}{shown} ({row['n']} words)."
+                f"Behaviour ({row['revision']}): log probability of a {row['kind']} word where a test requires {whose}, less elsewhere, in "
+                f"nats: {_interval(row, 'effect_nats')}{shown} ({row['n']} words)."
             )
         )
     accuracy: Any = tables["accuracy"]
@@ -112,8 +114,9 @@ def _of_frames(tables: Tables) -> list[Finding]:
         before = rows[(rows["place"] == "before") & (rows["layer"] == best["layer"])].iloc[0]
         found.append(
             Finding(
-                f"Readout ({revision}): at a {kind} word the frame's part of speech is decoded best after layer {best['layer']}, in "
-                f"{_interval(best, 'frame_share', 'frame_share_ci')} of cases, at the token before it in "
+                f"Readout ({revision}): at a {kind} word the frame's part of speech is decoded in "
+                f"{_interval(best, 'frame_share', 'frame_share_ci')} of cases after layer {best['layer']}, the best of {len(at)}"
+                f"{unshown(best['frame_share_ci_low'], best['frame_share_ci_high'], best['chance'])}, at the token before it in "
                 f"{_interval(before, 'frame_share', 'frame_share_ci')}; chance {best['chance']:.2f}."
             )
         )
@@ -123,10 +126,7 @@ def _of_frames(tables: Tables) -> list[Finding]:
 def _of_rules(rules: pd.DataFrame) -> list[Finding]:
     found = []
     for _, row in rules.sort_values("output_nats").iterrows():
-        costs = (
-            f"the token costs {_interval(row, 'output_nats', 'output_nats_ci')} nats more, each token after it "
-            f"{_interval(row, 'input_nats', 'input_nats_ci')}"
-        )
+        costs = f"added cost in nats {_added(row, 'output_nats')} at the token, {_added(row, 'input_nats')} at each token after it"
         if row["rule"] == SPELLED:
             found.append(Finding(f"Split into its pieces, {costs}."))
         else:
@@ -148,6 +148,15 @@ def _in_words(condition: tuple[Any, ...]) -> str:
     kind, among, share = condition
     names = {"cipher": "Cipher", "gaussian": "Gaussian rows", "rare": "Rows of words in none of the texts"}
     return f"{names[kind]} over {share:.0%} of the class {among}"
+
+
+def _added(row: Any, name: str) -> str:
+    return _interval(row, name, f"{name}_ci") + unshown(row[f"{name}_ci_low"], row[f"{name}_ci_high"])
+
+
+def _unshown(rows: pd.DataFrame, layer: Any) -> str:
+    row = rows[rows["layer"] == layer].iloc[0]
+    return unshown(row["ci_low"], row["ci_high"])
 
 
 def _interval(row: Any, name: str, interval: str = "ci") -> str:

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Int
 
 from interp.errors import ArgumentError
+from interp.kept import kept_while_unchanged
 from interp.models.language.model import LanguageModel
 from interp.models.tokens.encoding import beginning, encode_piece, token_texts
-from interp.stamps import read_once
 from interp.stimuli.prose import news_articles, read_folder
 from interp.words import is_word
 from probes.embedding_swap.settings import Settings, TokenClass
@@ -86,7 +86,7 @@ def materials_of(model: LanguageModel, settings: Settings) -> Materials:
     return _materials(model.tokenizer, settings.texts, int(rows.weight.shape[0]))
 
 
-@read_once(2)
+@kept_while_unchanged(lambda _, folder, __: (folder,))
 def _materials(tokenizer: Any, folder: Path | None, n_rows: int) -> Materials:
     texts = read_folder(folder) if folder else news_articles()
     sizes = np.cumsum([len(text) for text in texts])

@@ -11,8 +11,9 @@ from annotated_types import Ge
 from interp.errors import ArgumentError
 from interp.experiments.bounds import SOME, Share
 from interp.experiments.experiment import Dtype, Experiment
+from interp.kept import kept_while_unchanged
+from interp.models.loading.names import checkpoint_files
 from interp.models.transplant.rules import Rule
-from interp.stamps import read_once
 
 OWN_FRAMES = Path(__file__).with_name("frames.toml")
 SLOT = "___"
@@ -74,7 +75,8 @@ class Settings(Experiment):
 
     def input_files(self) -> Sequence[Path]:
         """Returns the folder of texts and the file of frames."""
-        return [path for path in (self.texts, self.frames) if path]
+        named = [path for path in (self.texts, self.frames) if path]
+        return [*named, *checkpoint_files(self.model, self.revisions)]
 
     def read_frames(self) -> tuple[PartOfSpeech, ...]:
         """Returns the parts of speech.
@@ -84,7 +86,7 @@ class Settings(Experiment):
         return _read(self.frames or OWN_FRAMES)
 
 
-@read_once(2)
+@kept_while_unchanged(lambda path: (path,))
 def _read(path: Path) -> tuple[PartOfSpeech, ...]:
     if not path.is_file():
         raise ArgumentError(f"There is no file {path}: name a file of frames with --frames.")

@@ -68,9 +68,12 @@ def _of_frames(measured: Tables, seed: int) -> dict[str, pd.DataFrame]:
     by = ["revision", "kind", "source"]
     found = estimates(effects, by, "effect", "word", seed=seed).rename(columns={"value": "effect_nats"})
     own = ["revision", "kind", "layer", "place"]
+    # Before the slot stands the frame alone: all words share what is read there, and tell nothing of other frames.
+    frames = readouts["frame_class"] + " " + readouts["frame"].astype(str)
+    readouts = readouts.assign(cluster=readouts["word"].where(readouts["place"] == "word", frames))
     with_class = readouts[readouts["kind"].isin(WITH_CLASS)]
     shares = [
-        estimates(rows, own, column, "word", kind="share", name=name, seed=seed)
+        estimates(rows, own, column, "cluster", kind="share", name=name, seed=seed)
         for rows, column, name in (
             (readouts, "is_frame_class", "frame_share"), (with_class, "is_word_class", "word_share")
         )
@@ -116,5 +119,5 @@ def _of_rules(rebuilt: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
         for column, name in (("output", "output_nats"), ("input", "input_nats"))
     ]
     with_rows = rows.dropna(subset="cosine")
-    cosine = estimates(with_rows, ["rule"], "cosine", "token_id", name="cosine", seed=seed)
+    cosine = estimates(with_rows, ["rule"], "cosine", "token_id", kind="correlation", name="cosine", seed=seed)
     return {"rules": beside(["rule"], parts[0], parts[1], cosine)}

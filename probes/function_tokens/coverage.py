@@ -8,9 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from interp.statistics import cluster_weights
+from interp.statistics import cluster_weights, standard_errors
 from probes.function_tokens.activations import NEVER
-from probes.function_tokens.degrees import Z95, Array, expected_features, expected_often
+from probes.function_tokens.degrees import Array, expected_features, expected_often
 from probes.function_tokens.graph import Counted, Graph, Ints, feature_counts_by_block
 
 MIN_COUNTS = (1, 2, 5, 10)
@@ -131,13 +131,13 @@ def frequency_intervals(
     draws: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Returns standard deviations over bootstrap draws of blocks of the coverage of the k most frequent tokens and of its excess.
+    """Returns the half widths of 95% intervals over blocks of the coverage of the k most frequent tokens and of its excess.
 
     `first_ranks`: the observed rows of `block_first_ranks`, positions "kept". The null of a draw is that of its own blocks.
     """
     blocks = np.sort(pairs["block"].unique())
     if len(blocks) < 2:  # nothing can be resampled
-        return pd.DataFrame({"k": ks, "coverage_sd": np.nan, "excess_sd": np.nan})
+        return pd.DataFrame({"k": ks, "coverage_half": np.nan, "excess_half": np.nan})
     weights = cluster_weights(len(blocks), draws, seed)
     active = feature_counts_by_block(pairs, counted.n_features)
     kth_rank = np.sort(rank[counted.token_ids])[ks - 1]
@@ -158,7 +158,10 @@ def frequency_intervals(
         coverage[draw] = np.searchsorted(reached, kth_rank, side="right") / alive.sum()
         expected = expected_features(counts[alive], weight @ occurrences, positions[draw])[0]
         excess[draw] = coverage[draw] - expected / alive.sum()
-    return pd.DataFrame({"k": ks, "coverage_sd": coverage.std(axis=0), "excess_sd": excess.std(axis=0)})
+    errors = standard_errors(len(blocks))
+    return pd.DataFrame(
+        {"k": ks, "coverage_half": errors * coverage.std(axis=0), "excess_half": errors * excess.std(axis=0)}
+    )
 
 
 def with_intervals(coverage: pd.DataFrame, spread: pd.DataFrame) -> pd.DataFrame:
@@ -168,14 +171,14 @@ def with_intervals(coverage: pd.DataFrame, spread: pd.DataFrame) -> pd.DataFrame
     """
     table = coverage.merge(spread, on="k", how="left")
     plain = (table["chosen_by"] == "frequency") & (table["min_count"] == 1)
-    for value, sd, name in (("coverage_alive", "coverage_sd", "coverage"), ("excess_alive", "excess_sd", "excess")):
-        half = Z95 * table[sd].where(plain & (table[sd] > 0))
+    for value, name in (("coverage_alive", "coverage"), ("excess_alive", "excess")):
+        half = table[f"{name}_half"].where(plain & (table[f"{name}_half"] > 0))
         table[f"{name}_ci_low"], table[f"{name}_ci_high"] = table[value] - half, table[value] + half
     table["coverage_ci_low"], table["coverage_ci_high"] = (
         table["coverage_ci_low"].clip(0),
         table["coverage_ci_high"].clip(upper=1),
     )
-    return table.drop(columns=["coverage_sd", "excess_sd"])
+    return table.drop(columns=["coverage_half", "excess_half"])
 
 
 def shuffled_coverage(counted: Counted, rank: NDArray[np.int32], first_ranks: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
-from interp.statistics import cluster_weights
+from interp.statistics import cluster_weights, standard_errors
 from probes.function_tokens.graph import Counted, feature_counts_by_block
 
 DEPTHS = (20, 100, 1000)
@@ -25,7 +25,6 @@ DRAWN = tuple(int(m * 10**power) for power in range(6) for m in (1, 2, 5))
 ALTERNATIVES = ("lognormal", "truncated_power_law", "exponential")
 FEWEST = 50
 """Degrees that a fit needs."""
-Z95 = 1.959964
 PAIRS_AT_ONCE = 1 << 22
 Array = NDArray[np.float64]
 Numbers = ArrayLike | float | int
@@ -67,14 +66,14 @@ def degree_table(counted: Counted) -> pd.DataFrame:
 def degree_intervals(
     pairs: pd.DataFrame, counted: Counted, token_ids: list[int], draws: int, seed: int
 ) -> pd.DataFrame:
-    """Returns intervals of the excess and of the rarefied degree of some tokens, blocks of texts resampled.
+    """Returns half widths of the 95% intervals of the excess and of the rarefied degree of some tokens, blocks of texts resampled.
 
     A draw leaves blocks out, so distinct features are fewer in it: its own null is subtracted from it, and the interval is the
-    estimate ± 1.96 standard deviations of the draws.
+    estimate ± the `standard_errors` of the draws.
     """
     blocks = np.sort(pairs["block"].unique())
     if len(blocks) < 2:  # nothing can be resampled
-        return pd.DataFrame({"token_id": token_ids, "excess_sd": np.nan, "rarefied_sd": np.nan})
+        return pd.DataFrame({"token_id": token_ids, "excess_half": np.nan, "rarefied_half": np.nan})
     weights = cluster_weights(len(blocks), draws, seed)
     active = feature_counts_by_block(pairs, counted.n_features)
     alive = active.sum(axis=0) > 0
@@ -95,8 +94,11 @@ def degree_intervals(
         thinned[row] = rarefied(drawn.ravel(), np.repeat(np.arange(draws), len(features)), sizes[row], DEPTHS[0])
     expected = [expected_features(drawn_active[draw], sizes[:, draw], positions[draw])[0] for draw in range(draws)]
     excess_sd = (degrees - np.transpose(expected)).std(axis=1)
-    rarefied_sd = [np.nanstd(one) if np.isfinite(one).sum() > 1 else np.nan for one in thinned]
-    return pd.DataFrame({"token_id": token_ids, "excess_sd": excess_sd, "rarefied_sd": rarefied_sd})
+    rarefied_sd = np.array([np.nanstd(one) if np.isfinite(one).sum() > 1 else np.nan for one in thinned])
+    errors = standard_errors(len(blocks))
+    return pd.DataFrame(
+        {"token_id": token_ids, "excess_half": errors * excess_sd, "rarefied_half": errors * rarefied_sd}
+    )
 
 
 def accumulate(
@@ -128,7 +130,9 @@ def accumulate(
             total = float(weight @ occurrences)
             drawn = expected_features(weight @ active, np.minimum(ms, total), total)[0] if total else np.zeros(len(ms))
             resampled.append(np.where(ms <= total, drawn, np.nan))
-        half = Z95 * np.nanstd(resampled, axis=0) if len(blocks) > 1 else np.full(len(ms), np.nan)
+        half = (
+            standard_errors(len(blocks)) * np.nanstd(resampled, axis=0) if len(blocks) > 1 else np.full(len(ms), np.nan)
+        )
         frame = pd.DataFrame({"drawn": ms, "features": found, "ci_low": found - half, "ci_high": found + half})
         rows.append(frame.assign(token_set=name, set_tokens=own["token_id"].nunique()))
     return pd.concat(rows, ignore_index=True)

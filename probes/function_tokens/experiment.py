@@ -27,7 +27,7 @@ class FunctionTokens(Settings):
     paper: ClassVar[str] = (
         "Zhang, Lin, Li 2025, Memory Retrieval and Consolidation in Large Language Models through Function Tokens, arXiv:2510.08203"
     )
-    schema_version: ClassVar[int] = 2
+    schema_version: ClassVar[int] = 3
     needs_attention: ClassVar[bool] = False
 
     # ------------------------------------------------------------------ plan

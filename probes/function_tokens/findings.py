@@ -1,9 +1,11 @@
 """The sentences of a function-token report: what was found, with intervals and controls, and what to be careful about."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 
+from interp.estimates import unshown
 from interp.experiments.experiment import Finding
 from interp.statistics import mean_estimate
 from interp.tables import Tables
@@ -94,20 +96,26 @@ def _losses(settings: Settings, tables: Tables) -> Iterator[Finding]:
         for row in rows.itertuples()
     )
     yield Finding(f"Loss by class of current and next token: {text}.")
-    most = rows.sort_values("loss_share").iloc[-1]
+    *others, most = rows.sort_values("loss_share", kind="stable").to_dict("records")
+    highest = max((row["loss_share_ci_high"] for row in others), default=0.0)
+    alone = "" if most["loss_share_ci_low"] > highest else " (not shown to be the largest: intervals overlap)"
     yield Finding(
         f"The largest share of the loss is {most['current_class']}→{most['next_class']}: {most['loss_share']:.1%} "
-        f"[{most['loss_share_ci_low']:.1%}, {most['loss_share_ci_high']:.1%}] of it, with {most['frequency']:.1%} of the predictions."
+        f"[{most['loss_share_ci_low']:.1%}, {most['loss_share_ci_high']:.1%}] of it{alone}, with {most['frequency']:.1%} of the "
+        "predictions."
     )
 
 
 def _reactivation(tables: Tables) -> Iterator[Finding]:
-    for row in tables["reactivation"].itertuples():
+    rows: Any = tables["reactivation"].itertuples()
+    for row in rows:
         yield Finding(
             f"{row.dictionary}: at {row.token_class} tokens a feature that was active before loses {row.lost:.0%} "
             f"[{row.lost_ci_low:.0%}, {row.lost_ci_high:.0%}] of its activation when attention to those positions is knocked out, "
             f"{row.control_lost:.0%} [{row.control_lost_ci_low:.0%}, {row.control_lost_ci_high:.0%}] for as many neighbouring "
-            f"positions ({row.n_prompts} prompts).",
+            f"positions: {100 * row.beyond_control:+.0f} points [{100 * row.beyond_control_ci_low:+.0f}, "
+            f"{100 * row.beyond_control_ci_high:+.0f}] between them{unshown(row.beyond_control_ci_low, row.beyond_control_ci_high)} "
+            f"({row.n_prompts} prompts).",
             about=str(row.dictionary),
         )
 
@@ -118,6 +126,7 @@ def _steering(tables: Tables) -> Iterator[Finding]:
     for dictionary, rows in table.groupby("dictionary", sort=False):
         text = "; ".join(
             f"{row.where} {row.token_class} {row.beyond_random:+.2f} [{row.beyond_random_ci_low:+.2f}, {row.beyond_random_ci_high:+.2f}]"
+            f"{unshown(row.beyond_random_ci_low, row.beyond_random_ci_high)}"
             for row in rows.itertuples()
         )
         yield Finding(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from interp.errors import ArgumentError
+from interp.kept import kept_while_unchanged
 from interp.models.dictionary.dictionary import Dictionary, training_texts
 from interp.models.dictionary.fidelity import Fidelity, explained, refuse_mismatch
 from interp.models.dictionary.windows import Windows, cut_windows, text_name, tokenize
@@ -18,7 +19,6 @@ from interp.models.language.model import LanguageModel
 from interp.models.language.residuals import check_layer, read_residuals
 from interp.models.loading.refusals import check_ids
 from interp.models.tokens.encoding import BosPolicy, beginning
-from interp.stamps import read_once
 from interp.stimuli.prose import news_articles, read_folder
 from probes.function_tokens.settings import Settings
 from probes.function_tokens.token_classes import FUNCTION, classify, token_ranks
@@ -118,7 +118,7 @@ class Inputs:
         return windows.present(self.settings.skip_first) & ~special_positions(windows, self.model)
 
 
-@read_once(1)
+@kept_while_unchanged(lambda settings, _: settings.input_files(), maxsize=1)
 def set_up(settings: Settings, model: LanguageModel) -> Inputs:
     """Returns the inputs of a run; units of the same run in the same process share it.
 

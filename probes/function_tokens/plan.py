@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from interp.experiments.experiment import Work, WorkUnit, total
+from interp.kept import kept_while_unchanged
 from interp.models.identity import ModelFacts
-from interp.stamps import read_once
 from probes.function_tokens.settings import Settings
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def work_of(settings: Settings, model: "LanguageModel", unit: WorkUnit) -> Work 
     return _reactivation(corpus, unit) if isinstance(unit, PromptUnit) else None
 
 
-@read_once(1)
+@kept_while_unchanged(lambda settings, _: settings.input_files(), maxsize=1)
 def corpus_of(settings: Settings, model: "LanguageModel") -> "Corpus":
     """Returns the corpus of a run. Whether its windows begin with a token of the beginning is asked of no dictionary here."""
     from interp.models.tokens.encoding import beginning

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from interp.estimates import beside, estimates
-from interp.statistics import Estimate, bounded, cluster_weights, percentile_interval
+from interp.statistics import Estimate, bootstrap_interval, bounded, cluster_weights
 from interp.tables import Tables, empty
 from probes.function_tokens.coverage import (
     coverage_rows,
@@ -17,7 +17,7 @@ from probes.function_tokens.coverage import (
     shuffled_coverage,
     with_intervals,
 )
-from probes.function_tokens.degrees import TOP_TOKENS, Z95, accumulate, degree_intervals, degree_table, fit_degrees
+from probes.function_tokens.degrees import TOP_TOKENS, accumulate, degree_intervals, degree_table, fit_degrees
 from probes.function_tokens.graph import Counted, edge_overlap, edge_table, profile_table, total_counts
 from probes.function_tokens.settings import Settings
 from probes.function_tokens.tables import SCHEMAS
@@ -125,10 +125,10 @@ class _DictionarySummary:
         top = table["token_id"].head(TOP_TOKENS).tolist()
         spread = degree_intervals(self.pairs, self.counted, top, DRAWS, self.settings.seed)
         table = table.merge(spread, on="token_id", how="left")
-        for value, sd in (("excess", "excess_sd"), ("rarefied_20", "rarefied_sd")):
-            table[f"{value}_ci_low"] = table[value] - Z95 * table[sd]
-            table[f"{value}_ci_high"] = table[value] + Z95 * table[sd]
-        return table.drop(columns=["excess_sd", "rarefied_sd"])
+        for value, half in (("excess", "excess_half"), ("rarefied_20", "rarefied_half")):
+            table[f"{value}_ci_low"] = table[value] - table[half]
+            table[f"{value}_ci_high"] = table[value] + table[half]
+        return table.drop(columns=["excess_half", "rarefied_half"])
 
     def _coverage_with_intervals(self, coverage: pd.DataFrame) -> pd.DataFrame:
         plain = coverage[(coverage["chosen_by"] == "frequency") & (coverage["min_count"] == 1)]
@@ -173,9 +173,11 @@ def summarise_losses(table: pd.DataFrame, draws: int = 2000, seed: int = 0) -> p
             row["n"], row["n_documents"] = int(n[0, column]), documents
             row["bigram_nats"] = bigram[0, column] / n[0, column]
             for name, values in found.items():
-                low, high = percentile_interval(values[1:, column])
+                is_share = name in ("frequency", "loss_share")
+                limits = (0.0, 1.0) if is_share else (-np.inf, np.inf)
+                low, high = bootstrap_interval(values[0, column], values[1:, column], documents, limits)
                 estimate = Estimate(float(values[0, column]), float(low), float(high), documents)
-                if name in ("frequency", "loss_share"):
+                if is_share:
                     estimate = bounded(estimate)
                 row |= estimate.columns(name)
             rows.append(row)

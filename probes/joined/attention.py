@@ -40,7 +40,7 @@ class AttentionJoin(Join):
     name: ClassVar[str] = "join_attention"
     summary: ClassVar[str] = "do function tokens receive retrieval heads' attention?"
     paper: ClassVar[str] = "a join of this toolkit; the methods are those of the runs it reads"
-    schema_version: ClassVar[int] = 1
+    schema_version: ClassVar[int] = 2
     presets: ClassVar[Mapping[str, Mapping[str, int]]] = {"quick": {"n_passages": 16, "n_prompts": 16}}
     reads: ClassVar[Mapping[str, str]] = {
         "retrieval_heads": "retrieval_heads",
@@ -67,8 +67,11 @@ class AttentionJoin(Join):
     """Number of prompts of the retrieval run; the answer's positions are the queries."""
 
     def check_model(self, facts: ModelFacts) -> None:
-        """Raises ArgumentError when the model has too few heads, or a window too short for the passages."""
+        """Raises ArgumentError when no heads are ranked, the model has too few, or a window too short for the passages."""
+        from interp.heads.given import scores_of_run
+
         super().check_model(facts)
+        scores_of_run(self.run_of("retrieval_heads"))
         assert facts.geometry is not None
         n_heads = facts.geometry.n_heads_in_all
         if self.k > n_heads // 2:
@@ -113,16 +116,15 @@ class AttentionJoin(Join):
 
     def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
         """Returns the lift of function tokens for sets of heads and for each head, and the answers."""
+        from interp.heads.given import scores_of_run
         from interp.heads.sets import matched_draws
         from probes.joined.class_mass import heads_of
         from probes.joined.summaries import summarise_heads, summarise_lift
         from probes.joined.tables import attention_answers
 
         assert facts.geometry is not None
-        scores = self.tables_of("retrieval_heads")["head_scores"]
-        scores = scores[scores["definition"] == "set"].sort_values(["layer", "head"])
-        ranked = scores.sort_values("score", ascending=False, kind="stable")
-        top = heads_of(ranked.head(self.k))
+        scores = scores_of_run(self.run_of("retrieval_heads"))
+        top = heads_of(scores.head(self.k))
         random = matched_draws(top, facts.geometry.n_heads, (self.seed, self.name, self.k), self.random_draws)
         mass = measured["class_mass"]
         lift = summarise_lift(mass, top, random, self.seed)

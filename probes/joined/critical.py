@@ -24,7 +24,7 @@ class CriticalJoin(Join):
     name: ClassVar[str] = "join_critical"
     summary: ClassVar[str] = "do critical tokens coincide with function tokens?"
     paper: ClassVar[str] = "a join of this toolkit; the methods are those of the runs it reads"
-    schema_version: ClassVar[int] = 1
+    schema_version: ClassVar[int] = 2
     needs_attention: ClassVar[bool] = False
     reads: ClassVar[Mapping[str, str]] = {
         "critical_tokens": "critical_tokens",

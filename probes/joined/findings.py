@@ -7,8 +7,9 @@ from typing import Any
 import pandas as pd
 
 from interp.experiments.experiment import Finding
+from interp.heads.given import sentences_on_ties
 from interp.tables import Tables
-from probes.joined.tables import headline_change
+from probes.joined.tables import STRONGEST, headline_change
 
 FEW_CRITICAL = 30
 """Fewer critical tokens than this leave an interval too wide for small differences: the report says so."""
@@ -31,7 +32,8 @@ def find_memory(tables: Tables) -> list[Finding]:
         Finding(
             f"{_memory_verdict(rows)} Silencing the top {k} retrieval heads while the second list is read changes the surprisal of a "
             f"repeated noun by {nats['repeat_change_nats', 'top']} nats; {k} random heads of the same layers change it by "
-            f"{nats['repeat_change_nats', 'random']}, which makes {nats['repeat_change_nats', 'top − random']} between them. A noun of "
+            f"{nats['repeat_change_nats', 'random']}, which makes {nats['repeat_change_nats', 'top − random']} between them, and "
+            f"{nats['repeat_change_nats', STRONGEST]} against the draw that changes it most. A noun of "
             f"a novel list changes by {nats['novel_change_nats', 'top']}, so {nats['repeat_beyond_novel_nats', 'top']} is lost of memory "
             f"rather than of reading ({over(n, 'base list', 'base lists')})."
         ),
@@ -50,7 +52,7 @@ def find_memory(tables: Tables) -> list[Finding]:
 
 
 def _memory_verdict(rows: Mapping[tuple[str, str], Row]) -> str:
-    """Two controls must both say so: random heads of the same layers, and a list that was not there before."""
+    """All controls must say so: random heads of the same layers, each draw of them, and a list that was not there before."""
     signs = {
         sign_of(rows["repeat_change_nats", "top − random"]),
         sign_of(rows["repeat_beyond_novel_nats", "top"]),
@@ -58,7 +60,9 @@ def _memory_verdict(rows: Mapping[tuple[str, str], Row]) -> str:
     if None in signs:
         return "Whether retrieval heads carry verbatim memory cannot be told from one base list."
     if signs == {1}:
-        return "Retrieval heads carry verbatim memory."
+        if sign_of(rows["repeat_change_nats", STRONGEST]) == 1:
+            return "Retrieval heads carry verbatim memory."
+        return "It is not decided whether retrieval heads carry verbatim memory: a draw of random heads changes it as much."
     if -1 in signs or signs == {0}:
         return "There is no sign that retrieval heads carry verbatim memory."
     return "It is not decided whether retrieval heads carry verbatim memory: one of the two controls may explain the change."
@@ -148,11 +152,14 @@ def _overlap_verdict(others: Row | None) -> str:
 
 
 def find_attention(tables: Tables, k: int) -> list[Finding]:
-    """Returns the sentences of `attention_lift`, one for each place."""
-    return [
+    """Returns the sentences of `attention_lift`, one for each place, and a warning where the top k heads are no ranking's."""
+    found = [
         _attention(_PLACES[str(context), str(region)], part, k)
         for (context, region), part in tables["attention_lift"].groupby(["context", "region"], sort=False)
     ]
+    heads = tables["head_lift"].drop_duplicates(["layer", "head"])
+    scores = heads["retrieval_score"].sort_values(ascending=False)
+    return [*found, *(Finding(text, "warning") for text in sentences_on_ties(scores, (k,), "the retrieval heads"))]
 
 
 def _attention(place: str, part: pd.DataFrame, k: int) -> Finding:
@@ -179,7 +186,8 @@ def _lift_verdict(rows: Mapping[tuple[str, str], Row]) -> str:
         preference = "look at function tokens less than their number explains"
     else:
         preference = "neither prefer nor avoid function tokens"
-    return f"{preference}, and {'less than' if beside < 0 else 'more than' if beside > 0 else 'no differently from'} random heads"
+    held = "less than" if beside < 0 else "more than" if beside > 0 else "no differently from"
+    return f"{preference}, and {held} random heads on average"
 
 
 # ---------------------------------------------------------------------- numbers in sentences

@@ -24,7 +24,7 @@ class MemoryJoin(Join):
     name: ClassVar[str] = "join_memory"
     summary: ClassVar[str] = "do retrieval heads carry verbatim memory?"
     paper: ClassVar[str] = "a join of this toolkit; the methods are those of the runs it reads"
-    schema_version: ClassVar[int] = 1
+    schema_version: ClassVar[int] = 2
     reads: ClassVar[Mapping[str, str]] = {
         "retrieval_heads": "retrieval_heads",
         "verbatim_memory": "verbatim_memory",
@@ -40,18 +40,26 @@ class MemoryJoin(Join):
     """Folder of a verbatim_memory run with --heads-from that run."""
 
     def check_model(self, facts: ModelFacts) -> None:
-        """Raises ArgumentError when the lists were not read with the heads silent that the other run ranks first."""
+        """Raises ArgumentError when the lists were not read with the heads silent that the other run ranks first, or were silent
+        while the first list was read too.
+        """
         super().check_model(facts)
+        from interp.heads.given import heads_of, scores_of_run
+
+        ranked = heads_of(scores_of_run(self.run_of("retrieval_heads")))
+        lists = self.run_of("verbatim_memory")
+        if lists.experiment.configuration()["mask_phase"] != "second_list":
+            raise ArgumentError(
+                f"{lists.folder} silenced heads while the first list was read too, so they may be missing where memory is written: run "
+                "verbatim_memory with --mask-phase second_list."
+            )
         masking = self.tables_of("verbatim_memory")["masking"]
         silenced = masking[(masking["head_set"] == "retrieval") & (masking["control"] == "top")]
         if not len(silenced):
             raise ArgumentError(
                 f"{self.verbatim_memory} silenced no retrieval heads: run verbatim_memory --heads-from {self.retrieval_heads}."
             )
-        scores = self.tables_of("retrieval_heads")["head_scores"]
-        scores = scores[scores["definition"] == "set"].sort_values(["layer", "head"])
-        ranked = scores.sort_values("score", ascending=False, kind="stable")
-        names = [f"{row.layer}-{row.head}" for row in ranked.itertuples()]
+        names = [f"{layer}-{head}" for layer, head in ranked]
         for k, rows in silenced.groupby("k"):
             if set(rows["heads"].iloc[0].split()) != set(names[: int(str(k))]):
                 raise ArgumentError(

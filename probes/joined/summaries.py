@@ -10,15 +10,23 @@ from numpy.typing import NDArray
 from interp.statistics import (
     Array,
     Estimate,
+    bootstrap_interval,
     cluster_weights,
-    percentile_interval,
     resampled,
     share_difference,
     share_estimate,
 )
 from interp.tables import empty
 from probes.joined.class_mass import FUNCTION, WORDS, Head, Masses, Sums, heads_of, share_of
-from probes.joined.tables import CONTROLS, GROUPS, TOKEN_RULES, CriticalMatches, CriticalOverlap, MemoryChange
+from probes.joined.tables import (
+    CONTROLS,
+    GROUPS,
+    STRONGEST,
+    TOKEN_RULES,
+    CriticalMatches,
+    CriticalOverlap,
+    MemoryChange,
+)
 
 DRAWS = 2000
 SHUFFLES = 10_000
@@ -39,11 +47,11 @@ def summarise_memory_change(masking: pd.DataFrame, seed: int) -> pd.DataFrame:
     what is lost of memory rather than of reading. Memory is S(novel, none) − S(repeat, none), and its lost share is
     1 − (S(novel, top) − S(repeat, top)) / memory. Random heads were read with repeated lists alone.
     """
-    means = base_list_means(masking)
+    means, strongest = base_list_means(masking), strongest_draws(masking)
     rows = [
         {"head_set": head_set, "k": k, **row}
         for head_set, k in dict.fromkeys((name, k) for name, control, k, _ in means if control == "top")
-        for row in _change_rows(means, head_set, k, seed)
+        for row in _change_rows(means, strongest, head_set, k, seed)
     ]
     return pd.DataFrame(rows) if rows else empty(MemoryChange)
 
@@ -56,7 +64,27 @@ def base_list_means(masking: pd.DataFrame) -> dict[Condition, pd.Series]:
     return {condition: rows.droplevel([0, 1, 2, 3]).sort_index() for condition, rows in found.items()}
 
 
-def _change_rows(means: Mapping[Condition, pd.Series], head_set: str, k: int, seed: int) -> Iterator[dict[str, Any]]:
+def strongest_draws(masking: pd.DataFrame) -> dict[tuple[str, int], pd.Series]:
+    """Returns, by head set and k, the mean surprisal of each repeated base list without the random heads that raise it most.
+
+    Intervals resample base lists, not draws of heads: heads that are like any others differ from the mean of a few draws all the same.
+    """
+    random = masking[(masking["control"] == "random") & (masking["condition"] == "repeat")]
+    found: dict[tuple[str, int], pd.Series] = {}
+    for (head_set, k), rows in random.groupby(["head_set", "k"], sort=False):
+        draws = [base_list_means(own) for _, own in rows.groupby("draw", sort=False)]
+        lists = [draw[str(head_set), "random", int(k), "repeat"] for draw in draws]  # type: ignore[call-overload]
+        found[str(head_set), int(k)] = max(lists, key=lambda own: float(own.mean()))  # type: ignore[call-overload]
+    return found
+
+
+def _change_rows(
+    means: Mapping[Condition, pd.Series],
+    strongest: Mapping[tuple[str, int], pd.Series],
+    head_set: str,
+    k: int,
+    seed: int,
+) -> Iterator[dict[str, Any]]:
     whole = {kind: means["none", "none", 0, kind] for kind in ("repeat", "novel")}
     top = {kind: means[head_set, "top", k, kind] for kind in ("repeat", "novel")}
     change = {kind: top[kind] - whole[kind] for kind in top}
@@ -65,6 +93,7 @@ def _change_rows(means: Mapping[Condition, pd.Series], head_set: str, k: int, se
     if random is not None:
         yield _change_row("repeat_change_nats", "random", _mean(random - whole["repeat"], seed))
         yield _change_row("repeat_change_nats", "top − random", _mean(top["repeat"] - random, seed))
+        yield _change_row("repeat_change_nats", STRONGEST, _mean(top["repeat"] - strongest[head_set, k], seed))
     yield _change_row("novel_change_nats", "top", _mean(change["novel"], seed))
     yield _change_row("repeat_beyond_novel_nats", "top", _mean(change["repeat"] - change["novel"], seed))
     memory, left = whole["novel"] - whole["repeat"], top["novel"] - top["repeat"]
@@ -248,8 +277,8 @@ def _lift_rows(sums: Mapping[str, Sums], n_texts: int, seed: int) -> Iterator[di
     lifts = {name: (own.lift(once), own.lift(drawn)) for name, own in sums.items()}
     lifts["top − random"] = tuple(a - b for a, b in zip(lifts["top"], lifts["random"], strict=True))  # type: ignore[assignment]
     for name, (value, draws) in lifts.items():
-        low, high = percentile_interval(draws)
         own = sums.get(name)
+        low, high = bootstrap_interval(value[0], draws, n_texts, (0.0 if own else -np.inf, np.inf))
         yield {
             "heads": name,
             "lift": float(value[0]),

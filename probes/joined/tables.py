@@ -19,6 +19,8 @@ MEMORY_QUANTITIES = (
 CONTROLS = ("others", "nearby", "uncertain", "shuffled")
 TOKEN_RULES = ("frequency", "frequent words", "word list")
 GROUPS = ("function", "function words", "function signs")
+STRONGEST = "top − strongest random"
+"""The top heads against the draw of random heads that changes repeated lists most."""
 
 
 class MemoryChange(TableSchema):
@@ -30,7 +32,7 @@ class MemoryChange(TableSchema):
     """The ranking whose top is silenced: retrieval is that of the retrieval_heads run."""
     k: int
     quantity: str = pa.Field(isin=MEMORY_QUANTITIES)
-    heads: str = pa.Field(isin=["top", "random", "top − random"])
+    heads: str = pa.Field(isin=["top", "random", "top − random", STRONGEST])
     value: float = may_lack()
     ci_low: float = may_lack()
     ci_high: float = may_lack()
@@ -158,6 +160,7 @@ _HEADS = {
     "top": "{k} retrieval heads silent",
     "random": "{k} random heads of the same layers silent",
     "top − random": "retrieval − random heads",
+    STRONGEST: "retrieval − the random heads that change it most",
 }
 
 _TOKENS = {"function": "function tokens", "function words": "function words", "function signs": "function signs"}

@@ -36,7 +36,7 @@ class KvPolicies(Settings):
         "policies of many papers, each cited where it is written (interp/retention/policies); the questions, controls and numbers are "
         "this toolkit's"
     )
-    schema_version: ClassVar[int] = 3
+    schema_version: ClassVar[int] = 4
     in_atlas: ClassVar[bool] = False
 
     @property

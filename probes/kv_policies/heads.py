@@ -4,8 +4,15 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from interp.heads.finding import Head, copied_share, ranked_by_role, repeat_weights, role_rows
-from interp.heads.repeats import ECHO_SHARE, INDUCTION_SHARE
+from interp.heads.finding import (
+    ECHO_SHARE,
+    INDUCTION_SHARE,
+    Head,
+    copied_share,
+    ranked_by_role,
+    repeat_weights,
+    role_rows,
+)
 from interp.models.identity import HeadGeometry
 from interp.models.language.model import LanguageModel
 from interp.models.tokens.encoding import beginning

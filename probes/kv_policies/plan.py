@@ -140,22 +140,28 @@ def conditions_of(settings: Settings, facts: ModelFacts, ranking: dict[str, list
     """Yields the full cache; every policy at every budget with the first protection; at the middle budget with the others."""
     from probes.kv_policies.heads import spared
 
-    first, others = settings.protections[0], settings.protections[1:]
-    yield Condition("full", first, 1.0)
-    pairs: Sequence[tuple[Protection, float]] = [
-        *((first, budget) for budget in settings.budgets),
-        *((other, settings.main_budget) for other in others),
-    ]
+    yield Condition("full", settings.protections[0], 1.0)
     for policy in settings.chosen(facts):
         wanted = entry_of(policy).heads
         heads = spared(wanted, ranking, settings.role_share)
-        for protection, budget in pairs:
+        for protection, budget in _pairs(settings):
             yield Condition(policy, protection, budget, heads, wanted or "none", len(heads))
+
+
+def _pairs(settings: Settings) -> Sequence[tuple[Protection, float]]:
+    """The protections and budgets of every policy."""
+    first, *others = settings.protections
+    return [*((first, budget) for budget in settings.budgets), *((other, settings.main_budget) for other in others)]
+
+
+def _smallest(settings: Settings) -> tuple[Protection, float]:
+    """The protection and the budget of heads that are not restored."""
+    return settings.protections[0], min(settings.budgets)
 
 
 def restored_conditions(settings: Settings, geometry: HeadGeometry, ranking: Sequence[KvHead]) -> Iterator[Condition]:
     """Yields the curve: the smallest budget for all key-value heads but the k best, or k random ones in the same layers."""
-    budget, protection = min(settings.budgets), settings.protections[0]
+    protection, budget = _smallest(settings)
     n_heads = len(geometry.layers) * geometry.n_kv_heads
     yield Condition("duo", protection, budget, (), "none", 0)
     for k in sorted({k for k in settings.restored_k if k <= n_heads // 2}):
@@ -212,6 +218,19 @@ def check_conditions(settings: Settings, facts: ModelFacts) -> None:
                 f"{text} keeps at least {needed} keys and a budget of {min(settings.budgets):g} keeps {least} of {settings.prompt_tokens}: "
                 f"raise --budgets or --prompt-tokens, or leave {text} out of --policies."
             )
+    _check_rooms(settings, facts)
+
+
+def _check_rooms(settings: Settings, facts: ModelFacts) -> None:
+    """Raises ArgumentError where what a policy always keeps and what is protected beside it do not fit a budget."""
+    from interp.retention.contract import Setting, check_room
+
+    pairs = _pairs(settings)
+    for text, places in [*((text, pairs) for text in settings.chosen(facts)), ("duo", [_smallest(settings)])]:
+        for protection, budget in places:
+            n = settings.n_kept(budget)
+            first, last, _ = protection_sizes(settings, protection, n)
+            check_room(Setting(build(text), n, first, last), settings.prompt_tokens, ())
 
 
 def _check_protections(settings: Settings, least: int) -> None:

@@ -151,10 +151,10 @@ class Settings(Experiment):
             raise ArgumentError("--policies needs at least one name: leave it out to run the toolkit's own.")
 
     def input_files(self) -> Sequence[Path]:
-        """Returns the file of heads, and of the user's own policies."""
+        """Returns the file of heads, and those of the user's own policies."""
         from interp.heads.given import given_files
 
-        return [*own_files(self.policies or ()), *(given_files(self.heads_from) if self.heads_from else [])]
+        return [*(given_files(self.heads_from) if self.heads_from else []), *own_files(self.policies or ())]
 
     @property
     def main_budget(self) -> float:

@@ -9,19 +9,48 @@ import pandas as pd
 from interp.errors import ArgumentError
 from interp.estimates import Kind, beside, estimates
 from interp.retention.policies.catalogue import build
-from interp.statistics import cluster_weights, percentile_interval
+from interp.statistics import bootstrap_interval, cluster_weights
 from interp.tables import Tables, empty
 from probes.kv_policies.dynamics_summaries import summarise_dynamics
 from probes.kv_policies.heads import ROLES, ranked_heads
 from probes.kv_policies.settings import Settings
 from probes.kv_policies.tables import Roles
-from probes.kv_policies.variants import compare_variants
 
 GROUPS = ["material", "scope", "policy", "protection", "budget"]
 TEXT = ["material", "scope", "text_id"]
 _CURVE: dict[str, Kind] = {"change_nats": "mean", "recall": "share"}
 CONTRACT = ("semantics", "event", "budget_rule", "granularity", "group_reduction", "positions")
 HEAD_QUANTITIES = ("mass_recovered", "output_change")
+VARIANTS = (
+    ("h2o_sum", "h2o_mean", "sums instead of means: old keys have been seen more often"),
+    ("pyramidkv", "snapkv", "budgets that fall with depth"),
+    ("strided", "streaming", "half of the budget evenly spaced"),
+    ("razor", "razor_plain", "the compensation token"),
+    ("tokenselect(scaled=True)", "tokenselect", "scores divided by sqrt d"),
+    ("tokenselect_modulo", "tokenselect", "the released kernel's grouping of heads"),
+    ("tokenselect_free", "tokenselect", "every key at one angle"),
+    ("actqkv", "actqkv(weighted=False)", "unusual tokens weigh more in the probe"),
+    ("actqkv(shared=True)", "actqkv", "statistics of all layers together"),
+    ("keyformer", "keyformer(noise=none)", "Gumbel noise"),
+    ("keyformer(noise=normal)", "keyformer(noise=none)", "normal noise"),
+    (
+        "keyformer(event=every_step, tau_delta=1.0)",
+        "keyformer(event=every_step)",
+        "a temperature that grows by 1 at every step instead of .01",
+    ),
+    ("lazy_code", "lazy_notes", "the code's second term"),
+    ("landmark", "landmark(by=last)", "delimiters as landmarks"),
+    ("landmark(by=mean)", "landmark(by=last)", "the mean key as landmark"),
+    ("cca", "cca(pool=mean)", "weights of the group's last query"),
+    ("recycled(stride=16)", "recycled", "a full step every 16 instead of every 8"),
+    ("recycled(stride=16, refresh=0.8)", "recycled(stride=16)", "a full step also where the query has turned"),
+    ("a2sf(alpha=0.5)", "h2o_sum", "forgetting half at every query"),
+    ("a2sf(alpha=0.9)", "h2o_sum", "forgetting a tenth at every query"),
+    ("a2sf(alpha=0.99)", "h2o_sum", "forgetting a hundredth at every query"),
+)
+"""A policy, the one that it is held against, and what differs."""
+QUANTITIES = ("change_nats", "recall", "mass_recovered", "output_change")
+CELL = ["material", "scope", "budget"]
 
 
 def summarise_all(
@@ -121,7 +150,7 @@ def _factors(settings: Settings, grid: pd.DataFrame) -> pd.DataFrame:
             shares_of(np.tensordot(weights, cells, axes=1))
             for weights in (np.full((1, len(cells)), 1 / len(cells)), draws)
         )
-        low, high = percentile_interval(drawn)
+        low, high = bootstrap_interval(whole[0], drawn, len(cells), (0.0, 1.0))
         for place, factor in enumerate(("scorer", "protection", "interaction")):
             rows.append((material, scope, factor, whole[0, place], low[place], high[place], len(cells), budget))
     return pd.DataFrame(rows, columns=["material", "scope", "factor", "share", "ci_low", "ci_high", "n", "budget"])
@@ -207,7 +236,9 @@ def _kept_shares(settings: Settings, kept: pd.DataFrame, what: str) -> pd.DataFr
         & (kept["policy"] != "full")
     ]
     by = ["material", "policy", "budget", what]
-    return estimates(rows[rows["scope"] == settings.scopes[0]], by, "kept_share", "text_id", seed=settings.seed)
+    return estimates(
+        rows[rows["scope"] == settings.scopes[0]], by, "kept_share", "text_id", kind="share", seed=settings.seed
+    )
 
 
 def _head_map(settings: Settings, heads: pd.DataFrame) -> pd.DataFrame:
@@ -239,3 +270,27 @@ def compare_all(runs: Mapping[str, Tables]) -> dict[str, pd.DataFrame]:
             "These runs have no policy, budget and protection in common but the full cache: give them the same settings."
         )
     return {"comparison": together[in_all].reset_index(drop=True)}
+
+
+def compare_variants(settings: Settings, grid: pd.DataFrame, heads: pd.DataFrame) -> pd.DataFrame:
+    """Returns the difference of every pair that was run, paired by text, with its interval; under the first protection.
+
+    `grid` has a row for each text and condition, `heads` one for each of their heads.
+    """
+    keys = [*CELL, "text_id", "policy"]
+    first = settings.protections[0]
+    losses = heads[heads["protection"] == first].groupby(keys, sort=False, as_index=False)[list(QUANTITIES[2:])].mean()
+    rows = grid[grid["protection"] == first][[*keys, *QUANTITIES[:2]]].merge(losses, on=keys)
+    found = []
+    for policy, against, choice in VARIANTS:
+        pair = rows[rows["policy"] == policy].merge(
+            rows[rows["policy"] == against], on=[*CELL, "text_id"], suffixes=("", "_against")
+        )
+        for quantity in QUANTITIES if len(pair) else ():
+            kind = "share" if quantity == "recall" else "mean"
+            value = estimates(
+                pair, CELL, quantity, "text_id", minus=f"{quantity}_against", kind=kind, seed=settings.seed
+            )
+            found.append(value.assign(policy=policy, against=against, choice=choice, quantity=quantity))
+    columns = [*CELL, "value", "ci_low", "ci_high", "n", "n_rows", "policy", "against", "choice", "quantity"]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)

@@ -28,7 +28,7 @@ class PredictionDepth(Settings):
         "How do LLMs use their depth?, arXiv:2510.18871; SimLens, arXiv:2507.17618; SkipDecode, arXiv:2307.02628; Token Recycling, "
         "arXiv:2408.08696; Adapt-LLM, arXiv:2404.19705; Contextual Memory Reweaving, arXiv:2502.02046"
     )
-    schema_version: ClassVar[int] = 2
+    schema_version: ClassVar[int] = 3
     needs_attention: ClassVar[bool] = False
     in_atlas: ClassVar[bool] = False
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from interp.estimates import unshown
 from interp.experiments.experiment import Finding
 from interp.tables import Tables
 
@@ -30,7 +31,7 @@ def _share(row: Any) -> str:
 
 def _shown(row: Any) -> str:
     """In words, that an interval does not exclude 0."""
-    return "" if row["ci_low"] > 0 or row["ci_high"] < 0 else " (not shown: the interval contains 0)"
+    return unshown(row["ci_low"], row["ci_high"])
 
 
 def _best(tables: Tables) -> str:

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float
 
 from interp.errors import ArgumentError
+from interp.kept import kept_while_unchanged
 from interp.models.language.model import LanguageModel
 from interp.models.tokens.encoding import beginning, encode_piece, token_texts
-from interp.stamps import read_once
 from interp.stimuli.prose import news_articles, read_folder, read_text
 from interp.stimuli.word_classes import FUNCTION_WORDS, token_classes
 from interp.words import attaches, goes_on, is_letter
@@ -85,7 +85,7 @@ def frequencies(settings: Settings, model: LanguageModel) -> Frequencies:
     return _counted(settings, model.tokenizer, head.weight.shape[0])
 
 
-@read_once(2)
+@kept_while_unchanged(lambda settings, *_: (settings.texts,))
 def _counted(settings: Settings, tokenizer: Any, n_tokens: int) -> Frequencies:
     counts = np.zeros(n_tokens)
     for text in _texts(settings)[1][:COUNTED_TEXTS]:
@@ -111,7 +111,7 @@ def _classes(texts: Sequence[str], previous: Sequence[str], words: frozenset[str
             yield kind
 
 
-@read_once(2)
+@kept_while_unchanged(lambda settings: (settings.function_words,))
 def _words(settings: Settings) -> frozenset[str]:
     assert settings.function_words is not None
     words = frozenset(read_text(settings.function_words).lower().split())

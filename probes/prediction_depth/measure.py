@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.errors import ArgumentError
 from interp.models.language.model import LanguageModel
 from interp.models.lens.lens import LogitLens
 from interp.models.lens.tuned import Kind, TunedLens, shipped_lens
@@ -26,14 +27,20 @@ MINUS_UNIGRAM = "less unigram"
 def lenses(settings: Settings, model: LanguageModel) -> dict[str, LogitLens]:
     """Returns the lenses by name: logit, and where there are any for these weights and this precision tuned and shuffled.
 
-    Raises ArgumentError for a lens of another model or precision that was named, and UserError for a model without a final norm.
+    Raises ArgumentError for a named lens of another model, precision or kind, and UserError for a model without a final norm.
     """
     found: dict[str, LogitLens] = {"logit": LogitLens(model)}
     named: Mapping[Kind, Any] = {"tuned": settings.lens, "shuffled": settings.shuffled_lens}
     for kind, path in named.items():
         chosen = path or shipped_lens(model.identity, kind)
         if chosen is not None:
-            found[kind] = TunedLens.load(model, chosen)
+            lens = TunedLens.load(model, chosen)
+            if lens.name != kind:
+                own, other = ("--lens", "--shuffled-lens") if kind == "tuned" else ("--shuffled-lens", "--lens")
+                raise ArgumentError(
+                    f"{chosen} is a {lens.name} lens, and {own} takes a {kind} one: name it as {other}."
+                )
+            found[kind] = lens
     return found
 
 

@@ -13,11 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import ArgumentError
+from interp.kept import kept_while_unchanged
 from interp.models.language.model import LanguageModel
-from interp.models.lens.lens import LogitLens
-from interp.models.lens.upper import read_through
+from interp.models.lens.lens import LogitLens, read_through
 from interp.models.tokens.encoding import beginning, encode_piece
-from interp.stamps import read_once
 from interp.stimuli.prose import news_articles, read_folder
 from probes.prediction_depth.materials import Frequencies, frequencies
 from probes.prediction_depth.measure import lenses
@@ -72,7 +71,7 @@ def read_questions(settings: Settings) -> tuple[Question, ...]:
     return tuple(one for one in found if int(one.id.rpartition("-")[2]) < limit)
 
 
-@read_once(2)
+@kept_while_unchanged(lambda path: (path,))
 def _read(path: Path) -> tuple[Question, ...]:
     try:
         tables, found = tomllib.loads(path.read_text(encoding="utf-8-sig")), []

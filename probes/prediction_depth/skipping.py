@@ -13,6 +13,7 @@ from torch import Tensor
 
 from interp.errors import ArgumentError
 from interp.models.language.forward import LOGITS_AT_ONCE
+from interp.models.language.kept_logits import check_numbers
 from interp.models.language.model import LanguageModel
 from interp.models.language.residuals import changed_residuals, skipped_layers
 from probes.prediction_depth.materials import read_ids
@@ -109,7 +110,9 @@ def _read(
 ) -> tuple[Float[Tensor, "row token"], Int[Tensor, "row token"]]:
     """-ln p of every token but the first, and the likeliest token in its place."""
     ids = torch.tensor([list(row) for row in rows], device=model.device)
-    log_p = torch.log_softmax(model.hf(input_ids=ids, use_cache=False).logits[:, :-1].float(), dim=-1)
+    logits = model.hf(input_ids=ids, use_cache=False).logits[:, :-1].float()
+    check_numbers(model, logits)
+    log_p = torch.log_softmax(logits, dim=-1)
     return -log_p.gather(-1, ids[:, 1:, None])[..., 0].cpu(), log_p.argmax(dim=-1).cpu()
 
 

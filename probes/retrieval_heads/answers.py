@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
+from interp.models.language.kept_logits import check_numbers
 from interp.models.language.model import LanguageModel
 from interp.models.language.out_of_memory import halving_on_out_of_memory
 from interp.models.language.prefix import Prefix
@@ -165,6 +166,7 @@ def answer_plainly(
                 use_cache=True,
                 output_attentions=True,
             )
+            check_numbers(model, output.logits[0, -1:])
             steps.append(_top_two(output.attentions, n_keys=len(prompt) + len(emitted)))
             token = int(output.logits[0, -1].argmax())
             emitted.append(token)

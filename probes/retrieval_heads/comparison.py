@@ -154,9 +154,19 @@ def _within(one: _Side, two: _Side) -> bool:
 
 
 def _overlap(a: pd.Series, b: pd.Series, k: int) -> float:
-    """The share of the k best heads that both have, equal scores in layer-major order."""
-    first, second = (set(scores.sort_values(ascending=False, kind="stable").index[:k]) for scores in (a, b))
-    return len(first & second) / k
+    """The share of the k best heads that both have; heads whose equal scores end the k best share the places that are left.
+
+    So heads that score nothing on both sides are not counted as found by both.
+    """
+    first, second = (_places(scores, k) for scores in (a, b))
+    return float((first * second.reindex(first.index, fill_value=0.0)).sum()) / k
+
+
+def _places(scores: pd.Series, k: int) -> pd.Series:
+    """How much of a place among the k best each head has: 1, 0, or its share where equal scores end them."""
+    last = scores.nlargest(k).iloc[-1]
+    above, tied = scores > last, scores == last
+    return above + tied * ((k - above.sum()) / tied.sum())
 
 
 def _sparsity(sides: Mapping[str, _Side]) -> pd.DataFrame:

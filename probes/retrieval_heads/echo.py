@@ -1,4 +1,4 @@
-"""Echo and induction scores by head, and the key-value heads that RazorAttention would keep whole (see interp.heads.repeats)."""
+"""Echo and induction scores by head, and the key-value heads that RazorAttention would keep whole (see interp.heads.finding)."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from interp.heads.repeats import (
+from interp.heads.finding import (
     ECHO_SHARE,
     INDUCTION_SHARE,
     measured_echo_induction,

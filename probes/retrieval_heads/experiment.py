@@ -29,7 +29,7 @@ class RetrievalHeads(Settings):
     paper: ClassVar[str] = (
         "Wu, Wang, Xiao, Peng, Fu 2024, Retrieval Head Mechanistically Explains Long-Context Factuality, arXiv:2404.15574"
     )
-    schema_version: ClassVar[int] = 3
+    schema_version: ClassVar[int] = 4
 
     # ------------------------------------------------------------------ plan
 

@@ -5,14 +5,17 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from interp.estimates import unshown
 from interp.experiments.experiment import Finding
-from interp.heads.given import sentences_on
+from interp.heads.given import sentences_on, sentences_on_ties
 from interp.heads.kinds import GIVEN
 from interp.tables import Tables
 from probes.retrieval_heads.settings import Settings
 
 RETRIEVAL_SCORE = 0.1
 """A head that scores above this is a retrieval head (Wu et al. 2024, section 2)."""
+TOP = 10
+"""Of halves of the needles, the share of so many top heads is told that both have."""
 STILL_FALLING = 0.05
 """Recall lost between the two largest k, above which the curve has not levelled off."""
 FAR_FRACTION = 0.25
@@ -60,11 +63,14 @@ def _reliability(settings: Settings, tables: Tables) -> Iterator[Finding]:
     splits = tables["reliability"]
     splits = splits[splits["definition"] == settings.definition]
     if len(splits):
+        n_scoring = int(splits["n_scoring_heads"].iloc[0])
+        in_common = f"{splits['top10_overlap'].mean():.0%} of the top 10 in common"
+        if n_scoring < TOP:
+            in_common = "with no top 10 to compare, as fewer heads score"
         yield Finding(
-            f"Scores from two disjoint halves of the needles: Spearman {splits['spearman'].median():.2f} over all heads, "
-            f"{splits['spearman_scoring'].median():.2f} over the {int(splits['n_scoring_heads'].iloc[0])} that score at least 0.01 "
-            f"(the others are mostly tied at zero), Pearson {splits['pearson'].median():.2f}, {splits['top10_overlap'].mean():.0%} of "
-            f"the top 10 in common (over {len(splits)} splits)."
+            f"Scores from two disjoint halves of the needles: Spearman {_median(splits['spearman'])} over all heads, "
+            f"{_median(splits['spearman_scoring'])} over the {n_scoring} that score at least 0.01 "
+            f"(the others are mostly tied at zero), Pearson {_median(splits['pearson'])}, {in_common} (over {len(splits)} splits)."
         )
     curve = tables["convergence"]
     curve = curve[curve["definition"] == settings.definition]
@@ -74,6 +80,19 @@ def _reliability(settings: Settings, tables: Tables) -> Iterator[Finding]:
             f"Detection stopped after {int(last['n_needles'])} needles ({int(last['n_samples'])} samples): {last['stability']:.0%} of "
             f"the bootstrap draws keep nine tenths of the top {settings.until_stable}."
         )
+        scores = tables["head_scores"]
+        n_above = int((scores.loc[scores["definition"] == settings.definition, "score"] > 0).sum())
+        if n_above < settings.until_stable:
+            yield Finding(
+                f"Only {n_above} heads score above 0, so the top {settings.until_stable} is filled up with heads of the first layers and "
+                "seems more stable than it is: use a smaller --until-stable.",
+                "warning",
+            )
+
+
+def _median(values: pd.Series) -> str:
+    """The median, undefined where no split has a correlation: all heads score alike."""
+    return "undefined" if values.isna().all() else f"{values.median():.2f}"
 
 
 def _causality(settings: Settings, tables: Tables) -> Iterator[Finding]:
@@ -87,17 +106,30 @@ def _causality(settings: Settings, tables: Tables) -> Iterator[Finding]:
     recall, prose = (_one(top[(top["k"] == k)], outcome) for outcome in ("recall", "prose_surprisal_nats"))
     unchanged = _one(summary[(summary["condition"] == "none") & (summary["needles"] == "all")], "recall")
     random = _one(rows[(rows["condition"] == "random") & (rows["k"] == k) & (rows["ranking"] != GIVEN)], "recall")
+    draws = tables["ablation"]
+    draws = draws[(draws["condition"] == "random") & (draws["ranking"] != GIVEN) & (draws["k"] == k)]
+    draws = draws[(draws["mode"] == mode) & (draws["phase"] == phase)].groupby("draw")["recall"].mean()
+    spread = f" ({draws.min():.2f} to {draws.max():.2f} by draw)" if len(draws) > 1 else ""
     yield Finding(
         f"Masking the top {k} heads ({mode}, {phase}) takes recall on {int(recall['n_needles'])} held-out needles from "
-        f"{unchanged['mean']:.2f} to {recall['mean']:.2f}; as many random heads of the same layers leave {random['mean']:.2f}."
+        f"{unchanged['mean']:.2f} to {recall['mean']:.2f}; as many random heads of the same layers leave {random['mean']:.2f}{spread}."
     )
-    beyond = _interval(100 * recall["beyond_random_ci_low"], 100 * recall["beyond_random_ci_high"], ".0f")
     yield Finding(
-        f"That is {100 * recall['beyond_random']:.0f} points more recall lost than by random masking{beyond}; prose surprisal "
+        f"Recall lost beyond random masking: {_beyond(recall)}; prose surprisal "
         f"changes by {prose['lost']:.3f} nats{_interval(prose['lost_ci_low'], prose['lost_ci_high'], '.3f')}."
     )
+    if draws.min() <= recall["mean"] and recall["beyond_random_ci_low"] > 0:
+        yield Finding(
+            f"One of the {len(draws)} random draws takes as much recall away as the top {k} heads: intervals resample needles, not draws "
+            "of heads, so that these heads stand out is not shown. Use more --random-draws.",
+            "warning",
+        )
     n_heads = len(tables["head_scores"].drop_duplicates(["layer", "head"]))
     yield from _still_falling(top[top["outcome"] == "recall"], n_heads)
+    scores = tables["head_scores"]
+    scores = scores.loc[scores["definition"] == settings.definition, "score"].sort_values(ascending=False)
+    for text in sentences_on_ties(scores, sorted(set(top["k"])), f"the {settings.definition} copy-paste score"):
+        yield Finding(text, "warning")
 
 
 def _still_falling(recall: pd.DataFrame, n_heads: int) -> Iterator[Finding]:
@@ -127,11 +159,16 @@ def _given(settings: Settings, tables: Tables) -> Iterator[Finding]:
     if not len(rows):
         return
     row = rows[rows["k"] == (10 if 10 in set(rows["k"]) else rows["k"].max())].iloc[0]
-    beyond = _interval(100 * row["beyond_random_ci_low"], 100 * row["beyond_random_ci_high"], ".0f")
     yield Finding(
         f"Masking the first {int(row['k'])} heads of --heads-from ({mode}, {phase}) leaves a recall of {row['mean']:.2f} on the same "
-        f"needles, {100 * row['beyond_random']:.0f} points more lost than by random heads of the same layers{beyond}."
+        f"needles; lost beyond random heads of the same layers: {_beyond(row)}."
     )
+
+
+def _beyond(row: pd.Series) -> str:
+    """Points of recall that are lost beyond random masking, and whether that is shown."""
+    value, low, high = (100 * row[f"beyond_random{end}"] for end in ("", "_ci_low", "_ci_high"))
+    return f"{value:+.0f} points{_interval(low, high, '+.0f')}{unshown(low, high)}"
 
 
 def _interval(low: float, high: float, form: str) -> str:

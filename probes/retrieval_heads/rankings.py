@@ -12,10 +12,10 @@ import pandas as pd
 from interp.statistics import (
     Array,
     Estimate,
+    bootstrap_interval,
     bounded,
     cluster_weights,
     pearson,
-    percentile_interval,
     spearman,
     top_indices,
     top_overlap,
@@ -248,8 +248,9 @@ def summarise_agreement(
         scored = np.isfinite(x).all(axis=-1) & np.isfinite(y).all(axis=-1)
         x, y = x[scored], y[scored]
         varies = len(x) > 0 and (first in totals or second in totals)
-        rho = Estimate(float(spearman(a, b)), *_interval(spearman(x, y), varies), len(ids))
-        overlap = bounded(Estimate(float(top_overlap(a, b, k)), *_interval(top_overlap(x, y, k), varies), len(ids)))
+        n = len(ids) if varies else 0
+        rho = _estimate(float(spearman(a, b)), spearman(x, y), n, (-1.0, 1.0))
+        overlap = bounded(_estimate(float(top_overlap(a, b, k)), top_overlap(x, y, k), n, (0.0, 1.0)))
         rows.append(
             {
                 "first": first,
@@ -257,7 +258,7 @@ def summarise_agreement(
                 "k": k,
                 **rho.columns("spearman"),
                 **overlap.columns("top_k_overlap"),
-                "n_needles": len(ids) if varies else 0,
+                "n_needles": n,
             }
         )
     return pd.DataFrame(rows)
@@ -277,8 +278,9 @@ def _drawn(
     return np.atleast_2d(total.means(draws[:, [ids.index(id) for id in total.needle_ids]]))
 
 
-def _interval(values: Array | np.float64, varies: bool) -> tuple[float, float]:
-    if not varies:
-        return float("nan"), float("nan")
-    low, high = percentile_interval(np.asarray(values))
-    return float(low), float(high)
+def _estimate(value: float, drawn: Array | np.float64, n_needles: int, limits: tuple[float, float]) -> Estimate:
+    """A number with its interval over so many needles; with none for two detectors that do not depend on needles."""
+    if not n_needles:
+        return Estimate(value, np.nan, np.nan, 0)
+    low, high = bootstrap_interval(value, drawn, n_needles, limits)
+    return Estimate(value, float(low), float(high), n_needles)

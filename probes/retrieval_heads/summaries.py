@@ -9,7 +9,7 @@ import pandas as pd
 from interp.estimates import beside, estimates
 from interp.heads.kinds import GIVEN
 from interp.models.identity import ModelFacts
-from interp.statistics import Array, Estimate, bounded, percentile_interval
+from interp.statistics import Array, Estimate, bootstrap_interval, bounded
 from interp.tables import Tables, empty
 from probes.retrieval_heads.rankings import (
     COPY_DEFINITIONS,
@@ -102,8 +102,10 @@ def summarise_head_scores(
 
 def _interval(total: NeedleTotals, seed: int, *, bounds: bool) -> tuple[Array, Array]:
     """Intervals of every head's mean score; `bounds`: of scores between 0 and 1."""
-    low, high = percentile_interval(total.bootstrap(seed))
-    return _bounded(total.means(), low, high, len(total.needle_ids)) if bounds else (low, high)
+    n = len(total.needle_ids)
+    limits = (0.0, 1.0) if bounds else (-np.inf, np.inf)
+    low, high = bootstrap_interval(total.means(), total.bootstrap(seed), n, limits)
+    return _bounded(total.means(), low, high, n) if bounds else (low, high)
 
 
 def _bounded(values: Array, low: Array, high: Array, n: int) -> tuple[Array, Array]:
@@ -127,7 +129,7 @@ def summarise_sparsity(totals: Mapping[str, NeedleTotals], seed: int) -> pd.Data
         shares = bucket_shares(total.means())
         n = len(total.needle_ids)
         low, high = (
-            _bounded(shares, *percentile_interval(bucket_shares(total.bootstrap(seed))), n)
+            _bounded(shares, *bootstrap_interval(shares, bucket_shares(total.bootstrap(seed)), n, (0.0, 1.0)), n)
             if n > 1
             else np.full((2, len(shares)), np.nan)
         )

@@ -27,7 +27,7 @@ class SequenceRepresentation(Settings):
         "Fu et al. 2024, Token Prepending, arXiv:2412.11556; Xiao, Liu 2022, RetroMAE v2 (DupMAE), arXiv:2211.08769; Lee et al. 2023, "
         "Rethinking the Role of Token Retrieval in Multi-Vector Retrieval (XTR), arXiv:2304.01982"
     )
-    schema_version: ClassVar[int] = 1
+    schema_version: ClassVar[int] = 2
     needs_attention: ClassVar[bool] = False
     in_atlas: ClassVar[bool] = False
 

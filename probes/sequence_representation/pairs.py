@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from interp.errors import ArgumentError, did_you_mean
-from interp.stamps import read_once
+from interp.kept import kept_while_unchanged
 
 OWN_PAIRS = Path(__file__).with_name("pairs.toml")
 GRADES = {
@@ -44,7 +44,7 @@ def own_pairs(limit: int | None = None) -> tuple[Pair, ...]:
     return tuple(found)
 
 
-@read_once(4)
+@kept_while_unchanged(lambda path, _: (path,), maxsize=4)
 def read_pairs(path: Path, columns: tuple[str, str, str]) -> tuple[Pair, ...]:
     """Returns the pairs of a .tsv, .csv or .jsonl file; `columns` name the first text, the second and the grade.
 

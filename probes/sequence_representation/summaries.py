@@ -56,7 +56,9 @@ def summarise(measured: Tables, settings: Settings) -> dict[str, pd.DataFrame]:
             n_layers=lambda table: table["reader"].map(depths).fillna(0)
         ),
         "gains": _gains(pairs, depths, seed),
-        "kinds": estimates(compared, [*WAY, "kind"], "cosine_centred", "cluster", seed=seed, draws=DRAWS),
+        "kinds": estimates(
+            compared, [*WAY, "kind"], "cosine_centred", "cluster", kind="correlation", seed=seed, draws=DRAWS
+        ),
         "orders": _orders(compared, seed),
     }
     if "shifts" in measured and len(measured["shifts"]):
@@ -87,11 +89,12 @@ def _correlations(pairs: pd.DataFrame, compared: pd.DataFrame, seed: int) -> pd.
         held = subsets(compared)[name]
         for measure, statistic in MEASURES.items():
             rows = held if measure.endswith("held") else part
-            table = estimates(rows, WAY, statistic, "cluster", seed=seed, draws=DRAWS)
+            table = estimates(rows, WAY, statistic, "cluster", kind="correlation", seed=seed, draws=DRAWS)
             tables.append(table.assign(pairs=name, measure=measure))
         once = part.drop_duplicates("pair_id").assign(reader="none", arm="baseline", exit=0, pool="none", layer=0)
         for measure, statistic in BASELINES.items():
-            tables.append(estimates(once, WAY, statistic, "cluster", seed=seed).assign(pairs=name, measure=measure))
+            table = estimates(once, WAY, statistic, "cluster", kind="correlation", seed=seed)
+            tables.append(table.assign(pairs=name, measure=measure))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -150,8 +153,10 @@ def _bags(words: pd.DataFrame, seed: int) -> pd.DataFrame:
     words = pd.concat(
         [words, shuffled.assign(pool="mean of another", ndcg=shuffled["ndcg_shuffled"])], ignore_index=True
     )
-    level = estimates(words, by, "ndcg", "sentence_id", name="ndcg", seed=seed, draws=DRAWS)
-    gain = estimates(words, by, "ndcg", "sentence_id", minus="ndcg_frequency", name="gain", seed=seed, draws=DRAWS)
+    level = estimates(words, by, "ndcg", "sentence_id", kind="share", name="ndcg", seed=seed, draws=DRAWS)
+    gain = estimates(
+        words, by, "ndcg", "sentence_id", minus="ndcg_frequency", kind="share", name="gain", seed=seed, draws=DRAWS
+    )
     return beside(by, level, gain)
 
 
@@ -178,7 +183,7 @@ def _chance_of_hit(tokens: pd.DataFrame, k: int) -> pd.Series:
 
 def _ranks(documents: pd.DataFrame, seed: int) -> pd.DataFrame:
     by = ["reader", "layer", "n_layers", "centred", "kind", "scoring", "top_k"]
-    reciprocal = estimates(documents, by, "reciprocal_rank", "cluster", seed=seed, draws=DRAWS)
+    reciprocal = estimates(documents, by, "reciprocal_rank", "cluster", kind="share", seed=seed, draws=DRAWS)
     first = estimates(documents, by, "is_first", "cluster", kind="share", name="first", seed=seed, draws=DRAWS)
     return beside(by, reciprocal, first).assign(chance=chance_reciprocal(int(documents["n_documents"].iloc[0])))
 

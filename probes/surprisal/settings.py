@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from interp.errors import ArgumentError, did_you_mean
 from interp.experiments.bounds import SOME, OpenShare
 from interp.experiments.experiment import Dtype, Experiment
-from interp.stamps import read_once
+from interp.kept import kept_while_unchanged
 
 Mode = Literal["raw", "boundary", "exact"]
 OWN_TEXTS = 40
@@ -75,7 +75,7 @@ def _own_texts(prefix: str) -> tuple[Text, ...]:
     return tuple(Text(f"{number:03d}", sentence, prefix) for number, sentence in enumerate(firsts))
 
 
-@read_once(4)
+@kept_while_unchanged(lambda path, *_: (path,), maxsize=4)
 def _read(path: Path, text: str, id: str, before: str, prefix: str) -> tuple[Text, ...]:
     from interp.stimuli.prose import read_text
     from interp.stimuli.table_files import TABLE_FILES, read_rows

@@ -11,7 +11,7 @@ from interp.models.identity import ModelFacts
 from interp.models.loading.names import ModelKind
 from interp.named import own_files
 from probes.t2i_flow.plan import check_texts, expected_units, plan_units, prompts_of, work_of
-from probes.t2i_flow.settings import Settings
+from probes.t2i_flow.settings import JUDGE_MODELS, Settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,7 @@ class T2IFlow(Settings):
         "Kaplan, Toker, Reif, Belinkov, Schwartz 2025, Follow the Flow: On Information Flow Across Textual Tokens in Text-to-Image "
         "Models, arXiv:2504.01137"
     )
-    schema_version: ClassVar[int] = 3
+    schema_version: ClassVar[int] = 4
     model_kind: ClassVar[ModelKind] = "image"
 
     # ------------------------------------------------------------------ plan
@@ -44,12 +44,14 @@ class T2IFlow(Settings):
         return SCHEMAS
 
     def input_files(self) -> Sequence[Path]:
-        """Returns the user's prompts, and the file of the judge's function or the folder of its model."""
-        folder = Path(self.judge.partition(":")[2])
-        judge = (
-            [folder] if self.judge.startswith(("clipscore:", "vlm:")) and folder.is_dir() else own_files((self.judge,))
-        )
-        return [*((self.prompts,) if self.prompts else ()), *judge]
+        """Returns the user's prompts, and the file of a judge of their own or the folder of the model that judges."""
+        kind, _, model = self.judge.partition(":")
+        folder = Path(model).expanduser()
+        judge = [folder] if kind in JUDGE_MODELS and folder.is_dir() else []
+        return [
+            *([self.prompts] if self.prompts else []),
+            *(judge if kind in JUDGE_MODELS else own_files([self.judge])),
+        ]
 
     def check_model(self, facts: ModelFacts) -> None:
         """Raises ArgumentError when the prompts are not as they must be, the judge cannot see what they name, or there are no

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from interp.estimates import unshown
 from interp.experiments.experiment import Finding
 from interp.tables import Tables
 from probes.t2i_flow.repair import ARMS, REMOVAL
@@ -139,9 +140,10 @@ def _repair(rates: pd.DataFrame, repairs: pd.DataFrame, settings: Settings) -> I
         if before is None or after is None:
             continue
         paper = " (the paper: 94% to 14% on FLUX-schnell)" if arm == "paste" else ""
-        relative = f", {_share(fall)} less" if fall is not None else ""
+        relative = "" if fall is None else f", relative fall {_share(fall)}{unshown(fall.ci_low, fall.ci_high)}"
         side = (
             f"; other items are seen {100 * others.estimate:+.0f} points [{100 * others.ci_low:+.0f}, {100 * others.ci_high:+.0f}]"
+            f"{unshown(others.ci_low, others.ci_high)}"
             if others
             else ""
         )
@@ -154,7 +156,8 @@ def _pairs(paired: pd.DataFrame) -> Iterator[Finding]:
     for row in paired[paired["comparison"].str.startswith(REMOVAL) & (paired["group"] == "all")].itertuples():
         yield Finding(
             f"Without redundant tokens {row.right_after} of {row.n} pictures show every item, with them {row.right_before}: "
-            f"{row.fixed} fixed, {row.broken} broken (exact McNemar p = {row.p_value:.2g}; the paper: 83.5% to 87.0% of 339 prompts)."
+            f"{row.fixed} fixed, {row.broken} broken (exact test over {row.n_prompts} prompts, p = {row.p_value:.2g}; "
+            "the paper: 83.5% to 87.0% of 339 prompts)."
         )
 
 
@@ -168,8 +171,9 @@ def _predictor(predictor: pd.DataFrame) -> Iterator[Finding]:
     precision, recall, auroc, base = (cell["linear", name] for name in ("precision", "recall", "auroc", "base_rate"))
     last = cell["last_token", "precision"], cell["last_token", "recall"]
     yield Finding(
-        f"A linear rule tells representative tokens of unseen items from their vectors: precision {_share(precision)}, recall "
-        f"{_share(recall)}, AUROC {_number(auroc)}; {_share(base)} of {base.n_tokens} tokens are (the paper: 90% precision). "
+        f"Representative tokens of unseen items by a linear rule on their vectors: precision {_share(precision)}, recall "
+        f"{_share(recall)}, AUROC {_number(auroc)}{unshown(auroc.ci_low, auroc.ci_high, 0.5)}; {_share(base)} of "
+        f"{base.n_tokens} tokens are (the paper: 90% precision). "
         f"Taking the last token instead: precision {_share(last[0])}, recall {_share(last[1])}."
     )
 

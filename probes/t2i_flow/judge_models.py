@@ -1,5 +1,6 @@
 """Judges by name: CLIPScore, a vision-language model that is asked yes or no, and functions of the user's own."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -8,13 +9,15 @@ import torch
 
 from interp.errors import ArgumentError, RunError, UserError
 from interp.models.tokens.chat import render_chat
-from interp.named import imported
+from interp.named import import_own
 from probes.t2i_flow.judges import Judge, Picture, PixelAnswers, Verdict
 from probes.t2i_flow.settings import check_judge
 
 CLIP_THRESHOLD = 26.0
 """A CLIPScore from which an item counts as visible when no --judge-threshold is given. No value is right for every model."""
 ANSWER_THRESHOLD = 0.5
+LEAST_SAID = 0.01
+"""Probability of yes and no together below which their quotient says nothing."""
 QUESTION = 'Does this figure show "{}"? Please answer yes or no.'
 """VQAScore's question (Lin et al. 2024)."""
 
@@ -36,7 +39,7 @@ def load_judge(name: str, threshold: float | None = None) -> Judge:
 
 def _import(module: str, function: str) -> Judge:
     try:
-        found: Callable[..., Any] = getattr(imported(module), function)
+        found: Callable[..., Any] = getattr(import_own(module), function)
     except (ImportError, AttributeError) as error:
         raise ArgumentError(
             f"The judge {module}:{function} cannot be imported ({error}): name a module on the Python path and a function in it."
@@ -67,7 +70,7 @@ class ClipScore:
         )
         read = self.model(**inputs.to(self.model.device))
         scores = (100 * torch.cosine_similarity(read.image_embeds, read.text_embeds)).clamp(min=0)
-        return [Verdict(score >= self.threshold, score=score) for score in scores.tolist()]
+        return [_scored(score, self.threshold) for score in scores.tolist()]
 
 
 class VisionLanguage:
@@ -91,7 +94,10 @@ class VisionLanguage:
 
     @torch.no_grad()
     def __call__(self, picture: Picture, descriptions: Sequence[str]) -> list[Verdict]:
-        """Returns one verdict for each description: p(yes) / (p(yes) + p(no)) for the first token of the answer."""
+        """Returns one verdict for each description: p(yes) / (p(yes) + p(no)) for the first token of the answer.
+
+        Raises ValueError for a model that begins its answer with neither, such as one that thinks first.
+        """
         return [self._answer(picture, description) for description in descriptions]
 
     def _answer(self, picture: Picture, description: str) -> Verdict:
@@ -103,8 +109,16 @@ class VisionLanguage:
         inputs = self.processor(text=[prompt], images=[_bytes(picture)], return_tensors="pt").to(self.model.device)
         p = self.model(**inputs).logits[0, -1].float().softmax(dim=-1)
         yes, no = (float(p[ids].sum()) for ids in self.answers)
-        score = yes / (yes + no)
-        return Verdict(score >= self.threshold, score=score)
+        if yes + no < LEAST_SAID:
+            raise ValueError(f"the judge says neither yes nor no (together {yes + no:.4f} of its first token)")
+        return _scored(yes / (yes + no), self.threshold)
+
+
+def _scored(score: float, threshold: float) -> Verdict:
+    """Raises ValueError for a score that is no number, as half precision makes them: it is not a no."""
+    if not math.isfinite(score):
+        raise ValueError(f"the judge's score is {score}")
+    return Verdict(score >= threshold, score=score)
 
 
 def _first_tokens(tokenizer: Any, word: str) -> list[int]:

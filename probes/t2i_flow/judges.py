@@ -49,10 +49,13 @@ class Answers(NamedTuple):
 
 
 def ask(judge: Judge, picture: Picture, descriptions: Sequence[str]) -> Answers:
-    """Returns what the judge says; a judge that raises, or answers another number of questions, has failed."""
+    """Returns what the judge says; a judge that raises, or answers another number of questions, has failed.
+
+    It gets a copy of the picture, with which it may do what it likes.
+    """
     try:
-        said = judge(picture, descriptions)
-        verdicts = tuple(one if isinstance(one, Verdict) else Verdict(_yes_or_no(one)) for one in said)
+        said = judge(picture.copy(), descriptions)
+        verdicts = tuple(_verdict(one) for one in said)
     except Exception as error:  # a judge is anybody's code: whatever it raises is a picture without a verdict
         return Answers(None, f"{type(error).__name__}: {error}")
     if len(verdicts) != len(descriptions):
@@ -69,10 +72,14 @@ def as_columns(verdict: Verdict | None) -> dict[str, float]:
     return {"visible": float(verdict.visible), **known, "score": verdict.score}
 
 
-def _yes_or_no(said: Any) -> bool:
-    if isinstance(said, bool | np.bool_):
-        return bool(said)
-    raise TypeError(f"a judge answers with True, False or a Verdict, not {said!r}")
+def _verdict(said: Any) -> Verdict:
+    """Raises TypeError for what is neither yes or no nor a verdict made of them."""
+    verdict = said if isinstance(said, Verdict) else Verdict(said)
+    parts = [part for part in (verdict.colour_right, verdict.shape_right) if part is not None]
+    of_bools = all(isinstance(part, bool | np.bool_) for part in (verdict.visible, *parts))
+    if not of_bools or isinstance(verdict.score, bool) or not isinstance(verdict.score, int | float | np.floating):
+        raise TypeError(f"a judge answers with True, False or a Verdict, not {said!r}")
+    return verdict._replace(visible=bool(verdict.visible))
 
 
 # ---------------------------------------------------------------------- the exact judge of drawn scenes

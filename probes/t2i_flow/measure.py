@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from interp.experiments.experiment import WorkUnit
+from interp.kept import Stamp, stamps_of
 from interp.models.image.heat_maps import HeatMaps
 from interp.models.image.model import ImageModel
-from interp.stamps import read_once
 from probes.t2i_flow.attention_mass import attention_by_seed, heat_maps
 from probes.t2i_flow.items import vectors_moved
 from probes.t2i_flow.judge_models import load_judge
@@ -223,13 +223,13 @@ def sampling_of(settings: Settings, *, fresh: bool = False) -> Sampling:
 
 def judge_of(settings: Settings) -> Judge:
     """Returns the judge of the settings."""
-    return _judge(settings)
+    return _judge(settings.judge, settings.judge_threshold, stamps_of(settings.input_files()))
 
 
-@read_once(1)
-def _judge(settings: Settings) -> Judge:
-    """A judge may be a model: it is loaded once."""
-    return load_judge(settings.judge, settings.judge_threshold)
+@lru_cache(maxsize=1)
+def _judge(name: str, threshold: float | None, _stamps: tuple[Stamp, ...]) -> Judge:
+    """A judge may be a model: it is loaded once, as long as its files stay as they are."""
+    return load_judge(name, threshold)
 
 
 def encode(settings: Settings, model: ImageModel, prompt: Prompt) -> Encoded:

@@ -3,6 +3,7 @@
 And how many pictures each unit draws, counted with the model's tokenizers. Imports no torch.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -60,8 +61,8 @@ class RepairUnit(WorkUnit):
     prompts: tuple[Prompt, ...]
     items: tuple[tuple[str, str], ...]
     """(prompt id, item id) to repair."""
-    redundant: tuple[tuple[str, tuple[int, ...]], ...]
-    """The alone text of an item and which of its tokens are redundant, counted from 0."""
+    redundant: tuple[tuple[tuple[str, tuple[int, int], str], tuple[int, ...]], ...]
+    """The `alone_key` of an item and which of its tokens are redundant, counted from 0."""
     kept_pictures: tuple[str, ...]
 
 
@@ -83,8 +84,9 @@ def alone_prompts(settings: Settings) -> list[Prompt]:
 
 
 def check_texts(settings: Settings, model: "ImageModel") -> None:
-    """Raises ArgumentError for a text that is longer than an encoder takes, in which no token is an item's own, or that the model
-    cannot draw beside the clean text where vectors are put in place before every block; `model` needs no weights.
+    """Raises ArgumentError for a text that is longer than an encoder takes, in which no token is an item's own, that spells an item
+    in other tokens than its text alone does, or that the model cannot draw beside the clean text where vectors are put in place
+    before every block; `model` needs no weights.
     """
     whole = {"inter_item", "lens", "repair"} & set(settings.parts)
     read = [*(prompts_of(settings) if whole else ()), *(alone_prompts(settings))]
@@ -92,12 +94,29 @@ def check_texts(settings: Settings, model: "ImageModel") -> None:
         item_positions(prompt, model.tokens(prompt.text))
         for item in prompt.items:
             model.spans(item.alone_text, item.phrase)
+        if {"inter_item", "repair"} & set(settings.parts):
+            _check_spelled_alike(model, prompt)
         if settings.edit_blocks == "every" and model.same_length:
             room, filled = (model.filled_positions(text) for text in ("", prompt.text))
             if filled != room:
                 raise ArgumentError(
                     f"{model.identity.name} draws only texts that fill as many positions side by side, and {prompt.text!r} fills "
                     f"{filled} where the clean text fills {room}: shorten it, or leave out --edit-blocks every."
+                )
+
+
+def _check_spelled_alike(model: "ImageModel", prompt: Prompt) -> None:
+    """Raises ArgumentError where an item is not as many tokens in its text alone, whose vectors are put in place of its own."""
+    tokens = model.tokens(prompt.text)
+    for item in prompt.items:
+        alone = model.tokens(item.alone_text)
+        here = Counter(tokens[position].encoder for position in item_positions(prompt, tokens)[item.id])
+        there = Counter(alone[position].encoder for position in model.spans(item.alone_text, item.phrase))
+        for encoder in here:
+            if here[encoder] != there[encoder]:
+                raise ArgumentError(
+                    f"{item.phrase!r} is {here[encoder]} tokens of the encoder {encoder} in {prompt.text!r} and {there[encoder]} in "
+                    f'{item.alone_text!r}: give the item a text "alone" that spells it as the prompt does.'
                 )
 
 
@@ -134,9 +153,9 @@ def _repair_units(
     chosen = choose_repairs(variants, settings.visible_share)
     everything = [(prompt.id, item.id) for prompt in prompts for item in prompt.items]
     repaired = chosen if settings.repairs == "chosen" else everything
-    texts = {prompt.id: prompt.text for prompt in alone}
+    keys = {prompt.id: prompt.items[0].alone_key for prompt in alone}
     useless = redundant_tokens(in_item(variants, settings.visible_share))
-    redundant = tuple((texts[prompt_id], places) for prompt_id, places in useless.items())
+    redundant = tuple((keys[prompt_id], places) for prompt_id, places in useless.items())
     kept = tuple(dict.fromkeys(prompt_id for prompt_id, _ in repaired))[: settings.grid_prompts]
     return [
         RepairUnit(

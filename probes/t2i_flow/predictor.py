@@ -26,6 +26,8 @@ PENALTY = 1.0
 """Weight of half the squared length of the coefficients, beside the sum of the losses; vectors are standardised before."""
 FOLDS = 5
 DRAWS = 1000
+SAME_VECTOR = 0.05
+"""Two vectors are of the same weights if they differ by less than this share of their length: half precision makes 0.01."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def predictor_table(token_vectors: pd.DataFrame, subsets: pd.DataFrame, seed: in
                 continue
             measured = metrics(some_scores[known] > cut, some_scores[known], labels[known])
             for metric, statistic in measured.items():
-                estimate = bounded(resampled(statistic, groups[known], draws=DRAWS, seed=seed))
+                estimate = bounded(resampled(statistic, groups[known], draws=DRAWS, seed=seed, limits=(0.0, 1.0)))
                 rows.append(
                     {
                         "rule": rule,
@@ -183,8 +185,27 @@ def predictor_document(tables: Tables) -> dict[str, str]:
     rules = fitted_rules(tokens)
     if not rules:
         return {}
-    facts = {"n_tokens": len(tokens), "n_items": int(tokens["prompt_id"].nunique())}
+    facts = {
+        "n_tokens": len(tokens),
+        "n_items": int(tokens["prompt_id"].nunique()),
+        "sample": _sample_of(tables["token_vectors"]),
+    }
     return {"redundancy_predictor.json": write_rules(rules, str(tokens["model"].iloc[0]), **facts)}
+
+
+def _sample_of(token_vectors: pd.DataFrame) -> dict[str, Any]:
+    """The first text alone and a vector of each encoder in it, which tell the weights that a rule was fitted on from others."""
+    prompt_id = str(token_vectors["prompt_id"].iloc[0])
+    first = token_vectors[token_vectors["prompt_id"] == prompt_id].drop_duplicates("encoder")
+    vectors = [
+        {
+            "encoder": row["encoder"],
+            "position": int(row["position"]),
+            "vector": [float(value) for value in row["vector"]],
+        }
+        for row in first.to_dict("records")
+    ]
+    return {"text": prompt_id.removeprefix("alone "), "vectors": vectors}
 
 
 def write_rules(rules: Mapping[str, LinearRule], model: str, **facts: Any) -> str:
@@ -197,8 +218,9 @@ def _plain(rule: LinearRule) -> dict[str, Any]:
     return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in asdict(rule).items()}
 
 
-def read_rules(path: Path) -> tuple[str, dict[str, LinearRule]]:
-    """Returns the name of the model, and its rules by encoder.
+def read_rules(path: Path) -> tuple[str, dict[str, LinearRule], dict[str, Any] | None]:
+    """Returns the name of the model, its rules by encoder, and a text with the vectors that its weights give to it: None in a
+    document that was written before there was one.
 
     Raises ArgumentError for a file that is not such a document.
     """
@@ -206,6 +228,7 @@ def read_rules(path: Path) -> tuple[str, dict[str, LinearRule]]:
         read = json.loads(path.read_text(encoding="utf-8"))
         rules = {str(encoder): _rule(some) for encoder, some in read["encoders"].items()}
         model = str(read["model"])
+        sample = _sample(read["sample"]) if "sample" in read else None
         whole = all(len({rule.weights.shape, rule.mean.shape, rule.scale.shape}) == 1 for rule in rules.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
@@ -213,7 +236,29 @@ def read_rules(path: Path) -> tuple[str, dict[str, LinearRule]]:
         raise ArgumentError(
             f"{path} holds no predictor: name the redundancy_predictor.json of a finished t2i_flow run."
         )
-    return model, rules
+    return model, rules, sample
+
+
+def _sample(read: Mapping[str, Any]) -> dict[str, Any]:
+    vectors = [
+        {"position": int(one["position"]), "vector": [float(x) for x in one["vector"]]} for one in read["vectors"]
+    ]
+    return {"text": str(read["text"]), "vectors": vectors}
+
+
+def _check_weights(model: "ImageModel", sample: Mapping[str, Any] | None, name: str) -> None:
+    """Raises ArgumentError unless the model has the vectors of the text that a document shows, in any precision."""
+    if sample is None:
+        raise ArgumentError(
+            f"{name} does not say of which weights its rule is: measure it again (the command of its run with --fresh)."
+        )
+    sequence = model.encode([sample["text"]]).sequence[0].float().cpu().numpy().astype(float)
+    for one in sample["vectors"]:
+        known = np.asarray(one["vector"], dtype=float)
+        if not np.linalg.norm(sequence[one["position"]] - known) <= SAME_VECTOR * np.linalg.norm(known):
+            raise ArgumentError(
+                f"{name} was fitted on other weights than those of {model.identity.name}: name the file of a run on this model."
+            )
 
 
 def _rule(read: Mapping[str, Any]) -> LinearRule:
@@ -228,9 +273,9 @@ def predict_representative(
 
     `path` is the redundancy_predictor.json of a finished run on the same model. It was fitted on items encoded alone ("a red
     disc"). `occurrence` counts from 0 where the phrase comes several times in the text.
-    Raises ArgumentError for a phrase that is not there, a file that is no predictor, or one of another model.
+    Raises ArgumentError for a phrase that is not there, a file that is no predictor, or one of another model or other weights.
     """
-    fitted_on, rules = read_rules(Path(path))
+    fitted_on, rules, sample = read_rules(Path(path))
     positions, tokens = model.spans(text, phrase, occurrence), model.tokens(text)
     vectors = model.encode([text]).sequence[0].float().cpu().numpy().astype(float)
     unknown = {tokens[position].encoder for position in positions} - set(rules)
@@ -238,6 +283,7 @@ def predict_representative(
         raise ArgumentError(
             f"{path} was fitted on {fitted_on} and cannot be used on {model.identity.name}: name the file of a run on that model."
         )
+    _check_weights(model, sample, str(path))
     rows = []
     for position in positions:
         token = tokens[position]

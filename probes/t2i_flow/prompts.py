@@ -4,6 +4,7 @@ Imports no torch: a plan is made of these.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,11 @@ class PromptItem:
         return self.alone or ALONE.format(self.phrase)
 
     @property
+    def alone_key(self) -> tuple[str, tuple[int, int], str]:
+        """What its text alone is drawn for: the text, the item's characters in it, and how it is to look."""
+        return self.alone_text, find_phrase(self.alone_text, self.phrase), (self.looks or self.phrase).lower()
+
+    @property
     def questions(self) -> tuple[Question, ...]:
         """What is asked of every picture: the item as it should look first, then its leaks."""
         own = Question(self.id, "own", self.looks or self.phrase)
@@ -86,13 +92,18 @@ class Prompt:
 def items_alone(prompts: Sequence[Prompt]) -> list[Prompt]:
     """Returns every distinct item of the prompts as a prompt of its own, in order of appearance.
 
-    The same text alone is drawn once, whatever prompts it is in and whatever leaks into it there.
+    An item is drawn alone once, whatever prompts it is in and whatever leaks into it there. Where two have the same text and are
+    other parts of it, or to look otherwise, the later one's id ends in #2.
     """
-    alone: dict[str, Prompt] = {}
+    alone: dict[tuple[str, tuple[int, int], str], Prompt] = {}
+    n_of_text: Counter[str] = Counter()
     for prompt in prompts:
         for item in prompt.items:
-            bare = PromptItem(item.phrase, None, item.looks, (), item.alone)
-            alone.setdefault(bare.alone_text, Prompt(f"alone {bare.alone_text}", bare.alone_text, (bare,), "alone"))
+            if item.alone_key not in alone:
+                bare = PromptItem(item.phrase, None, item.looks, (), item.alone)
+                n_of_text[bare.alone_text] += 1
+                number = f" #{n}" if (n := n_of_text[bare.alone_text]) > 1 else ""
+                alone[item.alone_key] = Prompt(f"alone {bare.alone_text}{number}", bare.alone_text, (bare,), "alone")
     return list(alone.values())
 
 
@@ -128,7 +139,7 @@ def _read_line(line: str, id: str) -> Prompt:
         raise ArgumentError('A prompt needs "text".')
     if not isinstance(items, list) or not items:
         raise ArgumentError('A prompt needs "items", a list with at least one phrase of its text.')
-    prompt = Prompt(id, text, tuple(_read_item(item) for item in items), _optional(fields, "group", "prompts"))
+    prompt = Prompt(id, text, tuple(_read_item(item) for item in items), _text(fields, "group") or "prompts")
     check_prompt(prompt)
     return prompt
 
@@ -137,23 +148,23 @@ def _read_item(read: Any) -> PromptItem:
     if isinstance(read, str):
         return PromptItem(read)
     fields = _fields(read, _ITEM_FIELDS, "An item")
-    leaks, occurrence = fields.get("leaks", []), fields.get("occurrence")
+    leaks, occurrence = fields.get("leaks"), fields.get("occurrence")
+    leaks = [] if leaks is None else leaks
     if not isinstance(fields.get("phrase"), str):
         raise ArgumentError('An item needs "phrase", words of the text.')
-    if not isinstance(leaks, list) or not all(isinstance(leak, str) for leak in leaks):
+    if not isinstance(leaks, list) or not all(isinstance(leak, str) and leak.strip() for leak in leaks):
         raise ArgumentError('"leaks" is a list of descriptions of what may be seen instead of the item.')
     if occurrence is not None and (not isinstance(occurrence, int) or isinstance(occurrence, bool)):
         raise ArgumentError('"occurrence" is a whole number that counts from 0.')
-    looks, alone = _optional(fields, "looks"), _optional(fields, "alone")
-    return PromptItem(fields["phrase"], occurrence, looks, tuple(leaks), alone)
+    return PromptItem(fields["phrase"], occurrence, _text(fields, "looks"), tuple(leaks), _text(fields, "alone"))
 
 
-def _optional(fields: Mapping[str, Any], name: str, otherwise: str = "") -> str:
-    """The text of a field that may be left out."""
-    text = fields.get(name, otherwise)
-    if not isinstance(text, str):
-        raise ArgumentError(f'"{name}" is a text, not {json.dumps(text)[:40]}.')
-    return text
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    """A field that holds text, "" where it is missing or null."""
+    value = fields.get(name)
+    if value is not None and not isinstance(value, str):
+        raise ArgumentError(f'"{name}" is text, not {json.dumps(value)[:40]}.')
+    return value or ""
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

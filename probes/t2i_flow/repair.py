@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from probes.t2i_flow.scores import item_views, paired_row, rate, ratio_of_fall
+from probes.t2i_flow.scores import change_of_shares, item_views, paired_row, rate, ratio_of_fall
 
 ARMS = ("paste", "random_paste", "attention")
 """The repair; as much pasted over random other words; the context looked at less."""
@@ -85,7 +85,7 @@ def _arm_rates(some: pd.DataFrame, seed: int, labels: dict[str, Any]) -> list[di
         rows += [
             rate(f"{quantity}_before", before, prompts, seed, **labels),
             rate(f"{quantity}_after", after, prompts, seed, **labels),
-            rate(f"{quantity}_change", after - before, prompts, seed, share=False, **labels),
+            change_of_shares(f"{quantity}_change", before, after, prompts, seed, **labels),
         ]
     return [*rows, ratio_of_fall(its["leak_before"], its["leak_after"], its["prompt_id"], seed, **labels)]
 

@@ -83,7 +83,18 @@ def ratio_of_fall(before: ArrayLike, after: ArrayLike, clusters: ArrayLike, seed
 
     if not len(a):
         return rate("relative_reduction", [], [], seed, **labels)
-    return _row("relative_reduction", bounded(resampled(reduction, clusters, draws=DRAWS, seed=seed)), len(a), labels)
+    estimate = resampled(reduction, clusters, draws=DRAWS, seed=seed, limits=(-np.inf, 1.0))
+    return _row("relative_reduction", bounded(estimate), len(a), labels)
+
+
+def change_of_shares(
+    quantity: str, before: ArrayLike, after: ArrayLike, clusters: ArrayLike, seed: int, **labels: Any
+) -> dict[str, Any]:
+    """Returns a row of `rates`: after less before, picture by picture, with a width also where no picture changes."""
+    a, b = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
+    known = ~(np.isnan(a) | np.isnan(b))
+    estimate = share_difference(b[known], a[known], np.asarray(clusters)[known], draws=DRAWS, seed=seed)
+    return _row(quantity, estimate, int(known.sum()), labels)
 
 
 def _row(quantity: str, estimate: Any, n_rows: int, labels: dict[str, Any]) -> dict[str, Any]:
@@ -92,11 +103,21 @@ def _row(quantity: str, estimate: Any, n_rows: int, labels: dict[str, Any]) -> d
     return {"quantity": quantity, **named, **interval, "n": estimate.n, "n_rows": n_rows}
 
 
-def mcnemar(fixed: int, broken: int) -> float:
-    """Returns the exact two-sided p of McNemar's test: fixed and broken are as likely where nothing changed; 1 without any."""
-    from scipy.stats import binomtest
+def clustered_mcnemar(change: ArrayLike, clusters: ArrayLike) -> float:
+    """Returns the exact two-sided p that whole clusters are as likely to be fixed as broken; 1 where no cluster changes.
 
-    return float(binomtest(fixed, fixed + broken, 0.5).pvalue) if fixed + broken else 1.0
+    `change` is 1 for a fixed picture, −1 for a broken one, 0 for the others. Pictures of one prompt share its text, so each cluster's
+    sum has either sign with chance 1/2, and p is the share of all choices of signs that add up to as much. Of one picture a cluster
+    it is McNemar's exact test.
+    """
+    sums = pd.Series(np.asarray(change, dtype=int)).groupby(np.asarray(clusters)).sum().to_numpy()
+    chances = np.ones(1)  # of the sums −m … m of the clusters so far
+    for size in np.abs(sums[sums != 0]):
+        step = np.zeros(2 * size + 1)
+        step[[0, -1]] = 0.5
+        chances = np.convolve(chances, step)
+    reached = np.abs(np.arange(len(chances)) - len(chances) // 2) >= abs(sums.sum())
+    return float(min(1.0, chances[reached].sum()))
 
 
 def paired_row(
@@ -116,7 +137,7 @@ def paired_row(
         "right_after": int(b.sum()),
         "fixed": fixed,
         "broken": broken,
-        "p_value": mcnemar(fixed, broken),
+        "p_value": clustered_mcnemar(b - a, clusters),
         "difference": difference.value,
         "ci_low": difference.ci_low,
         "ci_high": difference.ci_high,

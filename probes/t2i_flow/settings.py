@@ -12,6 +12,7 @@ from interp.experiments.bounds import SOME, Count, CountOrNone, Hint, Share
 from interp.experiments.experiment import OF_WEIGHTS, Experiment
 
 PIXEL_JUDGE_SIDE = 16
+JUDGE_MODELS = ("clipscore", "vlm")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -165,16 +165,16 @@ def repair_variants(model: ImageModel, prompt: Prompt, item_id: str, rng: np.ran
     return variants
 
 
-def removal_variants(model: ImageModel, prompt: Prompt, redundant: Mapping[str, tuple[int, ...]]) -> list[Variant]:
-    """Returns the prompt without those tokens of its items that do not show the item on their own, if there are any."""
+def removal_variants(
+    model: ImageModel, prompt: Prompt, redundant: Mapping[tuple[str, tuple[int, int], str], tuple[int, ...]]
+) -> list[Variant]:
+    """Returns the prompt without those tokens of its items that do not show the item on their own, if there are any.
+
+    `redundant` has them by the item's `alone_key`, counted from 0 in the item.
+    """
     positions = item_positions(prompt, model.tokens(prompt.text))
     useless = tuple(
-        sorted(
-            positions[item.id][place]
-            for item in prompt.items
-            for place in redundant.get(item.alone_text, ())
-            if place < len(positions[item.id])
-        )
+        sorted(positions[item.id][place] for item in prompt.items for place in redundant.get(item.alone_key, ()))
     )
     return [Variant(REMOVAL, "without", useless, "redundant")] if useless else []
 

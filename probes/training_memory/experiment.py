@@ -29,7 +29,7 @@ class TrainingMemory(Settings):
         "Orhan 2023, Recognition, recall, and retention of few-shot memories in large language models, arXiv:2303.17557; Lopez-Lira, "
         "Tang, Zhu 2025, The Memorization Problem, arXiv:2504.14765; Wei et al. 2025, Hubble, arXiv:2510.19811"
     )
-    schema_version: ClassVar[int] = 2
+    schema_version: ClassVar[int] = 3
     needs_attention: ClassVar[bool] = False
     in_atlas: ClassVar[bool] = False
 
@@ -44,7 +44,7 @@ class TrainingMemory(Settings):
         from interp.errors import ArgumentError
 
         if self.duplicates is not None:
-            from probes.training_memory.checkpoints import check_checkpoints
+            from probes.training_memory.duplicates import check_checkpoints
 
             check_checkpoints(self, facts)
         elif facts.identity.dtype != "float32":
@@ -71,7 +71,7 @@ class TrainingMemory(Settings):
     def work_of(self, model: "LanguageModel", unit: WorkUnit) -> Work | None:  # type: ignore[override]
         """Returns what a training reads and writes; an update counts as three readings. The other units are not counted."""
         if isinstance(unit, DuplicatesUnit):
-            from probes.training_memory.checkpoints import work_of_reading
+            from probes.training_memory.duplicates import work_of_reading
 
             return work_of_reading(model.tokenizer, self)
         if not isinstance(unit, StudyUnit):

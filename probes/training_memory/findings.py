@@ -4,10 +4,11 @@ from typing import Any
 
 import pandas as pd
 
+from interp.estimates import unshown
 from interp.experiments.experiment import Finding
 from interp.tables import Tables
-from probes.training_memory.duplicate_summaries import AGAINST_TWIN, AT_START, lost_without
 from probes.training_memory.plan import ROLES, random_name
+from probes.training_memory.summaries import AGAINST_TWIN, AT_START, lost_without
 
 NEAR_ALL = 0.9
 """Recognition or recall from which on it is called near the ceiling."""
@@ -149,13 +150,14 @@ def _of_most(checkpoint: str, duplicates: int, effects: pd.DataFrame) -> list[Fi
     for effect in (AGAINST_TWIN, AT_START):
         if ("start", effect) in effects.index:
             row: Any = effects.loc[("start", effect)]
-            shown = "" if row["ci_low"] > 0 or row["ci_high"] < 0 else " (not shown: the interval contains 0)"
+            shown = unshown(row["ci_low"], row["ci_high"])
             found.append(Finding(f"{texts}: recall {effect} is {told('start', effect)}{shown}."))
     for role in ROLES:
         own, control = lost_without(role), lost_without(random_name(role))
         if ("start", own) in effects.index:
             parts = [
-                f"{told(place, own)} {words} (random heads {told(place, control)})"
+                f"{told(place, own)} {words}{unshown(*effects.loc[(place, own), ['ci_low', 'ci_high']])} "
+                f"(random heads {told(place, control)})"
                 for place, words in (
                     ("start", "at the start"),
                     ("copied", "if the window already contains the text"),

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from interp.errors import ArgumentError
 from interp.experiments.bounds import SOME, Count, CountOrNone, Positive
 from interp.experiments.experiment import Dtype, Experiment
+from interp.models.loading.names import checkpoint_files
 
 Condition = Literal["natural", "scrambled", "random"]
 Foil = Literal["other", "changed", "natural"]
@@ -92,7 +93,8 @@ class Settings(Experiment):
     def input_files(self) -> Sequence[Path]:
         """Returns the user's files."""
         twin = Path(self.twin).expanduser() if self.twin else None
-        return [path for path in (self.texts, self.duplicates, twin if twin and twin.is_dir() else None) if path]
+        named = [path for path in (self.texts, self.duplicates, twin if twin and twin.is_dir() else None) if path]
+        return [*named, *checkpoint_files(self.model, self.revisions)]
 
     @property
     def twin_name(self) -> str:

@@ -1,15 +1,18 @@
-"""What is said of all sentences together: means over items with intervals that resample items."""
+"""What is said of all sentences, and of texts with known duplicates: means and paired differences, items or texts resampled."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
 from interp.estimates import beside, estimates
 from interp.tables import Tables, empty, of_runs
-from probes.training_memory.duplicate_summaries import by_duplicates, duplicate_effects
 from probes.training_memory.tables import SCHEMAS
 
 DRAWS = 1000
+OF_DUPLICATES = {
+    "is_recognised": "recognised", "margin_nats": "margin, nats", "rouge_second": "recall", "exact": "exact",
+}  # fmt: skip
+WHO = ["checkpoint", "is_twin", "duplicates"]
 
 
 def summarise(measured: Tables, seed: int) -> dict[str, pd.DataFrame]:
@@ -118,7 +121,8 @@ def _carriers(recognition: pd.DataFrame, recall: pd.DataFrame, seed: int) -> pd.
     ):
         whole = rows[rows["taken_back"] == "nothing"][[*keys, column]].rename(columns={column: "whole"})
         joined = rows[rows["taken_back"] != "nothing"].merge(whole, on=keys)
-        found = estimates(joined, by, "whole", "item_id", minus=column, seed=seed, draws=DRAWS)
+        kind = "share" if measure == "recall" else "mean"
+        found = estimates(joined, by, "whole", "item_id", minus=column, kind=kind, seed=seed, draws=DRAWS)
         tables.append(found.assign(measure=measure))
     return pd.concat(tables, ignore_index=True)
 
@@ -134,3 +138,54 @@ def compared(runs: Mapping[str, Tables]) -> dict[str, pd.DataFrame]:
     """Returns the tables of what is recognised and recalled of several runs, as far as any of them has rows."""
     found = {name: of_runs(runs, name) for name in ("recognised", "recalled", "by_duplicates", "duplicate_effects")}
     return {name: table for name, table in found.items() if len(table)}
+
+
+AGAINST_TWIN, AT_START = "less the twin's", "at the start less behind other text"
+
+
+def lost_without(off: str) -> str:
+    """Returns the name of the effect of switching heads off."""
+    return f"lost without {off} heads"
+
+
+def by_duplicates(duplicates: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Returns the mean of every measure by checkpoint, duplicates, place and heads that are switched off."""
+    tables = []
+    for column, measure in OF_DUPLICATES.items():
+        rows = duplicates.dropna(subset=[column])
+        if len(rows):
+            kind = "mean" if column == "margin_nats" else "share"
+            found = estimates(rows, [*WHO, "place", "off"], column, "text_id", kind=kind, seed=seed, draws=DRAWS)
+            tables.append(found.assign(measure=measure))
+    return pd.concat(tables, ignore_index=True)
+
+
+def duplicate_effects(duplicates: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Returns differences by checkpoint, duplicates and place: from the twin, from other places, and with heads switched off."""
+    tables = []
+    for column, measure in OF_DUPLICATES.items():
+        rows = duplicates.dropna(subset=[column])
+        kind = "mean" if column == "margin_nats" else "share"
+        for effect, pairs in _paired(rows, column):
+            if len(pairs):
+                found = estimates(
+                    pairs, [*WHO, "place"], column, "text_id", minus="other", kind=kind, seed=seed, draws=DRAWS
+                )
+                tables.append(found.assign(measure=measure, effect=effect))
+    return pd.concat(tables, ignore_index=True) if tables else empty(SCHEMAS["duplicate_effects"])
+
+
+def _paired(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Each effect with its rows: what is measured, and `other`, what is taken off."""
+    plain = rows[rows["off"] == "none"]
+    behind = _other(plain[plain["place"] == "offset"], column, ["checkpoint", "text_id"])
+    yield AT_START, plain[plain["place"] == "start"].merge(behind)
+    twin = _other(plain[plain["is_twin"]], column, ["place", "text_id"])
+    yield AGAINST_TWIN, plain[~plain["is_twin"]].merge(twin)
+    for off, without in rows[rows["off"] != "none"].groupby("off", sort=False):
+        means: pd.DataFrame = without.groupby(["checkpoint", "place", "text_id"])[column].mean().reset_index()
+        yield lost_without(str(off)), plain.merge(means.rename(columns={column: "other"}))
+
+
+def _other(rows: pd.DataFrame, column: str, keys: list[str]) -> pd.DataFrame:
+    return rows[[*keys, column]].rename(columns={column: "other"})

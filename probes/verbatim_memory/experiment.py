@@ -9,6 +9,7 @@ from interp.errors import ArgumentError
 from interp.experiments.experiment import Finding, WorkUnit
 from interp.heads.kinds import GIVEN
 from interp.models.identity import ModelFacts
+from interp.models.loading.names import checkpoint_files
 from probes.verbatim_memory.plan import ListUnit, LooksUnit, MaskUnit, expected_units, plan_units, work_of
 from probes.verbatim_memory.settings import Settings
 
@@ -31,7 +32,7 @@ class VerbatimMemory(Settings):
         "Armeni, Honey, Linzen 2022, Characterizing Verbatim Short-Term Memory in Neural Language Models, arXiv:2210.13569; Armeni, "
         "Pranjić, Pollak 2024, arXiv:2411.07075"
     )
-    schema_version: ClassVar[int] = 1
+    schema_version: ClassVar[int] = 2
     needs_attention: ClassVar[bool] = False
     reads: ClassVar[Mapping[str, str]] = {"heads_from": "retrieval_heads"}
 
@@ -52,7 +53,8 @@ class VerbatimMemory(Settings):
         from probes.verbatim_memory.trials import OWN_TEXTS
 
         pools = [self.nouns] if self.nouns else [OWN_POOLS[pool] for pool in self.pools]
-        return [*pools, self.texts or OWN_TEXTS, *self._run_files()]
+        checkpoints = checkpoint_files(self.model, self.revisions)
+        return [*pools, self.texts or OWN_TEXTS, *self._run_files(), *checkpoints]
 
     def _run_files(self) -> Sequence[Path]:
         from probes.verbatim_memory.heads import run_files

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
+from interp.estimates import unshown
 from interp.experiments.experiment import Finding
 from interp.heads.given import sentences_on
 from interp.heads.kinds import GIVEN
 from interp.tables import Tables
 from probes.verbatim_memory.plan import FLOAT32
 from probes.verbatim_memory.settings import Settings
+from probes.verbatim_memory.summaries import mask_ratios
 
 HEADLINE_K = 10
 """Silent heads that the report's sentences speak of, where this size was measured; else the largest."""
@@ -61,15 +64,24 @@ def _headline(settings: Settings, tables: Tables) -> Iterator[Finding]:
 def _order(settings: Settings, tables: Tables) -> Iterator[Finding]:
     wanted = [condition for condition in ("repeat", "permute", "novel") if condition in settings.conditions]
     main = _main(settings, tables)
-    grid = main.pivot(index="list_length", columns="condition", values="value")[wanted]
-    where = " in the one base list" if main["n_base_lists"].max() == 1 else ""
-    broken = [str(length) for length, row in grid.iterrows() if not row.is_monotonic_increasing]
     if len(wanted) < 2:
         return
+    order = " < ".join(wanted)
+    grid, low, high = (
+        main.pivot(index="list_length", columns="condition", values=column)[wanted]
+        for column in ("value", "ci_low", "ci_high")
+    )
+    where = " in the one base list" if main["n_base_lists"].max() == 1 else ""
+    broken = [str(length) for length, row in grid.iterrows() if not row.is_monotonic_increasing]
+    apart = np.all(high.iloc[:, :-1].to_numpy() < low.iloc[:, 1:].to_numpy(), axis=1)
+    unsure = [str(length) for length, shown in zip(grid.index, apart, strict=True) if not shown]
     if broken:
-        yield Finding(f"{' < '.join(wanted)} does not hold for lists of {', '.join(broken)}{where}.", "warning")
+        yield Finding(f"{order} does not hold for lists of {', '.join(broken)}{where}.", "warning")
+    elif unsure:
+        why = "there are no intervals" if where else "intervals overlap"
+        yield Finding(f"{order} is not shown for lists of {', '.join(unsure)}{where}: {why}.", "warning")
     else:
-        yield Finding(f"{' < '.join(wanted)} at every list length ({', '.join(map(str, grid.index))}){where}.")
+        yield Finding(f"{order} at every list length ({', '.join(map(str, grid.index))}){where}.")
 
 
 def _words(tables: Tables) -> Iterator[Finding]:
@@ -100,6 +112,7 @@ def _nulls(settings: Settings, tables: Tables) -> Iterator[Finding]:
 def _masks(tables: Tables) -> Iterator[Finding]:
     """Per ranking, one size that is fixed beforehand: the one with the largest effect would flatter the ranking."""
     summary = tables["masking_summary"]
+    draws = _by_draw(tables)
     whole = summary[summary["control"] == "none"].set_index("condition")["value"]
     top = summary[(summary["control"] == "top") & (summary["condition"] == "repeat")]
     for head_set, part in top.groupby("head_set", sort=False):
@@ -115,8 +128,27 @@ def _masks(tables: Tables) -> Iterator[Finding]:
             f"Without the top {int(row['k'])} {name} heads a repeated list costs {row['value']:.1f}% "
             f"[{row['ci_low']:.1f}, {row['ci_high']:.1f}] of the first, against {whole['repeat']:.1f}% with all heads: "
             f"{row['beyond_random']:+.1f} points [{row['beyond_random_ci_low']:.1f}, {row['beyond_random_ci_high']:.1f}] beyond random "
-            f"heads of the same layers. Novel lists: {novel['value']:.1f}%, with all heads {whole['novel']:.1f}%."
+            f"heads of the same layers{unshown(row['beyond_random_ci_low'], row['beyond_random_ci_high'])}. "
+            f"Novel lists: {novel['value']:.1f}%, with all heads {whole['novel']:.1f}%."
         )
+        random = draws.get((str(head_set), int(row["k"])))
+        if random is not None and row["beyond_random_ci_low"] > 0 and random.max() >= row["value"]:
+            yield Finding(
+                f"One of the {len(random)} draws of random heads makes a repeated list cost {random.max():.1f}%, as much as the top "
+                f"{int(row['k'])} {name} heads: intervals resample lists, not draws, so that these stand out is not shown. Use more "
+                "--mask-draws.",
+                "warning",
+            )
+
+
+def _by_draw(tables: Tables) -> dict[tuple[str, int], pd.Series]:
+    """What a repeated list costs without each draw of random heads, in per cent, by head set and k: the median over trials."""
+    if not len(tables["masking"]):
+        return {}
+    ratios = mask_ratios(tables["masking"], tables["token_surprisals"])
+    random = ratios[(ratios["control"] == "random") & (ratios["condition"] == "repeat")]
+    medians = random.groupby(["head_set", "k", "draw"], sort=False)["ratio"].median()
+    return dict(iter(medians.groupby(level=[0, 1], sort=False)))  # type: ignore[arg-type]
 
 
 def _given(tables: Tables) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import ArgumentError, UserError
-from interp.heads.given import given_files, given_heads, ranking_run
+from interp.heads.given import given_files, given_heads, heads_of, ranking_run, scores_of_run
 from interp.heads.kinds import is_file_of_heads
 from interp.heads.sets import Edit, Head, editing_rows, heads_as_text, matched_draws
 from interp.models.identity import ModelFacts
@@ -93,12 +93,12 @@ def ranked_by_look(attention: pd.DataFrame, look: str) -> list[Head]:
 def ranked_by_run(folder: Path) -> dict[str, list[Head]]:
     """Returns the rankings of a retrieval-heads run: `retrieval` by the paper's copy-paste score, `induction` by
     RazorAttention's induction score.
+
+    Raises ArgumentError for a run that scored no head.
     """
-    tables = ranking_run(folder).tables
-    scores = tables["head_scores"]
-    scores = scores[scores["definition"] == "set"].set_index(["layer", "head"])["score"]
-    induction = tables["echo_induction"].groupby(["layer", "head"])["induction"].mean()
-    return {"retrieval": _ranked(scores), "induction": _ranked(induction)}
+    run = ranking_run(folder)
+    induction = run.tables["echo_induction"].groupby(["layer", "head"])["induction"].mean()
+    return {"retrieval": heads_of(scores_of_run(run)), "induction": _ranked(induction)}
 
 
 def run_files(folder: Path) -> list[Path]:
@@ -113,18 +113,20 @@ def run_files(folder: Path) -> list[Path]:
 
 
 def check_same_model(folder: Path, facts: ModelFacts) -> None:
-    """Raises ArgumentError when a retrieval-heads run was made with other weights than the model at hand, or a file names heads
-    that it does not have (files do not tell the weights).
+    """Raises ArgumentError when a retrieval-heads run was made with other weights than the model at hand or scored no head, or a
+    file names heads that it does not have (files do not tell the weights).
     """
     if is_file_of_heads(folder):
         given_heads(folder, facts)
         return
-    identity = ranking_run(folder).description["model"]["identity"]
+    run = ranking_run(folder)
+    identity = run.description["model"]["identity"]
     if identity["revision"] != facts.identity.revision:
         raise ArgumentError(
             f"--heads-from {folder} ranks the heads of {identity['name']}, not of {facts.name}: run `python -m interp.experiments "
             f"retrieval_heads --model {facts.name}` and name its folder."
         )
+    scores_of_run(run)
 
 
 def _ranked(scores: pd.Series) -> list[Head]:

@@ -111,7 +111,7 @@ def summarise_masking(masking: pd.DataFrame, surprisals: pd.DataFrame, seed: int
         return empty(MaskingSummary)
     by = ["head_set", "control", "k", "condition"]
     same = ["head_set", "k", "condition", "base_list", "trial_id"]
-    ratios = _mask_ratios(masking, surprisals)
+    ratios = mask_ratios(masking, surprisals)
     trials = ratios.groupby([*by, "base_list", "trial_id"], sort=False)["ratio"].mean().reset_index()
     random = trials.loc[trials["control"] == "random", [*same, "ratio"]].rename(columns={"ratio": "random"})
     top = trials[trials["control"] == "top"].merge(random, on=same)
@@ -123,8 +123,8 @@ def summarise_masking(masking: pd.DataFrame, surprisals: pd.DataFrame, seed: int
     return table.rename(columns={"n": "n_base_lists"}).drop(columns="n_rows")
 
 
-def _mask_ratios(masking: pd.DataFrame, surprisals: pd.DataFrame) -> pd.DataFrame:
-    """One row per mask and trial, with its repeat surprisal in per cent."""
+def mask_ratios(masking: pd.DataFrame, surprisals: pd.DataFrame) -> pd.DataFrame:
+    """Returns one row per mask and trial, with its repeat surprisal in per cent (`ratio`)."""
     keys = ["head_set", "control", "k", "draw", "condition", "list_length", "trial_id", "base_list"]
     later = masking[masking["position"] > 0]
     means = later.groupby([*keys, "list_index"], sort=False)["surprisal_nats"].mean().unstack("list_index")

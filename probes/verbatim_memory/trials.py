@@ -18,10 +18,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import ArgumentError
+from interp.kept import kept_while_unchanged
 from interp.models.language.model import LanguageModel
 from interp.models.language.word_tokens import EncodedWords
 from interp.models.tokens.encoding import BosPolicy, Piece, beginning, check_single_beginning, encode_piece, unread
-from interp.stamps import read_once
 from interp.statistics import Array
 from interp.stimuli.sentences import sentences, without_stop
 from interp.words import normalised
@@ -63,7 +63,7 @@ class Texts:
         return f"{scramble(text, seed) if context == 'scrambled' else text} {prompt}"
 
 
-@read_once(2)
+@kept_while_unchanged(lambda path=None: (path,), maxsize=4)
 def read_texts(path: Path | None = None) -> Texts:
     """Returns the texts of a TOML file with the tables [preface], [prompt] and [intervening], or the toolkit's own.
 

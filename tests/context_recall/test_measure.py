@@ -1,16 +1,19 @@
 """What is measured: a planted copying head is found and carries recall; batches equal plain reading on many families."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from interp.errors import UserError
 from interp.models.language.model import LanguageModel
 from interp.models.language.prefix import History
 from interp.models.lens.lens import LogitLens
 from probes.context_recall import natural
 from probes.context_recall.cuts import RowCuts, places_of
 from probes.context_recall.draft import Draft
-from probes.context_recall.measure import Reading, measure_samples
+from probes.context_recall.experiment import ContextRecall
+from probes.context_recall.measure import Reading, check_cuts, measure_samples
 from probes.context_recall.natural import hits, measure_natural
 from probes.context_recall.plan import CUTS, HeadSet, NaturalUnit
 from probes.context_recall.settings import Settings
@@ -18,7 +21,7 @@ from probes.context_recall.tasks.catalogue import task_of
 from probes.context_recall.words import Words, words_of
 from tests.context_recall.texts import CORPUS, FRAMES, NEWS, word_source
 from tests.planted import COPY_HEAD, IDS, NEEDLE_WORDS, PREVIOUS_HEAD, copy_model
-from tests.tiny_models import tiny
+from tests.tiny_models import REACHED, tiny
 from tests.tiny_tokenizers import of_kind
 
 FAMILIES = ("llama", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "falcon-alibi", "mixtral")
@@ -237,3 +240,27 @@ def test_prose_is_read_whole_and_again_without_heads(monkeypatch):
     assert np.allclose(wide["without retrieval", 0], wide["without induction", 0], atol=1e-5)
     assert 0.05 < tokens["is_hit"].mean() < 0.95
     assert (tables["replaced"]["surprisal_nats"] != tables["replaced"]["replaced_nats"]).any()
+
+
+@pytest.mark.parametrize(
+    ("task", "n_selected", "fits"), [("mqar(pairs=3)", 6, False), ("mqar(pairs=3)", 2048, True), ("natural", 6, True)]
+)
+def test_a_model_that_selects_fewer_keys_than_a_text_has_is_refused_before_anything_is_measured(
+    task, n_selected, fits, words, monkeypatch, tmp_path
+):
+    """A cut may take all keys that it selected."""
+    monkeypatch.setitem(REACHED, "deepseek_v32", {**REACHED["deepseek_v3"], "index_head_dim": 16, "index_n_heads": 32})
+    model = model_of("deepseek_v32", index_topk=n_selected)
+    run = ContextRecall(
+        model=model.identity.name, tasks=(task,), lengths=(), samples=2, words=word_source(tmp_path), role_share=0.2
+    )
+    if fits:
+        check_cuts(run, model)
+        sets = sets_of((0, 1), (2, 3), others=((0, 0), (2, 1)))
+        found = samples(model.tokenizer, words, "mqar", 1, FRAMES, pairs=3)
+        if task != "natural":
+            measure_samples(Reading(model, sets, CUTS, None), found)
+        return
+    unit, *_ = run.expected_units(model, {"head_scores": pd.DataFrame()})
+    with pytest.raises(UserError, match="attends to 6 keys that it selects"):
+        run.measure(model, unit)

@@ -8,13 +8,12 @@ from interp.errors import ArgumentError
 from interp.models.identity import HeadGeometry, ModelFacts, ModelIdentity
 from interp.tables import checked, empty, named
 from probes.context_recall import heads, natural
-from probes.context_recall.curves import effective_length, falling, longest_at, recall_by_length
 from probes.context_recall.experiment import ContextRecall
 from probes.context_recall.findings import _floors
-from probes.context_recall.order_summaries import presentations, summarise_order
 from probes.context_recall.plan import CellUnit, HeadsUnit, head_sets, plan_units
+from probes.context_recall.prose_summaries import presentations, summarise_order
 from probes.context_recall.settings import Settings
-from probes.context_recall.summaries import stage_of
+from probes.context_recall.summaries import effective_length, falling, longest_at, recall_by_length, stage_of
 from probes.context_recall.tasks import prose
 from tests.context_recall.texts import CORPUS, NEWS, SMALL, word_source
 from tests.tiny_models import tiny

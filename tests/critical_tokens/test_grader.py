@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from interp.errors import ArgumentError, RunError
-from interp.experiments.experiment import run_hash
+from interp.experiments.run_names import run_hash
 from interp.models.language.model import LanguageModel
 from probes.critical_tokens.experiment import CriticalTokens
 from probes.critical_tokens.problems import Problem, read_problems

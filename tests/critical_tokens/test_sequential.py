@@ -7,10 +7,10 @@ from scipy.special import beta as beta_function
 from interp.sequential import (
     beta_binomial_bounds,
     betting_bounds,
-    e_benjamini_hochberg,
     log_betting_e_values,
     pairs_needed,
 )
+from interp.statistics import e_benjamini_hochberg
 
 
 def test_bounds_are_where_the_likelihood_ratio_reaches_its_limit() -> None:

@@ -12,7 +12,7 @@ import torch
 from interp.errors import ArgumentError, UserError
 from interp.models.tokens.encoding import encode_piece
 from interp.tables import checked, empty
-from probes.embedding_swap.ciphers import N_CONTROLS, _other_places, gaussian_rows, key_of, measure_cipher
+from probes.embedding_swap.ciphers import N_CONTROLS, _other_places, gaussian_rows, joint_rows, key_of, measure_cipher
 from probes.embedding_swap.experiment import EmbeddingSwap
 from probes.embedding_swap.materials import materials_of
 from probes.embedding_swap.measure import measure_unit
@@ -226,6 +226,31 @@ def test_gaussian_rows_have_the_words_mean_and_covariance(texts: Path, tmp_path:
         assert torch.allclose(torch.cov(drawn.T), torch.cov(rows.T, correction=0), atol=0.02)
 
 
+@pytest.mark.parametrize("n_words", [8, 400], ids=["fewer words than dimensions", "more"])
+@pytest.mark.parametrize("n_texts", [1, 3])
+def test_rows_of_two_tables_have_their_joint_covariance_whichever_are_asked_for(n_words: int, n_texts: int) -> None:
+    """A draw of the words' rows with normal weights, and one by a triangular root, give the same law."""
+    generator, width_out, n = np.random.default_rng(0), 5, 30_000
+    rows = torch.from_numpy(generator.normal(size=(n_words, 12)) @ generator.normal(size=(12, 12)) + 3.0).float()
+
+    def drawn(wanted: Any, n: int) -> Any:
+        return joint_rows(rows, width_out, wanted, n, [np.random.default_rng(text) for text in range(n_texts)])
+
+    into, out = drawn([np.arange(n)] * n_texts, n)
+    both = torch.cat([into, out], dim=2).flatten(0, 1).double()
+    size = float(rows.var(dim=0).mean())
+    assert torch.allclose(both.mean(dim=0), rows.double().mean(dim=0), atol=0.05 * size**0.5)
+    assert torch.allclose(torch.cov(both.T), torch.cov(rows.double().T, correction=0), atol=0.05 * size)
+    some = [np.array([5, 17, 20_000]) + text for text in range(n_texts)]
+    fewer, same = drawn(some, n)
+    assert torch.equal(same, out)
+    wanted = torch.stack([into[text, torch.from_numpy(own)] for text, own in enumerate(some)])
+    assert torch.allclose(fewer, wanted, atol=1e-4)
+    few = [joint_rows(rows, width_out, [np.arange(2)], 2, [np.random.default_rng([1, draw])]) for draw in range(4000)]
+    both = torch.stack([torch.cat([one[0], out[0]], dim=1) for one, out in few]).flatten(0, 1).double()
+    assert torch.allclose(torch.cov(both.T), torch.cov(rows.double().T, correction=0), atol=0.1 * size)
+
+
 def test_gaussian_rows_are_put_in_on_both_sides(texts: Path, tmp_path: Path) -> None:
     model = model_with("llama", byte_bpe)
     model.hf.get_output_embeddings().weight.data.mul_(0.05)
@@ -315,3 +340,30 @@ def test_a_model_without_a_list_of_layers_has_ciphers_and_behaviour(tmp_path: Pa
     assert not len(run.tables["accuracy"])
     warnings = [finding.text for finding in run.findings if finding.kind == "warning"]
     assert [text.partition(":")[0] for text in warnings] == ["No lens", "No readout"]
+
+
+def test_what_is_read_before_a_word_is_as_uncertain_as_there_are_frames_and_not_words():
+    """The state before the slot is the same for all words: 12 of them in six frames are six pieces of evidence."""
+    words, classes = [f"w{index}" for index in range(12)], ["noun", "verb"]
+    behaviour = pd.DataFrame(
+        {"revision": "own", "kind": "known", "word": word, "word_class": classes[index % 2], "frame_class": frame, "test_class": test,
+         "log_p": -1.0}
+        for index, word in enumerate(words)
+        for frame in classes
+        for test in classes
+    )  # fmt: skip
+    readouts = pd.DataFrame(
+        {"revision": "own", "kind": "known", "word": word, "frame_class": of, "frame": frame, "layer": 0, "place": place,
+         "is_frame_class": hit, "is_word_class": False, "shuffled_share": 0.5}
+        for place in ("word", "before")
+        for index, word in enumerate(words)
+        for of in classes
+        for frame in range(3)
+        for hit in ([frame != 0] if place == "before" else [index % 3 != 0])
+    )  # fmt: skip
+    tables = {name: empty(schema) for name, schema in MEASURED.items()} | {"behaviour": behaviour, "readouts": readouts}
+    accuracy = summarise(tables, 0)["accuracy"].set_index("place")
+    assert accuracy["n"].to_dict() == {"word": 12, "before": 6}
+    assert accuracy["frame_share"].tolist() == pytest.approx([2 / 3, 2 / 3])
+    width = accuracy["frame_share_ci_high"] - accuracy["frame_share_ci_low"]
+    assert width["before"] > 1.2 * width["word"]

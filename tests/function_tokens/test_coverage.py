@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from interp.statistics import standard_errors
 from probes.function_tokens.coverage import (
     coverage_rows,
     covered_in_order,
@@ -144,4 +145,5 @@ def test_intervals_hold_the_spread_between_corpora():
     for _ in range(150):
         active = generator.random((len(tokens), N_FEATURES)) < chance
         fresh.append([active[rank[tokens] <= k].any(axis=0).sum() / max(1, active.any(axis=0).sum()) for k in ks])
-    assert spread["coverage_sd"].to_numpy() == pytest.approx(np.std(fresh, axis=0), rel=0.8, abs=0.02)
+    errors = standard_errors(len(np.unique(block)))
+    assert spread["coverage_half"].to_numpy() / errors == pytest.approx(np.std(fresh, axis=0), rel=0.8, abs=0.02)

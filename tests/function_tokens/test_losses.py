@@ -43,8 +43,10 @@ def test_intervals_resample_texts():
     table = pd.DataFrame(rows, columns=["current_class", "next_class", "n", "loss_sum_nats", "document"])
     summary = summarise_losses(table.assign(bigram_sum_nats=0.0, threshold=0.4), draws=4000).iloc[0]
     assert summary["mean_loss_nats"] == 3.0
-    # Sixteen draws of four texts: all low has probability 1/16, so the 2.5th percentile is 1.
-    assert (summary["mean_loss_nats_ci_low"], summary["mean_loss_nats_ci_high"]) == (1.0, 5.0)
+    # Four texts: t of three degrees of freedom times the standard error, √(16/3) / 2.
+    half = 3.182446 * np.sqrt(16 / 3) / 2
+    interval = (summary["mean_loss_nats_ci_low"], summary["mean_loss_nats_ci_high"])
+    assert interval == pytest.approx((3 - half, 3 + half), abs=0.15)
     one = summarise_losses(table[table["document"] == 0].assign(bigram_sum_nats=0.0, threshold=0.4)).iloc[0]
     assert np.isnan(one["mean_loss_nats_ci_low"])
 

@@ -97,7 +97,7 @@ def test_dictionaries_that_began_otherwise_are_two_runs(place, dictionary_that):
 
 
 def test_settings_that_are_newer_leave_the_names_of_runs_alone(place):  # noqa: F811
-    from interp.experiments.experiment import run_hash
+    from interp.experiments.run_names import run_hash
 
     facts = load(str(place / "tiny"), device="cpu").facts
     plain = settings(place)

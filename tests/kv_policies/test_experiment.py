@@ -281,6 +281,7 @@ def test_every_policy_of_the_toolkit_is_built_by_its_name():
         (dict(budgets=(0.001,)), "less than one of"),
         (dict(budgets=(0.04,)), "sinks_recent protects 20 tokens"),
         (dict(policies=("snapkv(window=90)",)), "keeps at least 91 keys"),
+        (dict(policies=("streaming(sinks=90)",)), "Streaming always keeps"),
         (dict(prompt_tokens=2000), "use --prompt-tokens up to 1952"),
         (dict(materials=()), "needs at least one"),
         (dict(protections=("needle", "none")), "name another protection first"),

@@ -9,8 +9,8 @@ from interp.retention.limits import HALVES
 from interp.retention.policies.baselines import Full, HeadSplit, KNorm, Oracle, Streaming
 from interp.retention.policies.evict import H2OMean, H2OSum, SnapKV, Tova
 from interp.retention.policies.expected import Expected
+from interp.retention.policies.per_query import Quest, TokenSelect, TokenSelectFree
 from interp.retention.policies.pool import Core, Razor
-from interp.retention.policies.select import Quest, TokenSelect, TokenSelectFree
 from interp.retention.simulate import PolicyEdit, read_prompt, simulate
 from tests.tiny_models import FAMILIES, random_ids, tiny
 

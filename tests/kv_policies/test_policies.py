@@ -1,6 +1,7 @@
 """Each policy on attention that was planted, with the keep set or score worked out by hand."""
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import math
@@ -10,8 +11,9 @@ import pytest
 import torch
 
 from interp.errors import ArgumentError
+from interp.retention.contract import Setting, check_room
 from interp.retention.losses import oracle_overlap
-from interp.retention.policies.base import best
+from interp.retention.policies.base import Evict, best
 from interp.retention.policies.baselines import Full, HeadSplit, KeyDiff, KNorm, Oracle, Streaming, Strided
 from interp.retention.policies.catalogue import OWN
 from interp.retention.policies.evict import (
@@ -27,10 +29,10 @@ from interp.retention.policies.evict import (
     Tova,
 )
 from interp.retention.policies.expected import Expected
-from interp.retention.policies.layer import Rotation, grouped
+from interp.retention.policies.layer import Allowance, Rotation, grouped
+from interp.retention.policies.per_query import ActQKV, Landmark, Quest, Recycled, TokenSelect
 from interp.retention.policies.pool import Core, Razor
-from interp.retention.policies.select import ActQKV, Landmark, Quest, Recycled, TokenSelect
-from tests.kv_policies.layers import allowing, planted, stepped
+from tests.kv_policies.layers import ONE, allowing, planted, stepped
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -318,6 +320,10 @@ def test_core_tokens_leave_no_room_for_more_protected_keys_than_half_of_the_budg
     with pytest.raises(ArgumentError, match="5 are protected"):
         Core().keep(stepped(prompt, noise(1, 1, 1, 13)), allowing(8, 2, 3))
     assert Core().keep(stepped(prompt, noise(1, 1, 1, 13)), allowing(9, 2, 2))[..., :12].sum() == 4
+    with pytest.raises(
+        ArgumentError, match="5 tokens are protected, and the budget is 8 keys of 12, of which Core keeps 4"
+    ):
+        check_room(Setting(Core(), 8, first=5), 12, ())
 
 
 def test_expected_attention_leaves_its_sinks_out_of_the_softmax_if_asked():
@@ -383,3 +389,89 @@ def test_the_full_policy_keeps_all_that_came_before():
 def test_unknown_forms_are_refused(make):
     with pytest.raises(ArgumentError, match="choose"):
         make()
+
+
+POLICIES_THAT_HOLD = [
+    (Streaming(sinks=3), 3, 0),
+    (HeadSplit(sinks=3), 3, 0),
+    (Razor(sinks=3), 3, 0),
+    (Expected(sinks=3, ahead=4), 3, 0),
+    (Tova(), 0, 1),
+    (SnapKV(window=3), 0, 3),
+    (PyramidKV(window=3), 0, 3),
+    (AdaKV(window=3), 0, 3),
+    (Lazy(alpha=0.1), 0, 16),
+]
+"""Policies that keep first and last tokens whatever their scores, and how many of each."""
+
+
+def turning(n, dim):
+    angles = torch.arange(n)[:, None] * torch.tensor([1.0, 0.1]).repeat(2)
+    return Rotation(angles.cos()[:, :dim], angles.sin()[:, :dim])
+
+
+@pytest.mark.parametrize(("policy", "first", "last"), POLICIES_THAT_HOLD, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("spans", [(), ((9, 13),)], ids=["no_span", "span"])
+def test_what_a_policy_always_keeps_is_kept_beside_what_is_protected_or_the_budget_is_refused(
+    policy, first, last, spans
+):
+    """At every budget from 0 to more than the prompt."""
+    n = 24
+    prompt = planted(noise(2, n, n), keys=noise(1, 2, n, 4), n_layers=4, layer=3)
+    prompt = dataclasses.replace(prompt, rotation=turning(n + 8, 4))
+    sure = {*range(first), *range(n - last, n), *(place for span in spans for place in range(*span))}
+    n_ran = 0
+    for budget in range(n + 2):
+        setting = Setting(policy, budget, spans=bool(spans))
+        try:
+            check_room(setting, n, spans)
+        except ArgumentError:
+            in_spans = sum(end - start for start, end in spans)
+            apart = first + last + in_spans if policy.event == "every_window" else len(sure)
+            assert budget < max(apart, policy.least) or budget > n, f"{budget} keys are room enough"
+            continue
+        by_span = torch.tensor([bool(spans)])
+        layer = stepped(prompt, noise(1, 2, 1, n + 1))
+        keep = policy.keep(layer, Allowance(budget * ONE, 0 * ONE, 0 * ONE, spans, by_span))
+        for row in keep[0, :, 0, :n]:
+            left = row.nonzero().squeeze(-1).tolist()
+            assert sure <= set(left), f"{budget}: {left}"
+            assert isinstance(policy, PyramidKV | AdaKV) or len(left) == budget
+        n_ran += 1
+    assert n_ran
+
+
+@pytest.mark.parametrize("place", [one.place for one in OWN.values()])
+def test_a_policy_that_has_no_rule_for_later_tokens_does_not_cut_after_every_step(place):
+    """Such tokens would have score 0: the best of all for one policy, the worst for the next."""
+    module, _, name = place.partition(":")
+    kind = getattr(importlib.import_module(f"interp.retention.policies.{module}"), name)
+    if not issubclass(kind, Evict) or kind is Lazy:
+        return
+    n = 12
+    prompt = dataclasses.replace(planted(noise(2, n, n), keys=noise(1, 2, n, 4)), rotation=turning(n + 600, 4))
+    try:
+        policy = kind(event="every_step")
+    except ArgumentError:
+        return
+    scores = torch.nn.functional.pad(policy.scores(prompt), (0, 1))
+    layer = stepped(prompt, noise(1, 2, 1, n + 1))
+    after = policy.updated(scores.clone(), layer.weights[:, :, 0], layer, n)
+    assert not torch.equal(after[..., n], scores[..., n])
+
+
+def test_tova_keeps_the_token_that_was_read_last_after_every_step():
+    prompt = planted(noise(2, 8, 8))
+    logits = torch.zeros(1, 2, 2, 10)
+    logits[:, :, 0, 8] = -20.0  # the first token after the prompt does not look at itself
+    keep = Tova(event="every_step").keep(stepped(prompt, logits), allowing(4))
+    assert bool(keep[0, 0, 1, 8])
+
+
+def test_windows_that_move_on_leave_room_for_named_spans():
+    """Where the last tokens are protected and lie in a span, they leave it with the first step."""
+    spans = ((8, 12),)
+    setting = Setting(H2OSum(event="every_step"), 4, last=2, spans=True)
+    with pytest.raises(ArgumentError, match="protected"):
+        check_room(setting, 12, spans)
+    check_room(dataclasses.replace(setting, policy=H2OSum()), 12, spans)

@@ -26,8 +26,8 @@ from interp.retention.policies.evict import (
     Tova,
 )
 from interp.retention.policies.expected import Expected
+from interp.retention.policies.per_query import ActQKV, Landmark, Quest, Recycled, TokenSelect, TokenSelectFree
 from interp.retention.policies.pool import Core, Razor
-from interp.retention.policies.select import ActQKV, Landmark, Quest, Recycled, TokenSelect, TokenSelectFree
 from interp.retention.simulate import PolicyEdit, read_prompt, simulate
 from tests.tiny_models import random_ids, tiny
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.heads.repeats import earlier_positions, repeated_tokens
+from interp.heads.finding import earlier_positions, repeated_tokens
 from interp.models.language.model import LanguageModel
 from probes.retrieval_heads.echo import measure_echo_induction, razor_selection
 from tests.planted import COPY_HEAD, IDS, NEEDLE_WORDS, copy_model, copying_head

@@ -13,8 +13,8 @@ import pytest
 from figures.retrieval_heads import plot_ablation
 from interp.errors import ArgumentError
 from interp.experiments.__main__ import main
-from interp.experiments.experiment import run_hash
 from interp.experiments.run import Run
+from interp.experiments.run_names import run_hash
 from interp.heads.files import read_heads
 from interp.models.loading.language import look_up
 from probes.retrieval_heads.comparison import (

@@ -148,6 +148,16 @@ def test_two_sides_are_compared_by_hand():
     assert [two[name] for name in counts] == [10, 1, 1, 1, 2]
 
 
+def test_heads_that_score_nothing_on_either_side_are_not_found_by_both():
+    """Each side has one head that scores, another one; of the top 2 the second place is dealt among three equals."""
+    one, two = side([0.9, 0.0, 0.0, 0.0]), side([0.0, 0.0, 0.0, 0.9])
+    (pair,) = compare_all({"one": {"head_scores": one}, "two": {"head_scores": two}}, "set", 2)["pairs"].to_dict(
+        "records"
+    )
+    # A head that scores on one side has a third of a place on the other; the two that do not, a third of a third each.
+    assert pair["top_k_overlap"] == pytest.approx((2 * 1 / 3 + 2 * 1 / 9) / 2)
+
+
 def test_models_of_different_shape_have_no_correlation_but_keep_their_sparsity():
     six = side([0.4, 0.3, 0.2, 0.1, 0.0, 0.0])
     runs = {"one": {"head_scores": FIRST}, "six": {"head_scores": six}, "two": {"head_scores": SECOND}}

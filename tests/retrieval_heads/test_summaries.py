@@ -42,8 +42,8 @@ def test_head_scores_are_means_over_samples_and_frequencies_count_samples_with_a
 @pytest.mark.parametrize(
     ("sets", "low", "high"),
     [
-        # Between needles all differs: the chance to draw four zeros of 0 0 1 1 is 1/16, more than the tail of 2.5 %.
-        # Over the 80 samples the interval would be 0.5 ± 0.11.
+        # Between needles all differs: 0.5 ± t · 0.5 / √3 of four, and no score is outside of 0 to 1. the 80 samples
+        # the interval would be 0.5 ± 0.11.
         pytest.param({"abcd"[n]: [[float(n > 1)]] * 20 for n in range(4)}, 0, 1, id="all between needles"),
         # Within needles all differs: every draw of needles has the mean 0.5. That is no certainty: Wilson's interval of 2 of 4.
         pytest.param({"abcd"[n]: [[0.0], [1.0]] for n in range(4)}, 0.150039, 0.849961, id="all within needles"),
@@ -76,9 +76,10 @@ def test_buckets_include_their_lower_edge():
     assert bucket_shares(scores).tolist() == [2 / 8, 2 / 8, 2 / 8, 2 / 8]
     sparsity = summarise_sparsity({"set": totals(TWO)}, 0)
     assert sparsity["share"].tolist() == [0.25, 0.25, 0, 0.5]
-    # Draws are aa, bb (a quarter each) and ab. Head 1-0 is at 0, at 0.2 and between; head 0-0 at 0.75, at 0 and at 0.5.
-    assert sparsity["ci_low"].tolist() == pytest.approx([np.nan, np.nan, 0, 0.25], nan_ok=True)
-    assert sparsity["ci_high"].tolist() == pytest.approx([np.nan, np.nan, 0.25, 0.5], nan_ok=True)
+    # Draws are aa, bb (a quarter each) and ab. Head 1-0 is at 0, at 0.2 and between; head 0-0 at 0.75, at 0 and at 0.5: two needles
+    # leave everything open.
+    assert sparsity["ci_low"].tolist() == pytest.approx([np.nan, np.nan, 0, 0], nan_ok=True)
+    assert sparsity["ci_high"].tolist() == pytest.approx([np.nan, np.nan, 1, 1], nan_ok=True)
 
 
 def test_halves_of_equal_needles_agree_and_halves_of_opposite_ones_do_not():

@@ -1,7 +1,9 @@
 """What a run leaves beside tables and figures: grids as PNG files, and a rule that can be used without drawing."""
 
+import dataclasses
 import io
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ from PIL import Image
 
 from figures.t2i_flow_grids import Grid, Shown, grid_png
 from interp.errors import ArgumentError
+from interp.models.image.conditioning import Conditioning
 from probes.t2i_flow.predictor import (
     fit_rule,
     fitted_rules,
@@ -64,7 +67,7 @@ def test_a_rule_that_is_written_and_read_says_exactly_the_same(tmp_path):
     rule = fit_rule(vectors, labels)
     path = tmp_path / "rule.json"
     path.write_text(write_rules({"any": rule}, "model"))
-    model, rules = read_rules(path)
+    model, rules, _ = read_rules(path)
     assert model == "model"
     assert np.array_equal(rules["any"].log_odds(vectors), rule.log_odds(vectors))
     by_hand = ((vectors - rule.mean) / rule.scale * rule.weights).sum(axis=1) + rule.bias
@@ -120,6 +123,21 @@ def test_a_rule_of_another_model_is_refused_and_none_is_saved_where_none_can_be_
     document = json.loads(predictor_document(tables)["redundancy_predictor.json"])
     path.write_text(json.dumps(document | {"model": "another"}))
     with pytest.raises(ArgumentError, match="was fitted on another and cannot be used on planted"):
+        predict_representative(PlantedImages(), "a red circle", "red circle", path)
+
+    class Retrained(PlantedImages):
+        """Of the same name, with other weights."""
+
+        def encode(self, texts: Sequence[str]) -> Conditioning:
+            read = super().encode(texts)
+            return dataclasses.replace(read, sequence=1.2 * read.sequence)
+
+    path.write_text(json.dumps(document))
+    assert len(predict_representative(PlantedImages(), "a red circle", "red circle", path))
+    with pytest.raises(ArgumentError, match="was fitted on other weights than those of planted"):
+        predict_representative(Retrained(), "a red circle", "red circle", path)
+    path.write_text(json.dumps({name: value for name, value in document.items() if name != "sample"}))
+    with pytest.raises(ArgumentError, match=r"does not say of which weights.*--fresh"):
         predict_representative(PlantedImages(), "a red circle", "red circle", path)
     tables["in_item"]["shows"] = True
     assert predictor_document(tables) == {}

@@ -68,10 +68,32 @@ def test_pictures_of_another_size_are_failures_of_the_pixel_judge():
         ([True], "1 answers to 2 questions"),
         ([True, 1.0], "TypeError: a judge answers with True, False or a Verdict, not 1.0"),
         (None, "TypeError: 'NoneType' object is not iterable"),
+        ([True, Verdict(0.3)], "TypeError: a judge answers with True, False or a Verdict, not Verdict(visible=0.3, "),  # type: ignore[arg-type]
+        ([True, Verdict("no")], "TypeError: a judge answers with True, False or a Verdict, not Verdict(visible='no', "),  # type: ignore[arg-type]
+        (
+            [True, Verdict(True, 0.5)],
+            "TypeError: a judge answers with True, False or a Verdict, not Verdict(visible=True, ",
+        ),  # type: ignore[arg-type]
+        (
+            [True, Verdict(True, score="high")],
+            "TypeError: a judge answers with True, False or a Verdict, not Verdict(visible=True, ",
+        ),  # type: ignore[arg-type]
     ],
 )
 def test_an_answer_that_is_none_is_a_failure(said, failure):
-    assert ask(lambda picture, descriptions: said, PICTURE, ["a", "b"]) == (None, failure)
+    answers = ask(lambda picture, descriptions: said, PICTURE, ["a", "b"])
+    assert answers.verdicts is None
+    assert answers.failure.startswith(failure)
+
+
+def test_what_a_judge_does_to_its_picture_is_not_seen_by_others():
+    def scaling(picture, descriptions):
+        picture *= 255
+        return [True]
+
+    picture = np.ones((4, 4, 3), dtype=np.float32)
+    assert ask(scaling, picture, ["a"]).verdicts
+    assert (picture == 1).all()
 
 
 def test_a_judge_that_raises_has_failed_and_others_are_taken_at_their_word():
@@ -198,6 +220,34 @@ def test_a_vision_language_model_is_asked_yes_or_no():
         VisionLanguage(spoken, spoken, threshold=0.99)(np.ones((8, 8, 3), dtype=np.float32), ["a cat"])[0].visible
         is False
     )
+
+
+class Overflowing(Spoken):
+    """Whatever the picture, the logits of yes and no are the given ones, and all others 0."""
+
+    def __init__(self, of_yes_and_no: float) -> None:
+        super().__init__()
+        self.logits = torch.zeros(1, 2, len(self.vocabulary))
+        self.logits[0, -1, :4] = of_yes_and_no
+
+    def __call__(self, *texts, light=None, **options):
+        return super().__call__(*texts, **options) if light is None else SimpleNamespace(logits=self.logits)
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_is_no_number_is_a_failure_and_not_a_no(score):
+    """Half precision overflows: neither model has then said that an item is not there."""
+    model, processor = tiny_clip()
+    model.visual_projection.weight.data.fill_(score)
+    assert ask(ClipScore(model, processor), PICTURE, ["red"]) == (None, "ValueError: the judge's score is nan")
+    loud = Overflowing(score)
+    assert ask(VisionLanguage(loud, loud), PICTURE, ["red"]) == (None, "ValueError: the judge's score is nan")
+
+
+def test_a_model_that_begins_with_neither_yes_nor_no_has_not_answered():
+    thinking = Overflowing(-30.0)
+    answers = ask(VisionLanguage(thinking, thinking), PICTURE, ["red"])
+    assert answers == (None, "ValueError: the judge says neither yes nor no (together 0.0000 of its first token)")
 
 
 def test_vision_language_models_that_cannot_be_asked_are_refused():

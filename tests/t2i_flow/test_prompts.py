@@ -19,7 +19,8 @@ from probes.t2i_flow.prompts import (
     words,
 )
 from probes.t2i_flow.scenes import GROUPS, SENSES, item_named, sample_prompts
-from tests.tiny_pipelines import N_CLIP, clip_tokenizer, t5_tokenizer
+from probes.t2i_flow.variants import removal_variants
+from tests.tiny_pipelines import N_CLIP, clip_tokenizer, t5_tokenizer, tiny_image
 
 
 def written(folder: Path, *lines: object) -> Path:
@@ -68,6 +69,11 @@ def test_prompts_are_read_with_all_their_fields(tmp_path):
         ({"text": "a cat", "items": [{"phrase": "cat", "occurrence": 1}]}, "there is no occurrence 1"),
         ({"text": "a red cat", "items": ["red cat", "cat"]}, "share characters"),
         ({"text": "a cat", "items": [{"phrase": "cat", "alone": "a dog"}]}, "'cat' is not in 'a dog'"),
+        ({"text": "a cat", "items": [{"phrase": "cat", "looks": ["x", "y"]}]}, '"looks" is text, not ["x", "y"]'),
+        ({"text": "a cat", "items": [{"phrase": "cat", "alone": 3}]}, '"alone" is text, not 3'),
+        ({"text": "a cat", "items": ["cat"], "group": ["x"]}, '"group" is text, not ["x"]'),
+        ({"text": "a cat", "items": [{"phrase": "cat", "leaks": [" "]}]}, '"leaks" is a list of descriptions'),
+        ({"text": "a cat", "items": [3]}, "An item is an object with phrase and occurrence, not 3"),
     ],
 )
 def test_prompts_that_cannot_be_meant_are_refused_in_a_sentence(tmp_path, line, sentence):
@@ -75,6 +81,12 @@ def test_prompts_that_cannot_be_meant_are_refused_in_a_sentence(tmp_path, line, 
         read_prompts(written(tmp_path, line))
     assert sentence in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_field_that_is_null_is_one_that_is_not_there(tmp_path):
+    given = {"phrase": "cat", "occurrence": None, "looks": None, "leaks": None, "alone": None}
+    named = read_prompts(written(tmp_path, {"text": "a cat", "items": [given], "group": None}))
+    assert named == read_prompts(written(tmp_path, {"text": "a cat", "items": ["cat"]}))
 
 
 def test_files_without_prompts_are_refused(tmp_path):
@@ -121,6 +133,52 @@ def test_an_item_alone_is_drawn_once_whatever_prompts_it_is_in():
     second = Prompt("p1", "a bat , a red disc", (PromptItem("bat"), PromptItem("red disc", leaks=("green disc",))))
     alone = items_alone([first, second])
     assert [(prompt.text, prompt.items[0].leaks) for prompt in alone] == [("a red disc", ()), ("a bat", ())]
+
+
+def test_two_things_that_are_asked_of_one_text_are_two_items_alone():
+    """Another sense of the word, and another part of the text: each is asked for by itself, and counts its own tokens."""
+    items = [
+        PromptItem("bat", looks="an animal"),
+        PromptItem("bat", looks="a club"),
+        PromptItem("red disc", alone="a red disc"),
+        PromptItem("disc", alone="a red disc"),
+        PromptItem("bat", looks="a club", leaks=("an animal",)),
+    ]
+    alone = items_alone([Prompt(f"p{index}", item.alone_text, (item,)) for index, item in enumerate(items)])
+    asked = [(prompt.id, prompt.text, prompt.items[0].phrase, prompt.questions[0].description) for prompt in alone]
+    assert asked == [
+        ("alone a bat", "a bat", "bat", "an animal"),
+        ("alone a bat #2", "a bat", "bat", "a club"),
+        ("alone a red disc", "a red disc", "red disc", "red disc"),
+        ("alone a red disc #2", "a red disc", "disc", "disc"),
+    ]
+
+
+def test_redundant_tokens_are_taken_from_the_item_that_they_were_found_in():
+    """Of "red circle" the first two tokens are redundant; "triangle", which is alone in a text of the same words, has its own."""
+    model = tiny_image("sd")
+    text = "a red triangle"
+    whole, part = PromptItem("red triangle", alone=text), PromptItem("triangle", alone=text)
+    prompt = Prompt("p", "a blue triangle", (part,))
+    assert removal_variants(model, prompt, {whole.alone_key: (0,)}) == []
+    (removal,) = removal_variants(model, prompt, {part.alone_key: (0,)})
+    assert removal.positions == model.spans(prompt.text, "triangle")[:1]
+
+
+@pytest.mark.parametrize("family", ["sd", "flux", "sd3"])
+def test_an_item_that_its_own_text_spells_otherwise_is_refused_before_anything_is_drawn(family, tmp_path):
+    """T5 has other tokens for "Red circle" than for "red circle", so the vectors of one cannot be put in place of the other's."""
+    model, line = tiny_image(family), {"text": "le Red circle", "items": ["red circle"]}
+    settings = T2IFlow(prompts=written(tmp_path, line), judge="x:y")
+    if family == "sd":
+        settings.check_loaded(model)
+        return
+    with pytest.raises(
+        ArgumentError, match=r"'red circle' is 6 tokens of the encoder t5 in 'le Red circle' and 3 in .*\"alone\""
+    ):
+        settings.check_loaded(model)
+    alone = [{"phrase": "red circle", "alone": "a Red circle"}]
+    T2IFlow(prompts=written(tmp_path, line | {"items": alone}), judge="x:y").check_loaded(model)
 
 
 def test_scene_prompts_come_in_turns_with_the_sense_as_the_leak():

@@ -14,6 +14,7 @@ from interp.models.identity import ModelIdentity
 from interp.models.language.model import LanguageModel
 from interp.models.language.word_tokens import EncodedWords
 from probes.verbatim_memory.experiment import VerbatimMemory
+from probes.verbatim_memory.findings import _masks
 from probes.verbatim_memory.heads import (
     Mask,
     check_maskable,
@@ -202,8 +203,10 @@ def test_the_summary_is_the_median_of_ratios_and_random_draws_are_averaged_withi
     summary = summarise_masking(pd.DataFrame(rows), firsts, seed=0).set_index("control")
     assert summary["value"].round(6).to_dict() == {"none": 10.0, "top": 60.0, "random": 20.0}
     assert summary.loc["top", "beyond_random"] == pytest.approx(40.0)
-    assert summary.loc["top", "beyond_random_ci_low"] == pytest.approx(30.0)  # the trials' own: 30, 40, 50
-    assert summary.loc["top", "beyond_random_ci_high"] == pytest.approx(50.0)
+    # The trials' own are 30, 40, 50. Of 27 draws the median is 30 in 7 and 50 in 7; three lists: t of two degrees of freedom.
+    half = 4.302653 * np.sqrt(14 / 27 * 100 * 3 / 2)
+    interval = summary.loc["top", ["beyond_random_ci_low", "beyond_random_ci_high"]].tolist()
+    assert interval == pytest.approx([40 - half, 40 + half], abs=2.0)
     assert summary["n_draws"].to_dict() == {"none": 1, "top": 1, "random": 2}
     assert summary["n_base_lists"].tolist() == [3, 3, 3]
 
@@ -233,3 +236,35 @@ def test_masks_from_the_first_token_on_need_no_branches():
     check_maskable(model, "everything")
     under = measure_masks(model, trial(random_ids(20, 3), 4, 2), [Mask("none", "none", 0, 0, ())], "everything")
     assert under["surprisal_nats"].notna().all()
+
+
+@pytest.mark.parametrize(("strongest", "warned"), [(0.7, True), (0.4, False)])
+def test_a_draw_of_random_heads_that_does_as_much_is_told_of(strongest, warned):
+    """Twelve lists that all cost half without the top heads, and a tenth or more without the draws: their mean is no bar."""
+    firsts = pd.DataFrame(
+        dict(
+            list_index=1, position=position, variant="none", mode="raw", context_type="intact", pool="p", list_length=3,
+            trial_id=f"{base:02d}-0", surprisal_nats=10.0,
+        )
+        for base in range(12)
+        for position in range(3)
+    )  # fmt: skip
+    rows = []
+    for base in range(12):
+        for control, k, draw, share in (
+            ("none", 0, 0, 0.1),
+            ("top", 2, 0, 0.5),
+            ("random", 2, 0, 0.1),
+            ("random", 2, 1, strongest),
+        ):
+            cost = 10.0 * share + 0.1 * (base % 3)
+            rows += masking_rows(control, k, draw, base, [99.0, cost, cost])
+    masking = pd.DataFrame(rows)
+    masking = pd.concat([masking, masking[masking["control"] != "random"].assign(condition="novel")])
+    tables = {
+        "masking": masking,
+        "token_surprisals": firsts,
+        "masking_summary": summarise_masking(masking, firsts, seed=0),
+    }
+    told = [finding.text for finding in _masks(tables)]
+    assert len([text for text in told if "draws of random heads makes" in text]) == warned, told

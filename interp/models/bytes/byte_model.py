@@ -12,13 +12,14 @@ and their product is the probability of the string. `invalid_share` is what was 
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
 from interp.errors import ArgumentError
-from interp.models.bytes.canonical import Canonical, State
+from interp.models.bytes.canonical import Canonical, State, is_text
 from interp.models.bytes.covers import END, ByteReading, Expected, combine
 from interp.models.language.model import LanguageModel
 from interp.models.tokens.encoding import BosPolicy, beginning
@@ -202,3 +203,70 @@ def _common(one: Sequence[int], other: Sequence[int]) -> int:
             break
         count += 1
     return count
+
+
+class ByteEnsemble:
+    """A mixture of byte models: P(b | x) = Σ weight · P_model(b | x). The weights do not depend on the text so far."""
+
+    def __init__(self, models: Sequence[ByteModel], weights: Sequence[float] | None = None) -> None:
+        """Takes models and weights, equal ones if not given. Raises ArgumentError for none, or for weights that are no shares."""
+        self.models = tuple(models)
+        chosen = np.full(len(self.models), 1 / max(1, len(self.models))) if weights is None else np.asarray(weights)
+        if not self.models or len(chosen) != len(self.models) or (chosen < 0).any() or not np.isclose(chosen.sum(), 1):
+            raise ArgumentError("An ensemble needs models, and as many weights, not negative, that sum to 1.")
+        self.weights: Float[np.ndarray, " model"] = chosen
+
+    def read(self, text: bytes, *, start: int = 0) -> Float[np.ndarray, "place outcome"]:
+        """Returns ln P of the 256 bytes and the end after text[:start] and every longer prefix."""
+        return self.mixed([model.read(text, start=start) for model in self.models])
+
+    def mixed(self, readings: Sequence[ByteReading]) -> Float[np.ndarray, "place outcome"]:
+        """Returns ln P of the mixture, from each model's distributions after the same text."""
+        with np.errstate(divide="ignore"):
+            parts = [reading.log_p + np.log(weight) for reading, weight in zip(readings, self.weights, strict=True)]
+        return np.logaddexp.reduce(parts, axis=0)
+
+    def next_byte(self, prefix: str | bytes) -> Float[np.ndarray, " outcome"]:
+        """Returns ln P of each of the 256 bytes and of the end (index 256) after a prefix."""
+        text = prefix.encode() if isinstance(prefix, str) else prefix
+        return self.read(text, start=len(text))[0]
+
+    def log_prob(self, text: str | bytes) -> float:
+        """Returns ln P of a text in nats."""
+        whole = text.encode() if isinstance(text, str) else text
+        return float(self.read(whole)[np.arange(len(whole)), list(whole)].sum())
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A middle, and ln P(middle, end | beginning) in nats."""
+
+    middle: bytes
+    log_prob: float
+
+
+def fill(of_bytes: ByteModel, before: str | bytes, after: str | bytes, n_bytes: int, *, width: int = 4) -> list[Filled]:
+    """Returns middles of up to `n_bytes` bytes for which `before + middle + after` is likely, the most likely first.
+
+    A left-to-right model says nothing of the middle alone, so the middle with the greatest P(middle, after | before) is wanted (of
+    P(middle | before, after) it is the same one). Middles are grown byte by byte, the `width` likeliest of each length are kept, and
+    each is held against the end. Where a cut falls inside a token, what is typed is no obstacle (Phan et al. 2024, section 4, fill in
+    the middle with models that were trained for it; here any causal model does).
+    Raises ArgumentError for a middle of no bytes, UserError for a text that the tokenizer rewrites.
+    """
+    if n_bytes < 1 or width < 1:
+        raise ArgumentError("n_bytes and width must be 1 or more.")
+    begin, end = (text.encode() if isinstance(text, str) else text for text in (before, after))
+    grown, found = [(b"", 0.0)], []
+    for length in range(n_bytes + 1):
+        for middle, log_p in grown:
+            if is_text(begin + middle):
+                found.append(Filled(middle, log_p + of_bytes.log_prob(end, given=begin + middle)))
+        if length == n_bytes:
+            break
+        longer = []
+        for middle, log_p in grown:
+            nexts = of_bytes.next_byte(begin + middle)[:END]
+            longer += [(middle + bytes([byte]), log_p + float(nexts[byte])) for byte in nexts.argsort()[-width:]]
+        grown = sorted(longer, key=lambda one: -one[1])[:width]
+    return sorted(found, key=lambda one: -one.log_prob)

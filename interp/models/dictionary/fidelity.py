@@ -14,6 +14,7 @@ from torch import Tensor
 from interp.errors import RunError
 from interp.models.dictionary.dictionary import Dictionary
 from interp.models.dictionary.windows import MASSIVE, SKIP_FIRST, Windows
+from interp.models.language.kept_logits import check_numbers
 from interp.models.language.model import LanguageModel
 from interp.models.language.residuals import changed_residuals, read_residuals
 
@@ -139,6 +140,7 @@ def _loss(model: LanguageModel, batches: Iterable[Windows], skip_first: int) -> 
     for batch in batches:
         logits = model.hf(input_ids=batch.ids.to(model.device), use_cache=False).logits[:, :-1].float()
         scored: Bool[Tensor, "row token"] = batch.present(skip_first)[:, :-1] & batch.present()[:, 1:]
+        check_numbers(model, logits, scored)
         targets = batch.ids[:, 1:].to(logits.device)
         losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none").cpu()
         total += float(losses[scored].double().sum())

@@ -1,12 +1,10 @@
-"""The families of text-to-image pipelines that are supported, each in a file of its own."""
+"""The families of text-to-image pipelines that are supported, those of one line in one file."""
 
 from interp.errors import ArgumentError
 from interp.models.image.aura_flow import AuraFlow
-from interp.models.image.chroma import Chroma
 from interp.models.image.cogview4 import CogView4
 from interp.models.image.family import Family
-from interp.models.image.flux import Flux
-from interp.models.image.flux2 import Flux2, Flux2Klein
+from interp.models.image.flux import Chroma, Flux, Flux2, Flux2Klein
 from interp.models.image.hunyuan_dit import HunyuanDiT
 from interp.models.image.lumina2 import Lumina2
 from interp.models.image.pixart import PixArtAlpha, PixArtSigma

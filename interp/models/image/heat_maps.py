@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from interp.models.image.attention_calls import AttentionCall, attention_calls
+from interp.models.image.attention_weights import AttentionCall, attention_calls
 from interp.models.image.family import Encoded, Family
 
 Size = tuple[int, int]

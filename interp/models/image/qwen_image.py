@@ -7,7 +7,7 @@ from torch import Tensor
 
 from interp.models.image.conditioning import Block
 from interp.models.image.family import Encoded
-from interp.models.image.packed import Packed
+from interp.models.image.flux import Packed
 from interp.models.image.text_encoder import TextEncoder
 
 

@@ -248,16 +248,28 @@ def query_key_weights(
 def rotary_switch(config: PreTrainedConfig) -> int | None:
     """Returns the text length at which a model changes its rotary embedding (LongRoPE, dynamic NTK), or None.
 
-    Keys that were rotated before that point are wrong after it, so texts on both sides of it cannot share them.
+    Keys that were rotated before that point are wrong after it, so texts on both sides of it cannot share them. Where kinds of layers
+    change at different lengths, it is the shortest.
     """
     text: Any = config.get_text_config(decoder=True)
-    parameters = getattr(text, "rope_parameters", None)
-    if not isinstance(parameters, dict) or parameters.get("rope_type") not in ("dynamic", "longrope"):
-        return None
-    original = parameters.get("original_max_position_embeddings") or getattr(
-        text, "original_max_position_embeddings", None
+    switches = []
+    for parameters in _rotary_kinds(config):
+        if parameters.get("rope_type") in ("dynamic", "longrope"):
+            original = parameters.get("original_max_position_embeddings") or getattr(
+                text, "original_max_position_embeddings", None
+            )
+            switches.append(int(original or text.max_position_embeddings))
+    return min(switches, default=None)
+
+
+def _rotary_kinds(config: PreTrainedConfig) -> list[dict[str, Any]]:
+    """The parameters of the rotary embedding, of each kind of layers that has its own."""
+    parameters: Any = getattr(config.get_text_config(decoder=True), "rope_parameters", None)
+    if not isinstance(parameters, dict):
+        return []
+    return (
+        [parameters] if "rope_type" in parameters else [kind for kind in parameters.values() if isinstance(kind, dict)]
     )
-    return int(original or text.max_position_embeddings)
 
 
 def shares_rotary_embedding(config: PreTrainedConfig, read: int, common: int, wanted: int) -> bool:
@@ -273,13 +285,4 @@ def shares_rotary_embedding(config: PreTrainedConfig, read: int, common: int, wa
 
 def rotary_grows(config: PreTrainedConfig) -> bool:
     """Returns whether every length past the switch has a rotary embedding of its own (dynamic NTK; LongRoPE has two)."""
-    parameters: Any = getattr(config.get_text_config(decoder=True), "rope_parameters", None)
-    return isinstance(parameters, dict) and parameters.get("rope_type") == "dynamic"
-
-
-def restart_rotary(model: PreTrainedModel) -> None:
-    """Makes a growing rotary embedding forget the longest text so far, which transformers would rotate shorter ones for."""
-    for module in model.modules():
-        if hasattr(module, "max_seq_len_cached") and hasattr(module, "original_inv_freq"):
-            module.max_seq_len_cached = module.original_max_seq_len
-            module.inv_freq = module.original_inv_freq.to(module.inv_freq.device)  # type: ignore[union-attr, operator, assignment]
+    return any(parameters.get("rope_type") == "dynamic" for parameters in _rotary_kinds(config))

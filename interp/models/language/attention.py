@@ -243,7 +243,9 @@ def _output_barred(call: AttentionCall) -> Float[Tensor, "row query head dim"]:
         alike = bool(heads[chosen].all())  # then one mask serves all chosen heads
         allowed = allowed & ~(pairs[:, None] if alike else heads[chosen][:, None, None] & pairs[:, None])
     if not (allowed.any(dim=-1) | ~seen.any(dim=-1)).all():
-        raise UserError("The block leaves a query with no key to attend to: leave each query its own position.")
+        raise UserError(
+            "The block leaves a query with no key to attend to: leave each its own position, or one that it selected."
+        )
     mask = allowed
     if call.mask is not None and call.mask.dtype != torch.bool:
         bias = call.mask if call.mask.shape[1] == 1 else call.mask[:, chosen]

@@ -12,11 +12,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import UserError, check_choice
-from interp.models.language.architecture import first_position, restart_rotary, rotary_grows, rotary_switch
+from interp.models.language.architecture import first_position, rotary_grows, rotary_switch
 from interp.models.language.attention_function import QUERY_POSITIONS
 from interp.models.language.hooks import Phase, check_begun
-from interp.models.language.kept_logits import Kept, columns_to_keep, head_at
-from interp.models.language.positions import MOVED
+from interp.models.language.kept_logits import Kept, check_numbers, columns_to_keep, head_at
+from interp.models.language.positions import MOVED, check_window
 from interp.models.language.prefix import History, Prefix
 from interp.models.language.read_again import read_again
 from interp.models.language.wrapped import WrappedModel
@@ -47,7 +47,7 @@ def read_on(
     if len(ids) != prefix.n_rows or max(n_read) == 0 or (kept == "last" and min(n_read) == 0):
         raise ValueError(f"{prefix.n_rows} rows cannot read {n_read} tokens")
     ends = [before + read for before, read in zip(prefix.lengths, n_read, strict=True)]
-    _check_window(model, max(ends))
+    check_window(model, max(ends))
     if isinstance(prefix, History):
         logits = read_again(model, prefix, ids, kept, phase)
     else:
@@ -56,21 +56,8 @@ def read_on(
         prefix.check_unshared()
         in_groups = prefix.cache.layout.has_states or "level" in prefix.cache.layout.limits
         logits = (_read_with_states if in_groups else _read_level)(model, prefix, ids, kept, phase)
-    _check_numbers(model, logits, n_read)
+    check_numbers(model, logits, torch.tensor(n_read)[:, None] > torch.arange(logits.shape[1]))
     return logits
-
-
-def _check_numbers(model: WrappedModel, logits: Float[Tensor, "row kept vocabulary"], n_read: list[int]) -> None:
-    """Raises UserError where logits are no numbers, as those of float16 past its range: means over tokens would leave them out."""
-    # What overflows becomes NaN in the final norm, and one NaN in a state is NaN in every logit.
-    lost = logits[:, :, :1].isnan().any(dim=-1)
-    if lost.any():
-        kept = torch.tensor(n_read, device=lost.device)[:, None] > torch.arange(lost.shape[1], device=lost.device)
-        if (lost & kept).any():
-            raise UserError(
-                f"{model.identity.name} in {str(model.hf.dtype).removeprefix('torch.')} predicts what is not a number on this text: use "
-                "--dtype float32, or bfloat16."
-            )
 
 
 def _read_level(
@@ -146,15 +133,6 @@ def _check_verdicts(model: WrappedModel, prefix: Prefix | History, ids: Sequence
             model.needs("ragged")
 
 
-def _check_window(model: WrappedModel, n_tokens: int) -> None:
-    window = model.context_window
-    if window is not None and n_tokens > window:
-        raise UserError(
-            f"The text has {n_tokens} tokens but {model.identity.name} reads {window}: shorten it or name a model with a "
-            "longer window."
-        )
-
-
 def _chunk_tokens(model: WrappedModel, prefix: Prefix, ends: list[int]) -> int:
     """How many tokens to read at once: all of them where the rotary embedding depends on how long the text is."""
     switch = rotary_switch(model.hf.config)
@@ -166,7 +144,6 @@ def _chunk_tokens(model: WrappedModel, prefix: Prefix, ends: list[int]) -> int:
     if stays_short or (min(starts) > switch and not grows):
         return CHUNK_TOKENS
     if grows:
-        restart_rotary(model.hf)
         if not any(starts) and len(set(ends)) == 1:
             return max(ends)
     elif min(ends) > switch and all(start == 0 or start > switch for start in starts):

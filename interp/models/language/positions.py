@@ -1,4 +1,7 @@
-"""Reading tokens as if they stood further away: their positions are moved, their text and what they may see are not."""
+"""Positions that a model can read: its window, and tokens that are read as if they stood further away.
+
+Where positions are moved, the text and what its tokens may see are not.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +18,16 @@ from interp.models.language.wrapped import WrappedModel
 
 MOVED: ContextVar[Int[Tensor, " row"] | None] = ContextVar("moved", default=None)
 """By row of the batch: how far the positions of the tokens that are being read are moved."""
+
+
+def check_window(model: WrappedModel, n_tokens: int) -> None:
+    """Raises UserError for more tokens than the model's context window."""
+    window = model.context_window
+    if window is not None and n_tokens > window:
+        raise UserError(
+            f"The text has {n_tokens} tokens but {model.identity.name} reads {window}: shorten it or name a model with a "
+            "longer window."
+        )
 
 
 def check_movable(model: WrappedModel) -> None:

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import ArgumentError, UserError
@@ -227,6 +227,7 @@ class Recording:
         columns = torch.where(inside, columns, 0)[:, wanted]
         for part in call.chunks(len(wanted)):
             rows = AttentionRows(call, output, columns[:, part], wanted[part])
+            _check_scores(rows, inside[:, wanted[part]])
             for reader in self.readers:
                 for name, result in reader(rows).items():
                     self._keep(name, call, result, wanted[part], inside[:, wanted[part]])
@@ -246,3 +247,13 @@ class Recording:
         here = inside[:, None].view(len(inside), 1, len(wanted), *[1] * (result.ndim - 3))
         kept[:, :, wanted] = torch.where(here, result, kept[:, :, wanted])
         layers[call.layer][call.rows] = kept
+
+
+def _check_scores(rows: AttentionRows, inside: Bool[Tensor, "row query"]) -> None:
+    """Raises UserError where what the wanted queries ask with is no number, as in float16 past its range: nobody may ask for logits."""
+    query = torch.take_along_dim(rows.call.query, rows.columns[:, None, :, None], dim=2)
+    if bool((~query.isfinite().all(dim=-1).all(dim=1) & inside).any()):
+        raise UserError(
+            f"What layer {rows.call.layer} looks for on this text is not a number in {str(query.dtype).removeprefix('torch.')}: use "
+            "--dtype float32, or bfloat16."
+        )

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp.errors import ArgumentError, UserError
+from interp.models.language.kept_logits import check_states
 from interp.models.language.model import LanguageModel
 
 Residuals = Float[Tensor, "row token residual"]
@@ -75,6 +76,8 @@ def read_residuals(model: LanguageModel, ids: Int[Tensor, "row token"], layers: 
             f"Layer {skipped[0]} of {model.identity.name} ({model.hf.config.model_type}) takes no part in reading a text, so there is no "
             "residual stream after it: ask for another layer."
         )
+    for stream in found.values():
+        check_states(model, stream)
     return {layer: found[layer] for layer in layers}
 
 
@@ -192,7 +195,7 @@ def mean_is_unread(model: LanguageModel, layer: int) -> bool:
     for at, constant in size.items():
         with changed_residuals(model, at, lambda stream, constant=constant: stream + constant):
             shifted = model.hf(input_ids=ids, use_cache=False).logits.float()
-        if float((shifted - plain).abs().max()) > 0.02 * float(plain.std()):
+        if not float((shifted - plain).abs().max()) <= 0.02 * float(plain.std()):  # nor where it is no number
             return False
     return True
 

@@ -171,3 +171,31 @@ def _enter(projection: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | 
     for observer in here.observers:
         observer.look(call, output)
     return (output.reshape(hidden.shape), *inputs[1:])
+
+
+# ---------------------------------------------------------------------- what a pass must not take over from what was done before
+
+
+def restart_rotary(model: nn.Module) -> None:
+    """Makes growing rotary embeddings forget, before every pass, the longest text so far, which transformers would rotate others for."""
+    for module in model.modules():
+        if hasattr(module, "max_seq_len_cached") and hasattr(module, "rope_type"):
+            module.register_forward_pre_hook(_restarted, with_kwargs=True)
+
+
+def _restarted(module: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    kind = options.get("layer_type", args[2] if len(args) > 2 else None)
+    if "dynamic" not in (module.rope_type if kind is None else module.rope_type[kind]):
+        return
+    prefix = "" if kind is None else f"{kind}_"
+    original = getattr(module, f"{prefix}original_inv_freq")
+    setattr(module, f"{prefix}max_seq_len_cached", module.original_max_seq_len)
+    setattr(module, f"{prefix}inv_freq", original.to(getattr(module, f"{prefix}inv_freq").device))
+
+
+def refuse_training(model: nn.Module, _: Any) -> None:
+    """Raises UserError before a pass of a model of which a part is being trained: dropout and the like draw anew in every pass."""
+    if any(module.training for module in model.modules()):
+        raise UserError(
+            f"A part of {type(model).__name__} is set to train, where dropout acts: call eval() on the model."
+        )

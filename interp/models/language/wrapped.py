@@ -28,7 +28,7 @@ from interp.models.language.attention_function import ATTENTION
 from interp.models.language.hooks import HOOKS_ATTRIBUTE, AttentionHooks
 from interp.models.language.prefix import History, Prefix
 from interp.models.language.states import cache_layout
-from interp.models.language.watching import watch_calls, watch_projection
+from interp.models.language.watching import refuse_training, restart_rotary, watch_calls, watch_projection
 from interp.models.loading.refusals import check_ids
 from interp.models.tokens.chat import chat_date
 
@@ -44,6 +44,8 @@ class WrappedModel:
     def __init__(self, hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, identity: ModelIdentity) -> None:
         """Wraps a loaded model. One whose heads cannot be looked at is read whole, by transformers' own attention."""
         self.hf = hf.eval().requires_grad_(False)
+        hf.register_forward_pre_hook(refuse_training)
+        restart_rotary(hf)
         self._tokenizer = tokenizer
         self.identity = identity
         self.hooks = AttentionHooks()

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 from interp.imports import lazily
 
 if TYPE_CHECKING:
-    from interp.models.lens.lens import LogitLens
+    from interp.models.lens.lens import LogitLens, read_through
     from interp.models.lens.tuned import TunedLens, shipped_lens
-    from interp.models.lens.upper import read_through
 
 __all__ = ["LogitLens", "TunedLens", "read_through", "shipped_lens"]
 

@@ -14,10 +14,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.errors import ArgumentError, UserError
+from interp.models.language.kept_logits import check_numbers, head_at
 from interp.models.language.logit_head import LogitHead, find_logit_head
 from interp.models.language.model import LanguageModel
 from interp.models.language.replay import few_tokens, watch
-from interp.models.language.residuals import entering, layer_modules, read_residuals
+from interp.models.language.residuals import changed_input, entering, layer_modules, read_residuals
 
 States = Float[Tensor, "depth row token residual"]
 TOLERANCE, TOLERANCE_HALF = 1e-4, 2e-2
@@ -70,7 +71,9 @@ class LogitLens:
         Raises ArgumentError for a depth that the model does not have.
         """
         self.check_depth(depth)
-        return self.head.logits(states)
+        logits = self.head.logits(states)
+        check_numbers(self.model, logits)
+        return logits
 
     def check_depth(self, depth: int) -> None:
         """Raises ArgumentError for a depth that the model does not have."""
@@ -109,3 +112,28 @@ class LogitLens:
         return UserError(
             f"{model.identity.name} ({model.hf.config.model_type}) cannot be read by a lens: {reason}; name another model."
         )
+
+
+@torch.inference_mode()
+def read_through(
+    lens: LogitLens,
+    starts: Float[Tensor, "row residual"],
+    states: Float[Tensor, "row residual"],
+    depth: int,
+    ids: Int[Tensor, "row two"],
+) -> Float[Tensor, "row vocabulary"]:
+    """Returns the logits of states after `depth` layers when the remaining layers run on two positions: each row's start and the state.
+
+    `ids` are the two tokens, for models that look something up by token; they are at positions 0 and 1. At depth 0 the result is the
+    model's prediction after a text of two tokens, at the last depth the logit lens.
+    Raises ArgumentError for a depth that the model does not have.
+    """
+    lens.check_depth(depth)
+    if depth == lens.n_depths - 1:
+        return lens.logits(states, depth)
+    pair = torch.stack([starts, states], dim=1)
+    model, last = lens.model, torch.ones((len(states), 1), dtype=torch.long)
+    with model.hooks.closed(), head_at(model, last), changed_input(model, depth, pair.to):
+        logits = model.hf(input_ids=ids.to(model.device), use_cache=False).logits[:, -1].float()
+    check_numbers(model, logits)
+    return logits

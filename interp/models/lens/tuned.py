@@ -24,6 +24,8 @@ from interp.tables import write_aside
 SHIPPED = Path(__file__).parents[1] / "lenses"
 """Folder of the lenses that come with the toolkit: <model>/<kind>.safetensors."""
 FORMAT = "interp lens 1"
+NAMED = {"kind", "source", "revision", "dtype", "held_out_nats"}
+"""What a file says of its lens beside its format."""
 Kind = Literal["tuned", "shuffled"]
 """shuffled: trained to say what the model says at other places of the text, so that it can learn frequency alone."""
 
@@ -65,7 +67,7 @@ class TunedLens(LogitLens):
     def load(cls, model: LanguageModel, path: str | Path) -> "TunedLens":
         """Returns the lens stored in a file.
 
-        Raises ArgumentError for a file that is no lens, and for the lens of other weights or of another precision.
+        Raises ArgumentError for a file that is no lens or holds NaN, and for the lens of other weights or of another precision.
         """
         path = Path(path)
         if not path.is_file():
@@ -75,7 +77,7 @@ class TunedLens(LogitLens):
         try:
             with safe_open(path, framework="pt") as file:
                 about = dict(file.metadata() or {})
-                if about.get("format") != FORMAT:
+                if about.get("format") != FORMAT or not about.keys() >= NAMED:
                     raise ArgumentError(
                         f"{path} is no lens of this toolkit: train one with python -m interp.models.lens.training."
                     )
@@ -85,6 +87,8 @@ class TunedLens(LogitLens):
                 f"The lens {path} cannot be read ({str(error).splitlines()[0]}): train it again."
             ) from error
         check_identity(about, model.identity, str(path))
+        if not all(bool(part.isfinite().all()) for part in parts):
+            raise ArgumentError(f"The lens {path} holds numbers that are none (NaN or infinite): train it again.")
         lens = cls(model, Translators(*parts), about["kind"])  # type: ignore[arg-type]
         lens.held_out_nats = json.loads(about["held_out_nats"])
         return lens
@@ -120,8 +124,12 @@ def check_identity(about: Mapping[str, str], identity: ModelIdentity, name: str)
 def save_lens(
     path: Path, translators: Translators, identity: ModelIdentity, kind: Kind, facts: Mapping[str, Any]
 ) -> None:
-    """Writes a lens of these weights in float16; `facts` (held_out_nats, recipe) are written as JSON beside it."""
-    tensors = {name: getattr(translators, name).detach().half().cpu().contiguous() for name in ("down", "up", "bias")}
+    """Writes a lens of these weights in float16, in float32 what is too large for that.
+
+    `facts` (held_out_nats, recipe) are written as JSON beside it.
+    """
+    whole = {name: getattr(translators, name).detach().cpu().contiguous() for name in ("down", "up", "bias")}
+    tensors = {name: half if (half := part.half()).isfinite().all() else part.float() for name, part in whole.items()}
     about = {
         "format": FORMAT, "kind": kind, "model": identity.name, "source": identity.source, "revision": identity.revision,
         "dtype": identity.dtype, **{name: json.dumps(value) for name, value in facts.items()},

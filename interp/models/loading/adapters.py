@@ -33,6 +33,8 @@ PEFT_FAILS = (
 )
 """What peft raises for adapters that it cannot put onto a model."""
 FILE = "adapter_model.safetensors"
+ROUNDING, ROUNDING_HALF = 1e-3, 0.2
+"""How far logits of a merged model may be from those of model and adapter apart, in units of their spread: in single, in half precision."""
 
 
 def is_adapter(folder: Path | None) -> bool:
@@ -81,18 +83,48 @@ class Fit:
     def merge(self, model: PreTrainedModel) -> PreTrainedModel:
         """Returns the model with the adapter's changes added to its weights.
 
-        Raises RunError when the adapter is of a kind that cannot be merged.
+        Raises RunError when the adapter is of a kind that cannot be merged, or the merged model computes something else than the model
+        beside its adapter does.
         """
         from peft import PeftModel
 
         try:
-            with _quiet():
+            with _quiet(), torch.no_grad():
                 self.resize(model)
-                adapted: Any = PeftModel.from_pretrained(model, str(self.folder))
+                adapted: Any = PeftModel.from_pretrained(model, str(self.folder)).eval()
+                _untie(adapted)
+                ids = _few_ids(model)
+                beside = adapted(ids, use_cache=False).logits.float()
                 merged = adapted.merge_and_unload()
+                apart = (merged(ids, use_cache=False).logits.float() - beside).abs().mean() / beside.std()
         except PEFT_FAILS as error:
             raise _cannot(self.folder, model, _reason(error)) from error
+        if not float(apart) <= (ROUNDING if merged.dtype == torch.float32 else ROUNDING_HALF):
+            raise _cannot(
+                self.folder,
+                model,
+                f"merged, its logits differ by {float(apart):.1%} from those of model and adapter apart",
+            )
         return merged
+
+
+def _untie(adapted: Any) -> None:
+    """Gives the head a matrix of its own where it is the embedding's, and the adapter changes one of them: merged, it would change both."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    embedding, head = adapted.get_input_embeddings(), adapted.get_output_embeddings()
+    if not any(isinstance(module, BaseTunerLayer) for module in (embedding, head)):
+        return
+    own: Any = getattr(head, "base_layer", head)
+    if own.weight is getattr(embedding, "base_layer", embedding).weight:
+        own.weight = torch.nn.Parameter(own.weight.detach().clone(), requires_grad=False)
+        for config in (adapted.config, adapted.config.get_text_config(decoder=True)):
+            config.tie_word_embeddings = False
+
+
+def _few_ids(model: Any) -> torch.Tensor:
+    embedding = model.get_input_embeddings()
+    return ((torch.arange(8) * 37 + 11) % embedding.weight.shape[0])[None].to(embedding.weight.device)
 
 
 def fit(folder: Path, config: PreTrainedConfig) -> Fit:
@@ -102,7 +134,7 @@ def fit(folder: Path, config: PreTrainedConfig) -> Fit:
     has weights for, has others that it has none for, or has them in other sizes.
     """
     from peft import PeftConfig, get_peft_model
-    from peft.utils import set_peft_model_state_dict
+    from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
     try:
         tensors = _outlines(folder / FILE)
@@ -132,6 +164,9 @@ def fit(folder: Path, config: PreTrainedConfig) -> Fit:
     except PEFT_FAILS as error:
         raise _cannot(folder, model, _reason(error)) from error
     own = [name for name in report.missing_keys if "default" in name.split(".")]
+    if getattr(plan, "bias", "none") != "none":
+        saved = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+        own += [name for name in saved if name.endswith("bias") and name not in tensors]
     for names, what in (
         (report.unexpected_keys, "weights for modules that this model lacks"),
         (own, "no weights for"),

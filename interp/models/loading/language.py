@@ -24,7 +24,7 @@ from interp.models.loading.adapters import Fit, base_of, both_sha256, fit, is_ad
 from interp.models.loading.classes import model_class
 from interp.models.loading.converted import converted_asset, converted_gguf, without_progress_bars
 from interp.models.loading.footprint import footprint, free_bytes, say_footprint
-from interp.models.loading.names import ModelEntry, resolve
+from interp.models.loading.names import IDENTIFYING, ModelEntry, resolve
 from interp.models.loading.refusals import check_config, check_tokenizer, explained, too_large
 from interp.models.tokens.chat import chat_date
 
@@ -249,16 +249,39 @@ TOKENIZER_FILES = (
 """Files that hold a tokenizer's vocabulary, whatever its kind."""
 
 
-_IDENTIFYING = (".safetensors", ".json", ".jinja", ".model", ".txt")
-"""Files that change what a folder's model or tokenizer does."""
-
-
 def folder_sha256(folder: Path, pattern: str = "*") -> str:
     """Returns a sha256 over the names and contents of the folder's files that make a model what it is.
 
     A file is read once in a process, for as long as it stays as it is.
     """
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.glob(pattern) if path.suffix in _IDENTIFYING):
+    for path in sorted(path for path in folder.glob(pattern) if path.suffix in IDENTIFYING):
         digest.update(f"{path.relative_to(folder).as_posix()} {sha256_once(path)}\n".encode())
     return digest.hexdigest()
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Returns the fast tokenizer of a model (alias, Hugging Face id) or of a folder, which may hold nothing else.
+
+    Raises ArgumentError for a folder without tokenizer files and for a slow tokenizer; UserError for what cannot be read or found.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not any((folder / file).is_file() for file in TOKENIZER_FILES):
+            raise ArgumentError(
+                f"{folder} has no tokenizer files: name a folder that a tokenizer's save_pretrained wrote, or a model."
+            )
+        entry, place = ModelEntry(folder.name, str(folder)), str(folder)
+    else:
+        entry = resolve(name, kind="language")
+        asset = entry.source.startswith("asset:")
+        place = str(converted_asset(entry.source.removeprefix("asset:")) if asset else entry.folder or entry.source)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=entry.revision, trust_remote_code=False)
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        raise explained(entry, error) from error
+    if not tokenizer.is_fast:
+        raise ArgumentError(
+            f"{name} has a slow tokenizer ({type(tokenizer).__name__}): name one with a tokenizer.json."
+        )
+    return tokenizer

@@ -1,12 +1,13 @@
 """LoRA added to the weights of a text-to-image pipeline, by diffusers, and compared with what its file says.
 
 Diffusers finds the modules for the names of many formats, and only logs what it leaves out. So what it puts onto the pipeline is
-compared with the file: as many modules and numbers, and the same sum of squares of all changes, which no renaming, splitting or
-reordering of rows alters.
+compared with the file: as many modules, numbers and rows that are written to, and the same sum of squares of each change, which no
+renaming, splitting or reordering of rows alters.
 """
 
 import hashlib
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -122,17 +123,38 @@ def _check_all_there(
         raise _cannot(lora, pipeline, "its layers have other sizes than the model's")
     dtype = layers[0][1].dtype
     with safe_open(lora.file, framework="pt") as opened:
-        said = sum(pair.squares(opened, dtype) for pair in pairs)
-    put = sum(factor**2 * product_squares(up, down) for factor, up, down in layers)
-    if not math.isfinite(said):
+        rows = sum(opened.get_slice(pair.up).get_shape()[0] for pair in pairs)
+        said = [pair.squares(opened, dtype) for pair in pairs]
+    if rows != sum(len(up) for _, up, _ in layers):  # a module that becomes several makes up for none that is left out
+        raise _cannot(lora, pipeline, f"some of the {n_wanted} modules that it changes are not in this pipeline")
+    if not math.isfinite(sum(said)):
         raise _cannot(lora, pipeline, "it holds numbers that are not finite")
-    if not abs(put - said) <= TOLERANCES.get(dtype, HALF_TOLERANCE) * said:
-        apart = math.sqrt(put / said) if said else math.inf
+    put = [factor**2 * product_squares(up, down) for factor, up, down in layers]
+    unlike_said, unlike_put = unlike(said, put, TOLERANCES.get(dtype, HALF_TOLERANCE))
+    if unlike_said or unlike_put:
+        apart = math.sqrt(sum(unlike_put) / sum(unlike_said)) if sum(unlike_said) else math.inf
         raise _cannot(
             lora,
             pipeline,
             f"diffusers reads its change as {apart:.3g} times what the file says, so parts or alphas are lost",
         )
+
+
+def unlike(said: Sequence[float], put: Sequence[float], tolerance: float) -> tuple[list[float], list[float]]:
+    """Returns the squares of the changes that are in one of the lists alone; none where what is left over has the same sum.
+
+    That is so where modules of the file have become several: fewer numbers are left over of the file than of the pipeline.
+    """
+    rest, alone = sorted(put), []
+    for value in sorted(said):
+        place = bisect_left(rest, value * (1 - tolerance))
+        if place < len(rest) and rest[place] <= value * (1 + tolerance):
+            rest.pop(place)
+        else:
+            alone.append(value)
+    if len(alone) < len(rest) and abs(sum(alone) - sum(rest)) <= tolerance * sum(alone):
+        return [], []
+    return alone, rest
 
 
 def _unet_config(pipeline: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,8 @@ TRAINED = Path(__file__).parents[1] / "trained"
 """Models trained for the toolkit, one folder each."""
 
 
+IDENTIFYING = (".safetensors", ".json", ".jinja", ".model", ".txt")
+"""Files that change what a folder's model or tokenizer does."""
 ModelKind = Literal["language", "image"]
 """What a model makes: text, or pictures from text."""
 GGUF = ".gguf"
@@ -129,6 +132,12 @@ def _revision_folder(folder: Path, revision: str | None, index: str) -> Path:
             f"{' '.join(known) or 'none'}."
         )
     return folder / revision
+
+
+def checkpoint_files(model: str, revisions: Iterable[str]) -> list[Path]:
+    """Returns the files of checkpoints that are subfolders of a model's folder; none for those on the hub."""
+    folders = [Path(model).expanduser() / revision for revision in revisions]
+    return [file for folder in folders for file in sorted(folder.glob("*")) if file.suffix in IDENTIFYING]
 
 
 def _check_installed(entry: ModelEntry) -> None:

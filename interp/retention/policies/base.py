@@ -78,9 +78,18 @@ class Policy:
                 raise ArgumentError(f"The option {option} of {type(self).__name__} must be {wanted}, not {value}.")
 
     @property
+    def held(self) -> tuple[int, int]:
+        """How many first and how many last tokens it keeps whatever their scores, where a prompt has as many."""
+        return 0, 0
+
+    @property
     def least(self) -> int:
-        """The fewest keys that it can keep."""
+        """The fewest keys that it can keep, however short the prompt."""
         return 1
+
+    def n_own(self, budget: int) -> int:
+        """Returns how many of a budget's keys are the prompt's own; the others are stand-ins."""
+        return budget
 
     def n_stand_ins(self, budget: int) -> int:
         """Returns how many stand-ins a list stores beside the keys that it keeps."""
@@ -116,9 +125,15 @@ class Evict(Policy):
     """prompt_end: what is read later is kept; every_step: the n best of all tokens so far, after each step."""
 
     def __post_init__(self) -> None:
-        """Raises ArgumentError for an event that is none of an eviction's."""
+        """Raises ArgumentError for an event that is none of an eviction's, or one that the policy has no rule for."""
         super().__post_init__()
-        check_choice("event", self.event, ("prompt_end", "every_window" if self.every > 1 else "every_step"))
+        kind, later = type(self), "every_window" if self.every > 1 else "every_step"
+        check_choice("event", self.event, ("prompt_end", later))
+        if self.event == later and kind.updated is Evict.updated:
+            raise ArgumentError(
+                f"{kind.__name__} scores the prompt's keys alone and cannot cut after every step: leave out event={later}, or give the "
+                "class a method `updated` that scores what is read later."
+            )
 
     def scores(self, prompt: Prompt) -> Float[Tensor, "one list key"]:
         """Returns the score of every prompt key, the larger the better; or what `ranked` makes scores of."""
@@ -127,7 +142,7 @@ class Evict(Policy):
     def updated(
         self, scores: Float[Tensor, "row list key"], weights: Float[Tensor, "row head key"], layer: Layer, position: int
     ) -> Float[Tensor, "row list key"]:
-        """Returns the scores after a step, given its attention on the keys that were left; for cuts after the prompt."""
+        """Returns the scores after a step, given its attention on the keys that were left. A policy without it cuts only once."""
         return scores
 
     def ranked(self, scores: Float[Tensor, "row list key"], n_read: int) -> Float[Tensor, "row list key"]:

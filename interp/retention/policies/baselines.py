@@ -62,6 +62,11 @@ class Streaming(Evict):
     sinks: CountOrNone = 4
     """First tokens."""
 
+    @property
+    def held(self) -> tuple[int, int]:
+        """The sinks."""
+        return self.sinks, 0
+
     def scores(self, prompt: Prompt) -> Float[Tensor, "1 1 key"]:
         """Returns positions, the sinks above all."""
         places = torch.arange(prompt.n, device=prompt.keys.device).float()
@@ -151,6 +156,11 @@ class HeadSplit(Evict):
     """(layer, key-value head) pairs that keep everything."""
     sinks: CountOrNone = 4
     """First tokens of the other heads."""
+
+    @property
+    def held(self) -> tuple[int, int]:
+        """The sinks."""
+        return self.sinks, 0
 
     def scores(self, prompt: Prompt) -> Float[Tensor, "1 kv_head key"]:
         """Returns the scores of `Streaming`."""

@@ -38,10 +38,21 @@ class Tova(LastQuery):
 
     granularity: ClassVar[Granularity] = "layer"
 
+    @property
+    def held(self) -> tuple[int, int]:
+        """The last token."""
+        return 0, 1
+
     def scores(self, prompt: Prompt) -> Float[Tensor, "1 1 key"]:
         """Returns the mean weights, the last token's above all."""
         scores = super().scores(prompt).clone()
         scores[..., -1] = 2.0
+        return scores
+
+    def updated(self, scores: Tensor, weights: Tensor, layer: Layer, position: int) -> Tensor:
+        """Returns the mean weights of the step, its own token's above all."""
+        scores = super().updated(scores, weights, layer, position).clone()
+        scores[..., position] = 2.0
         return scores
 
 
@@ -169,8 +180,13 @@ class Lazy(Evict):
         check_choice("form", self.form, ("code", "notes"))
 
     @property
+    def held(self) -> tuple[int, int]:
+        """The window."""
+        return 0, self.every
+
+    @property
     def least(self) -> int:
-        """The window must fit."""
+        """The window and one more."""
         return self.every + 1
 
     def scores(self, prompt: Prompt) -> Float[Tensor, "1 twice key"]:
@@ -222,8 +238,13 @@ class SnapKV(Evict):
             raise ArgumentError(f"The option kernel of {type(self).__name__} must be odd, not {self.kernel}.")
 
     @property
+    def held(self) -> tuple[int, int]:
+        """The window."""
+        return 0, self.window
+
+    @property
     def least(self) -> int:
-        """The window must fit."""
+        """The window and one more."""
         return self.window + 1
 
     def scores(self, prompt: Prompt) -> Float[Tensor, "1 kv_head key"]:
@@ -249,7 +270,8 @@ class PyramidKV(SnapKV):
         """Returns this layer's budget, no less than what is protected; their mean is the one asked for, as far as layers have keys."""
         rest = allowed.n - self.window
         least = torch.maximum(rest / self.beta, 2 * rest - (prompt.n - self.window))
-        least = torch.maximum(least, allowed.protected(prompt.n, prompt.n).sum(dim=-1) - self.window)
+        sure = allowed.protected(prompt.n, prompt.n)
+        least = torch.maximum(least, sure[:, : prompt.n - self.window].sum(dim=-1))
         most = 2 * rest - least
         place, last = prompt.dropping.index(prompt.layer), len(prompt.dropping) - 1
         depth = place / last if last else 0.5

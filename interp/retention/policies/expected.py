@@ -32,6 +32,11 @@ class Expected(Evict):
     whole: bool = True
     """Whether these keys are in the softmax whose weights are averaged over a group; kvpress leaves them out."""
 
+    @property
+    def held(self) -> tuple[int, int]:
+        """The sinks."""
+        return self.sinks, 0
+
     def scores(self, prompt: Prompt) -> Float[Tensor, "1 kv_head key"]:
         """Returns expected weights times the norms of the values.
 

@@ -189,6 +189,8 @@ class Rotation:
 
     cos: Float[Tensor, "position rotated"]
     sin: Float[Tensor, "position rotated"]
+    scale: float = 1.0
+    """What turned vectors are lengthened by (YaRN, LongRoPE): cosines and sines hold it."""
 
     def turned(self, x: Float[Tensor, "... position dim"], positions: Int[Tensor, " position"]) -> Tensor:
         """Returns vectors without rotation as they are at the given positions."""
@@ -196,7 +198,8 @@ class Rotation:
 
     def unturned(self, x: Float[Tensor, "... position dim"], positions: Int[Tensor, " position"]) -> Tensor:
         """Returns rotated vectors as they were before."""
-        return self._apply(x, self.cos[positions], -self.sin[positions])
+        cos, sin = self.cos[positions] / self.scale**2, self.sin[positions] / self.scale**2
+        return self._apply(x, cos, -sin)
 
     def mean_matrix(self, start: int, end: int, dim: int) -> Float[Tensor, "dim dim"]:
         """Returns the mean rotation of the positions [start, end) as a matrix that acts on columns."""

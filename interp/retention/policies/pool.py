@@ -49,6 +49,11 @@ class Razor(Pool):
     compensate: bool = True
     """Whether the dropped tokens get their compensation token."""
 
+    @property
+    def held(self) -> tuple[int, int]:
+        """The sinks."""
+        return self.sinks, 0
+
     def n_stand_ins(self, budget: int) -> int:
         """One compensation token."""
         return int(self.compensate)
@@ -89,6 +94,10 @@ class Core(Pool):
     def least(self) -> int:
         """One last token and one core."""
         return 2
+
+    def n_own(self, budget: int) -> int:
+        """Half of it."""
+        return budget // 2
 
     def n_stand_ins(self, budget: int) -> int:
         """As many cores as tokens are kept."""

@@ -1,1 +1,1 @@
-"""Families whose attention modules do not use transformers' attention interface, taken behind it: one small file each."""
+"""Families whose attention modules do not use transformers' attention interface, taken behind it: one file for families that are alike."""
