@@ -136,6 +136,16 @@ def test_an_added_token_of_the_template_in_other_characters_is_text():
     assert inst not in encode_piece(tokenizer, "a [INST] b").ids
 
 
+def test_a_token_that_is_made_special_later_is_text_from_then_on():
+    tokenizer = copy.deepcopy(byte_level())
+    tokenizer.add_tokens(["<later>"])
+    (later,) = encode_piece(tokenizer, "<later>").ids
+    tokenizer.pad_token = "<later>"
+    ids = encode_piece(tokenizer, "a <later>").ids
+    assert later not in ids
+    assert tokenizer.decode(ids) == "a <later>"
+
+
 def test_a_character_that_is_a_control_token_by_itself_is_refused():
     tokenizer = normalising(normalizers.Replace("\u2404", "</s>"))
     with pytest.raises(ArgumentError, match=r"reads '\u2404' as its control token </s>: leave it out of the text\.$"):

@@ -1,5 +1,6 @@
 """A file that is edited between two runs of one process: the second is named by the new contents, and made of them."""
 
+import ast
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from interp.kept import kept_while_unchanged
+from interp.stimuli.prose import read_folder
 from probes.byte_bias.experiment import ByteBias
 from probes.context_recall.experiment import ContextRecall
 from probes.embedding_swap.experiment import EmbeddingSwap
@@ -18,6 +20,10 @@ from probes.function_tokens.plan import corpus_of
 from probes.prediction_depth.experiment import PredictionDepth
 from probes.prediction_depth.materials import frequencies, kinds_of
 from probes.prediction_depth.questions import read_questions
+from probes.sequence_representation.experiment import SequenceRepresentation
+from probes.surprisal.experiment import Surprisal
+from probes.training_memory.duplicates import known_texts
+from probes.training_memory.experiment import TrainingMemory
 from probes.verbatim_memory.trials import read_texts
 from tests.planted import copy_model, news
 
@@ -56,7 +62,11 @@ def prose(folder: Path, version: int) -> Path:
 
 
 def lines(path: Path, text: str) -> Path:
+    """Writes a file, which stays as old as it was."""
+    times = path.stat() if path.exists() else None
     path.write_text(text)
+    if times:
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     return path
 
 
@@ -111,6 +121,26 @@ def of_lists(place: Path, version: int) -> Any:
     return read_texts(lines(place / "l.toml", f'{tables}[intervening]\nintact = ["one ."]\n')).preface
 
 
+def of_surprisal(place: Path, version: int) -> Any:
+    return Surprisal(texts=lines(place / "t.txt", f"text {version} and so on")).read_texts()
+
+
+def of_pairs(place: Path, version: int) -> Any:
+    text = f"sentence1\tsentence2\tscore\nfirst {version}\tb\t1\nc\td\t2\n"
+    return SequenceRepresentation(pairs=lines(place / "p.tsv", text)).read_pairs()
+
+
+def of_duplicates(place: Path, version: int) -> Any:
+    return known_texts(
+        TrainingMemory(duplicates=lines(place / "d.tsv", f"text\tduplicates\ntext {version} of it\t3\n"))
+    )
+
+
+def of_folder(place: Path, version: int) -> Any:
+    (place / "folder").mkdir(exist_ok=True)
+    return read_folder(lines(place / "folder" / "a.txt", f"text {version}").parent)
+
+
 def of_corpus(place: Path, version: int, read: Callable[..., Any] = corpus_of) -> Any:
     settings = FunctionTokens(
         corpus=prose(place / "texts", version), parts=("losses",), tokens=200, context_tokens=32, blocks=2
@@ -127,10 +157,25 @@ def of_inputs(place: Path, version: int) -> Any:
     "read",
     [
         of_byte_bias, of_frames, of_swapped_texts, of_words, of_texts_around, of_questions, of_counts, of_function_words,
-        of_lists, of_corpus, of_inputs,
+        of_lists, of_corpus, of_inputs, of_surprisal, of_pairs, of_duplicates, of_folder,
     ],
 )  # fmt: skip
 def test_what_is_read_is_what_the_file_holds_now(read, tmp_path):
     first, second, again = (read(tmp_path, version) for version in (0, 1, 0))
     assert first == again
     assert first != second
+
+
+def test_nothing_is_kept_by_the_name_of_a_file_alone():
+    """No function that keeps its results takes a path, a file's name, or settings, which name some, without their stamps."""
+    root, wrong = Path(__file__).parents[1], []
+    for file in (*root.glob("interp/**/*.py"), *root.glob("probes/**/*.py")):
+        for function in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(function, ast.FunctionDef):
+                kept = any("cache" in ast.unparse(one) for one in function.decorator_list)
+                kinds = {ast.unparse(one.annotation) for one in function.args.args if one.annotation}
+                names = {one.arg for one in function.args.args}
+                by_name = kinds & {"Path", "Path | None", "Settings"} or names & {"name", "source", "folder", "path"}
+                if kept and by_name and "_stamps" not in names:
+                    wrong.append(f"{file.relative_to(root)}: {function.name}")
+    assert wrong == []

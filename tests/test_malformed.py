@@ -12,17 +12,26 @@ from hypothesis import strategies as st
 
 from interp.errors import UserError
 from interp.experiments.__main__ import _read_toml
+from interp.experiments.atlas_settings import read_configuration
 from interp.experiments.run import configured, open_run
+from interp.heads.files import read_heads
 from interp.models.dictionary.dictionary import Dictionary
 from interp.stimuli.prose import read_folder
 from interp.tables import TableSchema, read_table
+from probes.byte_bias.settings import Settings as ByteBias
+from probes.context_recall.settings import OWN_FRAMES as OWN_TASK_FRAMES
+from probes.context_recall.settings import Settings as ContextRecall
 from probes.critical_tokens.experiment import CriticalTokens
 from probes.critical_tokens.problems import read_problems
+from probes.embedding_swap.settings import Settings as EmbeddingSwap
 from probes.function_tokens.experiment import FunctionTokens
+from probes.prediction_depth.questions import read_questions
+from probes.prediction_depth.settings import Settings as PredictionDepth
 from probes.retrieval_heads.comparison import public_head_scores
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.needles import read_needles
 from probes.t2i_flow.experiment import T2IFlow
+from probes.t2i_flow.predictor import read_rules
 from probes.t2i_flow.prompts import read_prompts
 from probes.verbatim_memory.experiment import VerbatimMemory
 from probes.verbatim_memory.lists import read_pool, read_public_lists
@@ -61,6 +70,11 @@ def in_folder(name: str, read: Callable[[Path], object]) -> Callable[[Path], obj
 
 
 NEEDLE = '{"id": "a", "needle": "The key is in the box.", "question": "Where is the key?", "real_needle": "in the box"}'
+FRAMES = "".join(
+    f'[{part}]\nframes = ["a ___", "b ___", "c ___", "d ___"]\ntests = ["x y"]\nwords = ["one", "two", "three", "four"]\n'
+    for part in ("noun", "verb")
+)
+TASK_FRAMES = OWN_TASK_FRAMES.read_text(encoding="utf-8")
 READERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "needles": (read_needles, NEEDLE),
     "public heads": (public_head_scores, '{"0-1": [0.5, 1], "10-2": [0, 0.25]}'),
@@ -74,6 +88,23 @@ READERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "gsm8k": (lambda path: read_problems(path, "gsm8k", None), '{"question": "1+1?", "answer": "It is 2.\\n#### 2"}'),
     "math": (lambda path: read_problems(path, "math", None), '{"problem": "1+1?", "solution": "\\\\boxed{2}"}'),
     "prompts": (read_prompts, '{"text": "a cat and a dog", "items": ["cat", {"phrase": "dog", "leaks": ["cats"]}]}'),
+    "byte_bias": (
+        lambda path: ByteBias(prompts=path).read_prompts(),
+        '[a]\ntexts = [["b", ["c", "d"]], ["e", ["f", "g"]]]\n',
+    ),
+    "frames": (lambda path: EmbeddingSwap(frames=path).read_frames(), FRAMES),
+    "texts of tasks": (lambda path: ContextRecall(frames=path).read_frames(), TASK_FRAMES),
+    "facts": (
+        lambda path: read_questions(PredictionDepth(facts=path)),
+        '[capital]\ncue = "The {} is"\nfacts = "a = b | c = d"\n[river]\ncue = "By {} is"\nfacts = "a = b"\n',
+    ),
+    "heads": (read_heads, '{"0-1": [0.5, 1], "10-2": [0, 0.25]}'),
+    "best heads": (read_heads, '["1-2", "0-3"]'),
+    "predictor": (
+        read_rules,
+        '{"model": "a", "encoders": {"clip": {"weights": [1, 2], "bias": 0, "mean": [0, 0], "scale": [1, 1]}}}',
+    ),
+    "atlas.toml": (read_configuration, 'model = "gpt2"\nseed = 1\n[retrieval_heads]\nk = [2]\n'),
     "retrieval_heads.toml": (toml_of(RetrievalHeads), 'context_tokens = [256]\nk = [2]\nneedles = "needles.jsonl"\n'),
     "verbatim_memory.toml": (toml_of(VerbatimMemory), 'list_lengths = [3]\nconditions = ["repeat"]\nrotations = 1\n'),
     "function_tokens.toml": (toml_of(FunctionTokens), 'tokens = 500\nparts = ["graph"]\nthreshold = 0.4\n'),
@@ -183,3 +214,57 @@ def test_the_right_files_are_read(name: str, place: Path) -> None:
     read, valid = READERS[name]
     (place / "file").write_text(valid)
     read(place / "file")
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("byte_bias", '["c", "d"]', '"cd"'),
+        ("byte_bias", '["c", "d"]', '["c", ["d"]]'),
+        ("byte_bias", '["c", "d"]', '["c", 1]'),
+        ("byte_bias", '"b", ', '["b"], '),
+        ("byte_bias", '"b", ', "1, "),
+        ("byte_bias", 'texts = [["b", ["c", "d"]], ["e", ["f", "g"]]]', 'texts = ["bc", "de"]'),
+        ("byte_bias", "texts", "before = 1\ntexts"),
+        ("byte_bias", 'texts = [["b", ["c", "d"]], ["e", ["f", "g"]]]', "texts = []"),
+        ("frames", '["x y"]', '"x y"'),
+        ("frames", '["one", "two", "three", "four"]', '"four"'),
+        ("frames", '["one", "two", "three", "four"]', '["one", "two", "three", 4]'),
+        ("frames", '["one", "two", "three", "four"]', '["one", "two", "three", " "]'),
+        ("frames", '["one", "two", "three", "four"]', '["one", "two", "three", "one"]'),
+        ("frames", '["x y"]', '["x y", ["z"]]'),
+        ("frames", "tests", 'test = ["z"]\ntests'),
+        ("frames", '["a ___", "b ___", "c ___", "d ___"]', '"a ___"'),
+        ("lists", '"n1": [["a"], ["c"]]', '"n02": [["e", "f"], ["g", "h"]]'),
+        ("lists", '"n1": [["a"], ["c"]]', '"n2": [["e", "f"], ["g", "h"]]'),
+        ("lists", '[["a", "b"], ["c", "d"]]', '["ab", "cd"]'),
+        ("prompts", '["cats"]', '"cats"'),
+        ("prompts", '["cat", {"phrase": "dog", "leaks": ["cats"]}]', '"cat"'),
+        ("prompts", '"leaks"', '"looks": ["red"], "leaks"'),
+        ("prompts", '"leaks"', '"alone": 1, "leaks"'),
+        ("prompts", '"leaks"', '"phrase": "cat", "leaks"'),
+        ("prompts", '"items"', '"group": ["a"], "items"'),
+        ("prompts", '"items"', '"items": ["cat"], "items"'),
+        ("texts", '["It rained."]', '"It rained."'),
+        ("texts", '"Again:"', '["Again:"]'),
+        ("facts", '"The {} is"', '["The {} is"]'),
+        ("facts", '"a = b | c = d"', '["a = b", "c = d"]'),
+        ("facts", "facts = \"a = b\"", "facts = \"a = b\"\nfact = \"c = d\""),
+        ("best heads", '["1-2", "0-3"]', '"1-2"'),
+        ("public heads", "[0.5, 1]", '"0.5"'),
+        ("texts of tasks", "[synonyms]", '[synonyms]\n" a" = [" b"]'),
+        ("texts of tasks", "[synonyms]", '[synonyms]\n" a" = 1'),
+        ("texts of tasks", "lead = ", "leed = "),
+        ("gsm8k", '"question": "1+1?"', '"question": ["1+1?", "2"]'),
+        ("gsm8k", '"question"', '"question": "2+2?", "question"'),
+    ],
+)  # fmt: skip
+def test_a_text_for_a_list_or_a_list_for_a_text_is_refused(name: str, old: str, new: str, place: Path) -> None:
+    """Never read as its letters, or as it prints; nor is one of two values of a name dropped."""
+    read, valid = READERS[name]
+    assert old in valid
+    (place / "file").write_text(valid.replace(old, new, 1))
+    with pytest.raises(UserError) as refusal:
+        read(place / "file")
+    assert str(refusal.value).endswith(".")
+    assert "\n" not in str(refusal.value)

@@ -29,6 +29,12 @@ from tests.tiny_tokenizers import KINDS, of_kind
 TEXTS = {
     **{name: script.text for name, script in SCRIPTS.items()},
     "decomposed": unicodedata.normalize("NFD", SCRIPTS["latin with accents"].text),
+    "decomposed korean": unicodedata.normalize("NFD", SCRIPTS["korean"].text),
+    "other blanks": "Il a dit\u00a0: «\u202foui\u202f» puis\u2003non.\u2028Et puis\u00a0\u00a0non.",
+    "line ends": "if x:\r\n\treturn y\r\n\r\n\t\tpass\r\nend of it",
+    "joiners": "می\u200cخواهم به क्\u200dष a\u200bb \u2060c\u00ad d\ufeffe and so on",
+    "compatibility": "ﬁne ½ … Ｆｕｌｌ ① ㍍ ﷺ ™ x² Ⅳ ｶﾞｿﾘﾝ ﾊﾟﾝ İstanbul ß ŉ ΐ end",
+    "odd marks": "q\u0301\u0323 e\u0323\u0301 Z\u0351\u036b a\u0300\u0301b \u0301c and so",
     "blanks": "def f(x):\n    return x  # two  blanks\n\n\tif x != 3.5:\n        f(x)\n",
 }
 ALL = tuple(TEXTS.values())
@@ -92,6 +98,27 @@ def test_a_piece_is_every_byte_of_its_text_and_its_spans_every_character(kind, s
 
 
 @every_kind
+@every_script
+def test_what_no_token_spells_is_told_and_all_else_is_covered(kind, script):
+    """Told by the normaliser: a character without which it would write the same is lost."""
+    tokenizer, text = of_kind(kind, ALL), TEXTS[script]
+    normaliser = tokenizer.backend_tokenizer.normalizer
+    piece = encode_piece(tokenizer, text)
+    lost = {*unread(tokenizer, piece, text, 0, len(text))}
+    for cluster in re.finditer(r"\S[\u0300-\u036f\u1160-\u11ff\uff9e\uff9f]*", text):
+        for end in range(cluster.start() + 1, cluster.end()):
+            written = [
+                normaliser.normalize_str(text[cluster.start() : stop]) if normaliser else stop
+                for stop in (end, end + 1)
+            ]
+            if written[0] != written[1] and text[end] not in lost:
+                first, last = covering(piece, end, end + 1)
+                assert last > first
+    if kind.startswith(("byte", "NFC", "NFKC")):
+        assert not lost
+
+
+@every_kind
 def test_a_tokens_text_is_what_it_adds(kind):
     tokenizer = of_kind(kind, ALL)
     texts, spelled = token_texts(tokenizer), token_bytes(tokenizer)
@@ -110,13 +137,13 @@ def test_what_begins_a_word_is_labelled_a_word_however_the_vocabulary_writes_the
     tokenizer = of_kind(kind, ALL)
     ids = bare(tokenizer, SCRIPTS["cyrillic"].text + SCRIPTS["latin with accents"].text)
     table = classify([ids], 0.5, tokenizer, len(tokenizer)).set_index("token_id")
-    spaced = {"t5": "▁", "unigram": "▁", "word piece": ""}.get(kind, "Ġ" if "level" in kind else "▁")
+    spaced = "Ġ" if "level" in kind else "" if "word piece" in kind else "▁"
     n_words = 0
     for id, row in table.iterrows():
         token = tokenizer.convert_ids_to_tokens(id)
         letters = token.removeprefix(spaced).removeprefix("##")
         if letters.isascii() and letters.isalpha():
-            begins = not token.startswith("##") if kind == "word piece" else token.startswith(spaced)
+            begins = not token.startswith("##") if "word piece" in kind else token.startswith(spaced)
             assert row["kind"] == ("word" if begins else "part of word"), token
             n_words += begins
     assert n_words >= 1

@@ -59,6 +59,51 @@ def test_a_dash_within_a_speech_begins_no_sentence_before_a_small_letter():
     assert sentences("— Да. — сказал он. — Нет.") == ["— Да. — сказал он.", "— Нет."]
 
 
+WORDS_AND_STOPS = {
+    "Tibetan": ("བོད་ མཐོ་སྒང་ཡིན", "།༎༏༐༑༔"),
+    "Armenian": ("Բարեւ ձեզ", "։:"),
+    "Ethiopic": ("ልጆቹ ቀኑን ተጫወቱ", "።፧፨"),
+    "Khmer": ("គាត់នៅផ្ទះ", "។៕៚"),
+    "Burmese": ("မိုး၊ လေ ရွာသည်", "။"),
+    "Urdu": ("پل بند ہوا", "۔؟"),
+    "Hindi": ("पुराना पुल बंद हुआ", "।॥"),
+    "Bengali": ("আমি যাই", "।॥"),
+    "Greek": ("Ποιος το είδε", ";\u037e"),
+    "Japanese": ("彼は去った", "。！？｡"),
+    "Hebrew verses": ("בְּרֵאשִׁית בָּרָא", "׃"),
+    "Sinhala": ("ගෙදර යයි", "෴"),
+    "Syriac": ("ܫܠܡܐ ܠܟ", "܀"),
+    "Mongolian": ("ᠮᠣᠩᠭᠣᠯ ᠬᠡᠯᠡ", "᠃᠉"),
+    "Meetei": ("ꯃꯅꯤꯄꯨꯔ", "꯫"),
+    "Santali": ("ᱥᱟᱱᱛᱟᱲ", "᱾᱿"),
+}
+
+
+@pytest.mark.parametrize("script", WORDS_AND_STOPS)
+def test_each_stop_of_a_script_ends_a_sentence_and_is_its_stop(script):
+    """Three times, with what closes behind it, and a blank or none; and no other place does."""
+    words, stops = WORDS_AND_STOPS[script]
+    for stop in stops:
+        for closing in ("", "”"):
+            one = f"{words}{stop}{closing}"
+            assert sentences(f"{one} {one}\n{one}") == [one] * 3
+            assert without_stop(one) == (words, f"{stop}{closing}")
+            if stop != ":":
+                assert sentences(one + one) == [one] * 2
+
+
+@pytest.mark.parametrize("stop", ["། །", "།། །།", "༎ ༎", "།།"])
+def test_the_strokes_between_two_verses_are_one_stop(stop):
+    verse = "བོད་ མཐོ་སྒང་ཡིན"
+    assert sentences(f"{verse}{stop}{verse}།") == [f"{verse}{stop}", f"{verse}།"]
+    assert without_stop(f"{verse}{stop}") == (verse, stop)
+
+
+@pytest.mark.parametrize("text", ["a: b: c", "Τέλος· αρχή, μέση", "ကျွန်တော်၊ သူ၊ သူမ", "Բարեւ,5:30 ձեզ", "tell me; now"])
+def test_colons_and_commas_end_no_sentence(text):
+    assert sentences(text) == [text]
+
+
 @pytest.mark.parametrize(
     ("sentence", "stop"),
     [

@@ -96,11 +96,11 @@ def test_pairs_and_known_texts_are_read_by_the_same_rules(tmp_path: Path) -> Non
     columns = ("sentence1", "sentence2", "score")
     row = '{"sentence1": "cafe\\u0301", "sentence2": "b", "score": %s, "extra": [1]}\n'
     path = write(tmp_path / "pairs.jsonl", row % 1 + row % "3.5")
-    assert [(pair.first, pair.grade) for pair in read_pairs(path, 0, columns)] == [("café", 1), ("café", 3.5)]
+    assert [(pair.first, pair.grade) for pair in read_pairs(path, columns)] == [("café", 1), ("café", 3.5)]
     twice = write(tmp_path / "pairs.csv", "sentence1,sentence2,score,score\na,b,1,5\nc,d,2,4\n")
     with pytest.raises(ArgumentError, match="two columns score"):
-        read_pairs(twice, 0, columns)
+        read_pairs(twice, columns)
     known = write(tmp_path / "known.jsonl", '{"text": "cafe\\u0301 au lait", "duplicates": 7, "meta": {}}\n')
-    assert [(one.text, one.duplicates, one.foil) for one in read_known(known, 0)] == [("café au lait", 7, "")]
+    assert [(one.text, one.duplicates, one.foil) for one in read_known(known)] == [("café au lait", 7, "")]
     with pytest.raises(ArgumentError, match="two columns duplicates"):
-        read_known(write(tmp_path / "known.csv", "text,duplicates,duplicates\na,1,2\n"), 0)
+        read_known(write(tmp_path / "known.csv", "text,duplicates,duplicates\na,1,2\n"))

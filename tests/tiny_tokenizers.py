@@ -4,7 +4,7 @@ import json
 from functools import cache
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 CHAT = (
@@ -69,13 +69,13 @@ def _trained(model: Any, trainer: Any, texts: tuple[str, ...], **parts: Any) -> 
     return tokenizer
 
 
-def _byte_level(texts: tuple[str, ...], prefix_space: bool, begin: str = "") -> Any:
+def _byte_level(texts: tuple[str, ...], *, prefix_space: bool = False, begin: str = "", **parts: Any) -> Any:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer = _trained(
         models.BPE(),
         trainers.BpeTrainer(vocab_size=500, initial_alphabet=alphabet, special_tokens=["<s>", "</s>"]),
         texts,
-        pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=prefix_space),
+        **{"pre_tokenizer": pre_tokenizers.ByteLevel(add_prefix_space=prefix_space), **parts},
         decoder=decoders.ByteLevel(),
     )
     if begin:
@@ -106,13 +106,14 @@ def _byte_fallback(texts: tuple[str, ...], **parts: Any) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
 
-def _unigram(texts: tuple[str, ...]) -> Any:
+def _unigram(texts: tuple[str, ...], *, prepend: str = "always", **parts: Any) -> Any:
     tokenizer = _trained(
         models.Unigram(),
         trainers.UnigramTrainer(vocab_size=900, special_tokens=["<unk>", "<s>", "</s>"], unk_token="<unk>"),
         texts,
-        pre_tokenizer=pre_tokenizers.Metaspace(prepend_scheme="always", split=True),
-        decoder=decoders.Metaspace(prepend_scheme="always", split=True),
+        pre_tokenizer=pre_tokenizers.Metaspace(prepend_scheme=prepend, split=True),
+        decoder=decoders.Metaspace(prepend_scheme=prepend, split=True),
+        **parts,
     )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
@@ -130,19 +131,32 @@ def _t5(texts: tuple[str, ...]) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>", pad_token="<pad>")
 
 
-def _word_piece(texts: tuple[str, ...]) -> Any:
+def _word_piece(texts: tuple[str, ...], normalizer: Any = None) -> Any:
     """Lower-cases, takes marks off letters and keeps no blanks."""
     tokenizer = _trained(
         models.WordPiece(unk_token="[UNK]"),
         trainers.WordPieceTrainer(vocab_size=600, special_tokens=["[UNK]", "[CLS]", "[SEP]"]),
         texts,
-        normalizer=normalizers.BertNormalizer(),
+        normalizer=normalizer or normalizers.BertNormalizer(),
         pre_tokenizer=pre_tokenizers.BertPreTokenizer(),
         decoder=decoders.WordPiece(),
     )
     special = [("[CLS]", 1), ("[SEP]", 2)]
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=special)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]")
+
+
+_AS_LLAMA_3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def _split(pattern: str) -> Any:
+    """What the pattern matches apart from what it does not, then bytes."""
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex="?i:" not in pattern),
+        ]
+    )
 
 
 KINDS: dict[str, Any] = {
@@ -158,8 +172,43 @@ KINDS: dict[str, Any] = {
     "unigram": _unigram,
     "t5": _t5,
     "word piece": _word_piece,
+    "byte-level, split as Llama 3": lambda texts: _byte_level(texts, pre_tokenizer=_split(_AS_LLAMA_3)),
+    "byte-level, digits and Chinese apart": lambda texts: _byte_level(
+        texts, pre_tokenizer=_split(r"\p{N}{1,3}|[\u4e00-\u9fa5\u3040-\u30ff]+")
+    ),
+    "byte-level, single digits": lambda texts: _byte_level(texts, pre_tokenizer=_split(r"\p{N}")),
+    "unigram, no space first, NFKC": lambda texts: _unigram(texts, prepend="never", normalizer=normalizers.NFKC()),
+    "unigram, NFKC and single blanks": lambda texts: _unigram(
+        texts,
+        normalizer=normalizers.Sequence(
+            [normalizers.Nmt(), normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]
+        ),
+    ),
+    "unigram, stripped": lambda texts: _unigram(
+        texts, normalizer=normalizers.Sequence([normalizers.Strip(), normalizers.NFKC()])
+    ),
+    "unigram, lower-cased without accents": lambda texts: _unigram(
+        texts,
+        normalizer=normalizers.Sequence([normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()]),
+    ),
+    "word piece, cased": lambda texts: _word_piece(
+        texts, normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    ),
+    "NFC, byte-level, split as Qwen": lambda texts: _byte_level(
+        texts, normalizer=normalizers.NFC(), pre_tokenizer=_split(_AS_LLAMA_3.replace("{1,3}", ""))
+    ),
+    "NFKC, lower case, byte-level": lambda texts: _byte_level(
+        texts, normalizer=normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    ),
+    "no accents, byte-level": lambda texts: _byte_level(
+        texts, normalizer=normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()])
+    ),
+    "NFKC, byte fallback": lambda texts: _byte_fallback(
+        texts,
+        normalizer=normalizers.Sequence([normalizers.NFKC(), normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]),
+    ),
 }
-"""Kinds of tokenizers; the first five keep every character of a text."""
+"""Kinds of tokenizers; those that begin with "byte" keep every character of a text."""
 
 
 @cache

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from interp.assets import ASSETS, fetch_asset
 from interp.errors import ArgumentError
+from interp.kept import Stamp, stamps_of
 
 # What lossy encoding left behind: a replacement sign, an umlaut turned into "?", a pound sign turned into " ?2bn".
 _LOST_LETTER = re.compile(r"\ufffd|\w\?\w| \?\d|[^\x00-\u024f\u2010-\u203a™°]")
@@ -83,7 +84,8 @@ def read_folder(folder: Path) -> tuple[str, ...]:
     """
     if not folder.is_dir():
         raise ArgumentError(f"{folder} is not a folder: name a folder that holds .txt files.")
-    texts = _texts_of(tuple(_stamped(path) for path in _text_files(folder)))
+    files = tuple(_text_files(folder))
+    texts = _texts_of(files, stamps_of(files))
     if not any(text.strip() for text in texts):
         raise ArgumentError(f"{folder} holds no text: put at least one non-empty .txt file there.")
     return texts
@@ -112,15 +114,9 @@ def _text_files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _stamped(path: Path) -> tuple[Path, int, int]:
-    """A file with what changes when it is written anew."""
-    stat = path.stat()
-    return path.resolve(), stat.st_mtime_ns, stat.st_size
-
-
 @lru_cache(maxsize=2)
-def _texts_of(files: tuple[tuple[Path, int, int], ...]) -> tuple[str, ...]:
-    return tuple(read_text(path) for path, _, _ in files)
+def _texts_of(files: tuple[Path, ...], _stamps: tuple[Stamp, ...]) -> tuple[str, ...]:
+    return tuple(read_text(path) for path in files)
 
 
 def read_text(path: Path) -> str:

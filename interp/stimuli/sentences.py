@@ -24,11 +24,15 @@ _LETTER_AND_STOP = regex.compile(r"\p{Lu}\.")
 _ORDINAL = regex.compile(r"^\W*(?:\d{1,2}|[IVXL]+)\.$")
 _BEFORE_ORDINAL = frozenset("am im der die das den dem des vom zum zur beim bis ab seit jeder jeden jedem".split())
 _MONTH = regex.compile(r"(?:Januar|Jänner|Februar|Feber|März|Mai|Juni|Juli|Oktober|Dezember)\b")
-# What ends a sentence in other scripts (Unicode's Sentence_Terminal) ends it with or without a space behind; so does the
-# Greek question mark, which is written as a semicolon.
+# What ends a sentence in other scripts (Unicode's Sentence_Terminal) ends it with or without a space behind; so do the strokes of
+# Tibetan and the stops of Hebrew verses, Sinhala, Thai and Khmer chapters, which Unicode does not count, but not Burmese ၊, a comma. The
+# Greek question mark is written as a semicolon, the Armenian stop often as a colon.
+_STROKES = r"[\u0f0d-\u0f12\u0f14](?:\s?[\u0f0d-\u0f12\u0f14])*"
+_STOPS = r"[[\p{Sentence_Terminal}\u05c3\u0df4\u0e5a\u0e5b\u17da]--[\u104a]]"
+_OF_ONE_SCRIPT = r"(?<=\p{Greek}\p{M}*)[;\u037e]|(?<=\p{Armenian}\p{M}*):(?!\d)"
 _OTHER_END = regex.compile(
-    r"""(?:[\p{Sentence_Terminal}--[.!?]]|(?<=\p{Greek}\p{M}*);|(?<=[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}])…+)
-    [\p{Sentence_Terminal}…]*(?:[\p{Pf}\p{Pe}"'«‹]|\[\d[\d\s,–-]*\]|[¹²³⁰⁴-⁹])*\s*""",
+    rf"""(?:{_STROKES}|[{_STOPS}--[.!?]]|{_OF_ONE_SCRIPT}|(?<=[\p{{Han}}\p{{Hiragana}}\p{{Katakana}}\p{{Thai}}\p{{Lao}}\p{{Khmer}}])…+)
+    [{_STOPS}…]*(?:[\p{{Pf}}\p{{Pe}}"'«‹]|\[\d[\d\s,–-]*\]|[¹²³⁰⁴-⁹])*\s*""",
     regex.V1 | regex.VERBOSE,
 )
 # Behind a quotation a sentence goes on with a comma, or in Japanese with a particle: 「はい。」と言った.
@@ -70,7 +74,7 @@ def sentences(text: str) -> list[str]:
 
 
 _STOP = regex.compile(
-    rf"""(?:[\p{{Sentence_Terminal}}…‽]|(?<=\p{{Greek}}\p{{M}}*);)(?:[\p{{Sentence_Terminal}}…‽\p{{Pf}}\p{{Pe}}]|{_CLOSING[:-1]})*$"""
+    rf"(?:{_STROKES}|[{_STOPS}…‽]|{_OF_ONE_SCRIPT})(?:[{_STOPS}…‽\p{{Pf}}\p{{Pe}}]|{_CLOSING[:-1]})*$", regex.V1
 )
 
 

@@ -99,13 +99,11 @@ def _read(path: Path) -> tuple[Prompt, ...]:
     if not path.is_file():
         raise ArgumentError(f"There is no file {path}: name a file of prompts with --prompts.")
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         found = tuple(
-            Prompt(f"{domain}-{number}", domain, before, tuple(parts))
-            for domain, table in tables.items()
-            for number, (before, parts) in enumerate(table["texts"])
+            _prompt(domain, number, row) for domain, table in tables.items() for number, row in enumerate(_rows(table))
         )
-    except (ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ArgumentError(
             f"{path} is not a file of prompts ({error}): write [domain] and texts = [[before, [parts]]]."
         ) from error
@@ -117,3 +115,23 @@ def _read(path: Path) -> tuple[Prompt, ...]:
     if not found:
         raise ArgumentError(f"{path} holds no prompt.")
     return found
+
+
+def _rows(table: Any) -> Sequence[Any]:
+    if (
+        not isinstance(table, dict)
+        or set(table) != {"texts"}
+        or not isinstance(table["texts"], list)
+        or not table["texts"]
+    ):
+        raise ValueError("each table needs texts, a list, and nothing else")
+    return table["texts"]
+
+
+def _prompt(domain: str, number: int, row: Any) -> Prompt:
+    """A prompt of a file; raises ValueError for a text where a list is meant, which would be read as its letters."""
+    if not isinstance(row, list) or len(row) != 2 or not isinstance(row[0], str) or not isinstance(row[1], list):
+        raise ValueError(f"{domain}-{number} is no [text, [parts]]")
+    if not all(isinstance(part, str) for part in row[1]):
+        raise ValueError(f"a part of {domain}-{number} is no text")
+    return Prompt(f"{domain}-{number}", domain, row[0], tuple(row[1]))

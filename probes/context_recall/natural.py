@@ -99,9 +99,9 @@ def _reference(model: LanguageModel) -> Counter[tuple[int, int]]:
 
 
 @lru_cache(maxsize=1)
-def _counted(tokenizer: Any, name: str) -> Counter[tuple[int, int]]:
-    """How often every bigram occurs in the reference articles; `name` keeps tokenizers apart that are equal."""
-    del name
+def _counted(tokenizer: Any, identity: str) -> Counter[tuple[int, int]]:
+    """How often every bigram occurs in the reference articles; `identity` keeps tokenizers apart that are equal."""
+    del identity
     counts: Counter[tuple[int, int]] = Counter()
     for article in news_articles()[:REFERENCE_ARTICLES]:
         counts.update(pairwise(encode_piece(tokenizer, article).ids))

@@ -13,6 +13,7 @@ from interp.experiments.bounds import SOME, Count, OpenShare, Share
 from interp.experiments.experiment import ADDED, Dtype, Experiment
 from interp.kept import kept_while_unchanged
 from interp.models.identity import ModelFacts
+from interp.named import own_files
 from interp.retention.limits import HALVES
 from interp.retention.policies.catalogue import entry_of, options_of
 from probes.context_recall.tasks.catalogue import NATURAL, check_name
@@ -106,7 +107,6 @@ class Settings(Experiment):
     def input_files(self) -> Sequence[Path]:
         """Returns the files of words, frames, and heads, and of the user's own tasks and policies."""
         from interp.heads.given import given_files
-        from interp.named import own_files
 
         words = [] if self.words in ("english", "vocabulary") else [Path(self.words)]
         frames = [self.frames] if self.frames else []
@@ -155,8 +155,8 @@ def _frames(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise ArgumentError(f"There is no file {path}: name a file of texts with --frames.")
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ArgumentError(f'{path} is not a TOML file of texts ({error}): write name = "text".') from error
     if path == OWN_FRAMES:
         return found
@@ -166,6 +166,8 @@ def _frames(path: Path) -> Mapping[str, Any]:
             raise ArgumentError(f"{path} lacks {name}: copy probes/context_recall/frames.toml and change its texts.")
         if isinstance(value, str):
             _check_places(path, name, value, found[name])
+        elif wrong := [key for key, text in found[name].items() if not isinstance(text, str)]:
+            raise ArgumentError(f'{path}: {wrong[0]!r} in [{name}] is no text: write "{wrong[0]}" = "…".')
     return found
 
 

@@ -6,7 +6,7 @@ Tokens are ids throughout: texts are decoded to be graded, never encoded again.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -149,7 +149,8 @@ def setting_of(settings: Settings, model: LanguageModel) -> Setting:
     """Returns how responses are written: generated problems have answers of one line, those of files end at a blank one."""
     one_line = settings.task_file is None
     chat = chat_of(settings, model)
-    ends = _ends(model, one_line)
+    configured: Any = getattr(model.hf.generation_config, "eos_token_id", None)
+    ends = _ends(model, str((configured, model.tokenizer.eos_token_id)), one_line)
     strings = () if one_line else STOP_STRINGS
     return Setting(
         policy=Policy(settings.temperature, settings.top_p, settings.top_k),
@@ -191,5 +192,5 @@ def own_sampling(model: LanguageModel) -> str:
 
 
 @lru_cache(maxsize=2)
-def _ends(model: LanguageModel, one_line: bool) -> list[int]:
+def _ends(model: LanguageModel, _configured: str, one_line: bool) -> list[int]:
     return stop_ids(model.tokenizer, model.hf.generation_config, at_newline=one_line)

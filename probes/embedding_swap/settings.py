@@ -92,10 +92,9 @@ def _read(path: Path) -> tuple[PartOfSpeech, ...]:
         raise ArgumentError(f"There is no file {path}: name a file of frames with --frames.")
     try:
         found = tuple(
-            PartOfSpeech(name, *(tuple(map(str, table[key])) for key in ("frames", "tests", "words")))
-            for name, table in tomllib.loads(path.read_text(encoding="utf-8")).items()
+            _part_of_speech(name, table) for name, table in tomllib.loads(path.read_text(encoding="utf-8-sig")).items()
         )
-    except (ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArgumentError(
             f"{path} is not a file of frames ({error}): write [part of speech] with frames, tests and words."
         ) from error
@@ -109,3 +108,17 @@ def _read(path: Path) -> tuple[PartOfSpeech, ...]:
         if len(one.frames) < 4 or not one.tests or len(one.words) < 4:
             raise ArgumentError(f"{one.name} in {path} needs four frames, a test and four words.")
     return found
+
+
+def _part_of_speech(name: str, table: Any) -> PartOfSpeech:
+    """A table of a file; raises ValueError for a text where a list is meant, which would be read as its letters."""
+    lists = ("frames", "tests", "words")
+    if not isinstance(table, dict) or set(table) != set(lists):
+        raise ValueError(f"{name} needs {', '.join(lists)}, and nothing else")
+    for key in lists:
+        texts = table[key]
+        if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
+            raise ValueError(f"{key} of {name} is no list of texts")
+        if len(set(texts)) < len(texts):
+            raise ValueError(f"{key} of {name} holds a text twice")
+    return PartOfSpeech(name, *(tuple(table[key]) for key in lists))

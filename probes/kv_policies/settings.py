@@ -11,6 +11,7 @@ from interp.errors import ArgumentError
 from interp.experiments.bounds import SOME, Count, CountOrNone, OpenShare, Share
 from interp.experiments.experiment import Dtype, Experiment
 from interp.models.identity import ModelFacts
+from interp.named import own_files
 from interp.retention.limits import HALVES, LONGEST_CONTINUATION, SHORTEST_PROMPT, n_kept
 from interp.retention.policies.catalogue import OWN, entry_of, options_of
 
@@ -152,7 +153,6 @@ class Settings(Experiment):
     def input_files(self) -> Sequence[Path]:
         """Returns the file of heads, and those of the user's own policies."""
         from interp.heads.given import given_files
-        from interp.named import own_files
 
         return [*(given_files(self.heads_from) if self.heads_from else []), *own_files(self.policies or ())]
 

@@ -74,15 +74,17 @@ def read_questions(settings: Settings) -> tuple[Question, ...]:
 @kept_while_unchanged(lambda path: (path,))
 def _read(path: Path) -> tuple[Question, ...]:
     try:
-        tables, found = tomllib.loads(path.read_text(encoding="utf-8")), []
+        tables, found = tomllib.loads(path.read_text(encoding="utf-8-sig")), []
         for relation, table in tables.items():
+            if set(table) != {"cue", "facts"} or not isinstance(table["cue"], str):
+                raise ValueError(f"{relation} needs a cue and facts, both texts, and nothing else")
             cue = table["cue"]
             for number, fact in enumerate(" ".join(table["facts"].split()).split("|")):
                 subject, _, answer = (part.strip() for part in fact.partition("="))
                 if not subject or not answer or "{}" not in cue:
                     raise ValueError(f"{relation}: {fact.strip()!r}")
                 found.append(Question(f"{relation}-{number}", relation, subject, cue.replace("{}", subject), answer))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ArgumentError(
             f'{path} is not a file of questions ({error}): write [relation], cue = "… {{}} …" and facts = "subject = answer | …".'
         ) from error

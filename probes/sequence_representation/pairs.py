@@ -3,10 +3,10 @@
 import math
 import tomllib
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from interp.errors import ArgumentError, did_you_mean
+from interp.kept import kept_while_unchanged
 
 OWN_PAIRS = Path(__file__).with_name("pairs.toml")
 GRADES = {
@@ -44,8 +44,8 @@ def own_pairs(limit: int | None = None) -> tuple[Pair, ...]:
     return tuple(found)
 
 
-@lru_cache(maxsize=4)
-def read_pairs(path: Path, _stamp: int, columns: tuple[str, str, str]) -> tuple[Pair, ...]:
+@kept_while_unchanged(lambda path, _: (path,), maxsize=4)
+def read_pairs(path: Path, columns: tuple[str, str, str]) -> tuple[Pair, ...]:
     """Returns the pairs of a .tsv, .csv or .jsonl file; `columns` name the first text, the second and the grade.
 
     Pairs that share their first text are one cluster.

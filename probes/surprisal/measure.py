@@ -198,7 +198,7 @@ def _score(
     for row, words in enumerate(texts):
         found.append([])
         for place, (word, (first, last)) in enumerate(zip(words, encoded[row].spans, strict=True)):
-            # Where the word before took the blank, this one's first token has none, and nothing is left to divide by.
+            # Where the word before took the blank, nothing is left to divide by.
             opens = word.follows and bool(vocabulary.boundary[word.ids[0]])
             begins = float(ends[row, first]) if opens else 0.0
             nats: dict[str, float] = dict(

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from interp.errors import ArgumentError, did_you_mean
 from interp.experiments.bounds import SOME, OpenShare
 from interp.experiments.experiment import Dtype, Experiment
+from interp.kept import kept_while_unchanged
 
 Mode = Literal["raw", "boundary", "exact"]
 OWN_TEXTS = 40
@@ -62,8 +63,7 @@ class Settings(Experiment):
         """
         if self.texts is None:
             return _own_texts(self.prefix)
-        stamp = self.texts.stat().st_mtime_ns if self.texts.is_file() else 0
-        return _read(self.texts, stamp, self.text_column, self.id_column, self.prefix_column, self.prefix)
+        return _read(self.texts, self.text_column, self.id_column, self.prefix_column, self.prefix)
 
 
 @lru_cache(maxsize=2)
@@ -75,8 +75,8 @@ def _own_texts(prefix: str) -> tuple[Text, ...]:
     return tuple(Text(f"{number:03d}", sentence, prefix) for number, sentence in enumerate(firsts))
 
 
-@lru_cache(maxsize=4)
-def _read(path: Path, _stamp: int, text: str, id: str, before: str, prefix: str) -> tuple[Text, ...]:
+@kept_while_unchanged(lambda path, *_: (path,), maxsize=4)
+def _read(path: Path, text: str, id: str, before: str, prefix: str) -> tuple[Text, ...]:
     from interp.stimuli.prose import read_text
     from interp.stimuli.table_files import TABLE_FILES, read_rows
 

@@ -22,7 +22,7 @@ class SpacedWord:
     word: str
     ids: tuple[int, ...]
     follows: bool
-    """Whether anything stands before it in what is read: not before a text's first word."""
+    """Whether a word that is still to be ended stands before it: not before a text's first word, nor behind one that has closed."""
     closes: bool
     """Whether no token that begins with a blank shows its end: its last one holds the blank behind it too, as ":\\n" may, or
     that blank is spelled by bytes, as a no-break space may be."""
@@ -57,9 +57,15 @@ def encode_words(tokenizer: Any, text: Text) -> tuple[SpacedWord, ...]:
 
 
 def closed(words: Sequence[SpacedWord], vocabulary: Vocabulary) -> tuple[SpacedWord, ...]:
-    """Returns a text's words, closed before those that no blank begins: else their end would be counted, and taken off by none."""
-    found = [
-        replace(word, closes=word.closes or not bool(vocabulary.boundary[after.ids[0]]))
-        for word, after in pairwise(words)
+    """Returns a text's words, closed before those that no blank begins: else their end would be counted, and taken off by none.
+
+    Nor does a word follow one that has closed, be there more blanks (of an indented line): nothing is left to divide by.
+    """
+    closing = [word.closes or not bool(vocabulary.boundary[after.ids[0]]) for word, after in pairwise(words)] + [
+        word.closes for word in words[-1:]
     ]
-    return (*found, *words[-1:])
+    behind = [False, *closing[:-1]]
+    return tuple(
+        replace(word, closes=closes, follows=word.follows and not closed)
+        for word, closes, closed in zip(words, closing, behind, strict=True)
+    )

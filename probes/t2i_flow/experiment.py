@@ -9,6 +9,7 @@ from interp.errors import ArgumentError
 from interp.experiments.experiment import Finding, WorkUnit
 from interp.models.identity import ModelFacts
 from interp.models.loading.names import ModelKind
+from interp.named import own_files
 from probes.t2i_flow.plan import check_texts, expected_units, plan_units, prompts_of, work_of
 from probes.t2i_flow.settings import JUDGE_MODELS, Settings
 
@@ -44,8 +45,6 @@ class T2IFlow(Settings):
 
     def input_files(self) -> Sequence[Path]:
         """Returns the user's prompts, and the file of a judge of their own or the folder of the model that judges."""
-        from interp.named import own_files
-
         kind, _, model = self.judge.partition(":")
         folder = Path(model).expanduser()
         judge = [folder] if kind in JUDGE_MODELS and folder.is_dir() else []

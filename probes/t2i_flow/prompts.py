@@ -130,7 +130,7 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
 
 def _read_line(line: str, id: str) -> Prompt:
     try:
-        read = json.loads(line)
+        read = json.loads(line, object_pairs_hook=_once)
     except (ValueError, RecursionError):
         raise ArgumentError('This is not JSON: write {"text": "a cat and a dog", "items": ["cat", "dog"]}.') from None
     fields = _fields(read, _PROMPT_FIELDS, "A prompt")
@@ -165,6 +165,15 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
     if value is not None and not isinstance(value, str):
         raise ArgumentError(f'"{name}" is text, not {json.dumps(value)[:40]}.')
     return value or ""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; raises ArgumentError for a name that comes twice, of which JSON would keep the last."""
+    names = [name for name, _ in pairs]
+    twice = [name for place, name in enumerate(names) if name in names[:place]]
+    if twice:
+        raise ArgumentError(f'"{twice[0]}" is given twice: leave one out.')
+    return dict(pairs)
 
 
 def _fields(read: Any, known: Sequence[str], what: str) -> Mapping[str, Any]:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pandas as pd
 from interp.errors import ArgumentError
 from interp.experiments.experiment import Work
 from interp.heads.sets import heads_as_text
+from interp.kept import kept_while_unchanged
 from interp.models.identity import ModelFacts
 from interp.models.language.model import LanguageModel
 from interp.models.loading.language import load_outline, look_up
@@ -39,8 +39,8 @@ class Known:
     foil: str
 
 
-@lru_cache(maxsize=2)
-def read_known(path: Path, _stamp: int) -> tuple[Known, ...]:
+@kept_while_unchanged(lambda path: (path,))
+def read_known(path: Path) -> tuple[Known, ...]:
     """Returns the texts of a file with the columns text, duplicates and optionally foil.
 
     Raises ArgumentError for a column that is not there, a count that is none, and an empty text.
@@ -67,7 +67,7 @@ def known_texts(settings: Settings) -> tuple[Known, ...]:
     assert path is not None
     if not path.is_file():
         raise ArgumentError(f"There is no file {path}: name a file of texts and their counts with --duplicates.")
-    return read_known(path, path.stat().st_mtime_ns)
+    return read_known(path)
 
 
 @dataclass(frozen=True)

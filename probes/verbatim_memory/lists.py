@@ -114,7 +114,7 @@ def read_public_lists(path: Path) -> dict[int, list[NounList]]:
     Raises ArgumentError when the file is not in that format, or a noun comes twice in a list.
     """
     try:
-        content: Any = json.loads(_read(path))
+        content: Any = json.loads(_read(path), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise ArgumentError(f"{path} is not JSON ({error}).") from error
     wanted = f'{path}: a JSON object {{"n3": [[noun, noun, noun], …], …}} is needed'
@@ -127,12 +127,19 @@ def read_public_lists(path: Path) -> dict[int, list[NounList]]:
             isinstance(row, list) and len(row) == length and all(isinstance(noun, str) and noun for noun in row)
             for row in rows
         )
-        if not length or not rows or not fits:
+        if not length or not rows or not fits or length in lists:
             raise ArgumentError(f'{wanted}, and "{key}" is not.')
         lists[length] = [_list(row, f'{path}, list {number} of "{key}"') for number, row in enumerate(rows, start=1)]
     if len({len(rows) for rows in lists.values()}) > 1:
         raise ArgumentError(f"{wanted} with as many lists of every length.")
     return lists
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; raises ValueError for a name that comes twice, of which JSON would keep the last."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError(f"a name comes twice among {', '.join(name for name, _ in pairs)}")
+    return dict(pairs)
 
 
 def _list(row: list[str], where: str) -> NounList:

@@ -42,6 +42,10 @@ def plain(tokenizer, ids):
 @pytest.mark.parametrize("name", OWN)
 def test_spans_hold_what_they_say_in_every_kind_of_tokenizer(name, kind, words):
     cell = {**SMALL[name], **({"pairs": 3} if name.startswith("kv") else {})}
+    if kind == "word piece, cased" and name.startswith("kv"):
+        with pytest.raises(ArgumentError, match="too few different tokens"):
+            samples_of(kind, name, words, 2, **cell)
+        return
     tokenizer, (sample, again) = samples_of(kind, name, words, 2, **cell)
     assert sample.ids != again.ids or not sample.ids
     for place, question in enumerate(sample.questions):

@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from random import Random
 from threading import Thread
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from interp.errors import ArgumentError
 from probes.critical_tokens.answers.equality import same_latex, same_number
 from probes.critical_tokens.answers.extraction import extract_math, extract_number
+from probes.critical_tokens.answers.numbers import read_number
+from probes.critical_tokens.answers.places import CODES, SIGNS, WORDS, money
 from probes.critical_tokens.problems import read_problems
 
 PAIRS = [json.loads(line) for line in (Path(__file__).parent / "answer_pairs.jsonl").read_text("utf-8").splitlines()]
@@ -62,6 +65,35 @@ def test_two_numbers_with_a_sign_between_them_are_not_one_number(sign: str) -> N
             assert not same_latex(text, f"18{second}")
             for response in (f"The answer is {text}.", f"#### {text}", f"\\boxed{{{text}}}"):
                 assert not same_number(extract_number(response) or "", f"18{second}")
+
+
+def test_money_and_words_of_other_scripts_are_told_apart_and_read_back() -> None:
+    amounts = {f"{before}18": money(before) for before in (*SIGNS, *CODES, "US$", "R$", "NT$")}
+    amounts |= {f"18{word}": unit for word, (scale, unit) in WORDS.items() if scale == 1}
+    for text, unit in amounts.items():
+        found = read_number(text)
+        assert found is not None, text
+        assert (found.value, found.unit) == (18, unit), text
+        assert read_number(str(found)) == found
+    scales = {word: scale for word, (scale, _) in WORDS.items() if scale > 1}
+    assert all(same_number(f"18 {word}", str(18 * scale)) for word, scale in scales.items())
+    assert not any(same_number(f"18 {word}", "18") for word in scales)
+
+
+@pytest.mark.parametrize(
+    ("groups", "point"),
+    [(",", "."), ("'", "."), ("’", "."), (" ", "."), ("\u202f", "."), (" ", ","), ("\u00a0", ","), (".", ",")],
+)
+def test_thousands_are_parted_as_people_part_them(groups: str, point: str) -> None:
+    random = Random(0)
+    for _ in range(200):
+        whole, part = random.randrange(10**3, 10**9), random.randrange(1, 100)
+        text = f"{whole:,}".replace(",", groups)
+        assert (groups == "." and whole < 10**6) or same_number(text, str(whole)), text
+        decimal = f"{text}{point}{part:02}"
+        assert same_number(decimal, f"{whole}.{part:02}"), decimal
+        assert same_latex(decimal, f"{whole}.{part:02}"), decimal
+        assert not same_number(f"{text}0", str(10 * whole)), text
 
 
 RUNAWAYS = [

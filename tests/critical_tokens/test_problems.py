@@ -243,7 +243,21 @@ def test_golds_are_all_of_their_boxes(solution: str, gold: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1.5M", "18M", "18 lakh", "18 point five", "18 crore", "2*", "18 mil", "18 at most", "18 sevenths"]
+    "text",
+    [
+        "1.5M",
+        "18M",
+        "18 score",
+        "18 point five",
+        "18 gross",
+        "$18 dozen",
+        "18元5角",
+        "12,5",
+        "2*",
+        "18 mil",
+        "18 at most",
+        "18 sevenths",
+    ],
 )
 def test_golds_of_an_unknown_scale_are_refused(text: str) -> None:
     assert gold_number(f"#### {text}") is None

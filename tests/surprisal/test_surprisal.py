@@ -155,6 +155,41 @@ def test_words_of_any_script_are_the_tokens_that_the_tokenizer_writes_or_refused
     assert [word.follows for word in words] == [False, *[True] * (len(words) - 1)]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_words_of_a_text_sum_to_the_text_and_its_last_end_under_any_tokenizer(kind: str) -> None:
+    """One plain forward pass over all tokens; between two words what is multiplied by is divided by, also behind lines and indents."""
+    corpus = tuple(one.text for one in SCRIPTS.values())
+    tokenizer = of_kind(kind, corpus)
+    model = tiny("llama", tokenizer=tokenizer, vocab_size=len(tokenizer))
+    boundary = Vocabulary.of(model, "", lambda token: not token[:1].isspace()).boundary
+    texts = [SCRIPTS[script].text[:90].strip() for script in ("latin with accents", "cyrillic", "arabic", "code")]
+    texts += [
+        "if x:\n\treturn y\n\n\t\tpass\nend of it",
+        "def f(x):\n    return x  # two  blanks\n\n\tx = 3.5:\n        f(x)",
+        "Il a dit\u00a0: «\u202foui\u202f» puis\u2003non.\u2028Et puis",
+    ]
+    lead = beginning(tokenizer, "auto")
+    n_read = 0
+    for text in texts:
+        try:
+            words = encode_words(tokenizer, Text("a", text))
+        except ArgumentError:  # one that it cannot spell, or joins with another one
+            continue
+        found = surprisal(model, [text])
+        first = len(lead) or len(words[0].ids)
+        ids = [*lead, *tokenizer(text, add_special_tokens=False)["input_ids"]]
+        with torch.no_grad():
+            log_p = model.hf(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
+        end = log_p[:, boundary].logsumexp(-1)
+        whole = -sum(float(log_p[place - 1, ids[place]]) for place in range(first, len(ids)))
+        nats = found.groupby("mode")["surprisal_nats"].sum()
+        opening = 0.0 if lead else float(end[first - 1])
+        assert nats["raw"] == pytest.approx(whole, abs=2e-3)
+        assert nats["boundary"] == pytest.approx(whole + opening - float(end[-1]), abs=2e-3), text
+        n_read += 1
+    assert n_read >= 3
+
+
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mamba"])
 def test_a_batch_gives_what_each_text_gives_alone_in_recurrent_models_too(name: str) -> None:
     tokenizer = byte_level()

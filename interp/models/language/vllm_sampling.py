@@ -7,11 +7,12 @@ token was drawn with is vLLM's own, after temperature, top-k and top-p (`process
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from math import exp
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.errors import ArgumentError
+from interp.kept import kept_while_unchanged
 from interp.models.language.prefix import Prefix
 from interp.models.language.sampling import BATCH_ROWS, Job, Policy, Rollout, StopRule, stream
 
@@ -96,11 +97,9 @@ def check_vllm() -> None:
         )
 
 
-@lru_cache(maxsize=1)
+@kept_while_unchanged(lambda source, *_: (Path(source),), maxsize=1)
 def _engine(source: str, revision: str, dtype: str, batch_rows: int) -> Any:
     """The engine of a model, loaded once in a process."""
-    from pathlib import Path
-
     if source.startswith(("asset:", "trained:")):
         raise ArgumentError("--sampler vllm reads models from the hub or a folder: this one comes with the toolkit.")
     if Path(source).is_file() or (Path(source) / "adapter_config.json").is_file():

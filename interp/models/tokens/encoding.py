@@ -96,7 +96,39 @@ def _behind_anchor(tokenizer: PreTrainedTokenizerBase, text: str, *, first: bool
         kept = [(id, (start - len(anchor), end - len(anchor))) for id, (start, end) in pairs if end > len(anchor)]
         if all(start >= 0 for _, (start, _) in kept):
             break
-    return Piece([id for id, _ in kept], [offset for _, offset in kept])
+    return Piece([id for id, _ in kept], _with_composed(tokenizer, text, [offset for _, offset in kept]))
+
+
+def _with_composed(
+    tokenizer: PreTrainedTokenizerBase, text: str, offsets: list[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """The characters of tokens with the marks that the tokenizer composes with them (NFC, NFKC): it reports the first alone.
+
+    A mark without which the text would be written alike is not spelled, and stays in no token.
+    """
+    backend: Any = tokenizer.backend_tokenizer  # pyright: ignore[reportAttributeAccessIssue]
+    if backend.normalizer is None:
+        return offsets
+    longer: dict[int, int] = {}
+    end = 0
+    for start, stop in [*offsets, (len(text), len(text))]:
+        if end and text[end:start].strip():
+            longer[end] = _composed_end(backend.normalizer, text, end, start)
+        end = max(end, stop)
+    return [(start, longer.get(stop, stop)) for start, stop in offsets] if longer else offsets
+
+
+def _composed_end(normalizer: Any, text: str, end: int, following: int) -> int:
+    """Where the character that ends at a place, and the marks behind it that change how it is written, end."""
+    written = normalizer.normalize_str(text[end - 1 : end])
+    reached = end
+    for place in range(end, following):
+        again = normalizer.normalize_str(text[end - 1 : place + 1])
+        if text[place].isspace():
+            break
+        if again.rstrip() != written.rstrip():
+            written, reached = again, place + 1
+    return reached
 
 
 def covering(piece: Piece, start: int, end: int) -> tuple[int, int]:
@@ -210,13 +242,14 @@ class Controls(NamedTuple):
 
 def controls_of(tokenizer: PreTrainedTokenizerBase) -> Controls:
     """Returns a tokenizer's control tokens: its special tokens, and added tokens that its chat template writes."""
-    return _controls(tokenizer, str(tokenizer.chat_template or ""), len(tokenizer))
+    special = frozenset(map(str, tokenizer.all_special_tokens))
+    return _controls(tokenizer, str(tokenizer.chat_template or ""), special, len(tokenizer))
 
 
 @lru_cache(maxsize=16)
-def _controls(tokenizer: Any, template: str, n_tokens: int) -> Controls:
+def _controls(tokenizer: Any, template: str, declared: frozenset[str], _n_tokens: int) -> Controls:
     added = [token for token in tokenizer.added_tokens_decoder.values() if not token.content.isspace()]
-    special = {token.content for token in added if token.special} | set(map(str, tokenizer.all_special_tokens))
+    special = {token.content for token in added if token.special} | declared
     others = {token.content for token in added if token.content in template} - special
     ids = {tokenizer.convert_tokens_to_ids(text) for text in special | others if len(text) > 1 and not text.isspace()}
     return Controls(_any_of(special | others), _any_of(others), frozenset(ids - {tokenizer.unk_token_id, None}))

@@ -35,7 +35,9 @@ from probes.critical_tokens.answers.parts import (
     taken_apart,
     unnamed,
     variable,
+    without_indices,
 )  # fmt: skip
+from probes.critical_tokens.answers.places import MONEY_BEFORE
 from probes.critical_tokens.answers.units import UNIT_OF, units_agree
 
 _CHOICE = re.compile(r"^\(?([A-Z])\)?$")
@@ -83,10 +85,13 @@ def _number(text: str, *, thousands: bool) -> Number | None:
     if word and word[1].lower() not in ("none", "nothing"):
         told = spelled(word[1])
         return told if told and told.value.denominator == 1 and not told.unit else None
-    bare = re.search(r"(?:[\d})]|\b)\s*([A-Za-z][A-Za-z.]*)", re.sub(r"\\[a-zA-Z]+\s*(?:\{[^{}]*\})?", " ", text))
+    bare = re.search(
+        r"(?:[\d})]|\b)\s*([A-Za-z][A-Za-z.]*)(?![^\W\d_])",
+        re.sub(rf"\\[a-zA-Z]+\s*(?:\{{[^{{}}]*\}})?|^[-+]?\s*{MONEY_BEFORE}", " ", text.replace("\\$", "$")),
+    )
     if bare and (len(bare[1]) < 2 or (bare[1].lower() not in UNIT_OF and not re.search(r"\s[A-Za-z]{3,}", text))):
         return None
-    return read_number(re.sub(r"\\text\{([^{}]*)\}", r" \1", text), thousands=thousands)
+    return read_number(re.sub(r"\\text\{([^{}]*)\}", r" \1", text).strip(), thousands=thousands)
 
 
 def _same(a: str, b: str) -> bool:
@@ -106,12 +111,19 @@ def _same(a: str, b: str) -> bool:
         return (
             first is not None
             and second is not None
+            and not _of_two_names(a, b)
             and (first.left == "∪" or not joined_apart(a, b))
             and _same_parts(first, second)
         )
     if RELATION.search(a) or RELATION.search(b):
         return _same_relations(a, b)
     return _same_leaves(a, b)
+
+
+def _of_two_names(a: str, b: str) -> bool:
+    """Whether x is not 3 in one and y is not 3 in the other."""
+    names = [re.match(r"(\w|\\theta)\\neq", text) for text in (a, b)]
+    return len({name[1] for name in names if name}) > 1
 
 
 def _same_special(a: str, b: str) -> bool | None:
@@ -135,7 +147,8 @@ def _same_parts(a: Parts, b: Parts) -> bool:
         return False
     if ordered:
         return all(_same(x, y) for x, y in zip(a.members, b.members, strict=True))
-    first, second = unnamed(a.members), unnamed(b.members)
+    first = unnamed(without_indices(a.members, b.members))
+    second = unnamed(without_indices(b.members, a.members))
     names = [
         name_of(one.members[0]) if part != one.members else None
         for one, part in ((a, first), (b, second))
@@ -185,6 +198,10 @@ def _same_relations(a: str, b: str) -> bool:
 
 
 def _same_matrices(a: str, b: str) -> bool:
+    names = [name_of(text) or "" for text in (a, b)]
+    if "" not in names and names[0] != names[1]:
+        return False
+    a, b = (text.removeprefix(name) for text, name in zip((a, b), names, strict=True))
     found = [re.fullmatch(r"\\begin\{(p|v|)matrix\}(.*)\\end\{\1matrix\}", text) for text in (a, b)]
     first, second = found
     if first is None or second is None or first[1] != second[1]:

@@ -27,6 +27,7 @@ _LED = re.compile(
     r"(?=\$|\\\()",
     re.IGNORECASE,
 )
+_INSTEAD = re.compile(r"not (?:\$[^$\n]{1,40}\$|[^.,;:\s]{1,20}(?: [a-z]+)?),? but(?: rather| instead)? (?=[-$\d])")
 _NEXT_PROBLEM = re.compile(
     r"\n[\s#*]*(?:(?:Question|Problem|Q|Example|Exercise)\s*\d*[\s*]*:|(?:Human|User)[\s*]*:|(?:Question|Problem"
     r"|Example|Exercise)\s+\d+[\s*.:]*(?:\n|$))"
@@ -59,7 +60,7 @@ _TAKEN_BACK = re.compile(
 _CLAUSE = re.compile(r"[,;:]\s|\b(?:so|therefore|thus|hence|then|and|but|because|since)\b", re.IGNORECASE)
 _MATHS = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$(.+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _JOINED = re.compile(r"\s*(?:,|;|,?\s*(?:and|or)\b)\s*")
-_SENTENCE_END = re.compile(r"\n|[.?](?=[\s*_\"')”’]|$)|[。！]|!(?!\s+[a-z])(?=[\s*_\"')”’]|$)|!(?=!)")
+_SENTENCE_END = re.compile(r"\n|[.?](?=[\s*_\"')”’]|$)|[。！।॥۔።။។։]|!(?!\s+[a-z])(?=[\s*_\"')”’]|$)|!(?=!)")
 _IS_THE_ANSWER = re.compile(
     r"(?:^|[.!?\n,;]\s*|\b(?i:so|thus|therefore|hence)\b,?\s+)(?P<text>[$*]*-?[^\s,;:!?]{1,40}(?: [a-z]+)?) is (?:the"
     r"|my|our) (?:final |correct )?"
@@ -95,12 +96,16 @@ def _marked(response: str) -> list[Statement]:
         begin = marker.end() + skipped
         bullet = _BULLET.match(response, begin) if "\n" in rest[:skipped] else _LED.match(response, begin)
         begin = bullet.end() if bullet else begin
+        instead = _INSTEAD.match(response, begin)
+        begin = instead.end() if instead else begin
         if marker[0] == "####":
             line = rest.split("\n", 1)[0].strip()
             if read_number(line) is not None or ("=" in line and number_in(line) is not None):
                 found.append(Statement(line, marker.end() + len(line), boxed=False))
             continue
         text, after, maths = _stated(response, begin)
+        if re.search(r"(?<!\*)\*$", response[:begin]):  # *18* eggs
+            text = re.sub(r"^([^\s*]+)\*(?=\s|$)", r"\1", text)
         asked = response[after : after + 1] == "?"
         if text.strip() and not asked and not _doubted(response, marker.start()) and "\\boxed" not in text:
             found.append(Statement(text.strip(), after, boxed=False, maths=maths))

@@ -42,7 +42,7 @@ def plain(latex: str) -> str:
     text = re.sub(r"\\text\{(negative|minus)\}\s*(?=[\d.\\])", "-", text)
     text = re.sub(r"\\text\{((?:positive |plus )?infinity)\}", r"\\infty ", text, flags=re.IGNORECASE)
     text = re.sub(r"\\text\{([A-Z](?:, ?[A-Z])+)\}", r"\1", text)
-    text = re.sub(r"\\text\{(,|and|or|)\}", r" \1 ", text)
+    text = re.sub(r"\\text\{(,|:|and|or|)\}", r" \1 ", text)
     text = re.sub(r"\\text\{(\(?[A-Za-z]\)?)\}", r"\1", text)
     text = re.sub(r"(?<=\d)(?:\{,\}|,\\!)\s*(?=\d{3})", "", text)
     text = re.sub(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![a-zA-Z])\.?", "", text)
@@ -58,7 +58,8 @@ def plain(latex: str) -> str:
     for sign, spelling in _SPELLINGS.items():
         text = text.replace(sign, spelling)
     text = re.sub(r"\\(le|ge|ne)(?![a-zA-Z])", r"\\\1q", text)
-    text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", text).replace(r"\%", "%")
+    text = re.sub(r"\\[dtc](frac|binom)(?![a-zA-Z])", r"\\\1", text).replace(r"\%", "%")
+    text = re.sub(r"\{([^{}]*)\\over(?![a-zA-Z])([^{}]*)\}|^([\d\s]+)\\over\s*(\d+)$", r"\\frac{\1\3}{\2\4}", text)
     text = re.sub(r"(?<=[\w)}])\s*\*\*\s*(?=[\w({-])", "^", without_bold(text))
     text = re.sub(r"\^\s*(-?\d+)", r"^{\1}", text)
     text = re.sub(r"^([\dA-F]+|\([\dA-F]+\))_(\d{2})$", r"\1_{\2}", text.strip())
@@ -91,7 +92,15 @@ def plain(latex: str) -> str:
     text = re.sub(r"(?<=\.)(\d*)\\(?:bar|dot)(?=\{\d+\})", r"\1\\overline", text)
     text = re.sub(r"(\d*)\.(\d*)\\overline\{(\d{1,20})\}", _repeating, text)
     text = re.sub(r"(\\text\{[^{}]*)\^\{([23])\}([^{}]*\})", r"\1^\2\3", text)
-    return _without_generic_units(text)
+    return _without_generic_units(_OPEN_ENDS.sub(_round_brackets, text))
+
+
+_OPEN_ENDS = re.compile(r"(?:^|(?<=\\cup))([\[\]])([^\[\](),]+,[^\[\](),]+)([\[\]])(?=\\cup|$)")
+
+
+def _round_brackets(interval: re.Match[str]) -> str:
+    """An interval whose open ends are brackets turned outwards, ]3,5], as (3,5]."""
+    return f"{'(' if interval[1] == ']' else '['}{interval[2]}{')' if interval[3] == '[' else ']'}"
 
 
 def _repeating(decimal: re.Match[str]) -> str:
@@ -166,7 +175,7 @@ def same_words(a: str, b: str) -> bool | None:
 
 def _words(text: str) -> list[str]:
     """The words of a text without punctuation; + - # behind a word belong to it."""
-    text = re.sub(r"\\text|[{}\\]", "", text)
+    text = re.sub(r"^\s*(?:an?|[Tt]he|An) (?=[A-Za-z]{3})", "", re.sub(r"\\text|[{}\\]", "", text))
     return re.findall(
         r"[^\W_]+(?:[+#-]+(?![^\W_]))?|[+#](?=[^\W_])", re.sub(r"(?<=[a-z])-(?=[a-z])", " ", re.sub("['’]", "", text))
     )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from probes.critical_tokens.answers.places import MONEY_BEFORE, decimal_point
 from probes.critical_tokens.answers.signs import even_signs
 from probes.critical_tokens.answers.units import UNIT_OF, behind, units_agree
 
@@ -48,13 +49,22 @@ class Number:
     value: Fraction
     percent: bool = False
     unit: str = ""
+    smaller: str = ""
+    """The second unit that it was given in: the minutes of 1 hour 30 minutes."""
 
     def __str__(self) -> str:
         """The number in a form that read_number reads back."""
+        if self.smaller:
+            part = (self.value % 1) * _COMPOUND[self.unit, self.smaller]
+            return f"{int(self.value)} {self.unit} {part} {self.smaller}"
         return f"{self.value}{'%' if self.percent else ''}{f' {self.unit}' if self.unit else ''}"
 
     def same(self, other: "Number") -> bool:
         """Whether two numbers are the same: a percent sign may be left out or worked out, units that both are given must agree."""
+        for one, another in ((self, other), (other, self)):
+            if one.smaller and not another.smaller:
+                fine = Number(one.value * _COMPOUND[one.unit, one.smaller], unit=one.smaller)
+                return fine.same(another) or Number(one.value, unit=one.unit).same(another)
         if not units_agree(self.unit, other.unit):
             return False
         if (self.percent and other.unit) or (other.percent and self.unit):
@@ -67,16 +77,20 @@ class Number:
         return with_sign.value == 100 * bare.value
 
 
-def tidy(text: str) -> str:
-    r"""Returns a text with its marks evened out: minus signs, spaces, bold, \text{}, 9{,}500 and 9,\!500."""
+def tidy(text: str, *, lists: bool = False) -> str:
+    r"""Returns a text with its marks evened out: minus signs, spaces, bold, \text{}, 9{,}500 and 9,\!500.
+
+    With `lists`, the comma of 1 234,5 parts two numbers and is not taken for a decimal one.
+    """
     text = "".join(_ASCII.get(sign, sign) for sign in even_signs(text))
     text = re.sub(r"(?<=\d)\u066c(?=\d)", ",", text)
     text = _VULGAR.sub(_vulgar, _RAISED.sub(_raised, text))
     text = re.sub(r"(?<=\d)(?:\{,\}|,\\!)\s*(?=\d{3})", "", text)
+    text = _TEXT.sub(r" \1 ", _SPACES.sub(" ", text)).strip()
+    text = text if lists else decimal_point(text)
     text = re.sub(
         r"(?<![\d.,/^ ])(?<![\d/^] )([1-9]\d{0,2})((?: \d{3})+)(?![\d/]| ?\d)", lambda m: m[0].replace(" ", ""), text
     )
-    text = _TEXT.sub(r" \1 ", _SPACES.sub(" ", text))
     text = re.sub(r"\\(?:left|right|displaystyle)(?![a-zA-Z])", "", text)
     text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", text)
     text = text.replace(r"\%", "%").replace(r"\$", "$").replace("^{\\circ}", "°").replace("^\\circ", "°")
@@ -103,14 +117,14 @@ def read_number(text: str, *, thousands: bool = True) -> Number | None:  # noqa:
     """Returns the number that a text is, None where it is none; without `thousands` 1,234 is a list, not a number."""
     if len(text) > LONGEST:
         return None
-    text = tidy(text)
+    text = tidy(text, lists=not thousands)
     while text.startswith("$") and text.endswith("$") and len(text) > 2:
         text = text[1:-1].strip()
     text = re.sub(r"^\\[(\[](.*)\\[)\]]$", r"\1", text).strip()
     if re.search(r"\.\d+\.{2,}$", text):  # 0.333... goes on
         return None
-    text = text.rstrip(".,;").strip()
-    head = re.match(r"(?P<sign>[+-]?)\s*(?P<currency>[$€£¥₹]?)\s*(?P<inner>[+-]?)\s*", text)
+    text = text.rstrip(".,;।॥۔።။។։").strip()
+    head = re.match(rf"(?P<sign>[+-]?)\s*(?P<currency>{MONEY_BEFORE})?\s*(?P<inner>[+-]?)\s*", text)
     assert head is not None
     if head["sign"] and head["inner"]:
         return None
@@ -123,7 +137,7 @@ def read_number(text: str, *, thousands: bool = True) -> Number | None:  # noqa:
     value = _value(body)
     if value is None:
         return None
-    tail = behind(text[body.end() :], head["currency"], one=abs(value) <= 1)
+    tail = behind(text[body.end() :], head["currency"] or "", one=abs(value) <= 1)
     if tail is None:
         return None
     scale, percent, unit = tail
@@ -140,7 +154,7 @@ def _compound(text: str) -> Number | None:
     parts = _COMPOUND.get((larger or "", smaller or ""))
     if parts is None or larger is None or int(found[3]) >= parts:
         return None
-    return Number(int(found[1]) + Fraction(int(found[3]), parts), unit=larger)
+    return Number(int(found[1]) + Fraction(int(found[3]), parts), unit=larger, smaller=smaller or "")
 
 
 def _value(body: re.Match[str]) -> Fraction | None:
@@ -187,8 +201,8 @@ def spelled(text: str) -> Number | None:  # noqa: PLR0911
     words = re.findall(r"[a-z]+", text.lower()) if re.fullmatch(r"[A-Za-z -]+\.?", text) else []
     if words in (["none"], ["nothing"]):
         return Number(Fraction(0))
-    if words[:2] in (["a", "dozen"], ["one", "dozen"]):
-        return read_number(" ".join(["12", *words[2:]]))
+    if "dozen" in words:
+        return _dozens(words[: words.index("dozen")], words[words.index("dozen") + 1 :])
     if words and len(words) <= 2 and words[-1] in _PARTS and words[0] in {**_SPELLED, "a": 1, "half": 1}:
         top = 1 if len(words) == 1 else {**_SPELLED, "a": 1}.get(words[0], 0)
         if (len(words) == 2) == (words[0] != "half") and top and (top > 1) == (words[-1] in _MANY):
@@ -201,6 +215,14 @@ def spelled(text: str) -> Number | None:  # noqa: PLR0911
     if used < len(words) and words[used] in ("s", "point"):
         return None
     return Number(Fraction(value)) if used == len(words) else read_number(f"{value} {words[used]}")
+
+
+def _dozens(count: Sequence[str], behind: Sequence[str]) -> Number | None:
+    """A dozen, half a dozen, two dozen eggs."""
+    one = {("a",): Fraction(1), ("half", "a"): Fraction(1, 2)}.get(tuple(count))
+    told = spelled(" ".join(count)) if one is None and count else None
+    many = one if one is not None else told.value if told and not told.unit else None
+    return None if many is None else read_number(" ".join([str(12 * many), *behind]))
 
 
 def _counted(words: Sequence[str]) -> tuple[int | None, int]:
@@ -245,6 +267,11 @@ def same_time(a: str, b: str) -> bool | None:
             second[3].lower(),
         )
     time, other = (first, b) if first else (second, a)
+    hours, part = (int(time[1]), time[3].lower()) if time else (0, "")
+    if re.fullmatch(
+        rf"{hours % 12 + 12 * (part == 'p'):02}:{(time and time[2]) or '00'}", other.rjust(5, "0")
+    ):  # 15:00
+        return True
     return (
         time is not None
         and re.fullmatch(rf"0?{int(time[1])}:{time[2] or '00'}" if time[2] else rf"{int(time[1])}(?::00)?", other)

@@ -67,6 +67,9 @@ def taken_apart(text: str) -> Parts | None:
     either = divided(text, r"(?<![a-zA-Z\\])or(?![a-zA-Z])")
     if len(either) > 1 and all(interval(part) for part in either) and len({variable(part) for part in either}) == 1:
         return Parts("∪", "∪", tuple(either))
+    without = _left_out(text)
+    if without is not None:
+        return without
     members = [part for part in divided(text, r",|;|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])") if part]
     if len(members) > 1:
         return Parts("", "", tuple(members))
@@ -77,6 +80,18 @@ def taken_apart(text: str) -> Parts | None:
             if left == "\\{" or (len(members) > 1 and all(members)):
                 return Parts(left, right, tuple(members))
     return None
+
+
+_ALL_BUT = r"(?:\(-\\infty,\\infty\)|\\text\{all real numbers\})(?:\\(?:setminus|backslash) ?|-)\\\{"
+_LEFT_OUT = re.compile(rf"(?:(?:[a-zA-Z]|\\theta)\\neq ?|{_ALL_BUT})([^,<>=]+?)(?:\\\}})?")
+
+
+def _left_out(text: str) -> Parts | None:
+    r"""The union that leaves out one number: x ≠ 3, or \mathbb{R} \setminus \{3\}."""
+    found = _LEFT_OUT.fullmatch(text)
+    if found is None or re.search("[a-zA-Z]", re.sub(r"\\[a-z]+", "", found[1])):
+        return None
+    return Parts("∪", "∪", (f"(-\\infty,{found[1]})", f"({found[1]},\\infty)"))
 
 
 def interval(text: str) -> Parts | None:
@@ -154,6 +169,15 @@ def joined_apart(a: str, b: str) -> bool:
     bounds = any(re.search(r"\\[lg]eq|[<>]", member) for members in lists for member in members)
     told_apart = bounds or any(len(one) > 1 for one in names)
     return told_apart and (len(divided(a, _OR)) > 1) != (len(divided(b, _OR)) > 1)
+
+
+def without_indices(members: Sequence[str], others: Sequence[str]) -> Sequence[str]:
+    """Returns members such as x_1=1, x_2=-2 without their names, where the others have none; else as they are."""
+    found = [re.fullmatch(r"([A-Za-z])_\{(\d)\}=([^=]+)", member) for member in members]
+    indices = [one[2] for one in found if one]
+    if None in found or any("=" in other for other in others) or len({one[1] for one in found if one}) != 1:
+        return members
+    return [one[3] for one in found if one] if indices == [str(at) for at in range(1, len(members) + 1)] else members
 
 
 def name_of(member: str) -> str | None:

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from probes.critical_tokens.answers.algebra import evaluate
 from probes.critical_tokens.answers.numbers import LONGEST, Number, read_number, spelled, tidy
+from probes.critical_tokens.answers.places import MONEY_BEFORE, MONEY_SIGN
 
 _CUT = re.compile(
     r"\s*(?:;(?!\s*[-$.]?\d)|[(\[]|,\s+(?=[A-Za-z])|\b(?:because|since|as|so|which|where|when|after|given|who|and not|rather than|"
@@ -24,7 +25,7 @@ _OTHER = re.compile(
 """A second answer behind the first one: (or 19 if rounded), , y = 4."""
 _EQUALS = re.compile(r"=|≈|\\approx|\\implies|→|\\rightarrow")
 _LEAD = re.compile(
-    r"^(?P<words>[A-Za-z][A-Za-z',.\s]*?)(?:\s+|(?=[$€£¥₹]))(?=[+-]?\s*[$€£¥₹]?\s*-?\s*(?:\.?\d|\\frac))"
+    rf"^(?P<words>[A-Za-z][A-Za-z',.\s]*?)(?:\s+|(?={MONEY_SIGN}))(?=[+-]?\s*(?:{MONEY_BEFORE})?\s*-?\s*(?:\.?\d|\\frac))"
 )
 _PLAIN = (
     "a an the total sum exactly precisely about approximately approx approx. roughly around circa only just simply"
@@ -185,7 +186,11 @@ def _unwrapped(text: str) -> str:
     """A text without quotes or brackets around the whole of it."""
     inside = re.fullmatch(r"""\s*(?:"(.*)"|'(.*)'|`(.*)`|\[(.*)\]|\((.*)\)|\{(.*)\}|_*(.*?)_+)\.?\s*""", text)
     found = next((group for group in inside.groups() if group is not None), "") if inside else ""
-    return found if re.fullmatch(r"[-+$€£\s]*[\d.,]+\s*[%\w]*", found) and not re.search(r",\d{3}", found) else text
+    return (
+        found
+        if re.fullmatch(rf"(?:{MONEY_SIGN}|[-+\s])*[\d.,]+\s*[%\w]*", found) and not re.search(r",\d{3}", found)
+        else text
+    )
 
 
 def _dangling(text: str) -> bool:

@@ -7,6 +7,8 @@ equals itself alone.
 import re
 import unicodedata
 
+from probes.critical_tokens.answers.places import without_apostrophes
+
 _DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u2066\u2067\u2068\u2069")
 """Marks of writing direction that change no order within a number; the overrides U+202D and U+202E do, and stay."""
 _SLASHES = {"\u2044": "/", "\u2215": "/", "\u2236": ":"}
@@ -14,8 +16,11 @@ _DOUBLE_STRUCK = "\U0001d538", "\U0001d56b"
 
 
 def even_signs(text: str) -> str:
-    """Returns a text with digits of all scripts, full-width forms and mathematical letters as plain ones, without marks of direction."""
-    return "".join(map(_even, text))
+    """Returns a text with digits of all scripts, full-width forms and mathematical letters as plain ones, without marks of direction.
+
+    The apostrophes of 1'234 are left out.
+    """
+    return without_apostrophes("".join(map(_even, text)))
 
 
 def _even(sign: str) -> str:
@@ -59,7 +64,8 @@ _COMMAS = str.maketrans("、،", ",,")
 
 def latex_signs(text: str) -> str:
     """Returns an answer with its signs outside ASCII as LaTeX spells them, where it does; accents are composed."""
-    text = even_signs(unicodedata.normalize("NFC", text)).translate(_PLAIN)
+    text = even_signs(unicodedata.normalize("NFC", text))
+    text = re.sub(r"(?<=\d)\u2032(?=\d)", r"\\prime ", text).translate(_PLAIN)  # minutes part no thousands
     text = re.sub(r"[、،](?=\s*\d{3}(?!\d))", ";", text).translate(_COMMAS)
     text = _RAISED.sub(lambda run: f"^{{{_digits(run[0])}}}", text)
     text = _LOWERED.sub(lambda run: f"_{{{_digits(run[0])}}}", text)

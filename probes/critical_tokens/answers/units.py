@@ -8,16 +8,20 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+from probes.critical_tokens.answers.places import CODES, MONEY, SIGNS, money, same_money, word_elsewhere
+
 SCALES = {
     "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "quadrillion": 10**15,
+    "dozen": 12, "dozens": 12, "lakh": 10**5, "lakhs": 10**5, "crore": 10**7, "crores": 10**7,
 }  # fmt: skip
 _GLUED = re.compile(r"(?P<thousands>k)(?!\w)|(?P<sign>[KMB])(?!\w)")
 """15k; and $15K, $2M, $3B, capitals of money only: 15 K are kelvins."""
 _GLUED_SCALES = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9}
-CURRENCY = {"$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee", "¢": "cent"}
-_MONEY = {*CURRENCY.values(), "cent", "pound"}
+_CENT = "¢"
 _UNITS = {
-    "dollar": "dollar dollars usd bucks", "euro": "euro euros eur", "cent": "cent cents", "yen": "yen", "rupee": "rupee rupees rs rs. inr",
+    "dollar": "dollar dollars bucks", "euro": "euro euros", "cent": "cent cents", "yen": "yen", "rupee": "rupee rupees rs rs.",
+    "yuan": "yuan renminbi", "won": "won", "franc": "franc francs", "peso": "peso pesos", "rouble": "rouble roubles ruble rubles",
+    "brl": "reais", "pln": "zloty zlotys", "shekel": "shekel shekels",
     "penny": "penny pennies pence", "nickel": "nickel nickels", "dime": "dime dimes",
     "nm": "nm nanometer nanometers nanometre nanometres", "um": "um μm µm micrometer micrometers micrometre micrometres microns",
     "mm": "mm millimeter millimeters millimetre millimetres", "cm": "cm centimeter centimeters centimetre centimetres",
@@ -43,9 +47,12 @@ _UNITS = {
     "newton": "newton newtons", "pascal": "pascal pascals", "hertz": "hz hertz", "khz": "khz", "mhz": "mhz", "ohm": "ohm ohms",
     "mol": "mol mole moles", "profit": "profit", "loss": "loss", "gain": "gain", "pair": "pair pairs",
 }  # fmt: skip
-UNIT_OF = {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings.split()} | {
-    "mph": "mile/hour", "kph": "km/hour", "kmh": "km/hour", "mpg": "mile/gallon", "fps": "foot/second",
-}  # fmt: skip
+UNIT_OF = (
+    {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings.split()}
+    | {unit: unit for unit in MONEY if unit.isascii()}
+    | {code.lower(): unit for code, unit in CODES.items()}
+    | {"mph": "mile/hour", "kph": "km/hour", "kmh": "km/hour", "mpg": "mile/gallon", "fps": "foot/second"}
+)
 """Units that are told apart, by their spellings."""
 _SIDES = {
     "above": "above", "below": "below", "east": "east", "west": "west", "north": "north", "south": "south", "up": "up", "upward": "up",
@@ -117,14 +124,17 @@ class Behind(NamedTuple):
     unit: str
 
 
-def behind(tail: str, currency: str, *, one: bool = False) -> Behind | None:
+def behind(tail: str, currency: str, *, one: bool = False) -> Behind | None:  # noqa: PLR0911
     """Returns what stands behind a number, None where it is no number after all; `one` where a noun may be singular."""
+    elsewhere = word_elsewhere(tail.strip())
+    if elsewhere is not None:
+        return _elsewhere(*elsewhere, currency)
     spaced, tail = tail[:1].isspace(), _without_accents(tail).strip().strip("$").strip()
-    unit = CURRENCY.get(currency, "")
+    unit = money(currency)
     if _UNSAYS.search(re.sub(r" (?:squared|cubed)", "^2", tail)) or _DATE.match(tail):
         return None
-    if tail in CURRENCY and not unit:
-        return Behind(1, False, CURRENCY[tail])
+    if tail in {*SIGNS, _CENT} and not unit:
+        return Behind(1, False, SIGNS.get(tail, "cent"))
     percent = re.fullmatch(r"(?:%|(?:percent|percentage|pct)\b)([^\d+]*)", tail, re.IGNORECASE)
     if percent:
         return None if _COMPARED.search(percent[1]) else Behind(1, True, unit)
@@ -134,6 +144,14 @@ def behind(tail: str, currency: str, *, one: bool = False) -> Behind | None:
         scale = re.fullmatch(r"°\s*([CF]?)(?![a-zA-Z])\D*", tail)
         return Behind(1, False, f"degree {scale[1]}".strip()) if scale else None
     return _words(tail, spaced, currency, one)
+
+
+def _elsewhere(scale: int, unit: str, rest: str, currency: str) -> Behind | None:
+    """What a word of another script says; a scale goes on: 18万元."""
+    if scale == 1:
+        return Behind(1, False, money(currency) or unit) if not rest.strip(" .") else None
+    inner = behind(rest, currency)
+    return None if inner is None else Behind(scale * inner.scale, inner.percent, inner.unit)
 
 
 def _without_accents(text: str) -> str:
@@ -153,16 +171,16 @@ def _words(tail: str, spaced: bool, currency: str, one: bool) -> Behind | None: 
         return None
     first, rest = words[0].lower(), tail[(raised.end() if raised else 0) + words.end() :]
     first, rest = (first, rest) if first in UNIT_OF else (first.rstrip("."), rest)
-    if first in SCALES and spaced:
+    if first in SCALES and spaced and not (currency and SCALES[first] == 12):  # $3 dozen is a price
         inner = behind(rest, currency, one=one)
         return None if inner is None else Behind(SCALES[first] * inner.scale, inner.percent, inner.unit)
     if _is_unit(words[0], rest):
         unit = _unit(
             UNIT_OF[first], rest, "" if raised is None else "^2" if raised[1].lower().startswith("s") else "^3"
         )
-        return None if unit is None else Behind(1, False, CURRENCY.get(currency, "") or unit)
+        return None if unit is None else Behind(1, False, money(currency) or unit)
     if first in ("unit", "units") and re.fullmatch(rf"(?:{_POWER})?\.?", rest):
-        return Behind(1, False, CURRENCY.get(currency, ""))
+        return Behind(1, False, money(currency))
     if not re.fullmatch(r"(?:[^\d=+*/^<>\\]|/(?=[A-Za-z]))*", rest):
         return None
     if first == "times" and not rest.strip():
@@ -202,7 +220,7 @@ def _power(text: str | None) -> str:
 
 def _noun(tail: str, currency: str, one: bool) -> Behind | None:
     """A noun, with adjectives or "more" before it or words behind it: 18 large red marbles, 18 of the eggs, 18 in total."""
-    unit = CURRENCY.get(currency, "")
+    unit = money(currency)
     words = re.findall(r"[A-Za-z][A-Za-z.'-]*", re.split(r"[,;(]", tail)[0].lower())
     if re.match(
         r"(?:in (?:total|all)|per|each|every)\b|(?:is|are) (?:the|our|my|your) (?:final |correct )?(?:answer|result|total)\b",
@@ -238,11 +256,11 @@ def units_agree(a: str, b: str) -> bool:
     if not a or not b or a == b:
         return True
     (one, per, side), (other, again, other_side) = _parts(a), _parts(b)
-    if one != other:
-        known = {unit.partition("/")[0] for unit in UNIT_OF.values()} | _MONEY
+    if not same_money(one, other):
+        known = {unit.partition("/")[0] for unit in UNIT_OF.values()} | MONEY
         names = {one.partition("^")[0], other.partition("^")[0]}
         return not names & known and (side == other_side or not (side and other_side))
-    return (per == again or (one in {*_MONEY, "mile", "km"} and not (per and again))) and (
+    return (per == again or (one in {*MONEY, "mile", "km"} and not (per and again))) and (
         side == other_side or not (side and other_side)
     )
 
