@@ -22,6 +22,7 @@ Statistic = Callable[[pd.DataFrame, Array], Array]
 """Takes the rows of a group and how often each counts, [draw, row]; returns one number per draw."""
 Kind = Literal["mean", "share", "median", "correlation"]
 _LIMITS = {"share": (0.0, 1.0), "correlation": (-1.0, 1.0)}
+_UNLIMITED = (-np.inf, np.inf)
 ESTIMATE: dict[str, type] = {"value": float, "ci_low": float, "ci_high": float, "n": int, "n_rows": int}
 """The columns of estimates, as `interp.tables.schema_of` takes them: n counts clusters."""
 
@@ -35,6 +36,7 @@ def estimates(
     kind: Kind = "mean",
     minus: str | None = None,
     name: str | None = None,
+    limits: tuple[float, float] = _UNLIMITED,
     draws: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -45,10 +47,11 @@ def estimates(
     `value` is a column or a statistic of the rows; `minus` a column that is paired with it, row by row: the difference is
     estimated. `over` names the cluster of each row, which is resampled as a whole. Kind "share": of numbers between 0 and 1,
     whose interval has a width also at none and all (`interp.statistics.bounded`). Kind "correlation": of a statistic
-    from −1 to 1, which has no interval where all draws agree.
+    from −1 to 1, which has no interval where all draws agree. `limits` are what the number can be at least and at most, for kinds
+    other than these: an interval goes no further.
     """
     rows = [
-        (*key, *_estimate(rows, value, rows[over], kind, minus, draws, seed), len(rows))
+        (*key, *_within(_estimate(rows, value, rows[over], kind, minus, draws, seed), limits), len(rows))
         for key, rows in frame.groupby(list(by), sort=False, dropna=False)
     ]
     own = ("value", "ci_low", "ci_high") if name is None else (name, f"{name}_ci_low", f"{name}_ci_high")
@@ -86,6 +89,11 @@ def _estimate(
         )
     two = share_difference if kind == "share" else paired_difference
     return two(rows[value], rows[minus], clusters, draws=draws, seed=seed)
+
+
+def _within(estimate: Estimate, limits: tuple[float, float]) -> Estimate:
+    low, high = np.clip([estimate.ci_low, estimate.ci_high], *limits)  # NaN stays
+    return estimate._replace(ci_low=float(low), ci_high=float(high))
 
 
 def _median(rows: pd.DataFrame, value: str, minus: str | None, weights: Array) -> Array:

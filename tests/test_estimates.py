@@ -75,6 +75,19 @@ def test_a_share_that_is_the_same_everywhere_has_an_interval_with_a_width(rows: 
     assert total["ci_high"].tolist() == [wilson_interval(0, 4).ci_high] * 2
 
 
+def test_an_interval_of_a_mean_goes_no_further_than_the_mean_can() -> None:
+    rows = pd.DataFrame({"all": 0, "cluster": [*"aabbcc"], "tokens": [1.0, 1, 1, 1, 1, 4]})
+    free, held = (
+        estimates(rows, ["all"], "tokens", over="cluster", limits=limits) for limits in ((-np.inf, np.inf), (1.0, 5.0))
+    )
+    assert free["ci_low"].item() < 1.0  # else this shows nothing
+    assert held["ci_low"].item() == 1.0
+    assert held["ci_high"].item() == min(5.0, free["ci_high"].item())
+    assert held["value"].item() == free["value"].item() == 1.5
+    one = estimates(rows.assign(cluster="a"), ["all"], "tokens", over="cluster", limits=(1.0, 5.0))
+    assert one[["ci_low", "ci_high"]].isna().all().all()
+
+
 def test_a_correlation_of_three_points_that_all_draws_agree_on_has_no_interval() -> None:
     rows = pd.DataFrame({"all": 0, "cluster": range(3), "a": [1.0, 2, 3], "b": [0.0, 1, 5]})
     correlation = lambda own, weights: weighted_spearman(own["a"], own["b"], weights)  # noqa: E731

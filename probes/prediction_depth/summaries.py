@@ -25,7 +25,7 @@ def summarise_all(measured: Tables, seed: int) -> dict[str, pd.DataFrame]:
     """Returns the summary tables."""
     answers = measured["answers"]
     return {
-        "settled": _settled(measured["tokens"], seed),
+        "settled": _settled(measured["tokens"], float(measured["depths"]["depth"].max()), seed),
         "contrasts": pd.concat([_prose_contrasts(measured["tokens"], seed), _fact_contrasts(measured["answer_tokens"], seed)]),
         "slopes": _slopes(measured["tokens"], seed),
         "quality": _long(measured["depths"], ["lens", "depth"], _QUALITY, "text_id", seed),
@@ -53,7 +53,7 @@ def _long(table: pd.DataFrame, by: list[str], quantities: dict[str, str], over: 
 # ---------------------------------------------------------------------- where predictions settle
 
 
-def _settled(tokens: pd.DataFrame, seed: int) -> pd.DataFrame:
+def _settled(tokens: pd.DataFrame, last: float, seed: int) -> pd.DataFrame:
     position = pd.qcut(tokens["position"], N_POSITIONS, labels=False, duplicates="drop").astype(str)
     groups = {
         "all": pd.Series("all", index=tokens.index),
@@ -64,7 +64,10 @@ def _settled(tokens: pd.DataFrame, seed: int) -> pd.DataFrame:
     }
     return pd.concat(
         [
-            estimates(tokens.assign(grouping=name, group=group), ["lens", "grouping", "group"], "settle_depth", "text_id", seed=seed)
+            estimates(
+                tokens.assign(grouping=name, group=group), ["lens", "grouping", "group"], "settle_depth", "text_id",
+                limits=(0.0, last), seed=seed,
+            )
             for name, group in groups.items()
         ]
     )  # fmt: skip
@@ -175,7 +178,9 @@ def summarise_decoding(measured: Tables, seed: int) -> dict[str, pd.DataFrame]:
         "skip_costs": pd.concat(costs),
         "schedules": _schedules(skips, seed),
         "woven": estimates(measured["reweaving"], ["site", "added", "beta"], "change_nats", "text_id", seed=seed),
-        "accepted": estimates(_per_pass(measured["drafts"]), ["domain", "drafter"], "tokens", "text_id", seed=seed),
+        "accepted": estimates(
+            _per_pass(measured["drafts"]), ["domain", "drafter"], "tokens", "text_id", limits=(1.0, np.inf), seed=seed
+        ),
         "hits": _hits(measured["recurrences"], seed),
     }
 

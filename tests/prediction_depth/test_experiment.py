@@ -13,6 +13,7 @@ from probes.prediction_depth.materials import CLASSES, kinds_of, read_ids
 from probes.prediction_depth.questions import read_questions
 from probes.prediction_depth.settings import Settings
 from probes.prediction_depth.skipping import measure_skips
+from probes.prediction_depth.summaries import summarise_all
 from tests.kv_policies.test_materials import NEWS
 from tests.script_texts import SCRIPTS
 from tests.script_tokenizers import KINDS
@@ -89,6 +90,19 @@ def test_predictions_settle_within_the_model(run):
     assert tokens.groupby("lens").size().nunique() == 1
     logit = tokens[tokens["lens"] == "logit"]
     assert (logit["is_right"] <= (logit["surprisal_nats"] < 5)).all()
+
+
+def test_intervals_hold_nothing_that_cannot_be(run):
+    """With two texts Student's t would reach below one token for each pass, below depth 0 and above the last one."""
+    tables = run[1]
+    short = tables["drafts"].assign(
+        accepted=(tables["drafts"]["text_id"] == tables["drafts"]["text_id"].iloc[0]).astype(int)
+    )
+    summaries = summarise_all({**tables, "drafts": short}, seed=0)
+    for table, low, high in ((summaries["accepted"], 1, float("inf")), (summaries["settled"], 0, 3)):
+        assert (table["ci_low"].dropna() >= low - 1e-9).all()
+        assert (table["ci_high"].dropna() <= high + 1e-9).all()
+        assert (table["ci_high"] > table["ci_low"]).any()
 
 
 def test_what_is_written_live_is_the_greedy_text(run):
