@@ -39,7 +39,7 @@ for question in sample.questions:
 from probes.context_recall.experiment import ContextRecall
 
 run = ContextRecall(
-    tasks=("mqar(pairs=8)", "forgetting"), samples=3, lengths=(), finding_needles=2, random_draws=1
+    tasks=("mqar(pairs=8)", "forgetting"), samples=6, lengths=(), finding_needles=2, random_draws=1
 ).run(out="runs")
 run
 

@@ -103,7 +103,9 @@ def recall_of(table: pd.DataFrame) -> pd.DataFrame:
     """Returns the recall of every shape by number of pairs, mean over seeds, with its interval over seeds."""
     from interp.estimates import estimates
 
-    return estimates(table, ["kind", "size", "state_bytes", "steps", "n_pairs", "chance"], "accuracy", "seed")
+    return estimates(
+        table, ["kind", "size", "state_bytes", "steps", "n_pairs", "chance"], "accuracy", "seed", kind="share"
+    )
 
 
 def draw_page(table: pd.DataFrame) -> None:

@@ -119,7 +119,7 @@ def _causes(causes: pd.DataFrame) -> Iterator[Finding]:
 
 def _named(condition: str) -> str:
     if condition.startswith(MOVED_BY):
-        return f"Question {condition} positions, text unchanged, margin lost"
+        return f"Question {condition} positions, text unchanged, margin lost (below 0: gained)"
     return f"{condition.capitalize()}, margin lost beyond its control"
 
 

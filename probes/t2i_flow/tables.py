@@ -162,7 +162,7 @@ class Paired(TableSchema):
     fixed: int
     broken: int
     p_value: float = may_lack()
-    """Exact McNemar test; it takes the seeds of one prompt as independent."""
+    """Exact over prompts, whose pictures change together: each prompt's sum of fixed less broken has either sign by chance."""
     difference: float = may_lack()
     ci_low: float = may_lack()
     ci_high: float = may_lack()

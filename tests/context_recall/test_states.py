@@ -141,5 +141,7 @@ def test_the_committed_table_is_of_this_recipe():
     recall = recall_of(table)
     assert recall["ci_low"].le(recall["value"]).all()
     assert recall["ci_high"].ge(recall["value"]).all()
+    assert recall["ci_low"].ge(0).all()
+    assert recall["ci_high"].le(1).all()
     figure = plot_states(recall)
     assert {trace.name for trace in figure.data} == set(table["kind"])
