@@ -105,7 +105,7 @@ def _heads_without_copies(settings: Settings, tables: Tables) -> Iterator[Findin
     n_idle = int((means.reindex(taken) <= 0).sum())
     if n_idle:
         yield Finding(
-            f"Of the {len(taken)} heads that count as retrieval heads, {n_idle} copy no token of the needles that heads are found on: "
+            f"Of the heads that count as retrieval heads, {n_idle} of {len(taken)} copied no token of the needles that heads are found on: "
             "what is said of retrieval heads, of duo and of the best heads is said of heads taken by their place in the model.",
             "warning",
         )

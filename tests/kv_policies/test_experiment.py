@@ -249,7 +249,7 @@ def test_retrieval_heads_that_copy_nothing_are_told_of(tables):
     scores = tables["head_scores"]
     copying = scores["role"] == "retrieval"
     said = [
-        [one.text for one in SMALL.findings({**tables, "head_scores": part}) if "copy no token" in one.text]
+        [one.text for one in SMALL.findings({**tables, "head_scores": part}) if "copied no token" in one.text]
         for part in (scores.assign(score=scores["score"].where(~copying, value)) for value in (0.0, 0.5))
     ]
     assert [len(texts) for texts in said] == [1, 0]
@@ -258,7 +258,9 @@ def test_retrieval_heads_that_copy_nothing_are_told_of(tables):
 def test_given_heads_of_layers_that_no_policy_acts_on_are_told_of(tables):
     scored = tables["head_scores"]["layer"].unique()
     for layers, n_told in ((scored, 0), ([*scored, scored.max() + 1], 1)):
-        given = pd.DataFrame({"layer": layers, "head": 0, "kv_head": 0, "score": 1.0, "rank": range(1, len(layers) + 1)})
+        given = pd.DataFrame(
+            {"layer": layers, "head": 0, "kv_head": 0, "score": 1.0, "rank": range(1, len(layers) + 1)}
+        )
         given = given.assign(model="tiny", kind="set", per_kv_head=False, named_model="")
         texts = [one.text for one in SMALL.findings({**tables, "heads_from": given})]
         assert sum("are passed over" in text for text in texts) == n_told
