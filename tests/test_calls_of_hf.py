@@ -344,3 +344,15 @@ def test_a_model_that_is_put_back_into_training_is_refused(family, dropout, part
             read()
     changed.eval()
     close(model.extend(model.prefix(), [IDS]), wanted)
+
+
+def test_parts_that_train_without_a_draw_are_read():
+    """Such as a layer of one's own in a model without dropout: what is read is the same in every pass."""
+    model = tiny("llama", attention_dropout=0.0)
+    wanted = model.extend(model.prefix(), [IDS])
+    model.hf.model.layers[1].own = torch.nn.Linear(2, 2)
+    assert model.hf.model.layers[1].own.training
+    close(model.extend(model.prefix(), [IDS]), wanted)
+    model.hf.config.attention_dropout = 0.5
+    with pytest.raises(UserError, match=r"call eval\(\) on the model"):
+        model.extend(model.prefix(), [IDS])

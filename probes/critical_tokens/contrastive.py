@@ -100,7 +100,7 @@ def adapters(model: LanguageModel) -> Iterator[Any]:
 def train(wrapped: Any, name: str, examples: Sequence[Example], settings: Settings) -> float:
     """Trains one adapter on responses; returns the last batch's mean loss in nats per token."""
     wrapped.set_adapter(name)
-    wrapped.train()
+    wrapped.eval()  # adapters learn all the same, and no dropout of the model's acts
     weights = [parameter for parameter in wrapped.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(weights, lr=settings.contrastive_learning_rate, weight_decay=0.0)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -113,7 +113,6 @@ def train(wrapped: Any, name: str, examples: Sequence[Example], settings: Settin
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-    wrapped.eval()
     return float(loss.detach())
 
 

@@ -1,6 +1,7 @@
 """Measuring one unit of a run: its texts are encoded, drawn in all their variants and judged, and the answers become rows."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np

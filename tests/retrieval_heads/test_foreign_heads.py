@@ -75,8 +75,8 @@ def test_the_ranking_of_a_file_is_masked_beside_our_own(theirs):
     said = " ".join(finding.text for finding in theirs.findings)
     assert "--heads-from ranks 12 heads by contribution in logits (LOCOS, signed); first: 1-0, 1-2" in said
     assert (
-        "Masking the first 1 heads of --heads-from (zero, decode) leaves a recall of 1.00 on the same needles, 0 points"
-        in said
+        "Masking the first 1 heads of --heads-from (zero, decode) leaves a recall of 1.00 on the same needles; lost "
+        "beyond random heads of the same layers: +0 points" in said
     )
     assert (
         "takes recall on 2 held-out needles from 1.00 to 0.00; as many random heads of the same layers leave 1.00."

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.generation.utils import GenerationMixin
 
@@ -193,9 +194,21 @@ def _restarted(module: Any, args: tuple[Any, ...], options: dict[str, Any]) -> N
     setattr(module, f"{prefix}inv_freq", original.to(getattr(module, f"{prefix}inv_freq").device))
 
 
-def refuse_training(model: nn.Module, _: Any) -> None:
-    """Raises UserError before a pass of a model of which a part is being trained: dropout and the like draw anew in every pass."""
-    if any(module.training for module in model.modules()):
+def refuse_training(model: Any, _: Any) -> None:
+    """Raises UserError before a pass of a model of which a part is being trained, where dropout or jitter draws anew in every pass."""
+    trained = [module for module in model.modules() if module.training]
+    drawn = any(isinstance(module, _DropoutNd) and module.p > 0 for module in trained)
+    if drawn or (
+        trained and any(_draws(config) for config in (model.config, model.config.get_text_config(decoder=True)))
+    ):
         raise UserError(
             f"A part of {type(model).__name__} is set to train, where dropout acts: call eval() on the model."
         )
+
+
+def _draws(config: Any) -> bool:
+    """Whether a configuration has a rate of dropout or jitter, which modules may apply by a function and not by a module."""
+    return any(
+        isinstance(value, float) and value > 0 and ("drop" in name or "jitter" in name)
+        for name, value in vars(config).items()
+    )
