@@ -6,7 +6,7 @@ import pandas as pd
 
 from interp.estimates import beside, estimates
 from interp.tables import Tables
-from probes.kv_policies.heads import ROLES
+from probes.kv_policies.heads import ROLES, role_size
 from probes.kv_policies.settings import Settings
 
 PREDICTIONS = ("gap_predicts", "weight_predicts", "age_predicts")
@@ -24,7 +24,7 @@ def summarise_dynamics(
 
 
 def _stale(settings: Settings, stale: pd.DataFrame, ranking: Mapping[str, Sequence[tuple[int, int]]]) -> pd.DataFrame:
-    n = max(1, round(len(ranking["echo"]) * settings.role_share))
+    n = role_size(settings, ranking)
     pairs = pd.MultiIndex.from_frame(stale[["layer", "head"]])
     sets = {"all": set(ranking["echo"])} | {role: set(ranking[role][:n]) for role in ROLES}
     parts = []

@@ -36,7 +36,7 @@ class KvPolicies(Settings):
         "policies of many papers, each cited where it is written (interp/retention/policies); the questions, controls and numbers are "
         "this toolkit's"
     )
-    schema_version: ClassVar[int] = 4
+    schema_version: ClassVar[int] = 5
     in_atlas: ClassVar[bool] = False
 
     @property
@@ -62,7 +62,7 @@ class KvPolicies(Settings):
 
     def expected_units(self, model: "LanguageModel", measured: "Tables") -> Sequence[WorkUnit]:  # type: ignore[override]
         """Returns the units of the plan, and stand-ins for those of the texts."""
-        return expected_units(self, model.facts, measured)
+        return expected_units(self, model, measured)
 
     def work_of(self, model: "LanguageModel", unit: WorkUnit) -> Work:  # type: ignore[override]
         """Returns what a unit reads."""

@@ -8,6 +8,7 @@ from interp.experiments.experiment import Finding
 from interp.heads.given import sentences_on
 from interp.heads.kinds import GIVEN
 from interp.tables import Tables
+from probes.kv_policies.heads import ranked_heads, role_size
 from probes.kv_policies.settings import Settings
 
 LEAST_RECALL = 0.5
@@ -17,7 +18,10 @@ LEAST_RECALL = 0.5
 def find_all(settings: Settings, tables: Tables) -> list[Finding]:
     """Returns the report's headlines and warnings."""
     found = [*_losses(settings, tables), *_factors(tables), *_roles(settings, tables), *_restored(tables)]
-    if GIVEN in tables:
+    if GIVEN not in tables:
+        found += _heads_without_copies(settings, tables)
+    else:
+        found += _given_in_windows(tables)
         found += [
             Finding(text, "warning" if warns else "result")
             for text, warns in sentences_on(tables[GIVEN], settings.restored_k)
@@ -76,6 +80,34 @@ def _roles(settings: Settings, tables: Tables) -> Iterator[Finding]:
         yield Finding(
             f"On needles, {len(more)} of {len(rows)} policies change the output of retrieval heads more than that of other heads in "
             f"the same layers (95% interval over texts above 0): {', '.join(more['policy']) or 'none'}."
+        )
+
+
+def _given_in_windows(tables: Tables) -> Iterator[Finding]:
+    given, scores = tables[GIVEN], tables["head_scores"]
+    n_passed = int((~given["layer"].isin(scores["layer"])).sum()) if len(scores) else 0
+    if n_passed:
+        yield Finding(
+            f"{n_passed} of the {len(given)} heads that --heads-from ranks are in layers with windows, on which no policy acts: they are "
+            "passed over.",
+            "warning",
+        )
+
+
+def _heads_without_copies(settings: Settings, tables: Tables) -> Iterator[Finding]:
+    """Heads that score 0 are ranked by their place in the model, and what is said of retrieval heads is then said of any heads."""
+    scores = tables["head_scores"]
+    if not len(scores):
+        return
+    ranking = ranked_heads(scores, None)
+    taken = ranking["retrieval"][: role_size(settings, ranking)]
+    means = scores[scores["role"] == "retrieval"].groupby(["layer", "head"])["score"].mean()
+    n_idle = int((means.reindex(taken) <= 0).sum())
+    if n_idle:
+        yield Finding(
+            f"Of the heads that count as retrieval heads, {n_idle} of {len(taken)} copied no token of the needles that heads are found on: "
+            "what is said of retrieval heads, of duo and of the best heads is said of heads taken by their place in the model.",
+            "warning",
         )
 
 

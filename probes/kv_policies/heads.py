@@ -1,6 +1,6 @@
 """Which heads copy, which look back to what followed, which to the same token: the roles that losses are split by."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -16,6 +16,8 @@ from interp.heads.finding import (
 from interp.models.identity import HeadGeometry
 from interp.models.language.model import LanguageModel
 from interp.models.tokens.encoding import beginning
+from interp.retention.contract import evictable_layers
+from interp.retention.limits import LONGEST_CONTINUATION
 from probes.kv_policies.materials import build_text
 from probes.kv_policies.settings import Settings
 
@@ -23,11 +25,18 @@ ROLES = ("retrieval", "induction", "echo")
 
 
 def measure_heads(settings: Settings, model: LanguageModel, unit_id: str, numbers: Sequence[int]) -> pd.DataFrame:
-    """Returns the rows of `head_scores` of the needles with these numbers, or, without any, of the repeated tokens."""
-    if not numbers:
-        return _repeats(settings, model).assign(unit=unit_id)
-    parts = [_copying(settings, model, number) for number in numbers]
-    return pd.concat(parts, ignore_index=True).assign(unit=unit_id)
+    """Returns the rows of `head_scores` of the needles with these numbers, or, without any, of the repeated tokens.
+
+    Only of layers that policies act on: a head in a layer with a window loses nothing, so to keep its whole prompt changes nothing.
+    """
+    parts = [_copying(settings, model, number) for number in numbers] or [_repeats(settings, model)]
+    rows = pd.concat(parts, ignore_index=True).assign(unit=unit_id)
+    return rows[rows["layer"].isin(layers_acted_on(settings, model))].reset_index(drop=True)
+
+
+def layers_acted_on(settings: Settings, model: LanguageModel) -> tuple[int, ...]:
+    """Returns the layers whose keys policies drop. Raises UserError where there are none."""
+    return evictable_layers(model, settings.prompt_tokens + LONGEST_CONTINUATION)
 
 
 def _copying(settings: Settings, model: LanguageModel, number: int) -> pd.DataFrame:
@@ -48,8 +57,15 @@ def _repeats(settings: Settings, model: LanguageModel) -> pd.DataFrame:
 
 
 def ranked_heads(scores: pd.DataFrame, given: pd.DataFrame | None) -> dict[str, list[Head]]:
-    """Returns all (layer, head) pairs by role, best first; retrieval heads those that were given, where they were."""
+    """Returns all (layer, head) pairs that have scores by role, best first; retrieval heads those that were given, where they were."""
+    if given is not None:
+        given = given[given["layer"].isin(scores["layer"])]
     return ranked_by_role(scores, ROLES, given)
+
+
+def role_size(settings: Settings, ranking: Mapping[str, Sequence[Head]]) -> int:
+    """Returns how many heads have each role: the best of the ranking, at least one."""
+    return max(1, round(len(ranking["echo"]) * settings.role_share))
 
 
 def ranked_kv_heads(scores: pd.DataFrame, given: pd.DataFrame | None, geometry: HeadGeometry) -> dict[str, list[Head]]:

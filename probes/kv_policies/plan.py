@@ -1,7 +1,7 @@
 """What a kv_policies run measures: heads first, then every text under every policy, budget and protection. No torch."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from interp.errors import ArgumentError
@@ -79,15 +79,16 @@ def plan_units(settings: Settings, facts: ModelFacts, measured: "Tables") -> Seq
     return [*units, *_text_units(settings, facts, ranking)]
 
 
-def expected_units(settings: Settings, facts: ModelFacts, measured: "Tables") -> Sequence[WorkUnit]:
+def expected_units(settings: Settings, model: "LanguageModel", measured: "Tables") -> Sequence[WorkUnit]:
     """Returns the units of the plan; until heads are found, texts are planned with placeholder heads."""
+    facts = model.facts
     units = plan_units(settings, facts, measured)
     if any(isinstance(unit, TextUnit) for unit in units):
         return units
-    from probes.kv_policies.heads import ROLES
+    from probes.kv_policies.heads import ROLES, layers_acted_on
 
-    assert facts.geometry is not None
-    heads = [(layer, head) for head in range(facts.geometry.n_kv_heads) for layer in facts.geometry.layers]
+    layers = layers_acted_on(settings, model)
+    heads = [(layer, head) for head in range(model.geometry.n_kv_heads) for layer in layers]
     return [*units, *_text_units(settings, facts, dict.fromkeys(ROLES, heads))]
 
 
@@ -126,7 +127,8 @@ def _text_units(settings: Settings, facts: ModelFacts, ranking: dict[str, list[K
     assert facts.geometry is not None
     counts = {"prose": settings.prose_texts, "lists": settings.lists, "needles": settings.needles}
     plain = tuple(conditions_of(settings, facts, ranking))
-    curve = tuple(restored_conditions(settings, facts.geometry, ranking["retrieval"]))
+    acted_on = replace(facts.geometry, only_in=tuple(sorted({layer for layer, _ in ranking["retrieval"]})))
+    curve = tuple(restored_conditions(settings, acted_on, ranking["retrieval"]))
     for material in settings.materials:
         for scope in settings.scopes if material == "needles" else ("context_only",):
             is_asked = material == "needles" and scope == settings.scopes[0]

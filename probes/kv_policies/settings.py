@@ -130,7 +130,7 @@ class Settings(Experiment):
     """Number of needles used to find retrieval heads; they differ from those of --needles."""
     restored_k: tuple[Count, ...] = (1, 2, 4, 8, 16, 32)
     """Numbers of key-value heads that keep the whole prompt while all others keep sinks and recent tokens. Those above half of the
-    model's are left out."""
+    heads that policies act on are left out."""
     random_draws: Count = 2
     """Number of random control sets for each k and each role: as many heads in the same layers."""
     role_share: OpenShare = 0.1

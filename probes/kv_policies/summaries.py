@@ -12,7 +12,7 @@ from interp.retention.policies.catalogue import build
 from interp.statistics import bootstrap_interval, cluster_weights
 from interp.tables import Tables, empty
 from probes.kv_policies.dynamics_summaries import summarise_dynamics
-from probes.kv_policies.heads import ROLES, ranked_heads
+from probes.kv_policies.heads import ROLES, ranked_heads, role_size
 from probes.kv_policies.settings import Settings
 from probes.kv_policies.tables import Roles
 
@@ -171,7 +171,7 @@ def shares_of(means: np.ndarray) -> np.ndarray:
 def _roles(settings: Settings, heads: pd.DataFrame, ranking: Mapping[str, Sequence[tuple[int, int]]]) -> pd.DataFrame:
     """Losses of the heads of each role beside as many random heads of the same layers that have no role; none where all have one."""
     rows = heads[(heads["protection"] == settings.protections[0]) & (heads["policy"] != "full")]
-    n = max(1, round(len(ranking["echo"]) * settings.role_share))
+    n = role_size(settings, ranking)
     chosen = {role: set(ranking[role][:n]) for role in ROLES}
     pairs = pd.MultiIndex.from_frame(rows[["layer", "head"]])
     with_role = set().union(*chosen.values())

@@ -11,13 +11,14 @@ import torch
 
 from interp.errors import ArgumentError
 from interp.models.identity import HeadGeometry, ModelFacts, ModelIdentity
+from interp.retention.contract import evictable_layers
 from interp.retention.policies.baselines import Random
 from interp.retention.policies.catalogue import OWN, build, options_of
 from interp.tables import checked, empty, named
 from probes.kv_policies import dynamics, materials
 from probes.kv_policies.dynamics import forgetting, largest_gaps, shuffled_after_birth, stale_mass
 from probes.kv_policies.experiment import KvPolicies
-from probes.kv_policies.heads import spared
+from probes.kv_policies.heads import ranked_heads, spared
 from probes.kv_policies.plan import DynamicsUnit, HeadsUnit, TextUnit, conditions_of, random_heads
 from probes.kv_policies.summaries import shares_of
 from tests.kv_policies.test_materials import NEWS, model_of
@@ -219,6 +220,50 @@ def test_razor_spares_two_shares():
 def test_shares_of_variance_by_hand():
     means = np.array([[[0.0, 0.0], [2.0, 2.0]], [[0.0, 4.0], [0.0, 4.0]], [[1.0, -1.0], [-1.0, 1.0]]])
     np.testing.assert_allclose(shares_of(means), np.eye(3), atol=1e-12)
+
+
+def test_heads_that_keep_the_whole_prompt_their_controls_and_roles_are_of_layers_that_policies_act_on(monkeypatch):
+    monkeypatch.setattr(materials, "news_articles", lambda: NEWS * 4)
+    model = model_of("byte-level", "gemma3_text", sliding_window=16)
+    layers = set(evictable_layers(model, 400))
+    assert 0 < len(layers) < model.n_layers
+    asked = dataclasses.replace(SMALL, policies=("duo", "razor"), restored_k=(1,))
+    nothing = {name: empty(schema) for name, schema in asked.schemas().items()}
+    units = [unit for unit in asked.plan(model.facts, nothing) if isinstance(unit, HeadsUnit)]
+    scores = pd.concat([asked.measure(model, unit)["head_scores"] for unit in units], ignore_index=True)
+    windowed = min(set(range(model.n_layers)) - layers)
+    given = pd.DataFrame({"layer": [windowed, min(layers)], "head": [0, 0]})
+    for ranking in (None, given):
+        roles = ranked_heads(scores, ranking)
+        assert {layer for heads in roles.values() for layer, _ in heads} == layers
+    planned = asked.plan(model.facts, {**nothing, "head_scores": named({"head_scores": scores}, "tiny")["head_scores"]})
+    sets = {(one.head_set, one.heads) for unit in planned if isinstance(unit, TextUnit) for one in unit.conditions}
+    assert {name for name, heads in sets if heads} == {"retrieval", "razor", "best", "random"}
+    assert {layer for _, heads in sets for layer, _ in heads} <= layers
+    expected = asked.expected_units(model, nothing)
+    texts = [[unit for unit in part if isinstance(unit, TextUnit)] for part in (expected, planned)]
+    assert [len(unit.conditions) for unit in texts[0]] == [len(unit.conditions) for unit in texts[1]]
+
+
+def test_retrieval_heads_that_copy_nothing_are_told_of(tables):
+    scores = tables["head_scores"]
+    copying = scores["role"] == "retrieval"
+    said = [
+        [one.text for one in SMALL.findings({**tables, "head_scores": part}) if "copied no token" in one.text]
+        for part in (scores.assign(score=scores["score"].where(~copying, value)) for value in (0.0, 0.5))
+    ]
+    assert [len(texts) for texts in said] == [1, 0]
+
+
+def test_given_heads_of_layers_that_no_policy_acts_on_are_told_of(tables):
+    scored = tables["head_scores"]["layer"].unique()
+    for layers, n_told in ((scored, 0), ([*scored, scored.max() + 1], 1)):
+        given = pd.DataFrame(
+            {"layer": layers, "head": 0, "kv_head": 0, "score": 1.0, "rank": range(1, len(layers) + 1)}
+        )
+        given = given.assign(model="tiny", kind="set", per_kv_head=False, named_model="")
+        texts = [one.text for one in SMALL.findings({**tables, "heads_from": given})]
+        assert sum("are passed over" in text for text in texts) == n_told
 
 
 # ---------------------------------------------------------------------- dynamics, planted

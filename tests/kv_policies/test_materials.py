@@ -28,11 +28,10 @@ def few_articles(monkeypatch):
     monkeypatch.setattr(materials, "news_articles", lambda: NEWS * 4)
 
 
-def model_of(kind):
+def model_of(kind, family="llama", **changes):
     tokenizer = of_kind(kind, (*NEWS, *WORDS))
-    return tiny(
-        "llama", tokenizer=tokenizer, vocab_size=len(tokenizer), num_hidden_layers=1, max_position_embeddings=1024
-    )
+    changes = changes or {"num_hidden_layers": 1}
+    return tiny(family, tokenizer=tokenizer, vocab_size=len(tokenizer), max_position_embeddings=1024, **changes)
 
 
 @pytest.mark.parametrize("kind", KINDS)
