@@ -30,7 +30,8 @@ def _of_prompts(measured: Tables, seed: int) -> dict[str, pd.DataFrame]:
         ("true_byte_nats", "nats", "mean"), ("kl_nats", "kl", "mean"), ("missed_share", "missed", "share"),
     )  # fmt: skip
     ways = [
-        estimates(places, by, column, "prompt_id", kind=kind, name=name, seed=seed) for column, name, kind in columns
+        estimates(places, by, column, "prompt_id", kind=kind, name=name, limits=(0.0, np.inf), seed=seed)
+        for column, name, kind in columns
     ]
     ratios = estimates(continuations, ["domain", "is_token_border"], "log10_ratio", "prompt_id", seed=seed)
     return {"ways": beside(by, *ways), "ratios": ratios.rename(columns={"value": "log10_ratio"})}

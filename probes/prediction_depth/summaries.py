@@ -41,10 +41,10 @@ _WAYS = {"agrees": "share", "agrees_with_another": "share", "is_right": "share"}
 
 
 def _long(table: pd.DataFrame, by: list[str], quantities: dict[str, str], over: str, seed: int) -> pd.DataFrame:
-    """Estimates of several columns, one below the other, with the column's name in `quantity`."""
+    """Estimates of several columns that are not negative, one below the other, with the column's name in `quantity`."""
     return pd.concat(
         [
-            estimates(table, by, column, over, kind=kind, seed=seed).assign(quantity=column)  # type: ignore[arg-type]
+            estimates(table, by, column, over, kind=kind, limits=(0.0, np.inf), seed=seed).assign(quantity=column)  # type: ignore[arg-type]
             for column, kind in quantities.items()
         ]
     )
