@@ -127,7 +127,8 @@ class Settings(Experiment):
     needles: Count = 6
     """Number of needles to ask for."""
     finding_needles: Count = 5
-    """Number of needles used to find retrieval heads; they differ from those of --needles."""
+    """Number of needles used to find retrieval heads: those that follow the ones of --needles, so with other --needles heads are found on
+    others."""
     restored_k: tuple[Count, ...] = (1, 2, 4, 8, 16, 32)
     """Numbers of key-value heads that keep the whole prompt while all others keep sinks and recent tokens. Those above half of the
     heads that policies act on are left out."""
