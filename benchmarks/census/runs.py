@@ -36,7 +36,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     ),
     "surprisal": dict(modes=("raw", "boundary")),
     "kv_policies": dict(
-        policies=("random", "streaming", "knorm", "h2o_mean", "snapkv", "oracle"), budgets=(0.2,), protections=("sinks_recent",),
+        policies=("random", "streaming", "knorm", "h2o_mean", "snapkv(window=8)", "oracle"), budgets=(0.2,), protections=("sinks_recent",),
         scopes=("context_only",), prompt_tokens=96, recent=6, prose_texts=1, dynamics_texts=1, lists=1, list_words=3, needles=1,
         finding_needles=2, restored_k=(1,), random_draws=1, role_share=0.25,
     ),
