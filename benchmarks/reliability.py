@@ -27,10 +27,10 @@ import pandas as pd
 from benchmarks.critical_tokens import FULL, brute, cliff, explorers, paper
 from benchmarks.stopwatch import measure, one_thread, say
 from benchmarks.tables import RESULTS, Machine, write_machine
+from interp.agreement import top_overlap
 from interp.experiments.run import Run, open_run
 from interp.models.language.model import LanguageModel
 from interp.models.loading.language import load
-from interp.statistics import top_overlap
 from probes.critical_tokens.definitions import critical_by_rule
 from probes.critical_tokens.explorer import Explorer
 from probes.retrieval_heads.experiment import RetrievalHeads

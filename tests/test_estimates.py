@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from interp.agreement import weighted_spearman
 from interp.estimates import ESTIMATE, beside, estimates
 from interp.statistics import (
     mean_estimate,
@@ -15,7 +16,6 @@ from interp.statistics import (
     share_difference,
     share_estimate,
     weighted_median,
-    weighted_spearman,
     wilson_interval,
 )
 from interp.tables import checked, named, schema_of

@@ -23,13 +23,8 @@ from probes.function_tokens.findings import find_all as function_findings
 from probes.function_tokens.summaries import summarise_all as function_summaries
 from probes.function_tokens.tables import SCHEMAS as FUNCTION
 from probes.joined.findings import find_attention, find_critical, find_memory
-from probes.joined.summaries import (
-    match_critical,
-    summarise_lift,
-    summarise_memory_change,
-    summarise_overlap,
-    token_rules,
-)
+from probes.joined.memory_summaries import summarise_memory_change
+from probes.joined.summaries import match_critical, summarise_lift, summarise_overlap, token_rules
 from probes.joined.tables import ATTENTION_SCHEMAS, CRITICAL_SCHEMAS, MEMORY_SCHEMAS
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.findings import find_all as retrieval_findings

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from interp.agreement import pearson, spearman, top_indices, top_overlap
 from interp.statistics import (
     Estimate,
     bootstrap_means,
@@ -16,14 +17,10 @@ from interp.statistics import (
     cluster_weights,
     mean_estimate,
     paired_difference,
-    pearson,
     percentile_interval,
     resampled,
     share_difference,
     share_estimate,
-    spearman,
-    top_indices,
-    top_overlap,
     weighted_median,
     weighted_trimmed_mean,
     wilson_interval,

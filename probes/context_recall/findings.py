@@ -219,9 +219,9 @@ def _left(left: pd.DataFrame, condition: str) -> str:
     rows = left[(left["condition"] == condition) & (left["quantity"] == "pair_kept")]
     shown = rows[(rows["beyond_ci_low"] > 0) | (rows["beyond_ci_high"] < 0)]
     said = ", ".join(
-        f"{row.task} {row.value:.0%} against {row.random:.0%}, {100 * row.beyond:+.0f} points "
-        f"[{100 * row.beyond_ci_low:+.0f}, {100 * row.beyond_ci_high:+.0f}]"
-        for row in shown.itertuples()
+        f"{row['task']} {row['value']:.0%} against {row['random']:.0%}, {100 * row['beyond']:+.0f} points "
+        f"[{100 * row['beyond_ci_low']:+.0f}, {100 * row['beyond_ci_high']:+.0f}]"
+        for row in shown.to_dict("records")
     )
     rest = [task for task in rows["task"] if task not in set(shown["task"])]
     unshown = f" No difference from random keys is shown: {', '.join(rest)}." if rest and said else ""

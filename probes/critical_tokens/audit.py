@@ -9,7 +9,8 @@ from jaxtyping import Bool
 from numpy import ndarray as Nd
 from scipy.stats import binom, chi2
 
-from interp.statistics import pearson, wilson_interval
+from interp.agreement import pearson
+from interp.statistics import wilson_interval
 from interp.tables import Tables
 from probes.critical_tokens.critical import causal_counts
 from probes.critical_tokens.definitions import (

@@ -79,7 +79,7 @@ class MemoryJoin(Join):
 
     def summarise(self, facts: ModelFacts, measured: "Tables") -> "Mapping[str, pd.DataFrame]":
         """Returns the change of surprisal under every mask, and the answers."""
-        from probes.joined.summaries import summarise_memory_change
+        from probes.joined.memory_summaries import summarise_memory_change
         from probes.joined.tables import memory_answers
 
         change = summarise_memory_change(self.tables_of("verbatim_memory")["masking"], self.seed)

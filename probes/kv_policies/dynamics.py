@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from interp.agreement import spearman
 from interp.models.language.attention import AttentionCall
 from interp.models.language.model import LanguageModel
 from interp.retention.contract import evictable_layers
 from interp.retention.policies.base import best
 from interp.retention.policies.layer import grouped
-from interp.statistics import spearman
 from probes.kv_policies.materials import build_text
 from probes.kv_policies.settings import Settings
 

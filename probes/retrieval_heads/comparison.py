@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from interp.agreement import pearson, spearman
 from interp.errors import ArgumentError
 from interp.heads.files import read_heads, read_json
 from interp.heads.formats import (
@@ -19,7 +20,6 @@ from interp.heads.formats import (
 )
 from interp.heads.given import expanded
 from interp.heads.kinds import KINDS, PATTERN_FILE
-from interp.statistics import pearson, spearman
 from interp.tables import Tables
 from probes.retrieval_heads.rankings import scored_rows
 from probes.retrieval_heads.summaries import BUCKETS, bucket_shares

@@ -9,17 +9,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from interp.statistics import (
-    Array,
-    Estimate,
-    bootstrap_interval,
-    bounded,
-    cluster_weights,
-    pearson,
-    spearman,
-    top_indices,
-    top_overlap,
-)
+from interp.agreement import pearson, spearman, top_indices, top_overlap
+from interp.statistics import Array, Estimate, bootstrap_interval, bounded, cluster_weights
 from interp.tables import Tables
 
 Head = tuple[int, int]

@@ -6,8 +6,9 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from interp.agreement import weighted_spearman
 from interp.estimates import ESTIMATE, Statistic, beside, estimates
-from interp.statistics import Array, resampled, weighted_spearman
+from interp.statistics import Array, resampled
 from interp.tables import Tables, empty, of_runs
 from probes.sequence_representation.pairs import TRAPS
 from probes.sequence_representation.scores import chance_reciprocal

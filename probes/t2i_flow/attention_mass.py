@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from interp.statistics import spearman
+from interp.agreement import spearman
 from probes.t2i_flow.prompts import FLOOR_ROLES, Prompt, words
 from probes.t2i_flow.scores import item_views, rate
 

@@ -11,12 +11,12 @@ from interp.models.language.recording import Weights
 from interp.tables import checked
 from probes.joined.class_mass import TOKEN_GROUPS, Text, group_of_ids, measure_class_mass, needle_texts
 from probes.joined.findings import find_attention, find_critical, find_memory
+from probes.joined.memory_summaries import summarise_memory_change
 from probes.joined.summaries import (
     match_critical,
     shuffled_shares,
     summarise_heads,
     summarise_lift,
-    summarise_memory_change,
     summarise_overlap,
     token_rules,
 )

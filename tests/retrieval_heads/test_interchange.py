@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from interp.agreement import top_indices
 from interp.errors import ArgumentError
-from interp.statistics import top_indices
 from probes.retrieval_heads.comparison import compare_all, public_head_scores, read_public_scores, write_public_scores
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.summaries import BUCKETS

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from interp.statistics import weighted_ranks, weighted_spearman
+from interp.agreement import weighted_ranks, weighted_spearman
 from probes.sequence_representation.scores import (
     anisotropy,
     chance_reciprocal,
