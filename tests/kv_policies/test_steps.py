@@ -48,7 +48,8 @@ def test_rows_that_read_on_at_different_places_are_each_as_alone(family):
             with model.hooks.opened(PolicyEdit(model, read, [setting])):
                 alone = model.extend(read.prefix.fork(1), [text], logits="all")[0]
             together = torch.cat(found[row])
-            torch.testing.assert_close(together, alone[: len(together)], atol=2e-4, rtol=0, msg=f"{policy} {row}")
+            # States that read on differ by rounding that grows: 2.2e-4 on a processor without AVX-512. Wrong keys cost .3 and more.
+            torch.testing.assert_close(together, alone[: len(together)], atol=1e-3, rtol=0, msg=f"{policy} {row}")
 
 
 def test_tokens_that_go_back_are_forgotten_by_policies_too():
