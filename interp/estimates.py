@@ -21,7 +21,6 @@ from interp.statistics import (
 Statistic = Callable[[pd.DataFrame, Array], Array]
 """Takes the rows of a group and how often each counts, [draw, row]; returns one number per draw."""
 Kind = Literal["mean", "share", "median", "correlation"]
-_LIMITS = {"share": (0.0, 1.0), "correlation": (-1.0, 1.0)}
 _UNLIMITED = (-np.inf, np.inf)
 ESTIMATE: dict[str, type] = {"value": float, "ci_low": float, "ci_high": float, "n": int, "n_rows": int}
 """The columns of estimates, as `interp.tables.schema_of` takes them: n counts clusters."""
@@ -50,6 +49,8 @@ def estimates(
     from −1 to 1, which has no interval where all draws agree. `limits` are what the number can be at least and at most, for kinds
     other than these: an interval goes no further.
     """
+    if kind == "correlation":
+        limits = (-1.0, 1.0)
     rows = [
         (*key, *_within(_estimate(rows, value, rows[over], kind, minus, draws, seed), limits), len(rows))
         for key, rows in frame.groupby(list(by), sort=False, dropna=False)
@@ -69,24 +70,17 @@ def _estimate(
     seed: int,
 ) -> Estimate:
     if callable(value):
-        limits = _LIMITS.get(kind, (-np.inf, np.inf))
-        estimate = resampled(lambda weights: value(rows, weights), clusters, draws=draws, seed=seed, limits=limits)
+        estimate = resampled(lambda weights: value(rows, weights), clusters, draws=draws, seed=seed)
         if (
             kind == "correlation" and estimate.ci_high - estimate.ci_low <= 1e-12
-        ):  # of three points: no spread is no certainty
+        ):  # of three points: no spread, no certainty
             return estimate._replace(ci_low=np.nan, ci_high=np.nan)
-        return bounded(estimate) if kind == "share" else estimate
+        return bounded(_within(estimate, (0.0, 1.0))) if kind == "share" else estimate
     if kind == "median":
         return resampled(lambda weights: _median(rows, value, minus, weights), clusters, draws=draws, seed=seed)
     if minus is None:
         one = share_estimate if kind == "share" else mean_estimate
-        found = one(rows[value], clusters, draws=draws, seed=seed)
-        low, high = _LIMITS.get(kind, (-np.inf, np.inf))
-        return (
-            found._replace(ci_low=max(found.ci_low, low), ci_high=min(found.ci_high, high))
-            if kind == "correlation"
-            else found
-        )
+        return one(rows[value], clusters, draws=draws, seed=seed)
     two = share_difference if kind == "share" else paired_difference
     return two(rows[value], rows[minus], clusters, draws=draws, seed=seed)
 

@@ -18,7 +18,6 @@ from interp.errors import UserError
 
 SCORES_AT_ONCE = 2**25
 """Attention scores held at one time when rows are computed outside the fused kernel (128 MB in float32)."""
-
 QUERIES_AT_ONCE = 256
 """Queries of one kernel call when a mask is given: the kernel works on masked keys too, so each call gets none that lie
 after its last query. Reading on from a long prefix is a quarter faster for it."""
