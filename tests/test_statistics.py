@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from interp.agreement import pearson, spearman, top_indices, top_overlap
 from interp.statistics import (
@@ -112,6 +113,14 @@ def test_however_few_clusters_there_are_a_true_null_is_rarely_ruled_out(n_cluste
             estimate, truth = resampled(lambda w, a=a + 7, b=b + 7: (w @ a) / (w @ b), clusters, **draws), 1.0
         ruled_out += not estimate.ci_low <= truth <= estimate.ci_high
     assert ruled_out / trials <= 0.14  # ten clusters by percentiles: 0.10, and four standard errors of 0.015 below that
+
+
+@pytest.mark.parametrize("n_clusters", [2, 3, 5, 9])
+def test_the_interval_of_a_mean_over_few_clusters_is_students(n_clusters):
+    values = np.random.default_rng(n_clusters).normal(size=n_clusters)
+    estimate = mean_estimate(values, np.arange(n_clusters), draws=40_000)
+    low, high = stats.t.interval(0.95, n_clusters - 1, loc=values.mean(), scale=stats.sem(values))
+    assert (estimate.ci_low, estimate.ci_high) == pytest.approx((low, high), abs=0.02 * (high - low))
 
 
 def test_an_estimate_counts_clusters_and_weighs_rows_equally():
@@ -285,6 +294,7 @@ def test_overlap_is_the_share_of_the_top_k_in_common():
     # Top 3 of the first: 1, 3, 0; of the second: 3, 2, 0.
     assert top_overlap([5, 9, 1, 8], [5, 1, 8, 9], 3) == pytest.approx(2 / 3)
     assert top_overlap([5, 9, 1, 8], [5, 1, 8, 9], 1) == 0
+    assert top_overlap([4, 3, 1, 0], [4, 0, 3, 1], 1) == 1  # the largest, not the smallest
 
 
 # ---------------------------------------------------------------------- nothing to go on

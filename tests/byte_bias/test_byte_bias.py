@@ -15,7 +15,7 @@ from probes.byte_bias.experiment import ByteBias
 from probes.byte_bias.measure import measure_prompts
 from probes.byte_bias.scores import beam, divergence_nats, healed, missed_share, total_log_mass
 from probes.byte_bias.settings import Prompt, Settings
-from probes.byte_bias.summaries import beyond_one_piece
+from probes.byte_bias.summaries import beyond_one_piece, summarise
 from probes.byte_bias.words import measure_words, read_texts
 from tests.tiny_models import tiny
 from tests.tiny_tokenizers import byte_level, llama_like, word_level
@@ -144,6 +144,24 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
         path.write_text(content)
         with pytest.raises(ArgumentError, match=said):
             Settings(prompts=path).read_prompts()
+
+
+def test_nats_and_divergences_of_few_prompts_have_no_interval_below_zero() -> None:
+    places = pd.DataFrame(
+        [
+            {
+                "domain": "words", "is_token_border": True, "way": "naive", "prompt_id": f"{number}", "true_byte_nats": nats,
+                "kl_nats": nats / 2, "missed_share": 0.1 * number,
+            }
+            for number, nats in enumerate((0.01, 0.02, 5.0))
+        ]
+    )  # fmt: skip
+    continuations = places.assign(log10_ratio=0.0)
+    empty = pd.DataFrame()
+    ways = summarise({"places": places, "continuations": continuations, "words": empty, "concepts": empty}, 0)["ways"]
+    assert (ways["nats_ci_low"] == 0).all()
+    assert (ways["kl_ci_low"] == 0).all()
+    assert (ways["nats_ci_high"] > ways["nats"]).all()
 
 
 @pytest.mark.slow

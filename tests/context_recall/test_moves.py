@@ -1,11 +1,15 @@
 """A question that is read from further away by its positions alone: right in every family that turns keys, refused in all others."""
 
+import pandas as pd
 import pytest
 import torch
 
 from interp.errors import ArgumentError, UserError
 from interp.models.language.positions import moved
+from probes.context_recall.experiment import ContextRecall
+from probes.context_recall.findings import _causes as sentences_on
 from probes.context_recall.measure import Reading, measure_samples
+from probes.context_recall.summaries import _causes as causes_of
 from probes.context_recall.summaries import controls
 from tests.context_recall.test_measure import model_of, samples, sets_of
 from tests.context_recall.texts import CORPUS, FRAMES, word_source
@@ -59,3 +63,21 @@ def test_a_move_past_the_window_is_refused():
 
 def test_a_moved_question_is_held_against_the_one_that_stands():
     assert controls(["whole", "moved by 40"])["moved by 40"] == "whole"
+
+
+def test_a_margin_that_grows_is_told_as_a_gain():
+    """A cause is a margin lost: the intact one minus the changed one, so more margin when moved is below 0, and the sentence says so."""
+    rows = [
+        {
+            "model": "tiny", "task": "mqar", "cell": "", "is_length": False, "sample_id": f"{number}", "question": 0, "draw": 0,
+            "condition": condition, "first_margin_nats": margin + number, "is_first_right": True, "is_said": False,
+        }
+        for number in range(12)
+        for condition, margin in (("whole", 1.0), ("moved by 40", 3.0))
+    ]  # fmt: skip
+    causes = causes_of(ContextRecall(moved_tokens=(40,)), pd.DataFrame(rows))
+    (text,) = [finding.text for finding in sentences_on(causes)]
+    assert (
+        text
+        == "Question moved by 40 positions, text unchanged, margin lost (below 0: gained), nats: mqar -2.00 [-2.00, -2.00]."
+    )
