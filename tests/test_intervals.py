@@ -26,11 +26,14 @@ from probes.joined.findings import find_attention, find_critical, find_memory
 from probes.joined.memory_summaries import summarise_memory_change
 from probes.joined.summaries import match_critical, summarise_lift, summarise_overlap, token_rules
 from probes.joined.tables import ATTENTION_SCHEMAS, CRITICAL_SCHEMAS, MEMORY_SCHEMAS
+from probes.kv_policies.dynamics_summaries import _best_alpha
+from probes.kv_policies.settings import Settings as PolicySettings
 from probes.retrieval_heads.experiment import RetrievalHeads
 from probes.retrieval_heads.findings import find_all as retrieval_findings
 from probes.retrieval_heads.rankings import detection_totals, summarise_agreement
 from probes.retrieval_heads.summaries import summarise_ablation, summarise_head_scores, summarise_sparsity
 from probes.retrieval_heads.tables import SCHEMAS as RETRIEVAL
+from probes.surprisal.summaries import summarise as word_summaries
 from probes.t2i_flow.experiment import T2IFlow
 from probes.t2i_flow.findings import find_all as flow_findings
 from probes.t2i_flow.items import in_item, in_item_rates, inter_item, inter_item_rates, role_rates
@@ -434,3 +437,22 @@ def test_an_overlap_of_all_heads_is_as_uncertain_as_so_many_needles():
     agreement = made("retrieval_heads", SEVERAL)["agreement"].set_index(["first", "second"]).loc[("set", "count")]
     _, low, high, _ = wilson_interval(SEVERAL, SEVERAL)
     assert (agreement["top_k_overlap_ci_low"], agreement["top_k_overlap_ci_high"]) == (low, high)
+
+
+# ---------------------------------------------------------------------- what cannot be
+
+
+def test_wings_end_intervals_where_the_quantity_ends():
+    """Over few texts that differ much, Student's interval is wider than an alpha or a surprisal can vary."""
+    forgetting = pd.DataFrame(
+        {
+            "text_id": ["a", "a", "b", "b"], "layer": 0, "kv_head": 0, "alpha": [0.0, 1.0] * 2,
+            "mass_recovered": [0.9, 0.1, 0.1, 0.9],
+        }
+    )  # fmt: skip
+    alpha = _best_alpha(PolicySettings(), forgetting).iloc[0]
+    assert (alpha["value"], alpha["ci_low"], alpha["ci_high"]) == (0.5, 0.0, 1.0)
+    words = pd.DataFrame({"text_id": ["a", "b"], "mode": "raw", "word_index": 0, "surprisal_nats": [0.1, 9.0]})
+    means = word_summaries(words, 0)["means"].iloc[0]
+    assert means["ci_low"] == 0
+    assert means["ci_high"] > 9

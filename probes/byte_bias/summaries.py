@@ -50,7 +50,7 @@ def _of_words(words: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
     both = pd.concat([words.iloc[np.argsort(places, kind="stable")], words.assign(frequency=ALL)], ignore_index=True)
     both = both.sort_values("pieces", kind="stable")
     by = ["frequency", "pieces"]
-    surprisal = estimates(both, by, "surprisal_nats", "text_id", name="surprisal_nats", seed=seed)
+    surprisal = estimates(both, by, "surprisal_nats", "text_id", name="surprisal_nats", limits=(0.0, np.inf), seed=seed)
     likeliest = estimates(both, by, "is_likeliest", "text_id", kind="share", name="likeliest", seed=seed)
     rows, known = [], words[words["count_elsewhere"] > 0]
     for measure in ("surprisal_nats", "is_likeliest"):

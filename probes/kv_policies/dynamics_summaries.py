@@ -59,5 +59,6 @@ def _best_alpha(settings: Settings, forgetting: pd.DataFrame) -> pd.DataFrame:
     """The alpha that keeps most of the later mass, by text and layer (mean over key-value heads), with its mean over texts."""
     means: pd.DataFrame = forgetting.groupby(["text_id", "layer", "alpha"], as_index=False)[["mass_recovered"]].mean()
     chosen = means.sort_values("mass_recovered", ascending=False, kind="stable").drop_duplicates(["text_id", "layer"])
-    found = estimates(chosen.sort_values("layer", kind="stable"), ["layer"], "alpha", "text_id", seed=settings.seed)
+    rows = chosen.sort_values("layer", kind="stable")
+    found = estimates(rows, ["layer"], "alpha", "text_id", limits=(0.0, 1.0), seed=settings.seed)
     return found.assign(depth=found["layer"] / max(1, int(found["layer"].max()) if len(found) else 1))

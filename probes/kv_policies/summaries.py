@@ -20,7 +20,8 @@ GROUPS = ["material", "scope", "policy", "protection", "budget"]
 TEXT = ["material", "scope", "text_id"]
 _CURVE: dict[str, Kind] = {"change_nats": "mean", "recall": "share"}
 CONTRACT = ("semantics", "event", "budget_rule", "granularity", "group_reduction", "positions")
-HEAD_QUANTITIES = ("mass_recovered", "output_change")
+HEAD_QUANTITIES = {"mass_recovered": (0.0, 1.0), "output_change": (0.0, np.inf)}
+"""What policies change in heads, and the least and most that it can be."""
 VARIANTS = (
     ("h2o_sum", "h2o_mean", "sums instead of means: old keys have been seen more often"),
     ("pyramidkv", "snapkv", "budgets that fall with depth"),
@@ -181,13 +182,13 @@ def _roles(settings: Settings, heads: pd.DataFrame, ranking: Mapping[str, Sequen
     for role in ROLES:
         mine = rows[pairs.isin(list(chosen[role]))]
         weights = {layer: sum(1 for other, _ in chosen[role] if other == layer) for layer, _ in chosen[role]}
-        for quantity in HEAD_QUANTITIES:
+        for quantity, limits in HEAD_QUANTITIES.items():
             own = mine.groupby([*by, "text_id"], sort=False)[quantity].mean().rename("own")
             matched = _matched(rows[others], weights, by, quantity)
             both = pd.concat([own, matched], axis=1).dropna().reset_index()
             if not len(both):
                 continue
-            value = estimates(both, by, "own", "text_id", seed=settings.seed)
+            value = estimates(both, by, "own", "text_id", limits=limits, seed=settings.seed)
             difference = estimates(both, by, "own", "text_id", minus="random", name="difference", seed=settings.seed)
             random = both.groupby(by, sort=False, as_index=False)["random"].mean()
             part = beside(by, value, difference).merge(random, on=by)

@@ -1,5 +1,6 @@
 """The tables of the surprisal experiment, and what is said of all texts together."""
 
+import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 from pandera.typing import Series
@@ -79,5 +80,5 @@ def summarise(words: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
 
 
 def _means(scored: pd.DataFrame, by: list[str], seed: int) -> pd.DataFrame:
-    found = estimates(scored, by, value="surprisal_nats", over="text_id", seed=seed)
+    found = estimates(scored, by, value="surprisal_nats", over="text_id", limits=(0.0, np.inf), seed=seed)
     return found.rename(columns={"value": "mean_nats"}).assign(resampled="texts")

@@ -331,7 +331,8 @@ def test_summaries_are_those_of_the_words_that_were_scored() -> None:
     assert tables["texts"][["n_words", "sum_nats", "mean_nats"]].to_numpy().tolist() == [[2, 6, 3], [1, 9, 9]]
     means = tables["means"].iloc[0]
     estimate = mean_estimate([2.0, 4.0, 9.0], ["a", "a", "b"], seed=0)
-    assert (means["mean_nats"], means["ci_low"], means["ci_high"], means["n"]) == tuple(estimate)
+    assert (means["mean_nats"], means["ci_high"], means["n"]) == (estimate.value, estimate.ci_high, estimate.n)
+    assert means["ci_low"] == 0  # two texts: Student's interval begins at -34 nats, which no surprisal is
     assert means["n_words"] == 3
     places = tables["places"].set_index("word_index")
     assert places["mean_nats"].to_dict() == {1: 5.5, 2: 4.0}
